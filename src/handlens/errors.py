@@ -1,0 +1,23 @@
+"""What can go wrong for a user, and the exit code each ends the command line with.
+
+Every message is one sentence about what is wrong (with the offending value) and what to do.
+Anything else that is raised is our own mistake and shows its traceback.
+"""
+
+
+class InputError(ValueError):
+    """The caller gave something that cannot be used. Exit code 2."""
+
+    exit_code = 2
+
+
+class FindingsError(InputError):
+    """The data was read and is not fit for the job, for example a single class. Exit code 1."""
+
+    exit_code = 1
+
+
+class ParityError(RuntimeError):
+    """An exported model answers differently from the one it came from. Exit code 3."""
+
+    exit_code = 3

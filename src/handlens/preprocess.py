@@ -1,0 +1,144 @@
+"""The way from a decoded picture to the numbers a net sees, in one object with one JSON form.
+
+Made once, when training starts; saved in model.json; used by evaluation, prediction, the golden
+pictures and the server. An exported graph carries the arithmetic (`mean`, `std`) inside. Nothing else
+in the project resizes or normalises.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from handlens.errors import InputError
+
+ResizePolicy = Literal["crop", "stretch", "pad"]
+Colour = Literal["rgb", "grey"]
+
+# Named input scalings: (mean, std) of pixels in [0, 1]. The scaling follows the weights.
+SCALINGS: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),  # torchvision's published weights
+    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),  # -1 to 1: TensorFlow's MobileNets
+    "unit": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),  # 0 to 1
+    "lite": ((127 / 255,) * 3, (128 / 255,) * 3),  # EfficientNet-Lite: (pixel - 127) / 128
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocess:
+    """Resize, then scale: (pixel / 255 - mean) / std.
+
+    Attributes:
+        height, width: what the net is fed, pixels.
+        resize: "crop" brings the shorter side to `short_side`, then cuts the centre out;
+            "stretch" ignores the aspect ratio; "pad" fits the picture inside and fills with grey 114.
+        short_side: pixels, for "crop" only. 256 with 224 is what ImageNet nets are published with.
+        colour: "rgb", or "grey" for one channel (ITU-R 601-2 luma, as Pillow's "L").
+        mean, std: one per channel, of pixels in [0, 1].
+
+    Resizing is bilinear with antialiasing, on uint8, exactly as Pillow's `Image.BILINEAR`.
+    """
+
+    height: int = 224
+    width: int = 224
+    resize: ResizePolicy = "crop"
+    short_side: int = 224
+    colour: Colour = "rgb"
+    mean: tuple[float, ...] = SCALINGS["imagenet"][0]
+    std: tuple[float, ...] = SCALINGS["imagenet"][1]
+
+    def __post_init__(self) -> None:
+        if min(self.height, self.width) < 1:
+            raise InputError(f"Preprocess size must be positive, got {self.height} x {self.width}.")
+        if self.resize not in get_args(ResizePolicy):
+            raise InputError(f"resize must be one of {', '.join(get_args(ResizePolicy))}, got {self.resize!r}.")
+        if self.colour not in get_args(Colour):
+            raise InputError(f"colour must be one of {', '.join(get_args(Colour))}, got {self.colour!r}.")
+        if self.resize == "crop" and self.short_side < max(self.height, self.width):
+            raise InputError(
+                f"short_side {self.short_side} is smaller than the {self.height} x {self.width} that is cut out of it."
+            )
+        if len(self.mean) != self.channels or len(self.std) != self.channels:
+            raise InputError(f"mean and std need {self.channels} values each, got {self.mean} and {self.std}.")
+        if min(self.std) <= 0:
+            raise InputError(f"std must be positive, got {self.std}.")
+
+    @property
+    def channels(self) -> int:
+        return 1 if self.colour == "grey" else 3
+
+    def smallest_decode(self) -> tuple[int, int]:
+        """(height, width) below which a picture must not be decoded at reduced scale."""
+        if self.resize == "crop":
+            return self.short_side, self.short_side
+        return self.height, self.width
+
+    def pixels(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Resize a decoded picture.
+
+        Args:
+            image: (H, W, 3) uint8 RGB, any size.
+
+        Returns:
+            (height, width, channels) uint8, contiguous: what a DeployGraph takes.
+        """
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+            raise ValueError(f"image must be (H, W, 3) uint8, got {image.shape} {image.dtype}")
+        if self.resize == "crop":
+            resized = self._crop(image)
+        elif self.resize == "stretch":
+            resized = _resize(image, self.height, self.width)
+        else:
+            resized = self._pad(image)
+        if self.colour == "grey":
+            resized = np.asarray(Image.fromarray(resized).convert("L"))[:, :, None]
+        return np.ascontiguousarray(resized)
+
+    def normalise(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(..., H, W, C) uint8 -> the same shape float32. For people and tests: graphs carry this inside."""
+        mean, std = np.float32(self.mean), np.float32(self.std)
+        return np.asarray((pixels.astype(np.float32) / np.float32(255) - mean) / std, dtype=np.float32)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"mean": list(self.mean), "std": list(self.std), "interpolation": "bilinear, antialiased"}
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> Preprocess:
+        """
+        Raises:
+            InputError: a key is missing or unknown, or a value is out of range.
+        """
+        fields = {key: item for key, item in value.items() if key != "interpolation"}
+        expected = set(cls.__dataclass_fields__)
+        if set(fields) != expected:
+            raise InputError(f"preprocess must have the keys {sorted(expected)}, got {sorted(fields)}.")
+        return cls(**fields | {"mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
+
+    def _crop(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        height, width = image.shape[:2]
+        short = min(height, width)
+        new_height = int(self.short_side * height / short)
+        new_width = int(self.short_side * width / short)
+        resized = _resize(image, new_height, new_width)
+        top = round((new_height - self.height) / 2)
+        left = round((new_width - self.width) / 2)
+        return resized[top : top + self.height, left : left + self.width]
+
+    def _pad(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        height, width = image.shape[:2]
+        scale = min(self.height / height, self.width / width)
+        new_height, new_width = max(1, round(height * scale)), max(1, round(width * scale))
+        canvas = np.full((self.height, self.width, 3), 114, dtype=np.uint8)
+        top, left = (self.height - new_height) // 2, (self.width - new_width) // 2
+        canvas[top : top + new_height, left : left + new_width] = _resize(image, new_height, new_width)
+        return canvas
+
+
+def _resize(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    if image.shape[:2] == (height, width):
+        return image
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
