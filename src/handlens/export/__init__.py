@@ -1,1 +1,1 @@
-
+"""One file per runtime that is shipped, and the gate that each export must pass."""

@@ -1,1 +1,1 @@
-
+"""Prediction through the fast engine; nothing here imports torch."""

@@ -1,0 +1,341 @@
+"""The command line: parses and prints, and has no logic of its own.
+
+Exit codes: 0 fine, 1 findings, 2 usage, 3 an export answers differently, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from handlens.errors import FindingsError, InputError, ParityError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from handlens.flow.report import Reporter
+
+app = typer.Typer(
+    name="handlens",
+    help="From a folder of pictures to a small vision model that you can trust on a phone.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+weights_app = typer.Typer(help="Pretrained weights: where they come from, and fetching them.", no_args_is_help=True)
+app.add_typer(weights_app, name="weights")
+
+Format = Annotated[str | None, typer.Option(help="folders, filename, csv or flat, where it cannot be recognised.")]
+Config = Annotated[Path | None, typer.Option("--data-config", help="A handlens.yaml that is not beside the data.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no sentences, errors only.")]
+Precision = Annotated[
+    str, typer.Option(help="auto: what the processor is fastest at; fp32: as measured against PyTorch.")
+]
+
+
+@app.callback()
+def root(debug: Annotated[bool, typer.Option(help="Show the traceback of an error.")] = False) -> None:
+    """From a folder of pictures to a small vision model that you can trust on a phone."""
+
+
+@app.command()
+def sample(
+    name: Annotated[str, typer.Argument(help="bakery: ten kinds of bread, drawn by handlens.")],
+    folder: Annotated[Path, typer.Argument(help="A new or empty folder.")],
+    per_class: Annotated[int, typer.Option(min=1, help="Training pictures per class.")] = 40,
+    test_per_class: Annotated[int, typer.Option(min=0, help="Test pictures per class.")] = 10,
+    size: Annotated[int, typer.Option(min=32, max=2048, help="Pixels.")] = 224,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Write a sample data set of generated pictures."""
+    from handlens import flow
+
+    with _reporting(quiet) as report:
+        made = flow.sample(
+            name, folder, per_class=per_class, test_per_class=test_per_class, size=size, seed=seed, report=report
+        )
+    typer.echo(f"{made}: generated pictures, not photographs.")
+
+
+@app.command()
+def check(
+    data: Annotated[Path, typer.Argument(help="A folder of pictures, or a CSV.")],
+    labels: Annotated[bool, typer.Option("--labels", help="Also list pictures whose label the model doubts.")] = False,
+    sheet: Annotated[Path | None, typer.Option(help="With --labels: a picture of the doubted ones.")] = None,
+    format: Format = None,
+    config: Config = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Decode every picture and say what is wrong. Never changes a file. Exit code 1 on findings."""
+    from handlens import flow
+
+    with _reporting(quiet or as_json) as report:
+        audit = flow.check(data, format=format, config=config, report=report)
+        doubted = flow.doubted_labels(data, format=format, config=config, report=report) if labels else None
+    if as_json:
+        _print_json(audit.to_dict() | ({"doubted_labels": doubted} if doubted is not None else {}))
+    else:
+        from handlens.tables import print_audit, print_doubted
+
+        print_audit(_console(), audit)
+        if doubted is not None:
+            print_doubted(_console(), doubted)
+    if sheet and doubted:
+        from handlens.flow.sheets import doubted_sheet
+
+        typer.echo(doubted_sheet(audit, doubted, sheet), err=True)
+    if any(finding.level in ("error", "warning") for finding in audit.findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def train(
+    data: Annotated[Path | None, typer.Argument(help="A folder of pictures, or a CSV.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run folder; default runs/<name of the data>.")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="A YAML file; flags win over it.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Continue this unfinished run.")] = None,
+    mode: Annotated[str | None, typer.Option(help="auto, head, finetune or scratch.")] = None,
+    model: Annotated[str | None, typer.Option(help="A net of the catalogue.")] = None,
+    width: Annotated[float | None, typer.Option(help="Width multiplier.")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Pixels.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="A weights file of your own.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="For finetune and scratch.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Pictures.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="At its peak.")] = None,
+    views: Annotated[int | None, typer.Option(help="Augmented views per picture, head mode.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Loader processes; default measured.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto or fp32.")] = None,
+    seed: Annotated[int | None, typer.Option()] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Warnings of the audit stop training too.")] = False,
+    golden: Annotated[bool, typer.Option(help="Keep eight pictures and their answers in the run.")] = True,
+    format: Format = None,
+    config: Config = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a classifier and write a run folder."""
+    from handlens import flow
+    from handlens.train.recipe import read_recipe
+
+    made = None
+    if resume is None:
+        made = read_recipe(
+            recipe, mode=mode, model=model, width=width, image_size=image_size, epochs=epochs, batch_size=batch_size,
+            weights=str(weights) if weights else None, learning_rate=learning_rate, views=views, workers=workers,
+            precision=precision, seed=seed,
+        )  # fmt: skip
+    with _reporting(quiet or as_json) as report:
+        folder = flow.train(
+            data, out=out, recipe=made, resume=resume, strict=strict, golden=golden, format=format, config=config,
+            report=report,
+        )  # fmt: skip
+    if as_json:
+        from handlens.train.run import open_run
+
+        run = open_run(folder)
+        _print_json({"run": str(folder), "validation": run.model["validation"]})
+
+
+@app.command()
+def evaluate(
+    run: Annotated[str, typer.Argument(help="A run folder, or the name of a pretrained net.")],
+    data: Annotated[Path | None, typer.Argument(help="Labelled pictures; default the run's own test split.")] = None,
+    precision: Precision = "auto",
+    format: Format = None,
+    config: Config = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure a run on pictures it was not trained on, and write report.html."""
+    from handlens import flow
+
+    with _reporting(quiet or as_json) as report:
+        result = flow.evaluate(run, data, precision=_precision(precision), format=format, config=config, report=report)
+    if as_json:
+        _print_json(result)
+        return
+    from handlens.tables import print_evaluation
+
+    print_evaluation(_console(), result)
+
+
+@app.command()
+def predict(
+    run: Annotated[str, typer.Argument(help="A run folder, or the name of a pretrained net.")],
+    paths: Annotated[list[Path], typer.Argument(help="Pictures and folders of pictures.")],
+    top: Annotated[int, typer.Option(min=1, help="Classes per picture.")] = 1,
+    csv: Annotated[Path | None, typer.Option(help="Write a CSV (for spreadsheets, UTF-8 with BOM).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per picture.")] = False,
+    pictures: Annotated[Path | None, typer.Option(help="Write copies with the answer below into this folder.")] = None,
+    sheet: Annotated[Path | None, typer.Option(help="Write one contact sheet (PNG or JPEG).")] = None,
+    precision: Precision = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Classify pictures. Bad files are named on standard error and the rest goes on; exit code 1 then."""
+    from handlens import flow
+    from handlens.flow.sheets import PredictionWriter
+
+    bad = 0
+    with _reporting(True) as report, PredictionWriter(
+        csv=csv, as_json=as_json, pictures=pictures, sheet=sheet, top=top, print_line=_print_line
+    ) as writer:  # fmt: skip
+        for prediction in flow.predict(run, paths, precision=_precision(precision), report=report):
+            if prediction.result is None:
+                bad += 1
+                typer.echo(f"handlens: {prediction.error}", err=True)
+            writer.write(prediction)
+    if not quiet and (csv or pictures or sheet):
+        typer.echo(f"{writer.count} pictures, {bad} unreadable.", err=True)
+    if not writer.count:
+        raise InputError(f"no pictures in {', '.join(map(str, paths))}.")
+    if bad:
+        raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    run: Annotated[str, typer.Argument(help="A run folder, or the name of a pretrained net.")],
+    to: Annotated[str, typer.Option(help="onnx or openvino.")],
+    out: Annotated[Path | None, typer.Option(help="The file; default in the run's exports/.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Pictures for the proof; default the run's own.")] = None,
+    with_resize: Annotated[
+        bool, typer.Option("--with-resize", help="The graph takes any size and resizes inside.")
+    ] = False,
+    pictures: Annotated[int, typer.Option(min=1, help="How many pictures the proof uses at most.")] = 1000,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Export for another runtime, and prove that the file answers as PyTorch does. Exit code 3 if it does not."""
+    from handlens import flow
+
+    with _reporting(quiet or as_json) as report:
+        path, parity = flow.export(
+            run, to=to, out=out, data=data, with_resize=with_resize, pictures=pictures, report=report  # type: ignore[arg-type]
+        )  # fmt: skip
+    if as_json:
+        _print_json({"file": str(path)} | parity.to_dict())
+        return
+    from handlens.tables import print_parity
+
+    print_parity(_console(), parity)
+    typer.echo(str(path))
+
+
+@weights_app.command("list")
+def weights_list(as_json: AsJson = False) -> None:
+    """The pretrained weights, their licences and whether they are here."""
+    from handlens.models.weights import listing
+
+    rows = listing()
+    if as_json:
+        _print_json(rows)
+        return
+    from handlens.tables import print_rows
+
+    print_rows(_console(), rows)
+
+
+@weights_app.command("get")
+def weights_get(name: Annotated[str, typer.Argument(help="As `weights list` names it.")], quiet: Quiet = False) -> None:
+    """Fetch weights once, check them and keep them in the cache."""
+    from handlens import flow
+    from handlens.models.weights import get_weights
+
+    with _reporting(quiet) as report:
+        path = get_weights(name)
+        flow.find_run(name, report=report)
+    typer.echo(str(path))
+
+
+def main() -> None:
+    """The entry point of the command `handlens`."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line and return its exit code: errors become one sentence on standard error."""
+    try:
+        app(arguments)
+    except (InputError, ParityError) as error:
+        if "--debug" in arguments:
+            raise
+        typer.echo(f"handlens: {error}", err=True)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader, `head` for example, has had enough
+        sys.stderr.close()
+        return 0
+    except SystemExit as done:  # how typer ends, also after wrong usage (2)
+        return done.code if isinstance(done.code, int) else 0
+    return 0
+
+
+def _precision(value: str) -> Any:
+    if value not in ("auto", "fp32"):
+        raise InputError(f"--precision must be auto or fp32, got {value!r}.")
+    return value
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def _print_line(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+@contextlib.contextmanager
+def _reporting(quiet: bool) -> Iterator[Reporter]:
+    """Sentences and a progress bar on standard error, or nothing."""
+    from handlens.flow.report import QUIET, Reporter
+
+    if quiet:
+        yield QUIET
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True, highlight=False)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        tasks: dict[str, Any] = {}
+
+        def progress(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=total)
+            bar.update(tasks[what], completed=done)
+
+        yield Reporter(say=lambda text: console.print(text, markup=False), progress=progress)
+
+
+__all__ = ["FindingsError", "app", "main", "run"]

@@ -1,0 +1,188 @@
+"""Which files of a folder are pictures, in an order that is the same on every system.
+
+Hidden files, what operating systems leave behind, and files that are no pictures are left aside and
+counted. A known extension is believed here, so that a broken picture stays in the list and is reported;
+a file without one is a picture when its first bytes say so.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from handlens.data.decode import true_format
+from handlens.data.record import PICTURE_EXTENSIONS
+from handlens.errors import InputError
+
+SYSTEM_NAMES = frozenset({"__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", "@eadir", "lost+found"})
+# Left aside without a look inside: reading a million label files would take minutes. Raw camera files
+# begin like a TIFF, and would be taken for the small preview that they carry.
+NOT_PICTURES = frozenset(
+    ".txt .csv .tsv .json .jsonl .xml .yaml .yml .toml .md .rst .html .htm .pdf .doc .docx .xls .xlsx .ppt .pptx "
+    ".py .ipynb .m .mat .npy .npz .h5 .hdf5 .pkl .pickle .pt .pth .onnx .db .sqlite .log .ini .cfg .lock .url .lnk "
+    ".zip .tar .gz .tgz .bz2 .xz .7z .rar .mp4 .mov .avi .mkv .webm .mp3 .wav .svg .psd "
+    ".dng .nef .cr2 .cr3 .arw .orf .rw2 .pef .srw .raf".split()
+)
+HEAD_BYTES = 64
+
+HIDDEN, NOT_A_PICTURE, LOOP, IGNORED = "hidden", "not a picture", "a link back", "ignored by handlens.yaml"
+
+Identity = tuple[int, int]  # device and inode: the same for a folder and every link to it
+
+
+@dataclass
+class LeftAside:
+    """What was met and not taken: how many, and the first few names, by reason."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, reason: str, name: str) -> None:
+        self.counts[reason] = self.counts.get(reason, 0) + 1
+        names = self.examples.setdefault(reason, [])
+        if len(names) < 3:
+            names.append(name)
+
+    def notes(self) -> tuple[str, ...]:
+        """One sentence per reason: "left aside, not a picture: 2 (notes.txt, labels.csv)"."""
+        return tuple(
+            f"left aside, {reason}: {count} ({', '.join(self.examples[reason])}{', ...' if count > 3 else ''})"
+            for reason, count in sorted(self.counts.items())
+        )
+
+
+class Tree:
+    """A folder of pictures, listed one folder at a time and never all at once.
+
+    Args:
+        root: where links that lead back are measured from, and what `ignore` patterns are relative to.
+        ignore: patterns as in a shell; one that fits a folder leaves out all below it.
+    """
+
+    def __init__(self, root: Path, *, ignore: tuple[str, ...] = ()) -> None:
+        self.root = root
+        self.ignore = ignore
+
+    def folders(self, folder: Path, *, aside: LeftAside | None = None) -> list[Path]:
+        """The visible folders directly in `folder`, sorted by code point; links that lead back are left out."""
+        trail = self._trail(folder)
+        return [path for path, is_folder in self._entries(folder, aside) if is_folder and _identity(path) not in trail]
+
+    def files(self, folder: Path, *, aside: LeftAside | None = None) -> Iterator[Path]:
+        """The pictures directly in `folder`, sorted by code point."""
+        for path, is_folder in self._entries(folder, aside):
+            if not is_folder and self._is_picture(path, aside):
+                yield path
+
+    def pictures(self, folder: Path, *, aside: LeftAside | None = None) -> Iterator[Path]:
+        """All pictures below `folder`, in the order of their paths with "/".
+
+        A link to a folder is followed unless that folder contains the link, and each such folder once:
+        then links in any arrangement end.
+        """
+        yield from self._below(folder, trail=self._trail(folder), followed=set(), aside=aside)
+
+    def has_pictures(self, folder: Path) -> bool:
+        """Whether any picture lies below `folder`; stops at the first."""
+        return next(self.pictures(folder), None) is not None
+
+    def id(self, path: Path) -> str:
+        """The path below the root with "/", or as the system writes it where it lies elsewhere."""
+        try:
+            return path.relative_to(self.root).as_posix()
+        except ValueError:
+            return Path(os.path.relpath(path, self.root)).as_posix()
+
+    def _below(
+        self, folder: Path, *, trail: frozenset[Identity], followed: set[Identity], aside: LeftAside | None
+    ) -> Iterator[Path]:
+        for path, is_folder in self._entries(folder, aside):
+            if not is_folder:
+                if self._is_picture(path, aside):
+                    yield path
+                continue
+            identity = _identity(path)
+            if identity in trail or (path.is_symlink() and identity in followed):
+                _count(aside, LOOP, self.id(path))
+                continue
+            if path.is_symlink():
+                followed.add(identity)
+            yield from self._below(path, trail=trail | {identity}, followed=followed, aside=aside)
+
+    def _entries(self, folder: Path, aside: LeftAside | None) -> Iterator[tuple[Path, bool]]:
+        """(path, is a folder) of what is visible. Only names are held, so that a million files fit."""
+        names: list[str] = []
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.is_dir():
+                        names.append(entry.name + "/")  # sorts like its contents' paths
+                    elif entry.is_file() or entry.is_symlink():  # a broken link is reported when it is read
+                        names.append(entry.name)
+                    else:  # a pipe or a socket: opening it could wait for ever
+                        _count(aside, NOT_A_PICTURE, entry.name)
+        except OSError as error:
+            raise InputError(f"{folder} cannot be listed: {error.strerror}; check its permissions.") from None
+        for name in sorted(names):
+            path = folder / name.rstrip("/")
+            if name.startswith(".") or name.rstrip("/").lower() in SYSTEM_NAMES:
+                _count(aside, HIDDEN, self.id(path))
+            elif self.ignore and self._ignored(self.id(path)):
+                _count(aside, IGNORED, self.id(path))
+            else:
+                yield path, name.endswith("/")
+
+    def _ignored(self, id: str) -> bool:
+        name = id.rsplit("/", 1)[-1]
+        return any(
+            fnmatch.fnmatchcase(id, pattern.rstrip("/")) or fnmatch.fnmatchcase(name, pattern.rstrip("/"))
+            for pattern in self.ignore
+        )
+
+    def _is_picture(self, path: Path, aside: LeftAside | None) -> bool:
+        extension = path.suffix.lower()
+        if extension in PICTURE_EXTENSIONS or (extension not in NOT_PICTURES and _begins_like_a_picture(path)):
+            return True
+        _count(aside, NOT_A_PICTURE, self.id(path))
+        return False
+
+    def _trail(self, folder: Path) -> frozenset[Identity]:
+        """The folder and those above it up to the root: a link to any of them leads back."""
+        trail = {_identity(folder), _identity(self.root)}
+        if folder.is_relative_to(self.root):
+            trail |= {_identity(above) for above in folder.parents if above.is_relative_to(self.root)}
+        return frozenset(trail)
+
+
+def walk_pictures(folder: Path) -> Iterator[Path]:
+    """All pictures below a folder, lazily, for prediction: a folder that cannot be listed is handed on as it is,
+    so that whoever opens it names it and the rest goes on."""
+    tree = Tree(folder)
+    try:
+        yield from tree.pictures(folder)
+    except InputError:
+        yield folder
+
+
+def _identity(folder: Path) -> Identity:
+    try:
+        stat = folder.stat()
+    except OSError as error:
+        raise InputError(f"{folder} cannot be opened: {error.strerror}.") from None
+    return stat.st_dev, stat.st_ino
+
+
+def _begins_like_a_picture(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return true_format(file.read(HEAD_BYTES)) is not None
+    except OSError:  # not known to be a picture, and cannot be read: nothing to report about it
+        return False
+
+
+def _count(aside: LeftAside | None, reason: str, name: str) -> None:
+    if aside is not None:
+        aside.add(reason, name)

@@ -1,0 +1,165 @@
+"""Batches in an order that can be stopped anywhere and continued exactly.
+
+The sampler yields (epoch, index). The order depends on (seed, epoch); the augmentation of a picture on
+(seed, epoch, index): so a run is the same for any number of workers.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2
+
+from handlens.data.augment import seeded
+from handlens.data.decode import decode
+from handlens.data.record import Record
+from handlens.data.seeds import seed_for
+from handlens.preprocess import Preprocess
+
+Key = tuple[int, int]  # (epoch, index)
+
+
+class Pictures(Dataset[tuple[Tensor, int]]):
+    """Decoded pictures and class indices: ((C, height, width) uint8, target) by (epoch, index).
+
+    Args:
+        transform: the random training transform; None gives what Preprocess gives.
+        at_least: (height, width) below which nothing is decoded, so that a crop keeps its detail.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        *,
+        preprocess: Preprocess,
+        transform: v2.Transform | None,
+        at_least: tuple[int, int],
+        seed: int,
+    ) -> None:
+        self.records = records
+        self.preprocess = preprocess
+        self.transform = transform
+        self.at_least = at_least
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, key: Key) -> tuple[Tensor, int]:
+        epoch, index = key
+        record = self.records[index]
+        if record.target is None:
+            raise ValueError(f"{record.id} has no label")
+        picture = decode(record.path, at_least=self.at_least)
+        if self.transform is None:
+            return _to_tensor(self.preprocess.pixels(picture)), record.target
+        return seeded(self.transform, _to_tensor(picture), key=(self.seed, "augment", epoch, index)), record.target
+
+
+class EpochBatches:
+    """A batch sampler: lists of (epoch, index), shuffled anew by (seed, epoch), from any batch on."""
+
+    def __init__(self, count: int, *, batch_size: int, seed: int, shuffle: bool) -> None:
+        self.count, self.batch_size, self.seed, self.shuffle = count, batch_size, seed, shuffle
+        self.epoch = 0
+        self.first_batch = 0
+
+    def __len__(self) -> int:
+        """Batches in a whole epoch. The last, smaller one is kept: no picture is left out."""
+        return -(-self.count // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        order = self.order(self.epoch)
+        for start in range(self.first_batch * self.batch_size, self.count, self.batch_size):
+            yield [(self.epoch, int(index)) for index in order[start : start + self.batch_size]]
+
+    def order(self, epoch: int) -> NDArray[np.int64]:
+        """(count,) the order of the pictures in an epoch."""
+        if not self.shuffle:
+            return np.arange(self.count)
+        return np.random.default_rng(seed_for(self.seed, "order", epoch)).permutation(self.count)
+
+
+class ResumableLoader:
+    """A DataLoader that knows how many batches were used, and starts there again.
+
+    Lightning saves `state_dict` into checkpoints; without it a resumed run would silently see the first
+    batches of the epoch again.
+    """
+
+    def __init__(
+        self, pictures: Pictures, *, batch_size: int, seed: int, shuffle: bool, workers: int, spawn: bool = False
+    ) -> None:
+        self.batches = EpochBatches(len(pictures), batch_size=batch_size, seed=seed, shuffle=shuffle)
+        context = ("spawn" if spawn or os.name == "nt" else "fork") if workers else None
+        self.loader: DataLoader[Any] = DataLoader(
+            pictures,
+            batch_sampler=self.batches,  # type: ignore[arg-type]
+            num_workers=workers,
+            multiprocessing_context=context,
+            worker_init_fn=_leave_signals_to_the_parent if workers else None,
+            prefetch_factor=4 if workers else None,
+        )
+        self._used = 0
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        if self._used == len(self):  # Lightning stops at the length and never reaches the end of the loop below
+            self.batches.epoch, self._used = self.batches.epoch + 1, 0
+        self.batches.first_batch = self._used
+        for batch in self.loader:
+            self._used += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """Epoch and batches used so far; at the end of an epoch, the beginning of the next."""
+        if self._used == len(self):
+            return {"epoch": self.batches.epoch + 1, "used": 0}
+        return {"epoch": self.batches.epoch, "used": self._used}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.batches.epoch, self._used = state["epoch"], state["used"]
+
+
+def fastest_workers(make: Callable[[int], ResumableLoader], *, step_seconds: float, choices: Sequence[int]) -> int:
+    """The fewest loader processes that keep up with training.
+
+    Args:
+        make: a fresh loader for a number of workers.
+        step_seconds: what one training step takes without loading.
+        choices: numbers of workers to consider, ascending. 0 decodes in the training process.
+    """
+    loader = iter(make(0))
+    next(loader)
+    begin = time.perf_counter()
+    steps = sum(1 for _ in zip(range(2), loader, strict=False))
+    if not steps:
+        return 0
+    load_seconds = (time.perf_counter() - begin) / steps
+    # A worker takes a core from training; it pays where loading costs more than a tenth of the step.
+    if load_seconds < 0.1 * step_seconds:
+        return choices[0]
+    wanted = -(-load_seconds // step_seconds)
+    return next((choice for choice in choices if choice >= wanted and choice > 0), choices[-1])
+
+
+def _to_tensor(image: NDArray[np.uint8]) -> Tensor:
+    """(H, W, C) -> (C, H, W) of the same memory: the layout that convolutions are fastest in."""
+    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
+
+
+def _leave_signals_to_the_parent(worker: int) -> None:
+    """Ctrl-C reaches every process of the terminal; training decides when its loaders end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

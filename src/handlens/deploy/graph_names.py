@@ -1,0 +1,5 @@
+"""Names of a graph's input and outputs, for those who run it without torch."""
+
+INPUT = "images"
+PROBABILITIES = "probabilities"
+FEATURES = "features"

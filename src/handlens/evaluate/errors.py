@@ -1,0 +1,54 @@
+"""Which pictures to look at: the surest mistakes, and the answers that were nearly wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from handlens.evaluate.metrics import checked_labels
+
+
+def ranked(
+    probabilities: NDArray[np.float32], labels: ArrayLike, ids: Sequence[str]
+) -> dict[str, list[dict[str, Any]]]:
+    """Every picture, right and wrong ones apart, those most worth a look first.
+
+    Args:
+        probabilities: (N, K) float, rows that sum to 1.
+        labels: (N,) int, the true class of each row.
+        ids: N names of pictures.
+
+    Returns:
+        wrong: most confident first. A sure mistake is often a wrong label.
+        right: least confident first. Read from the end for the surest.
+        Each picture is {row, id, truth, predicted, probability, truth_probability}: its row in
+        `probabilities`, two class indices, and the probabilities that those two classes got.
+        Equal probabilities stay in the order of the rows.
+
+    Raises:
+        ValueError: as `metrics.classification_metrics`, or the number of ids is not N.
+    """
+    labels = checked_labels(probabilities, labels)
+    if len(ids) != len(labels):
+        raise ValueError(f"ids must have {len(labels)} entries, one per row of probabilities, got {len(ids)}")
+    predicted = probabilities.argmax(axis=1)
+    pictures = [
+        {
+            "row": row,
+            "id": ids[row],
+            "truth": int(labels[row]),
+            "predicted": int(predicted[row]),
+            "probability": float(probabilities[row, predicted[row]]),
+            "truth_probability": float(probabilities[row, labels[row]]),
+        }
+        for row in range(len(labels))
+    ]
+    wrong = [picture for picture in pictures if picture["truth"] != picture["predicted"]]
+    right = [picture for picture in pictures if picture["truth"] == picture["predicted"]]
+    return {
+        "wrong": sorted(wrong, key=lambda picture: -picture["probability"]),
+        "right": sorted(right, key=lambda picture: picture["probability"]),
+    }

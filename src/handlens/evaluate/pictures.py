@@ -1,0 +1,290 @@
+"""Numbers and photographs as pictures: contact sheet, confusion matrix, curves, reliability.
+
+Charts are matplotlib figures drawn without pyplot: no window, no global state, any number in one process.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from io import BytesIO
+from math import ceil, sqrt
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image, ImageDraw
+
+from handlens.evaluate.metrics import wilson_interval
+from handlens.fonts import font_file, label_font
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.font_manager import FontProperties
+
+INK, QUIET, GRID = "#1d2733", "#5c6773", "#e3e7eb"
+BLUE, ORANGE = "#2b6cb0", "#c05621"
+WRONG = (214, 40, 40)  # the frame of a picture that was named wrong
+NAMED_CLASSES = 100  # above this a confusion picture has no room for names
+
+
+def contact_sheet(
+    images: Iterable[NDArray[np.uint8]],
+    captions: Sequence[str],
+    *,
+    wrong: Sequence[bool] | None = None,
+    columns: int | None = None,
+    tile: int = 160,
+) -> NDArray[np.uint8]:
+    """Any number of pictures on one grid, each with its caption below.
+
+    Args:
+        images: (H, W, 3) uint8 RGB each, any size; read one at a time and never changed.
+        captions: one per picture; "\\n" starts a new line, and a line too long for its tile ends in "…".
+        wrong: one per picture; True draws a red frame around it.
+        columns: None for a sheet a little wider than high.
+        tile: pixels each picture is fitted into; its aspect ratio is kept.
+
+    Returns:
+        (rows, columns, 3) uint8 RGB on white.
+
+    Raises:
+        ValueError: no picture, a picture that is not (H, W, 3) uint8, or counts that differ.
+    """
+    count = len(captions)
+    if count == 0:
+        raise ValueError("a contact sheet needs at least one picture, got no captions")
+    if wrong is not None and len(wrong) != count:
+        raise ValueError(f"wrong must have {count} entries, one per caption, got {len(wrong)}")
+    if tile < 32 or (columns is not None and columns < 1):
+        raise ValueError(f"tile must be at least 32 pixels and columns at least 1, got {tile} and {columns}")
+    columns = min(count, columns or ceil(sqrt(1.4 * count)))
+    gap, frame, size = max(6, tile // 16), max(3, tile // 40), max(11, tile // 12)
+    line_height = round(1.4 * size)
+    lines = [[_fitted(line, tile, size) for line in caption.split("\n")] for caption in captions]
+    cell_width = tile + 2 * gap
+    cell_height = tile + 2 * gap + line_height * max(map(len, lines))
+    sheet = Image.new("RGB", (columns * cell_width, ceil(count / columns) * cell_height), "white")
+    draw = ImageDraw.Draw(sheet)
+    found = -1
+    for found, image in enumerate(images):
+        if found == count:
+            raise ValueError(f"more pictures than the {count} captions")
+        picture = _fit_into(image, tile)
+        left, top = found % columns * cell_width + gap, found // columns * cell_height + gap
+        x, y = left + (tile - picture.width) // 2, top + (tile - picture.height) // 2
+        if wrong is not None and wrong[found]:
+            box = (x - frame, y - frame, x + picture.width + frame - 1, y + picture.height + frame - 1)
+            draw.rectangle(box, fill=WRONG)
+        sheet.paste(picture, (x, y))
+        for number, line in enumerate(lines[found]):
+            middle = left + tile // 2, top + tile + frame + number * line_height
+            draw.text(middle, line, fill=INK, font=label_font(line, size), anchor="ma")
+    if found + 1 != count:
+        raise ValueError(f"{count} captions, but only {found + 1} pictures")
+    return np.asarray(sheet)
+
+
+def confusion_picture(confusion: ArrayLike, names: Sequence[str]) -> bytes:
+    """The confusion matrix as PNG bytes: blue on the diagonal is right, red off it is wrong.
+
+    Args:
+        confusion: (K, K) counts, rows are the truth.
+        names: K class names; beyond 100 classes only indices are drawn.
+
+    Colour is the share of the row, so that a rare class is as visible as a common one; red follows
+    the square root of the share, because single mistakes should show. Counts stand where they fit.
+    A class without pictures has a grey row.
+
+    Raises:
+        ValueError: not square, negative, or another number of names.
+    """
+    counts = np.asarray(confusion)
+    classes = len(names)
+    if counts.shape != (classes, classes) or classes == 0 or counts.min() < 0:
+        raise ValueError(f"confusion must be ({classes}, {classes}) counts for {classes} names, got {counts.shape}")
+    totals = counts.sum(axis=1, keepdims=True)
+    share = counts / np.maximum(totals, 1)
+    cell = min(max(7 / classes, 0.17), 0.8) if classes <= NAMED_CLASSES else 14 / classes  # inches
+    figure = _figure(cell * classes, cell * classes)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.imshow(_confusion_colours(share, totals), interpolation="nearest", aspect="equal")
+    if classes <= NAMED_CLASSES:
+        _name_ticks(axes, names, size=min(max(cell * 45, 6), 11), upright=classes > 6)
+        _draw_counts(axes, counts, share, cell_points=cell * 72)
+        axes.set_xticks(np.arange(1, classes) - 0.5, minor=True)
+        axes.set_yticks(np.arange(1, classes) - 0.5, minor=True)
+        axes.grid(which="minor", color="white", linewidth=1)
+    axes.tick_params(which="both", length=0, colors=INK)
+    axes.spines[:].set_visible(False)
+    axes.set_xlabel("answer", color=QUIET, labelpad=10)
+    axes.set_ylabel("truth", color=QUIET, labelpad=10)
+    return _png(figure)
+
+
+def curves(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """Loss and accuracy per epoch as PNG bytes.
+
+    Args:
+        rows: one per epoch, as metrics.csv has them (text or numbers): `epoch` and any of `train_loss`,
+            `validation_loss`, `train_top1`, `validation_top1`. An empty value leaves its point out.
+
+    Raises:
+        ValueError: no row has a value to draw.
+    """
+    panels = [
+        (title, column, [part for part in ("train", "validation") if _points(rows, f"{part}_{column}")])
+        for title, column in (("loss", "loss"), ("accuracy, %", "top1"))
+    ]
+    panels = [panel for panel in panels if panel[2]]
+    if not panels:
+        raise ValueError(f"no loss or top1 per epoch to draw in {len(rows)} rows")
+    figure = _figure(4.6 * len(panels), 3.1)
+    for axes, (title, column, parts) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        for part in parts:
+            scale = 100 if column == "top1" else 1
+            points = _points(rows, f"{part}_{column}")
+            colour = BLUE if part == "validation" else ORANGE
+            axes.plot(*zip(*((x, y * scale) for x, y in points), strict=True), color=colour, label=part,
+                      linewidth=2, marker="o", markersize=4 if len(points) <= 30 else 0)  # fmt: skip
+        axes.set_title(title, loc="left", fontsize=11, color=INK)
+        axes.set_xlabel("epoch", color=QUIET)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(axis="y", color=GRID)
+        axes.legend(frameon=False, labelcolor=INK, fontsize=9)
+        _quiet(axes)
+    figure.tight_layout(w_pad=3)
+    return _png(figure)
+
+
+def reliability_picture(bins: Sequence[Mapping[str, Any]]) -> bytes:
+    """How often the model is right at each confidence, as PNG bytes, and how many pictures lie there.
+
+    Args:
+        bins: as `calibration.calibration` returns them. The whiskers are 95 % Wilson intervals.
+
+    Raises:
+        ValueError: every bin is empty.
+    """
+    filled = [bin for bin in bins if bin["count"]]
+    if not filled:
+        raise ValueError(f"all {len(bins)} bins are empty: there is no picture to draw")
+    figure = _figure(4.6, 4.6)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3.2, 1))
+    middles = [50 * (bin["low"] + bin["high"]) for bin in filled]
+    widths = [92 * (bin["high"] - bin["low"]) for bin in filled]
+    shares = np.array([100 * bin["accuracy"] for bin in filled])
+    ends = 100 * np.array([wilson_interval(bin["right"], bin["count"]) for bin in filled])
+    upper.bar(middles, shares, widths, color=BLUE, alpha=0.75, label="right, %")
+    upper.errorbar(middles, shares, np.abs(ends.T - shares), fmt="none", ecolor=INK, elinewidth=1, capsize=2)
+    upper.plot([0, 100], [0, 100], color=QUIET, linewidth=1, linestyle=(0, (4, 3)), label="as sure as right")
+    upper.set_ylim(0, 103)
+    upper.legend(frameon=False, labelcolor=INK, fontsize=9, loc="upper left")
+    lower.bar(middles, [bin["count"] for bin in filled], widths, color=QUIET)
+    lower.set_xlim(0, 100)
+    lower.set_xlabel("confidence of the answer, %", color=QUIET)
+    lower.set_ylabel("pictures", color=QUIET)
+    for axes in (upper, lower):
+        axes.grid(axis="y", color=GRID)
+        _quiet(axes)
+    figure.tight_layout()
+    return _png(figure)
+
+
+def jpeg_bytes(image: NDArray[np.uint8]) -> bytes:
+    """(H, W, 3) uint8 RGB as a JPEG small enough to stand inside a page."""
+    buffer = BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", quality=88, optimize=True)
+    return buffer.getvalue()
+
+
+def _fit_into(image: NDArray[np.uint8], tile: int) -> Image.Image:
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
+        raise ValueError(f"a picture must be (H, W, 3) uint8, got {image.shape} {image.dtype}")
+    height, width = image.shape[:2]
+    scale = tile / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return Image.fromarray(image).resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+
+
+def _fitted(line: str, width: int, size: int) -> str:
+    """The line, or as much of its beginning as fits, composed (NFC): fonts have few decomposed syllables."""
+    line = unicodedata.normalize("NFC", line)
+    font = label_font(line + "…", size)
+    if font.getlength(line) <= width:
+        return line
+    while line and font.getlength(line + "…") > width:
+        line = line[:-1]
+    return line.rstrip() + "…"
+
+
+def _confusion_colours(share: NDArray[np.float64], totals: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(K, K, 3) in [0, 1]."""
+    from matplotlib import colormaps
+
+    wrong = np.where(share > 0, 0.08 + 0.82 * np.sqrt(share), 0)
+    right = np.where(share > 0, 0.08 + 0.82 * share, 0)
+    diagonal = np.eye(len(share), dtype=bool)[:, :, None]
+    colours = np.where(diagonal, colormaps["Blues"](right)[:, :, :3], colormaps["Reds"](wrong)[:, :, :3])
+    colours[(share == 0)] = (0.968, 0.973, 0.98)
+    colours[totals[:, 0] == 0] = (0.88, 0.89, 0.9)
+    return np.asarray(colours)
+
+
+def _draw_counts(axes: Axes, counts: NDArray[np.int64], share: NDArray[np.float64], *, cell_points: float) -> None:
+    digits = len(str(counts.max()))
+    size = min(11.0, 0.45 * cell_points, 0.8 * cell_points / (0.64 * digits))  # a digit is 0.64 em wide
+    if size < 4.5:
+        return
+    for row, column in zip(*np.nonzero(counts), strict=True):
+        strong = share[row, column] > (0.55 if row == column else 0.3)
+        axes.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=size,
+                  color="white" if strong else INK)  # fmt: skip
+
+
+def _name_ticks(axes: Axes, names: Sequence[str], *, size: float, upright: bool) -> None:
+    """Class names at both sides, each in a font that has its characters, never read as TeX."""
+    shown = [unicodedata.normalize("NFC", name) for name in names]
+    shown = [name if len(name) <= 24 else name[:23] + "…" for name in shown]
+    axes.set_xticks(range(len(shown)), shown)
+    axes.set_yticks(range(len(shown)), shown)
+    upright = upright or max(map(len, shown)) > 8
+    for name, below, beside in zip(shown, axes.get_xticklabels(), axes.get_yticklabels(), strict=True):
+        for label in (below, beside):
+            label.set(fontproperties=_font(name), fontsize=size, parse_math=False)
+        below.set(rotation=90 if upright else 0)
+
+
+def _font(text: str) -> FontProperties:
+    from matplotlib.font_manager import FontProperties
+
+    return FontProperties(fname=font_file("".join(sorted(set(text)))))
+
+
+def _points(rows: Sequence[Mapping[str, Any]], column: str) -> list[tuple[int, float]]:
+    return [(int(row["epoch"]), float(row[column])) for row in rows if row.get(column) not in (None, "")]
+
+
+def _figure(width: float, height: float) -> Figure:
+    """A figure of so many inches, without pyplot."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), facecolor="white")
+
+
+def _quiet(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(GRID)
+    axes.tick_params(colors=QUIET, length=0, labelsize=9)
+    axes.set_axisbelow(True)
+
+
+def _png(figure: Figure) -> bytes:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    buffer = BytesIO()
+    FigureCanvasAgg(figure)  # draws into memory, whatever backend the user's settings name
+    # Without the Software entry the same numbers give the same bytes with every matplotlib that draws alike.
+    figure.savefig(buffer, format="png", dpi=120, bbox_inches="tight", pad_inches=0.12, metadata={"Software": None})
+    return buffer.getvalue()

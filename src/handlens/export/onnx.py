@@ -1,0 +1,62 @@
+"""ONNX: one file, opset 18 or newer, batch size left open."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from handlens.deploy.graph_names import INPUT
+from handlens.errors import InputError
+from handlens.files import atomic_path
+from handlens.preprocess import Preprocess
+
+
+def export_onnx(
+    graph: nn.Module,
+    preprocess: Preprocess,
+    path: Path,
+    *,
+    output: str,
+    metadata: dict[str, Any],
+    any_size: bool = False,
+) -> Path:
+    """Write a graph as ONNX with class names and preprocess in its metadata.
+
+    Args:
+        any_size: the graph takes pictures of any size, one at a time.
+
+    Raises:
+        InputError: the extra `onnx` is not installed.
+    """
+    try:
+        import onnx
+        import onnxscript  # noqa: F401 - torch.onnx needs it, and its own message is unclear
+    except ImportError:
+        raise InputError("Export to ONNX needs more packages: pip install 'handlens[onnx]'.") from None
+    height, width = (301, 407) if any_size else (preprocess.height, preprocess.width)
+    example = torch.zeros(1 if any_size else 2, height, width, preprocess.channels, dtype=torch.uint8)
+    shapes: dict[int, Any] = {0: torch.export.Dim("batch", min=1)}
+    if any_size:
+        shapes = {1: torch.export.Dim("height", min=2, max=32768), 2: torch.export.Dim("width", min=2, max=32768)}
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("ignore")  # deprecations inside the exporter; the gate decides whether it worked
+        program = torch.onnx.export(
+            graph.eval(), (example,), dynamo=True, dynamic_shapes=(shapes,), verbose=False,
+            input_names=[INPUT], output_names=[output],
+        )  # fmt: skip
+    assert program is not None
+    model = program.model_proto
+    for key, value in metadata.items():
+        entry = model.metadata_props.add()
+        entry.key, entry.value = f"handlens.{key}", json.dumps(value, ensure_ascii=False)
+    onnx.checker.check_model(model)
+    with atomic_path(path) as temporary:
+        onnx.save_model(model, str(temporary), save_as_external_data=False)
+    return path

@@ -1,0 +1,235 @@
+"""The gate: an export is done when its own runtime, in a process without PyTorch and without handlens, answers
+as PyTorch does on pixels that our Preprocess did not make.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from handlens.deploy.graph_names import PROBABILITIES
+from handlens.preprocess import Preprocess
+
+TOLERANCE = 1e-4  # of a probability, in f32
+RESIZE_TOLERANCE = 2e-2  # one level of 255 in some pixels, where the two resizes round differently
+RUNNERS = Path(__file__).parent / "runners"
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One engine at one precision on the pixels of one resizer, against PyTorch fp32.
+
+    Attributes:
+        labels_equal: share of pictures whose label is the same.
+        largest_difference: of any probability.
+        excused: ids whose label differs while the reference's top two lie within twice the tolerance.
+        differing: ids whose label differs without that excuse.
+        top1: share of right labels, None without labels; reference_top1: PyTorch's on the same pixels.
+        passed: None where the row informs and does not decide.
+    """
+
+    engine: str
+    precision: str
+    pixels: str
+    pictures: int
+    labels_equal: float
+    largest_difference: float
+    excused: tuple[str, ...]
+    differing: tuple[str, ...]
+    top1: float | None
+    reference_top1: float | None
+    passed: bool | None
+
+
+@dataclass(frozen=True)
+class Parity:
+    """The report. `passed` is what the exit code follows.
+
+    Attributes:
+        resizers: per way of resizing, how many labels differ from those on Preprocess's pixels, both in PyTorch:
+            what an app changes by resizing otherwise.
+    """
+
+    tolerance: float
+    rows: tuple[Row, ...]
+    resizers: tuple[dict[str, Any], ...] = field(default=())
+
+    @property
+    def passed(self) -> bool:
+        decided = [row.passed for row in self.rows if row.passed is not None]
+        return bool(decided) and all(decided)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "passed": self.passed,
+            "tolerance": self.tolerance,
+            "rows": [asdict(row) for row in self.rows],
+            "resizers": list(self.resizers),
+        }
+
+
+def measure_parity(
+    model: Path,
+    *,
+    runner: str,
+    precisions: Sequence[str],
+    images: Sequence[tuple[str, Pixels]],
+    labels: Sequence[int | None],
+    preprocess: Preprocess,
+    reference: Callable[[Pixels], NDArray[np.float32]],
+    any_size: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Parity:
+    """
+    Args:
+        model: the exported file. runner: "onnx" or "openvino".
+        precisions: "fp32" decides; "auto", the runtime's default, informs.
+        images: (id, decoded picture (H, W, 3) uint8 at full size).
+        labels: class index of each picture, None where unknown.
+        reference: PyTorch fp32, (N, height, width, C) uint8 -> (N, K) probabilities.
+        any_size: the model resizes inside: it is given the full pictures, and compared with PyTorch on
+            Preprocess's pixels. Resizing rounds to whole levels, so RESIZE_TOLERANCE applies.
+    """
+    if any_size:
+        return _measure_any_size(
+            model, runner=runner, precisions=precisions, images=images, labels=labels, preprocess=preprocess,
+            reference=reference,
+        )  # fmt: skip
+    ids = [name for name, _ in images]
+    ours = np.stack([preprocess.pixels(image) for _, image in images])
+    pixels = {name: np.stack([resize(image, preprocess) for _, image in images]) for name, resize in RESIZERS.items()}
+    expected = {name: reference(batch) for name, batch in pixels.items()}
+    own_labels = reference(ours).argmax(axis=1)
+    truth = np.array([-1 if label is None else label for label in labels])
+    rows = []
+    for index, precision in enumerate(precisions):
+        answers, engine = run_outside(model, runner=runner, precision=precision, pixels=pixels)
+        name, computed = engine.rsplit(" ", 1)
+        for kind in pixels:
+            decides = precision == "fp32"
+            rows.append(
+                _compare(answers[f"{kind}/{PROBABILITIES}"], expected[kind], ids, truth,
+                         engine=name, precision=computed if decides else f"{computed} (default)", pixels=kind, decides=decides)
+            )  # fmt: skip
+        if progress:
+            progress(index + 1, len(precisions))
+    resizers = tuple(
+        {
+            "pixels": kind,
+            "labels_changed": float((values.argmax(axis=1) != own_labels).mean()),
+            "top1": _share(values.argmax(axis=1) == truth, truth >= 0),
+        }
+        for kind, values in expected.items()
+    )
+    return Parity(TOLERANCE, tuple(rows), resizers)
+
+
+def _measure_any_size(
+    model: Path, *, runner: str, precisions: Sequence[str], images: Sequence[tuple[str, Pixels]],
+    labels: Sequence[int | None], preprocess: Preprocess, reference: Callable[[Pixels], NDArray[np.float32]],
+) -> Parity:  # fmt: skip
+    ids = [name for name, _ in images]
+    expected = reference(np.stack([preprocess.pixels(image) for _, image in images]))
+    truth = np.array([-1 if label is None else label for label in labels])
+    full = {str(index): image[None] for index, (_, image) in enumerate(images)}
+    rows = []
+    for precision in precisions:
+        answers, engine = run_outside(model, runner=runner, precision=precision, pixels=full)
+        values = np.concatenate([answers[f"{index}/{PROBABILITIES}"] for index in full])
+        name, computed = engine.rsplit(" ", 1)
+        decides = precision == "fp32"
+        rows.append(
+            _compare(values, expected, ids, truth, engine=name, pixels="full pictures, resized inside",
+                     precision=computed if decides else f"{computed} (default)", decides=decides,
+                     tolerance=RESIZE_TOLERANCE)
+        )  # fmt: skip
+    return Parity(RESIZE_TOLERANCE, tuple(rows))
+
+
+def run_outside(model: Path, *, runner: str, precision: str, pixels: dict[str, Pixels]) -> tuple[dict[str, Any], str]:
+    """Run a model in a new process that imports its runtime and numpy only.
+
+    Returns:
+        arrays by "pixels/output", and "runtime version precision".
+
+    Raises:
+        RuntimeError: the process failed; with what it printed.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        source, destination = Path(folder) / "in.npz", Path(folder) / "out.npz"
+        np.savez(source, **pixels)  # type: ignore[arg-type]
+        script = RUNNERS / f"{runner}_runner.py"
+        command = [sys.executable, "-I", str(script), str(model), str(source), str(destination), precision]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"{runner} could not run {model}:\n{done.stderr.strip()}")
+        with np.load(destination) as loaded:
+            return dict(loaded), done.stdout.strip().splitlines()[-1]
+
+
+def _compare(
+    values: NDArray[np.float32], expected: NDArray[np.float32], ids: Sequence[str], truth: NDArray[np.int64],
+    *, engine: str, precision: str, pixels: str, decides: bool, tolerance: float = TOLERANCE,
+) -> Row:  # fmt: skip
+    label, reference = values.argmax(axis=1), expected.argmax(axis=1)
+    top_two = np.sort(expected, axis=1)[:, -2:]
+    tied = top_two[:, 1] - top_two[:, 0] <= 2 * tolerance
+    other = label != reference
+    differing = tuple(ids[i] for i in np.flatnonzero(other & ~tied))
+    largest = float(np.abs(values - expected).max()) if np.isfinite(values).all() else float("inf")
+    return Row(
+        engine=engine, precision=precision, pixels=pixels, pictures=len(ids),
+        labels_equal=float((~other).mean()), largest_difference=largest,
+        excused=tuple(ids[i] for i in np.flatnonzero(other & tied)), differing=differing,
+        top1=_share(label == truth, truth >= 0), reference_top1=_share(reference == truth, truth >= 0),
+        passed=(not differing and largest <= tolerance) if decides else None,
+    )  # fmt: skip
+
+
+def _share(right: NDArray[np.bool_], known: NDArray[np.bool_]) -> float | None:
+    return float(right[known].mean()) if known.any() else None
+
+
+def _with(resize: Callable[[Pixels, int, int], Pixels]) -> Callable[[Pixels, Preprocess], Pixels]:
+    """The geometry that Preprocess states, with another library's resize: what an app would write."""
+
+    def apply(image: Pixels, preprocess: Preprocess) -> Pixels:
+        height, width = image.shape[:2]
+        if preprocess.resize == "crop":
+            scale = preprocess.short_side / min(height, width)
+            image = resize(image, round(height * scale), round(width * scale))
+            top = (image.shape[0] - preprocess.height) // 2
+            left = (image.shape[1] - preprocess.width) // 2
+            image = image[top : top + preprocess.height, left : left + preprocess.width]
+        elif preprocess.resize == "stretch":
+            image = resize(image, preprocess.height, preprocess.width)
+        else:
+            scale = min(preprocess.height / height, preprocess.width / width)
+            small = resize(image, max(1, round(height * scale)), max(1, round(width * scale)))
+            image = np.full((preprocess.height, preprocess.width, 3), 114, dtype=np.uint8)
+            top, left = (preprocess.height - small.shape[0]) // 2, (preprocess.width - small.shape[1]) // 2
+            image[top : top + small.shape[0], left : left + small.shape[1]] = small
+        if preprocess.colour == "grey":
+            image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[:, :, None]
+        return np.ascontiguousarray(image)
+
+    return apply
+
+
+RESIZERS: dict[str, Callable[[Pixels, Preprocess], Pixels]] = {
+    "Pillow bilinear": _with(lambda x, h, w: np.asarray(Image.fromarray(x).resize((w, h), Image.Resampling.BILINEAR))),
+    "OpenCV linear (no antialias)": _with(lambda x, h, w: np.asarray(cv2.resize(x, (w, h), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)),
+    "OpenCV area": _with(lambda x, h, w: np.asarray(cv2.resize(x, (w, h), interpolation=cv2.INTER_AREA), dtype=np.uint8)),
+    "nearest (no antialias)": _with(lambda x, h, w: np.asarray(cv2.resize(x, (w, h), interpolation=cv2.INTER_NEAREST), dtype=np.uint8)),
+}  # fmt: skip

@@ -1,0 +1,26 @@
+"""One function per command: the only place where the parts meet. `handlens.train(...)` is `flow.train(...)`.
+
+Nothing heavy is imported until it is needed: `predict` starts without torch.
+"""
+
+from handlens.flow.data import check, doubted_labels, sample
+from handlens.flow.evaluate import evaluate
+from handlens.flow.export import export
+from handlens.flow.predict import load, predict
+from handlens.flow.report import QUIET, Reporter
+from handlens.flow.runs import find_run
+from handlens.flow.train import train
+
+__all__ = [
+    "QUIET",
+    "Reporter",
+    "check",
+    "doubted_labels",
+    "evaluate",
+    "export",
+    "find_run",
+    "load",
+    "predict",
+    "sample",
+    "train",
+]

@@ -1,0 +1,81 @@
+"""sample and check."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from handlens.errors import FindingsError, InputError
+from handlens.flow.report import QUIET, Reporter
+
+if TYPE_CHECKING:
+    from handlens.data.check import Audit
+
+
+def sample(
+    name: str, folder: Path | str, *, per_class: int = 40, test_per_class: int = 10, size: int = 224, seed: int = 0,
+    report: Reporter = QUIET,
+) -> Path:  # fmt: skip
+    """Write a generated sample data set; "bakery" is the one there is. Returns the folder."""
+    from handlens.data.samples import write_bakery
+
+    if name != "bakery":
+        raise InputError(f"there is no sample called {name!r}; the one there is: bakery.")
+    return write_bakery(
+        Path(folder), per_class=per_class, test_per_class=test_per_class, size=size, seed=seed,
+        progress=report.steps("drawing"),
+    )  # fmt: skip
+
+
+def check(
+    data: Path | str, *, format: str | None = None, config: Path | None = None, report: Reporter = QUIET
+) -> Audit:
+    """Decode every picture of a data set and say what is wrong with it. Writes nothing."""
+    from handlens.data import open_dataset
+    from handlens.data.check import audit
+
+    return audit(open_dataset(Path(data), format=format, config=config), progress=report.steps("checking"))
+
+
+def stop_on_findings(audit: Audit, *, strict: bool) -> None:
+    """
+    Raises:
+        FindingsError: the audit has an error, or with `strict` a warning.
+    """
+    stopping = [f for f in audit.findings if f.level == "error" or (strict and f.level == "warning")]
+    if stopping:
+        raise FindingsError(" ".join(finding.message for finding in stopping))
+
+
+def doubted_labels(
+    data: Path | str, *, format: str | None = None, config: Path | None = None, report: Reporter = QUIET
+) -> list[dict[str, Any]]:
+    """Pictures whose label the model doubts, most doubted first.
+
+    A head is fitted on ImageNet features of all labelled pictures; each picture is judged by the fold that
+    did not see it. A label is doubted where another class gets the higher probability.
+
+    Returns:
+        dicts of file (id), label, suggested, probability (of the suggestion), label_probability.
+    """
+    from handlens.flow.train import fit_frozen_head, start_net
+    from handlens.train.recipe import make_recipe
+
+    audit = check(data, format=format, config=config, report=report)
+    stop_on_findings(audit, strict=False)
+    records = [record for record in audit.usable().records if record.target is not None]
+    names = audit.dataset.class_names
+    recipe = make_recipe({"mode": "head"})
+    net, preprocess, _ = start_net(recipe, len(names), report)
+    head = fit_frozen_head(net, records, audit, recipe, preprocess, len(names), report)
+    if head.out_of_fold is None:
+        raise FindingsError("labels cannot be doubted with so few pictures: every class needs at least two.")
+    doubted = []
+    for record, row in zip(records, head.out_of_fold, strict=True):
+        best = int(row.argmax())
+        if record.target is not None and best != record.target:
+            doubted.append({
+                "file": record.id, "label": names[record.target], "suggested": names[best],
+                "probability": float(row[best]), "label_probability": float(row[record.target]),
+            })  # fmt: skip
+    return sorted(doubted, key=lambda entry: entry["label_probability"] - entry["probability"])

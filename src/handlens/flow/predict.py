@@ -1,0 +1,43 @@
+"""load and predict, without torch."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from handlens.flow.report import QUIET, Reporter
+from handlens.flow.runs import find_run
+from handlens.predict.predictor import Prediction, Predictor
+from handlens.train.run import Run
+
+if TYPE_CHECKING:
+    from handlens.deploy.engines import Precision
+
+FEW = 8  # up to so many pictures, answering the first one soon matters more than pictures per second
+
+
+def load(run: Path | str | Run, *, precision: Precision = "auto") -> Predictor:
+    """A predictor: `load("runs/breads")("photo.jpg").label`. Does not import torch."""
+    return Predictor(find_run(run), precision=precision, latency=True)
+
+
+def predict(
+    run: Path | str | Run,
+    paths: Iterable[Path | str],
+    *,
+    precision: Precision = "auto",
+    report: Reporter = QUIET,
+) -> Iterator[Prediction]:
+    """Predict files and folders: one Prediction per picture, in order, streaming.
+
+    Args:
+        paths: files and folders; a folder is walked, sorted by name, and what is no picture is left aside.
+    """
+    from handlens.data import walk
+
+    files = walk([Path(path) for path in paths])
+    first = list(itertools.islice(files, FEW + 1))
+    predictor = Predictor(find_run(run, report=report), precision=precision, latency=len(first) <= FEW)
+    yield from predictor.predict(itertools.chain(first, files))

@@ -1,0 +1,33 @@
+"""Where sentences and progress go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+def _silent(text: str) -> None:
+    return None
+
+
+def _no_progress(task: str, done: int, total: int) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Reporter:
+    """From Python: nowhere, unless you pass your own.
+
+    Attributes:
+        say: takes a sentence. progress: takes (what, done, total).
+    """
+
+    say: Callable[[str], None] = _silent
+    progress: Callable[[str, int, int], None] = _no_progress
+
+    def steps(self, task: str) -> Callable[[int, int], None]:
+        """`progress` for one task."""
+        return lambda done, total: self.progress(task, done, total)
+
+
+QUIET = Reporter()

@@ -1,0 +1,116 @@
+"""Run folders: writing them, finding them, and pretrained nets as run folders in the cache."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from handlens.errors import InputError
+from handlens.files import cache_folder
+from handlens.flow.report import QUIET, Reporter
+from handlens.train.run import ENGINE, MODEL, WEIGHTS, Run, locked, open_run, write_model_json
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from handlens.preprocess import Preprocess
+
+# Run folders that anyone can have without training; a literal, so that `predict` need not import torch to know.
+PRETRAINED = ("mobilenet_v2", "efficientnet_lite0")
+
+
+def find_run(run: Path | str | Run, *, report: Reporter = QUIET) -> Run:
+    """A run folder, or the name of a pretrained net: that becomes a run folder in the cache, once.
+
+    Raises:
+        InputError: neither; the message lists the names. Or the weights cannot be had.
+    """
+    if isinstance(run, Run):
+        return run
+    path = Path(run)
+    if path.exists():
+        return open_run(path)
+    if str(run) not in PRETRAINED:
+        raise InputError(f"{run} is neither a run folder nor a pretrained net; the nets: {', '.join(PRETRAINED)}.")
+    folder = cache_folder() / "pretrained" / str(run)
+    if (folder / MODEL).is_file():
+        try:
+            return open_run(folder)
+        except InputError as error:
+            report.say(f"The cached net is made again, because {error}")
+    return _make_pretrained(str(run), folder, report)
+
+
+def build_from(run: Run) -> nn.Module:
+    """The PyTorch net of a run, with its weights, in eval mode."""
+    from safetensors.torch import load_file
+
+    from handlens.models import build
+
+    architecture = run.model["architecture"]
+    net = build(architecture["name"], **architecture["arguments"])
+    net.load_state_dict(load_file(run.weights))
+    return net.eval()
+
+
+def write_run(
+    folder: Path, net: nn.Module, *, architecture: dict[str, Any], preprocess: Preprocess,
+    class_names: Sequence[str], extra: dict[str, Any],
+) -> Run:  # fmt: skip
+    """Write the engine and model.json beside model.safetensors."""
+    from handlens.deploy.graph import DeployGraph
+    from handlens.deploy.graph_names import PROBABILITIES
+    from handlens.export.openvino import save_openvino, to_openvino
+
+    metadata = {"class_names": list(class_names), "preprocess": preprocess.to_dict()}
+    net = net.float().to("cpu").eval()
+    model = to_openvino(DeployGraph(net, preprocess), preprocess, output=PROBABILITIES)
+    save_openvino(model, folder / ENGINE, metadata=metadata)
+    return write_model_json(
+        folder,
+        {"architecture": architecture, "task": "classify", **metadata, "machine": machine()} | extra,
+        files=(WEIGHTS, ENGINE, str(Path(ENGINE).with_suffix(".bin").as_posix())),
+    )
+
+
+def machine() -> dict[str, Any]:
+    """What exact numbers depend on: processor, threads and versions."""
+    import torch
+
+    versions = {}
+    for package in ("handlens", "torch", "torchvision", "openvino", "simplejpeg", "pillow", "numpy"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:  # run from a source tree
+            versions[package] = "unknown"
+    return {
+        "processor": platform.processor() or platform.machine(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "versions": versions,
+    }
+
+
+def _make_pretrained(name: str, folder: Path, report: Reporter) -> Run:
+    from handlens.models import build
+    from handlens.models.weights import SOURCES, get_weights, load_into, load_weights
+    from handlens.train.classify import save_net
+
+    source = SOURCES[name]
+    report.say(f"Preparing {name} ({source.licence}).")
+    get_weights(name)
+    net = build(name, num_classes=len(source.class_names))
+    load_into(net, load_weights(name), new_head=False)
+    with locked(folder):
+        save_net(net, folder / WEIGHTS)
+        return write_run(
+            folder, net, architecture={"name": name, "arguments": {"num_classes": len(source.class_names)}},
+            preprocess=source.preprocess, class_names=source.class_names,
+            extra={"pretrained": {"sha256": source.sha256, "licence": source.licence}, "metrics": {}},
+        )  # fmt: skip

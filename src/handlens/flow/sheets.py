@@ -1,0 +1,148 @@
+"""What predict and check write for people: CSV, JSON lines, annotated copies, contact sheets."""
+
+from __future__ import annotations
+
+import csv as csv_module
+import json
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from handlens.errors import InputError
+from handlens.files import atomic_path
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from handlens.data.check import Audit
+    from handlens.predict.predictor import Prediction
+
+SHEET_LIMIT = 400  # tiles; a sheet of more is no longer looked at
+TILE = 160  # pixels
+
+
+class PredictionWriter:
+    """Writes predictions as they come; a CSV appears whole or not at all.
+
+    Args:
+        csv: file for id, class, probability and, with top > 1, class2, probability2 ... (UTF-8 with BOM).
+        as_json: one JSON object per line to `print_line`; otherwise, without a csv, tab-separated text.
+        pictures: folder for copies with the answer on a band below.
+        sheet: file for one contact sheet of the first SHEET_LIMIT pictures.
+        top: classes per picture.
+    """
+
+    def __init__(
+        self, *, csv: Path | None, as_json: bool, pictures: Path | None, sheet: Path | None, top: int,
+        print_line: Callable[[str], None],
+    ) -> None:  # fmt: skip
+        self.csv, self.as_json, self.pictures, self.sheet, self.top = csv, as_json, pictures, sheet, top
+        self.print_line = print_line
+        self.count = 0
+        self._stack = ExitStack()
+        self._rows: Any = None
+        self._tiles: list[NDArray[Any]] = []
+        self._captions: list[str] = []
+
+    def __enter__(self) -> PredictionWriter:
+        if self.csv:
+            file: TextIO = self._stack.enter_context(
+                self._stack.enter_context(atomic_path(self.csv)).open("w", encoding="utf-8-sig", newline="")
+            )
+            self._rows = csv_module.writer(file)
+            header = ["id", "class", "probability"]
+            for rank in range(2, self.top + 1):
+                header += [f"class{rank}", f"probability{rank}"]
+            self._rows.writerow([*header, "error"])
+        if self.pictures:
+            self.pictures.mkdir(parents=True, exist_ok=True)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        self._stack.__exit__(kind, error, trace)
+        if kind is None and self.sheet and self._tiles:
+            save_sheet(self._tiles, self._captions, self.sheet)
+
+    def write(self, prediction: Prediction) -> None:
+        self.count += 1
+        self._write_row(prediction)
+        if prediction.result is None:
+            return
+        if self.pictures:
+            self._write_picture(prediction)
+        if self.sheet and len(self._tiles) < SHEET_LIMIT:
+            from handlens.data.decode import decode
+
+            self._tiles.append(_thumbnail(decode(prediction.path, at_least=(TILE, TILE))))
+            self._captions.append(f"{prediction.result.label} {100 * prediction.result.confidence:.0f} %")
+
+    def _write_row(self, prediction: Prediction) -> None:
+        result = prediction.result
+        if self._rows:
+            row: list[Any] = [str(prediction.path)]
+            if result:
+                for name, probability in result.top(self.top):
+                    row += [name, f"{probability:.6f}"]
+            row += [""] * (1 + 2 * self.top - len(row))
+            self._rows.writerow([*row, prediction.error or ""])
+        if self.as_json:
+            value: dict[str, Any] = {"id": str(prediction.path)}
+            value |= result.to_dict(self.top) if result else {"error": prediction.error}
+            self.print_line(json.dumps(value, ensure_ascii=False))
+        elif result and not self.csv:
+            answers = [f"{name}\t{probability:.4f}" for name, probability in result.top(self.top)]
+            self.print_line("\t".join([str(prediction.path), *answers]))
+
+    def _write_picture(self, prediction: Prediction) -> None:
+        from PIL import Image
+
+        from handlens.data.decode import decode
+
+        assert self.pictures is not None and prediction.result is not None
+        drawn = prediction.result.draw(decode(prediction.path))
+        target = self.pictures / f"{prediction.path.stem}.png"
+        number = 1
+        while target.exists():  # two folders may hold pictures of one name; nothing is overwritten
+            number += 1
+            target = self.pictures / f"{prediction.path.stem}-{number}.png"
+        with atomic_path(target) as temporary:
+            Image.fromarray(drawn).save(temporary, "PNG")
+
+
+def doubted_sheet(audit: Audit, doubted: Sequence[dict[str, Any]], path: Path) -> Path:
+    """A contact sheet of pictures whose label is doubted."""
+    from handlens.data.decode import decode
+
+    files = {record.id: record.path for record in audit.dataset.records}
+    shown = doubted[:SHEET_LIMIT]
+    tiles = [_thumbnail(decode(files[entry["file"]], at_least=(TILE, TILE))) for entry in shown]
+    captions = [f"{entry['label']}? {entry['suggested']} {100 * entry['probability']:.0f} %" for entry in shown]
+    return save_sheet(tiles, captions, path)
+
+
+def save_sheet(tiles: Sequence[NDArray[Any]], captions: Sequence[str], path: Path) -> Path:
+    """
+    Raises:
+        InputError: the name does not end in .png, .jpg or .jpeg.
+    """
+    from PIL import Image
+
+    from handlens.evaluate.pictures import contact_sheet
+
+    kinds = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
+    if path.suffix.lower() not in kinds:
+        raise InputError(f"a contact sheet is a .png or .jpg file, got {path}.")
+    with atomic_path(path) as temporary:
+        Image.fromarray(contact_sheet(tiles, captions)).save(temporary, kinds[path.suffix.lower()])
+    return path
+
+
+def _thumbnail(image: NDArray[Any]) -> NDArray[Any]:
+    """A copy no larger than a tile, so that a sheet of many pictures stays small in memory."""
+    import numpy as np
+    from PIL import Image
+
+    small = Image.fromarray(image)
+    small.thumbnail((TILE, TILE))
+    return np.asarray(small)

@@ -1,0 +1,401 @@
+"""train: from a data set to a run folder."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from handlens.errors import FindingsError, InputError
+from handlens.files import read_json, write_json, write_text
+from handlens.flow.data import check, stop_on_findings
+from handlens.flow.report import QUIET, Reporter
+from handlens.flow.runs import machine, write_run
+from handlens.train.run import LAST, MODEL, RECIPE, WEIGHTS, append_metrics, locked
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import nn
+
+    from handlens.data.check import Audit
+    from handlens.data.record import Dataset, Record
+    from handlens.deploy.engines import Engine
+    from handlens.preprocess import Preprocess
+    from handlens.train.head import Head
+    from handlens.train.recipe import Recipe
+
+DATA = "data.json"
+START = "checkpoints/start.safetensors"
+GOLDEN_PICTURES = 8
+
+
+def train(
+    data: Path | str | None = None,
+    *,
+    out: Path | str | None = None,
+    recipe: Recipe | None = None,
+    resume: Path | str | None = None,
+    strict: bool = False,
+    golden: bool = True,
+    format: str | None = None,
+    config: Path | None = None,
+    report: Reporter = QUIET,
+) -> Path:
+    """Train a classifier on a data set and write a run folder.
+
+    Args:
+        data: as `open_dataset` takes it; with `resume`, None means the folder that the run was started with.
+        out: the run folder, new or empty; None makes runs/<data>, runs/<data>-2 ...
+        recipe: None is the default recipe.
+        resume: an unfinished run folder; its own recipe is used.
+        strict: warnings of the audit stop training as well as errors.
+        golden: keep eight pictures and the expected answers in the run, for whoever ships it.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        FindingsError: the data is not fit: nothing readable, one class.
+        InputError: anything else that the caller can mend.
+        KeyboardInterrupt: stopped by Ctrl-C or SIGTERM, everything saved; `resume` continues.
+    """
+    from handlens.train.recipe import make_recipe, read_recipe
+
+    if resume is not None:
+        folder = Path(resume)
+        if (folder / MODEL).is_file():
+            raise InputError(f"{folder} is finished; there is nothing to resume.")
+        if not (folder / RECIPE).is_file() or not (folder / DATA).is_file():
+            raise InputError(f"{folder} cannot be resumed: it has no {RECIPE} or no {DATA}.")
+        recipe = read_recipe(folder / RECIPE)
+        started = read_json(folder / DATA)
+        data = Path(started["root"]) if data is None else Path(data)
+        report.say(f"Resuming {folder}.")
+        if started["machine"] != machine():
+            report.say("This machine or its versions differ from those the run was started with: it is not exact.")
+    elif data is None:
+        raise InputError("train needs DATA, or --resume RUN.")
+    else:
+        folder = _new_run_folder(Path(data), out)
+        recipe = recipe or make_recipe({})
+
+    audit = check(data, format=format, config=config, report=report)
+    for finding in audit.findings:
+        report.say(f"{finding.level}: {finding.message}")
+    stop_on_findings(audit, strict=strict)
+    with locked(folder):
+        return _train(Path(data), audit, folder, recipe, golden=golden, report=report)
+
+
+def _train(data: Path, audit: Audit, folder: Path, recipe: Recipe, *, golden: bool, report: Reporter) -> Path:
+    import torch
+    from safetensors.torch import load_file
+
+    from handlens.data.split import split_dataset
+    from handlens.train.classify import save_net
+
+    dataset = split_dataset(
+        audit.usable(), validation=recipe.validation, seed=recipe.seed, together=audit.duplicate_groups
+    )
+    summary = _data_summary(data, audit, dataset)
+    if (folder / RECIPE).is_file():
+        if read_json(folder / DATA)["fingerprint"] != summary["fingerprint"]:
+            raise InputError(f"the pictures in {data} are not those that {folder} was started with; start a new run.")
+    else:
+        write_json(folder / DATA, summary)
+        write_text(folder / RECIPE, recipe.to_yaml())
+    names = dataset.class_names
+    training, validation = dataset.part("train"), dataset.part("validation")
+    report.say(f"{len(training)} pictures to train on, {len(validation)} to validate, {len(names)} classes.")
+
+    torch.manual_seed(recipe.seed)
+    recipe = choose_mode(recipe, len(training), report)
+    net, preprocess, architecture = start_net(recipe, len(names), report)
+    if recipe.mode == "head":
+        records = [*training, *validation]
+        head = fit_frozen_head(net, records, audit, recipe, preprocess, len(names), report)
+        install_head(net, head)
+        validated = _fold_metrics(head, records, names)
+    else:
+        start = folder / START
+        score = 0.0, float("-inf")
+        if recipe.mode == "finetune":
+            if start.is_file():
+                net.load_state_dict(load_file(start))
+            else:
+                install_head(net, fit_frozen_head(net, training, audit, recipe, preprocess, len(names), report))
+                save_net(net, start)
+            score = _validate(net, validation, audit, recipe, preprocess, report)
+            append_metrics(folder, {"epoch": 0, "validation_loss": -score[1], "validation_top1": score[0]})
+            report.say(f"Epoch 0, the head alone: {100 * score[0]:.1f} % on validation.")
+        best = _fit(net, folder, recipe, preprocess, names, training, validation, score, report)
+        trained = folder / "checkpoints/best.safetensors"
+        net.load_state_dict(load_file(trained if trained.is_file() else start))
+        validated = {"top1": best[0], "loss": -best[1], "count": len(validation), "how": "validation split"}
+    save_net(net, folder / WEIGHTS)
+    if golden:
+        _write_golden(folder, net, preprocess, names, dataset)
+    write_run(
+        folder, net, architecture=architecture, preprocess=preprocess, class_names=names,
+        extra={
+            "recipe": recipe.model_dump(), "validation": validated, "metrics": {},
+            "data": {key: summary[key] for key in ("root", "fingerprint", "counts")}
+            | {"unreadable": len(audit.unreadable)},
+        },
+    )  # fmt: skip
+    report.say(f"Validation accuracy {100 * validated['top1']:.1f} % ({validated['how']}). Run folder: {folder}")
+    return folder
+
+
+def start_net(recipe: Recipe, num_classes: int, report: Reporter) -> tuple[nn.Module, Preprocess, dict[str, Any]]:
+    """The net a recipe starts from: built, with weights unless trained from scratch.
+
+    Returns:
+        the net, its Preprocess, and {"name", "arguments"} that `build` makes it again from.
+    """
+    from dataclasses import replace
+
+    from handlens.models import CATALOGUE, build
+    from handlens.models.weights import SOURCES, load_into, load_weights
+    from handlens.preprocess import SCALINGS, Preprocess
+
+    if recipe.model not in CATALOGUE:
+        raise InputError(f"there is no net called {recipe.model!r}; there are {', '.join(CATALOGUE)}.")
+    entry = CATALOGUE[recipe.model]
+    arguments: dict[str, Any] = {"num_classes": num_classes}
+    if recipe.width is not None:
+        arguments["width"] = recipe.width
+    net = build(recipe.model, **arguments, dropout=recipe.dropout)
+    mean, std = SCALINGS[entry.scaling]
+    preprocess = Preprocess(
+        height=entry.image_size, width=entry.image_size, short_side=entry.image_size, mean=mean, std=std
+    )
+    if recipe.mode != "scratch":
+        if recipe.weights is None and recipe.width not in (None, 1.0):
+            raise InputError(
+                f"published weights of {recipe.model} are for width 1.0, not {recipe.width}; use --mode scratch, "
+                "or --weights FILE."
+            )
+        sentence = load_into(net, load_weights(recipe.weights or recipe.model), new_head=True)
+        if sentence:
+            report.say(sentence)
+        if recipe.weights is None:
+            source = SOURCES[recipe.model].preprocess
+            preprocess = replace(source, short_side=source.height)  # the whole picture counts: no 12 % cut away
+    if recipe.image_size is not None:
+        size = recipe.image_size
+        preprocess = replace(preprocess, height=size, width=size, short_side=size)
+    return net, preprocess, {"name": recipe.model, "arguments": arguments}
+
+
+def choose_mode(recipe: Recipe, pictures: int, report: Reporter) -> Recipe:
+    """Settle "auto", and say why."""
+    from handlens.models.weights import SOURCES, have_weights
+
+    if recipe.mode != "auto":
+        return recipe
+    pretrained = recipe.weights is not None or (
+        recipe.model in SOURCES and recipe.width in (None, 1.0) and have_weights(recipe.model)
+    )
+    if not pretrained:
+        mode, why = "scratch", f"no pretrained weights of {recipe.model} can be had for this recipe"
+    elif pictures < 1000:
+        mode, why = "head", f"{pictures} pictures are few: a head on frozen features is quick and does not overfit"
+    else:
+        mode, why = "finetune", f"{pictures} pictures are enough to improve on frozen features"
+    report.say(f"Mode {mode}: {why}.")
+    return recipe.model_copy(update={"mode": mode})
+
+
+def fit_frozen_head(
+    net: nn.Module, records: Sequence[Record], audit: Audit, recipe: Recipe, preprocess: Preprocess,
+    num_classes: int, report: Reporter,
+) -> Head:  # fmt: skip
+    """Features of every record through the engine, then the linear head by cross-validation."""
+    import numpy as np
+
+    from handlens.data.split import folds
+    from handlens.train.fit import balanced_weights
+    from handlens.train.head import fit_head
+
+    views = [_features(net, records, audit, recipe, preprocess, report, view=view) for view in range(recipe.views + 1)]
+    report.say("Fitting the head.")
+    labels = np.array([record.target for record in records], dtype=np.int64)
+    weights = balanced_weights(records, num_classes) if recipe.class_weights == "balanced" else None
+    return fit_head(
+        np.stack(views, axis=1).reshape(len(records) * len(views), -1),
+        labels,
+        num_classes=num_classes,
+        folds=folds(records, count=5, seed=recipe.seed, together=audit.duplicate_groups),
+        views=len(views),
+        label_smoothing=recipe.label_smoothing,
+        class_weights=weights,
+    )
+
+
+def install_head(net: nn.Module, head: Head) -> None:
+    """Put a fitted head into the net's `classifier`."""
+    import torch
+
+    with torch.no_grad():
+        net.classifier.weight.copy_(head.weight)  # type: ignore[union-attr, operator]
+        net.classifier.bias.copy_(head.bias)  # type: ignore[union-attr, operator]
+
+
+def _features(
+    net: nn.Module, records: Sequence[Record], audit: Audit, recipe: Recipe, preprocess: Preprocess,
+    report: Reporter, *, view: int = 0,
+) -> NDArray[np.float32]:  # fmt: skip
+    """(N, D). View 0 is the picture as it is predicted; the others are augmented, seeded by (seed, view, file)."""
+    import torch
+
+    from handlens.data.augment import classification_augment, seeded, smallest_training_decode
+    from handlens.data.decode import decode
+    from handlens.deploy.engines import OpenVINOEngine
+    from handlens.deploy.graph import EmbedGraph
+    from handlens.deploy.graph_names import FEATURES
+    from handlens.deploy.stream import Pixels, load_pixels
+    from handlens.export.openvino import to_openvino
+    from handlens.train.features import cached_features
+
+    def engine() -> Engine:
+        graph = EmbedGraph(net.eval(), preprocess)
+        return OpenVINOEngine(to_openvino(graph, preprocess, output=FEATURES), precision=recipe.precision)
+
+    augment = recipe.augment
+    transform = classification_augment(
+        preprocess, flip=augment.flip, crop_area=augment.crop_area, colour=augment.colour
+    )
+
+    def load_view(path: Path, preprocess: Preprocess) -> Pixels:
+        picture = decode(path, at_least=smallest_training_decode(preprocess, crop_area=augment.crop_area))
+        key = (recipe.seed, "view", view, path.name)
+        image = seeded(transform, torch.from_numpy(picture).permute(2, 0, 1), key=key)
+        return image.permute(1, 2, 0).contiguous().numpy()
+
+    name = "" if view == 0 else f"view {view} seed {recipe.seed} {augment.model_dump_json()}"
+    return cached_features(
+        records, engine=engine, preprocess=preprocess, trunk=_trunk_digest(net), precision=recipe.precision,
+        digests=audit.digests, view=name, load=load_pixels if view == 0 else load_view,
+        progress=report.steps("features" if view == 0 else f"features, view {view}"),
+    )  # fmt: skip
+
+
+def _trunk_digest(net: nn.Module) -> str:
+    """SHA-256 over the names and values of everything before the classifier."""
+    digest = hashlib.sha256(type(net).__name__.encode())
+    for name, value in sorted(net.state_dict().items()):
+        if not name.startswith("classifier."):
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _validate(
+    net: nn.Module, records: Sequence[Record], audit: Audit, recipe: Recipe, preprocess: Preprocess, report: Reporter
+) -> tuple[float, float]:
+    """(top1, -loss) of the head on the frozen features of the validation pictures."""
+    import torch
+    import torch.nn.functional as F
+
+    features = torch.from_numpy(_features(net, records, audit, recipe, preprocess, report))
+    targets = torch.tensor([record.target for record in records])
+    with torch.inference_mode():
+        logits = net.classifier(features)  # type: ignore[operator]
+    right = int((logits.argmax(dim=1) == targets).sum())
+    return right / len(records), -float(F.cross_entropy(logits, targets))
+
+
+def _fit(
+    net: nn.Module, folder: Path, recipe: Recipe, preprocess: Preprocess, names: Sequence[str],
+    training: Sequence[Record], validation: Sequence[Record], score: tuple[float, float], report: Reporter,
+) -> tuple[float, float]:  # fmt: skip
+    from handlens.train.classify import InterruptedTraining
+    from handlens.train.fit import fit
+
+    try:
+        return fit(
+            net, folder=folder, recipe=recipe, preprocess=preprocess, num_classes=len(names), training=training,
+            validation=validation, start_score=score, say=report.say, progress=report.progress,
+        )  # fmt: skip
+    except InterruptedTraining:
+        report.say(f"Stopped, and everything is saved. Continue with: handlens train --resume {folder}")
+        raise KeyboardInterrupt from None
+
+
+def _fold_metrics(head: Head, records: Sequence[Record], names: Sequence[str]) -> dict[str, Any]:
+    import numpy as np
+
+    from handlens.evaluate.metrics import classification_metrics
+
+    if head.out_of_fold is None:
+        raise FindingsError("there are too few pictures to validate on: every class needs at least two.")
+    labels = np.array([record.target for record in records], dtype=np.int64)
+    metrics = classification_metrics(head.out_of_fold, labels, names)
+    return {
+        "top1": metrics["top1"], "loss": metrics["loss"], "count": len(records), "how": "5-fold cross-validation",
+        "weight_decay": head.weight_decay, "losses_by_weight_decay": {str(k): v for k, v in head.losses.items()},
+    }  # fmt: skip
+
+
+def _write_golden(folder: Path, net: nn.Module, preprocess: Preprocess, names: Sequence[str], dataset: Dataset) -> None:
+    """Eight pictures, as they are and as the net sees them, with what PyTorch fp32 answers."""
+    import numpy as np
+    import torch
+
+    from handlens.deploy.graph import DeployGraph
+    from handlens.deploy.stream import load_pixels
+
+    pool = dataset.part("test") or dataset.part("validation") or dataset.records
+    chosen = [pool[i] for i in np.linspace(0, len(pool) - 1, min(GOLDEN_PICTURES, len(pool))).astype(int)]
+    golden = folder / "golden"
+    golden.mkdir(exist_ok=True)
+    pixels = np.stack([load_pixels(record.path, preprocess) for record in chosen])
+    graph = DeployGraph(net.eval(), preprocess)
+    with torch.inference_mode():
+        expected = graph(torch.from_numpy(pixels)).numpy()
+    files = []
+    for number, record in enumerate(chosen):
+        name = f"{number}{record.path.suffix}"
+        shutil.copyfile(record.path, golden / name)
+        files.append({
+            "file": name, "id": record.id, "label": None if record.target is None else names[record.target],
+            "predicted": names[int(expected[number].argmax())],
+        })  # fmt: skip
+    np.savez(golden / "golden.npz", images=pixels, probabilities=expected)
+    write_json(golden / "golden.json", {"files": files, "class_names": list(names)})
+
+
+def _data_summary(data: Path, audit: Audit, dataset: Dataset) -> dict[str, Any]:
+    parts = {split: dataset.part(split) for split in dataset.splits()}
+    return {
+        "root": str(data.resolve()),
+        "format": dataset.format,
+        "fingerprint": audit.fingerprint(),
+        "class_names": list(dataset.class_names),
+        "counts": {split: dataset.class_counts(records) for split, records in parts.items()},
+        "splits": {split: [record.id for record in records] for split, records in parts.items()},
+        "unreadable": [{"file": name, "reason": reason} for name, reason in audit.unreadable],
+        "findings": [{"level": f.level, "code": f.code, "message": f.message} for f in audit.findings],
+        "notes": list(dataset.notes),
+        "machine": machine(),
+    }
+
+
+def _new_run_folder(data: Path, out: Path | str | None) -> Path:
+    if out is not None:
+        folder = Path(out)
+        if (folder / LAST).is_file() and not (folder / MODEL).is_file():
+            raise InputError(f"{folder} holds an unfinished run; continue it with --resume {folder}.")
+        if folder.exists() and any(entry.name != ".lock" for entry in folder.iterdir()):
+            raise InputError(f"{folder} is not empty; nothing in it was changed. Choose another --out.")
+        return folder
+    name = data.resolve().name
+    for number in range(1, 10_000):
+        folder = Path("runs") / (name if number == 1 else f"{name}-{number}")
+        if not folder.exists():
+            return folder
+    raise InputError("runs/ is full; use --out.")

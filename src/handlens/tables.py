@@ -1,0 +1,108 @@
+"""Results as tables on a terminal. Numbers come from elsewhere; nothing is computed here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from handlens.data.check import Audit
+    from handlens.export.parity import Parity
+
+COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
+
+
+def print_rows(console: Console, rows: Sequence[dict[str, Any]]) -> None:
+    """Dicts with the same keys, as a table with a header."""
+    if not rows:
+        return
+    table = Table(box=None, header_style="bold")
+    for key in rows[0]:
+        table.add_column(key.replace("_", " "), overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(_text(value)) for value in row.values()))
+    console.print(table)
+
+
+def print_audit(console: Console, audit: Audit) -> None:
+    """Class counts per split, then the findings."""
+    dataset = audit.dataset
+    splits = dataset.splits()
+    table = Table(box=None, header_style="bold")
+    table.add_column("class")
+    columns = [(split, dataset.class_counts(dataset.part(split))) for split in splits] or [
+        ("pictures", dataset.class_counts())
+    ]
+    for split, _ in columns:
+        table.add_column(split, justify="right")
+    for name in dataset.class_names:
+        table.add_row(escape(name), *(str(counts[name]) for _, counts in columns))
+    if dataset.class_names:
+        console.print(table)
+    console.print(f"{len(dataset.records)} pictures, read as {dataset.format!r}, {len(audit.unreadable)} unreadable.")
+    for note in dataset.notes:
+        console.print(f"[cyan]note[/] {escape(note)}")
+    for finding in audit.findings:
+        console.print(f"[{COLOURS[finding.level]}]{finding.level}[/] {escape(finding.message)}")
+    if not audit.findings:
+        console.print("Nothing found.")
+
+
+def print_doubted(console: Console, doubted: Sequence[dict[str, Any]], *, limit: int = 20) -> None:
+    if not doubted:
+        console.print("No label is doubted.")
+        return
+    console.print(f"{len(doubted)} labels doubted, the most doubted first:")
+    print_rows(console, doubted[:limit])
+
+
+def print_evaluation(console: Console, result: dict[str, Any]) -> None:
+    metrics = result["metrics"]
+    low, high = metrics["top1_interval"]
+    console.print(
+        f"[bold]{100 * metrics['top1']:.1f} %[/] right of {result['pictures']} pictures ({result['split']}); "
+        f"95 % interval {100 * low:.1f} to {100 * high:.1f} %; "
+        f"always guessing the commonest class: {100 * metrics['majority_baseline']['share']:.1f} %."
+    )
+    if metrics["top5"] is not None:
+        console.print(f"Among the first five: {100 * metrics['top5']:.1f} %.")
+    console.print(
+        f"Loss {metrics['loss']:.4f}; calibration error {100 * metrics['calibration']['ece']:.1f} %; "
+        f"computed by {result['runtime']} in {result['precision']}."
+    )
+    rows = [row for row in metrics["per_class"] if row["count"]]
+    if len(rows) <= 50:
+        print_rows(console, rows)
+    for entry in result["unreadable"]:
+        console.print(f"[yellow]unreadable[/] {escape(entry['reason'])}")
+    if result["report"]:
+        console.print(f"Report: {escape(result['report'])}")
+
+
+def print_parity(console: Console, parity: Parity) -> None:
+    print_rows(console, [
+        {
+            "engine": f"{row.engine} {row.precision}", "pixels": row.pixels, "pictures": row.pictures,
+            "labels_equal": f"{100 * row.labels_equal:.2f} %", "largest_difference": f"{row.largest_difference:.1e}",
+            "top1": row.top1, "PyTorch_top1": row.reference_top1,
+            "": {True: "agrees", False: "DIFFERS", None: ""}[row.passed],
+        }
+        for row in parity.rows
+    ])  # fmt: skip
+    if parity.resizers:
+        console.print("What an app changes by resizing otherwise than here (PyTorch on both):")
+        print_rows(console, [
+            {"resize": row["pixels"], "labels_changed": f"{100 * row['labels_changed']:.1f} %", "top1": row["top1"]}
+            for row in parity.resizers
+        ])  # fmt: skip
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

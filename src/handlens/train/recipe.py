@@ -1,0 +1,105 @@
+"""Everything that decides how a training goes, in one strict object. What the command line asks for ends here."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from handlens.errors import InputError
+
+Mode = Literal["auto", "head", "finetune", "scratch"]
+
+
+class Augment(BaseModel):
+    """Training transforms. Each may be 0 to switch it off."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    flip: float = Field(0.5, ge=0, le=1, description="probability of a horizontal mirror image")
+    crop_area: float = Field(0.35, gt=0, le=1, description="smallest share of the picture a random crop keeps")
+    colour: float = Field(0.2, ge=0, le=1, description="strength of brightness, contrast and saturation changes")
+    mixup: float = Field(0.0, ge=0, le=10, description="Beta parameter of mixup; 0 is off")
+
+
+class Recipe(BaseModel):
+    """How to train. Units in the descriptions; defaults are our choice unless a source is named."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    model: str = Field("mobilenet_v2", description="name in the catalogue")
+    width: float | None = Field(None, gt=0, description="width multiplier; none is the net's own, 1.0")
+    image_size: int | None = Field(None, ge=32, le=4096, description="pixels; none is the net's own, 224")
+    mode: Mode = Field(
+        "auto", description="head: frozen trunk; finetune: head, then all; scratch: no pretrained weights"
+    )
+    weights: str | None = Field(None, description="a file of the user's own in place of the published weights")
+    seed: int = Field(0, ge=0)
+    precision: Literal["fp32", "auto"] = Field("auto", description="auto: bf16 where the processor computes in it")
+
+    validation: float = Field(0.15, gt=0, lt=1, description="share of the training pictures kept for validation")
+    epochs: int = Field(3, ge=0, le=10_000, description="passes over the training pictures, finetune and scratch")
+    batch_size: int = Field(32, ge=1, description="pictures")
+    learning_rate: float = Field(2e-4, gt=0, description="AdamW's at its peak, for the trunk's last block")
+    layer_decay: float = Field(0.9, gt=0, le=1, description="learning rate of each block relative to the next one")
+    weight_decay: float = Field(0.02, ge=0, description="AdamW's; not on biases and batch norm")
+    warmup: float = Field(0.1, ge=0, lt=1, description="share of all steps")
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    class_weights: Literal["none", "balanced"] = "none"
+    dropout: float = Field(0.2, ge=0, lt=1, description="before the classifier; Sandler et al. 2018")
+    freeze_batch_norm: bool | None = Field(None, description="keep batch-norm statistics; none: in finetune only")
+    ema: float = Field(0.0, ge=0, lt=1, description="decay of the averaged weights per step; 0 is off")
+    patience: int = Field(0, ge=0, description="epochs without a better validation loss before stopping; 0 is off")
+    views: int = Field(0, ge=0, le=64, description="augmented views per picture in head mode")
+    workers: int | None = Field(None, ge=0, description="loader processes; none: measured")
+    checkpoint_seconds: float = Field(60.0, gt=0, description="longest time that a kill can cost")
+    augment: Augment = Augment()  # type: ignore[call-arg]
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
+
+
+def read_recipe(path: Path | None, **overrides: Any) -> Recipe:
+    """A recipe from a YAML file and the fields given by name; a field given by name wins.
+
+    Raises:
+        InputError: missing file, not YAML, a key that does not exist (its nearest is named), a wrong type or range.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"recipe {path} cannot be read: {error}.") from None
+        except yaml.YAMLError as error:
+            raise InputError(f"recipe {path} is not YAML: {str(error).splitlines()[0]}.") from None
+        if not isinstance(loaded, dict):
+            raise InputError(f"recipe {path} must be a list of 'key: value' lines, got {type(loaded).__name__}.")
+        values = loaded
+    values |= {key: value for key, value in overrides.items() if value is not None}
+    return make_recipe(values)
+
+
+def make_recipe(values: dict[str, Any]) -> Recipe:
+    """
+    Raises:
+        InputError: as `read_recipe`.
+    """
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        raise InputError(_sentence(error)) from None
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        known = Augment.model_fields if where.startswith("augment.") else Recipe.model_fields
+        near = difflib.get_close_matches(where.split(".")[-1], known, n=1, cutoff=0.4)
+        hint = f"the nearest is {near[0]!r}" if near else f"known are {', '.join(known)}"
+        return f"the recipe has no key {where!r}; {hint}."
+    return f"recipe: {where} = {first['input']!r} is not accepted: {first['msg'].lower()}."

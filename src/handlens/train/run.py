@@ -1,0 +1,138 @@
+"""The run folder: the only thing passed between commands. Reading one does not import torch."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from handlens.errors import InputError
+from handlens.files import read_json, sha256_of, write_json, write_text
+from handlens.preprocess import Preprocess
+
+FORMAT = 1
+MODEL, WEIGHTS, RECIPE, METRICS = "model.json", "model.safetensors", "recipe.yaml", "metrics.csv"
+ENGINE = "engine/model.xml"
+LAST = "checkpoints/last.ckpt"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run, checked when opened.
+
+    Attributes:
+        folder: where it lies; it may be moved and zipped.
+        model: what model.json says.
+    """
+
+    folder: Path
+    model: dict[str, Any]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return tuple(self.model["class_names"])
+
+    @property
+    def preprocess(self) -> Preprocess:
+        return Preprocess.from_dict(self.model["preprocess"])
+
+    @property
+    def weights(self) -> Path:
+        return self.folder / WEIGHTS
+
+    @property
+    def engine(self) -> Path:
+        return self.folder / ENGINE
+
+
+def open_run(folder: Path) -> Run:
+    """Open a run folder and check every file that model.json lists against its SHA-256.
+
+    Raises:
+        InputError: not a run, of another version, a file missing, or a file that changed since it was written.
+    """
+    if not (folder / MODEL).is_file():
+        if (folder / LAST).is_file():
+            raise InputError(f"{folder} holds an unfinished run; finish it with: handlens train DATA --resume {folder}")
+        raise InputError(f"{folder} is not a run folder: it has no {MODEL}.")
+    model = read_json(folder / MODEL)
+    found = model.get("format") if isinstance(model, dict) else None
+    if found != FORMAT:
+        raise InputError(f"{folder} has format {found!r}, and this version of handlens reads format {FORMAT}.")
+    missing = [key for key in ("architecture", "class_names", "preprocess", "files") if key not in model]
+    if missing:
+        raise InputError(f"{folder / MODEL} lacks {', '.join(missing)}; take the file from a copy of the run.")
+    for name, digest in model["files"].items():
+        path = folder / name
+        if not path.is_file():
+            raise InputError(f"{path} is missing; copy the whole run folder again.")
+        if sha256_of(path) != digest:
+            raise InputError(f"{path} has changed since it was written (SHA-256 differs); take it from a copy.")
+    return Run(folder, model)
+
+
+def write_model_json(folder: Path, model: dict[str, Any], *, files: Sequence[str]) -> Run:
+    """Write model.json last of all: its presence says that the run is whole."""
+    content = {"format": FORMAT} | model | {"files": {name: sha256_of(folder / name) for name in files}}
+    write_json(folder / MODEL, content)
+    return Run(folder, content)
+
+
+def update_model_json(run: Run, **values: Any) -> Run:
+    """A new model.json with some keys changed, for example metrics after an evaluation."""
+    content = run.model | values
+    write_json(run.folder / MODEL, content)
+    return Run(run.folder, content)
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """One writer at a time. The lock is the operating system's, so a killed process leaves none behind.
+
+    Raises:
+        InputError: another process is writing this run.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a+b") as file:
+        try:
+            if os.name == "nt":
+                import msvcrt
+
+                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+            else:
+                import fcntl
+
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(
+                f"{folder} is being written by another process; wait for it, or use another --out."
+            ) from None
+        yield
+
+
+def append_metrics(folder: Path, row: dict[str, Any]) -> None:
+    """Add one epoch to metrics.csv, or replace it where a resumed run repeats it. Nothing else is lost."""
+    path = folder / METRICS
+    rows = [old for old in read_metrics(folder) if int(old["epoch"]) != int(row["epoch"])]
+    rows.append({key: str(value) for key, value in row.items()})
+    rows.sort(key=lambda entry: int(entry["epoch"]))
+    columns = list(dict.fromkeys(key for entry in rows for key in entry))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def read_metrics(folder: Path) -> list[dict[str, str]]:
+    """The rows of metrics.csv, values as text; empty where there is none yet."""
+    path = folder / METRICS
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
