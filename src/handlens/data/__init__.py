@@ -1,1 +1,46 @@
+"""Pictures and labels in: formats on disk, one decoder, the audit, the split, what training is fed.
 
+`open_dataset` reads a folder of any known layout into a `Dataset`; `walk` lists files and folders for prediction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from handlens.data.record import Dataset
+
+
+def open_dataset(path: Path | str, *, format: str | None = None, config: Path | None = None) -> Dataset:
+    """Read a folder of pictures and what is known about each.
+
+    Args:
+        path: the folder.
+        format: "folders" (one per class), "filename", "csv" or "flat" (no labels); None recognises it.
+        config: a handlens.yaml; None takes the one in the folder, where there is one.
+
+    Raises:
+        InputError: the folder is missing, is a file, or holds no pictures; two formats match; files that a table
+            names are missing; the configuration is wrong.
+    """
+    from handlens.data.formats import read  # pydantic and yaml load with it: prediction starts without them
+
+    return read(Path(path), format=format, config=config)
+
+
+def walk(paths: Iterable[Path | str]) -> Iterator[Path]:
+    """Files as they are given, folders as the pictures below them; lazily, for prediction over any number.
+
+    The order of `paths` is kept; below a folder paths come sorted by code point. Hidden files and files that are no
+    pictures are skipped in folders. A file that is named, a path that is missing and a folder that cannot be listed
+    are handed on, so that whoever opens them reports each and goes on with the rest.
+    """
+    from handlens.data.formats.listing import Tree
+
+    for path in map(Path, paths):
+        if path.is_dir():
+            yield from Tree(path, hand_on_unlistable=True).pictures(path)
+        else:
+            yield path

@@ -75,7 +75,7 @@ def read_config(folder: Path, *, path: Path | None = None) -> DataConfig:
     """
     source = path if path is not None else folder / FILE_NAME
     if path is None and not source.is_file():
-        return DataConfig()
+        return DataConfig.model_validate({})
     try:
         loaded = yaml.safe_load(source.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
@@ -85,7 +85,7 @@ def read_config(folder: Path, *, path: Path | None = None) -> DataConfig:
     except yaml.YAMLError as error:
         raise InputError(f"{source} is not YAML: {' '.join(str(error).split())}.") from None
     if loaded is None:
-        return DataConfig()
+        return DataConfig.model_validate({})
     if not isinstance(loaded, dict):
         raise InputError(f"{source} must hold 'key: value' lines, got a {type(loaded).__name__}.")
     try:

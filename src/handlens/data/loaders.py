@@ -156,7 +156,7 @@ def fastest_workers(make: Callable[[int], ResumableLoader], *, step_seconds: flo
 
 def _to_tensor(image: NDArray[np.uint8]) -> Tensor:
     """(H, W, C) -> (C, H, W) of the same memory: the layout that convolutions are fastest in."""
-    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
+    return torch.from_numpy(image if image.flags.writeable else image.copy()).permute(2, 0, 1)
 
 
 def _leave_signals_to_the_parent(worker: int) -> None:

@@ -12,7 +12,7 @@ from typing import Literal
 from handlens.errors import InputError
 
 Split = Literal["train", "validation", "test"]
-PICTURE_EXTENSIONS = frozenset([".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif"])
+PICTURE_EXTENSIONS = frozenset(".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .heic .heif".split())  # noqa: SIM905
 
 
 @dataclass(frozen=True, kw_only=True)

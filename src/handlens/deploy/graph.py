@@ -61,8 +61,8 @@ class ResizingGraph(nn.Module):
             new_height, new_width = wanted.short_side * height // short, wanted.short_side * width // short
         else:
             new_height, new_width = wanted.height, wanted.width
-        rows = resize_matrix(height, new_height, (new_height - wanted.height) // 2, wanted.height)
-        columns = resize_matrix(width, new_width, (new_width - wanted.width) // 2, wanted.width)
+        rows = resize_matrix(height, new_height, _half(new_height - wanted.height), wanted.height)
+        columns = resize_matrix(width, new_width, _half(new_width - wanted.width), wanted.width)
         x = images.to(torch.float32).permute(0, 3, 1, 2)  # (1, 3, H, W)
         x = (x @ columns.T).round()  # (1, 3, H, width)
         x = (rows @ x).round().clamp(0, 255)  # (1, 3, height, width)
@@ -84,6 +84,11 @@ class Scale(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return images.permute(0, 3, 1, 2).to(torch.float32) * self.multiply + self.add
+
+
+def _half(margin: int) -> int:
+    """round(margin / 2) as Python rounds, ties to even, in whole numbers: sizes are symbols in an exported graph."""
+    return margin // 2 + (margin % 2) * ((margin // 2) % 2)
 
 
 def resize_matrix(size: int, new_size: int, first: int, count: int) -> Tensor:

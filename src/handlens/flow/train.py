@@ -273,7 +273,7 @@ def _features(
     def load_view(path: Path, preprocess: Preprocess) -> Pixels:
         picture = decode(path, at_least=smallest_training_decode(preprocess, crop_area=augment.crop_area))
         key = (recipe.seed, "view", view, path.name)
-        image = seeded(transform, torch.from_numpy(picture).permute(2, 0, 1), key=key)
+        image = seeded(transform, torch.tensor(picture).permute(2, 0, 1), key=key)
         return image.permute(1, 2, 0).contiguous().numpy()
 
     name = "" if view == 0 else f"view {view} seed {recipe.seed} {augment.model_dump_json()}"

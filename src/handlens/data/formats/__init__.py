@@ -1,1 +1,43 @@
+"""One file per format on disk, each with `recognise(path)` and `read(path, config)`."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from handlens.data.config import DataConfig, nearest, read_config
+from handlens.data.formats import csv_table, filename, flat, folders
+from handlens.data.record import Dataset
+from handlens.errors import InputError
+
+READERS: dict[str, tuple[Callable[[Path], bool], Callable[[Path, DataConfig], Dataset]]] = {
+    "folders": (folders.recognise, folders.read),
+    "filename": (filename.recognise, filename.read),
+    "csv": (csv_table.recognise, csv_table.read),
+    "flat": (flat.recognise, flat.read),
+}
+
+
+def read(path: Path, *, format: str | None, config: Path | None) -> Dataset:
+    """As `handlens.data.open_dataset`."""
+    if not path.exists():
+        raise InputError(f"{path} does not exist; give a folder of pictures.")
+    if not path.is_dir():
+        raise InputError(f"{path} is a file; give the folder that holds the pictures.")
+    settings = read_config(path, path=config)
+    stated = format or settings.stated_format()
+    if stated is not None and stated not in READERS:
+        raise InputError(f"format {stated!r} is not known; {nearest(stated, tuple(READERS))}.")
+    chosen = stated or _recognise(path)
+    dataset = READERS[chosen][1](path, settings)
+    if stated is None:
+        return replace(dataset, notes=(f"format recognised: {chosen}", *dataset.notes))
+    return dataset
+
+
+def _recognise(path: Path) -> str:
+    labelled = [name for name, (recognise, _) in READERS.items() if name != "flat" and recognise(path)]
+    if len(labelled) > 1:
+        raise InputError(f"{path} can be read as {' or as '.join(labelled)}; choose one with --format.")
+    return labelled[0] if labelled else "flat"  # which names an empty folder

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from handlens.data.decode import true_format
 from handlens.data.record import PICTURE_EXTENSIONS
@@ -20,12 +21,14 @@ from handlens.errors import InputError
 SYSTEM_NAMES = frozenset({"__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", "@eadir", "lost+found"})
 # Left aside without a look inside: reading a million label files would take minutes. Raw camera files
 # begin like a TIFF, and would be taken for the small preview that they carry.
-NOT_PICTURES = frozenset(
-    ".txt .csv .tsv .json .jsonl .xml .yaml .yml .toml .md .rst .html .htm .pdf .doc .docx .xls .xlsx .ppt .pptx "
-    ".py .ipynb .m .mat .npy .npz .h5 .hdf5 .pkl .pickle .pt .pth .onnx .db .sqlite .log .ini .cfg .lock .url .lnk "
-    ".zip .tar .gz .tgz .bz2 .xz .7z .rar .mp4 .mov .avi .mkv .webm .mp3 .wav .svg .psd "
-    ".dng .nef .cr2 .cr3 .arw .orf .rw2 .pef .srw .raf".split()
-)
+NOT_PICTURES = frozenset({
+    ".txt", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".toml", ".md", ".rst", ".html", ".htm",
+    ".pdf", ".doc", ".docx", ".xls", ".xlsx", ".ppt", ".pptx", ".py", ".ipynb", ".m", ".mat", ".npy", ".npz",
+    ".h5", ".hdf5", ".pkl", ".pickle", ".pt", ".pth", ".onnx", ".db", ".sqlite", ".log", ".ini", ".cfg",
+    ".lock", ".url", ".lnk", ".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".mp4", ".mov",
+    ".avi", ".mkv", ".webm", ".mp3", ".wav", ".svg", ".psd", ".dng", ".nef", ".cr2", ".cr3", ".arw", ".orf",
+    ".rw2", ".pef", ".srw", ".raf",
+})  # fmt: skip
 HEAD_BYTES = 64
 
 HIDDEN, NOT_A_PICTURE, LOOP, IGNORED = "hidden", "not a picture", "a link back", "ignored by handlens.yaml"
@@ -60,22 +63,26 @@ class Tree:
     Args:
         root: where links that lead back are measured from, and what `ignore` patterns are relative to.
         ignore: patterns as in a shell; one that fits a folder leaves out all below it.
+        hand_on_unlistable: `pictures` yields a folder that cannot be listed as if it were a picture, so that
+            whoever opens it names it and the rest goes on; otherwise it is an error.
     """
 
-    def __init__(self, root: Path, *, ignore: tuple[str, ...] = ()) -> None:
+    def __init__(self, root: Path, *, ignore: tuple[str, ...] = (), hand_on_unlistable: bool = False) -> None:
         self.root = root
         self.ignore = ignore
+        self.hand_on_unlistable = hand_on_unlistable
 
     def folders(self, folder: Path, *, aside: LeftAside | None = None) -> list[Path]:
         """The visible folders directly in `folder`, sorted by code point; links that lead back are left out."""
         trail = self._trail(folder)
-        return [path for path, is_folder in self._entries(folder, aside) if is_folder and _identity(path) not in trail]
+        found = [folder / name for name in self._entries(folder, aside) if name.endswith("/")]
+        return [path for path in found if _identity(path) not in trail]
 
     def files(self, folder: Path, *, aside: LeftAside | None = None) -> Iterator[Path]:
         """The pictures directly in `folder`, sorted by code point."""
-        for path, is_folder in self._entries(folder, aside):
-            if not is_folder and self._is_picture(path, aside):
-                yield path
+        for name in self._entries(folder, aside):
+            if not name.endswith("/") and self._is_picture(folder / name, aside):
+                yield folder / name
 
     def pictures(self, folder: Path, *, aside: LeftAside | None = None) -> Iterator[Path]:
         """All pictures below `folder`, in the order of their paths with "/".
@@ -99,8 +106,16 @@ class Tree:
     def _below(
         self, folder: Path, *, trail: frozenset[Identity], followed: set[Identity], aside: LeftAside | None
     ) -> Iterator[Path]:
-        for path, is_folder in self._entries(folder, aside):
-            if not is_folder:
+        try:
+            entries = self._entries(folder, aside)
+        except InputError:
+            if not self.hand_on_unlistable:
+                raise
+            yield folder
+            return
+        for name in entries:
+            path = folder / name
+            if not name.endswith("/"):
                 if self._is_picture(path, aside):
                     yield path
                 continue
@@ -112,28 +127,27 @@ class Tree:
                 followed.add(identity)
             yield from self._below(path, trail=trail | {identity}, followed=followed, aside=aside)
 
-    def _entries(self, folder: Path, aside: LeftAside | None) -> Iterator[tuple[Path, bool]]:
-        """(path, is a folder) of what is visible. Only names are held, so that a million files fit."""
+    def _entries(self, folder: Path, aside: LeftAside | None) -> list[str]:
+        """What is visible, sorted; names of folders end in "/". Only names are held: a million must fit."""
         names: list[str] = []
         try:
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    if entry.is_dir():
-                        names.append(entry.name + "/")  # sorts like its contents' paths
-                    elif entry.is_file() or entry.is_symlink():  # a broken link is reported when it is read
-                        names.append(entry.name)
-                    else:  # a pipe or a socket: opening it could wait for ever
-                        _count(aside, NOT_A_PICTURE, entry.name)
+                    kind = _kind(entry)
+                    if entry.name == "handlens.yaml":
+                        continue
+                    if entry.name.startswith(".") or entry.name.lower() in SYSTEM_NAMES:
+                        _count(aside, HIDDEN, self.id(folder / entry.name))
+                    elif self.ignore and self._ignored(self.id(folder / entry.name)):
+                        _count(aside, IGNORED, self.id(folder / entry.name))
+                    elif kind == "other":
+                        _count(aside, NOT_A_PICTURE, self.id(folder / entry.name))
+                    else:
+                        names.append(entry.name + ("/" if kind == "folder" else ""))
         except OSError as error:
             raise InputError(f"{folder} cannot be listed: {error.strerror}; check its permissions.") from None
-        for name in sorted(names):
-            path = folder / name.rstrip("/")
-            if name.startswith(".") or name.rstrip("/").lower() in SYSTEM_NAMES:
-                _count(aside, HIDDEN, self.id(path))
-            elif self.ignore and self._ignored(self.id(path)):
-                _count(aside, IGNORED, self.id(path))
-            else:
-                yield path, name.endswith("/")
+        names.sort()  # a folder's "/" makes it sort like the paths of what it holds
+        return names
 
     def _ignored(self, id: str) -> bool:
         name = id.rsplit("/", 1)[-1]
@@ -157,21 +171,22 @@ class Tree:
         return frozenset(trail)
 
 
-def walk_pictures(folder: Path) -> Iterator[Path]:
-    """All pictures below a folder, lazily, for prediction: a folder that cannot be listed is handed on as it is,
-    so that whoever opens it names it and the rest goes on."""
-    tree = Tree(folder)
+def _kind(entry: os.DirEntry[str]) -> Literal["folder", "file", "other"]:
     try:
-        yield from tree.pictures(folder)
-    except InputError:
-        yield folder
+        if entry.is_dir():
+            return "folder"
+        if entry.is_file():
+            return "file"
+    except OSError:  # a link to itself; like any broken link it is reported when it is read
+        return "file"
+    return "file" if entry.is_symlink() else "other"  # a pipe or a socket could make its reader wait for ever
 
 
 def _identity(folder: Path) -> Identity:
     try:
         stat = folder.stat()
     except OSError as error:
-        raise InputError(f"{folder} cannot be opened: {error.strerror}.") from None
+        raise InputError(f"{folder} cannot be opened: {error.strerror}; check its permissions.") from None
     return stat.st_dev, stat.st_ino
 
 

@@ -1,0 +1,78 @@
+"""What the benchmarks share: where the pictures are, how a result is stored, how times are compared.
+
+Machines are noisy, so rivals take turns within one run, and ratios of medians are what is reported.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = ROOT.parent / "shared" / "data"
+RESULTS = Path(__file__).parent / "results"
+
+
+def pictures(name: str) -> Path:
+    """A folder of real pictures beside the project; ends the benchmark where it is absent."""
+    folder = DATA / name
+    if not folder.is_dir():
+        sys.exit(f"skipped: the real pictures ../shared/data/{name} are not here")
+    return folder
+
+
+def processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    flags = next((line for line in lines if line.startswith("flags")), "")
+    known = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in flags.split()]
+    return f"{model}, {os.cpu_count()} cores, {' '.join(known)}"
+
+
+def store(name: str, rows: Sequence[dict[str, Any]], *, notes: Sequence[str] = ()) -> None:
+    """Print the rows as a table and keep them as results/<name>-<date>.json."""
+    widths = {key: max(len(key), *(len(_text(row.get(key))) for row in rows)) for key in rows[0]}
+    print("  ".join(key.ljust(width) for key, width in widths.items()))
+    for row in rows:
+        print("  ".join(_text(row.get(key)).ljust(width) for key, width in widths.items()))
+    for note in notes:
+        print(note)
+    today = datetime.date.today().isoformat()
+    RESULTS.mkdir(exist_ok=True)
+    content = {"date": today, "processor": processor(), "notes": list(notes), "rows": list(rows)}
+    (RESULTS / f"{name}-{today}.json").write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def interleaved(rivals: dict[str, Callable[[], float]], *, rounds: int) -> dict[str, float]:
+    """Call every rival once per round, in turn; the median of what each returns."""
+    seen: dict[str, list[float]] = {name: [] for name in rivals}
+    for _ in range(rounds):
+        for name, measure in rivals.items():
+            seen[name].append(measure())
+    return {name: statistics.median(values) for name, values in seen.items()}
+
+
+def handlens(*arguments: str | Path, **environment: str) -> tuple[float, str]:
+    """Run the command line as a user would; (seconds, standard output). Raises where it fails."""
+    begin = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", "handlens", *map(str, arguments)],
+        capture_output=True, text=True, check=False, env=os.environ | environment,
+    )  # fmt: skip
+    seconds = time.perf_counter() - begin
+    if done.returncode:
+        raise RuntimeError(f"handlens {' '.join(map(str, arguments))}: exit {done.returncode}\n{done.stderr}")
+    return seconds, done.stdout
+
+
+def _text(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,88 @@
+"""SIGKILL at random moments of the real command, then --resume, against an unbroken run: python benchmarks/kill_resume.py [KILLS]
+
+At least 20 kills each with 0 and 2 workers; `finetune` with dropout, mixup, EMA and schedule on; the weights must be
+equal bit for bit. A small net on a part of the flowers, so that 40 kills take minutes; saves every 2 seconds, so that
+kills fall into saves and into validation as well.
+"""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from common import pictures, store
+
+from handlens.files import sha256_of
+
+KILLS = int(sys.argv[1]) if len(sys.argv) > 1 else 20
+RECIPE = """
+mode: finetune
+image_size: 96
+epochs: 4
+batch_size: 8
+dropout: 0.3
+ema: 0.9
+workers: {workers}
+checkpoint_seconds: 2.0
+augment: {{mixup: 0.2}}
+"""
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "handlens", "train", *map(str, arguments), "--quiet"]
+
+
+def outcome(run: Path) -> tuple[str, str]:
+    return sha256_of(run / "model.safetensors"), (run / "metrics.csv").read_text().split("\n", 1)[0]
+
+
+flowers = pictures("flowers")
+rows = []
+with tempfile.TemporaryDirectory() as scratch:
+    data = Path(scratch) / "flowers"
+    for split, count in (("train", 40), ("test", 4)):
+        for folder in (flowers / split).iterdir():
+            (data / split / folder.name).mkdir(parents=True)
+            for picture in sorted(folder.iterdir())[:count]:
+                shutil.copyfile(picture, data / split / folder.name / picture.name)
+    for workers in (2, 0):
+        recipe = Path(scratch) / f"recipe{workers}.yaml"
+        recipe.write_text(RECIPE.format(workers=workers))
+        whole = Path(scratch) / f"whole{workers}"
+        begin = time.perf_counter()
+        subprocess.run(command(data, "--recipe", recipe, "--out", whole), check=True)
+        duration = time.perf_counter() - begin
+        generator = random.Random(workers)
+        kills, attempt, equal, moments = 0, 0, 0, []
+        while kills < KILLS:
+            attempt += 1
+            broken = Path(scratch) / f"broken{workers}-{attempt}"
+            arguments: tuple[object, ...] = (data, "--recipe", recipe, "--out", broken)
+            while True:
+                process = subprocess.Popen(command(*arguments), stderr=subprocess.PIPE, text=True, start_new_session=True)
+                moment = generator.uniform(5, duration) if kills < KILLS else 1e9
+                try:
+                    process.wait(timeout=min(moment, 600))
+                except subprocess.TimeoutExpired:
+                    os.killpg(process.pid, signal.SIGKILL)  # no chance to save anything
+                    process.wait()
+                    kills += 1
+                    moments.append(round(moment, 1))
+                    arguments = ("--resume", broken) if (broken / "recipe.yaml").exists() else (
+                        data, "--recipe", recipe, "--out", Path(scratch) / f"broken{workers}-{attempt}-{kills}"
+                    )
+                    broken = Path(str(arguments[-1]))
+                    continue
+                if process.returncode:
+                    sys.exit(f"resume failed: {process.stderr.read()}")
+                break
+            same = outcome(broken) == outcome(whole)
+            equal += same
+            print(f"workers {workers}: run {attempt} after {kills} kills in all: {'equal' if same else 'DIFFERENT'}", flush=True)
+        rows.append({"workers": workers, "kills": kills, "runs": attempt, "equal_bit_for_bit": equal, "unbroken_seconds": duration})
+store("kill_resume", rows)

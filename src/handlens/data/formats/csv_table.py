@@ -1,0 +1,258 @@
+"""A table with a row per picture: file, label, and where known split and group."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TextIO
+
+from handlens.data.config import CsvColumns, DataConfig
+from handlens.data.formats import filename, folders
+from handlens.data.formats.assemble import Found, assemble
+from handlens.data.formats.split_names import SPLIT_WORDS
+from handlens.data.record import PICTURE_EXTENSIONS, Dataset, Split, nfc
+from handlens.errors import InputError
+
+FORMAT = "csv"
+# Names that columns go by, compared in lower case. The first of each decides even where others are there.
+FILE_COLUMNS = (
+    "file", "filename", "file_name", "filepath", "file_path", "path", "image", "image_name", "image_path", "image_file",
+    "img", "img_path", "picture", "photo",
+)  # fmt: skip
+ID_COLUMNS = ("image_id", "id")  # Kaggle's; files only where no column above is there
+LABEL_COLUMNS = (
+    "label", "labels", "class", "class_name", "classname", "class_label", "category", "target", "species", "breed",
+    "wnid", "synset", "class_index", "class_id", "category_id", "label_name", "label_id",
+)  # fmt: skip
+SPLIT_COLUMNS = ("split", "subset", "set", "partition", "fold_name")
+GROUP_COLUMNS = ("group", "patient", "patient_id", "subject", "subject_id", "session")
+# Folders beside the table in which its files are looked for.
+PICTURE_FOLDERS = (
+    "images", "image", "imgs", "img", "pictures", "photos", "JPEGImages", "data", "train", "train_images",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Table:
+    path: Path
+    header: list[str]
+    rows: list[tuple[int, list[str]]]  # (line in the file, cells)
+
+
+def recognise(path: Path) -> bool:
+    """A table with a column of files and one of labels, whose first files exist.
+
+    Where nothing else has labels either, one whose files are missing too: better an error that names them than
+    pictures without labels.
+    """
+    fitting = [table for table in map(_peek, _table_files(path)) if _fits(table)]
+    if any(_first_exist(table) for table in fitting):
+        return True
+    return bool(fitting) and not folders.recognise(path) and not filename.recognise(path)
+
+
+def read(path: Path, config: DataConfig) -> Dataset:
+    """
+    Raises:
+        InputError: no table or several; columns that cannot be told apart; a cell without file or label; a split that
+            is not known; a file that is missing, or listed with two labels.
+    """
+    columns = config.csv or CsvColumns.model_validate({})
+    table = _table(path, columns)
+    file = _column(table, "file", columns.file, _file_names(table.header))
+    label = _column(table, "label", columns.label, LABEL_COLUMNS)
+    split = _optional_column(table, "split", columns.split, SPLIT_COLUMNS)
+    group = _optional_column(table, "group", columns.group, GROUP_COLUMNS)
+
+    finder = Finder(table.path.parent)
+    found: dict[Path, Found] = {}
+    missing: list[str] = []
+    twice = 0
+    for line, cells in table.rows:
+        if not cells[file] or not cells[label]:
+            raise InputError(f"line {line} of {table.path.name} has no {'file' if not cells[file] else 'label'}.")
+        picture = finder.find(cells[file])
+        if picture is None:
+            missing.append(cells[file])
+            continue
+        item = Found(
+            path=picture,
+            label=cells[label],
+            split=None if split is None else _split(cells[split], table=table, line=line),
+            group=None if group is None else cells[group] or None,
+        )
+        if found.setdefault(picture, item) != item:
+            raise InputError(f"line {line} of {table.path.name} contradicts an earlier line about {cells[file]!r}.")
+        twice += found[picture] is not item
+    if missing:
+        shown = ", ".join(missing[:5])
+        raise InputError(
+            f"{len(missing)} of the {len(table.rows)} files in {table.path.name} are missing ({shown}); "
+            f"paths are relative to the table or to a folder such as images/ beside it."
+        )
+    notes = [f"table {table.path.name}: pictures in {table.header[file]!r}, labels in {table.header[label]!r}"]
+    notes += [f"lines that repeat an earlier one: {twice}"] if twice else []
+    _all_or_none(list(found.values()), table)
+    return assemble(path, format=FORMAT, found=found.values(), config=config, notes=notes)
+
+
+class Finder:
+    """Where the files are that a table names; by NFC, since macOS spells the same name in NFD."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folders = [folder, *(folder / name for name in PICTURE_FOLDERS if (folder / name).is_dir())]
+        self._names: dict[Path, dict[str, str]] = {}
+
+    def find(self, name: str) -> Path | None:
+        """The path as found on disk, or None. Kaggle's ids have no extension: the usual ones are tried."""
+        parts = nfc(name.replace("\\", "/")).split("/")
+        for folder in [Path("/")] if name.startswith("/") else self.folders:
+            for ending in ("", *sorted(PICTURE_EXTENSIONS)):
+                path = self._below(folder, [*parts[:-1], parts[-1] + ending])
+                if path is not None:
+                    return path
+        return None
+
+    def _below(self, folder: Path, parts: Sequence[str]) -> Path | None:
+        path = folder
+        for part in parts:
+            if part in ("", "."):
+                continue
+            name = ".." if part == ".." else self._listing(path).get(part)
+            if name is None:
+                return None
+            path = path / name
+        return path if path != folder and not path.is_dir() else None
+
+    def _listing(self, folder: Path) -> dict[str, str]:
+        if folder not in self._names:
+            try:
+                self._names[folder] = {nfc(path.name): path.name for path in sorted(folder.iterdir())}
+            except (NotADirectoryError, FileNotFoundError):
+                self._names[folder] = {}
+        return self._names[folder]
+
+
+def _table_files(folder: Path) -> list[Path]:
+    """The tables directly in a folder, by name."""
+    paths = sorted(folder.iterdir())
+    return [p for p in paths if p.suffix.lower() in (".csv", ".tsv") and not p.name.startswith(".") and p.is_file()]
+
+
+def _table(folder: Path, columns: CsvColumns) -> Table:
+    if columns.path is not None:
+        return _load(folder / columns.path)
+    paths = _table_files(folder)
+    if not paths:
+        raise InputError(f"{folder} has no CSV file; give its place with csv: path in handlens.yaml.")
+    if len(paths) == 1:
+        return _load(paths[0])
+    fitting = [path for path in paths if _fits(_peek(path), columns)]
+    if len(fitting) != 1:
+        names = ", ".join(path.name for path in fitting or paths)
+        raise InputError(f"{folder} has several tables ({names}); choose one with csv: path in handlens.yaml.")
+    return _load(fitting[0])
+
+
+def _load(path: Path) -> Table:
+    """
+    Raises:
+        InputError: missing, not UTF-8, or a row of another length than the header.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            table = Table(path, *_rows(file))
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing; give csv: path relative to the data's folder.") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is not UTF-8; save it again as 'CSV UTF-8'.") from None
+    except (OSError, csv.Error) as error:
+        raise InputError(f"{path} cannot be read: {error}.") from None
+    for line, cells in table.rows:
+        if len(cells) != len(table.header):
+            raise InputError(f"line {line} of {path.name} has {len(cells)} cells, not {len(table.header)}.")
+    return table
+
+
+def _peek(path: Path) -> Table:
+    """The header and the first rows, whatever is wrong with them: `_load` says what it is."""
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        return Table(path, *_rows(file, first=20))
+
+
+def _rows(file: TextIO, *, first: int | None = None) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """The header, and (line, cells) of the rows that are not blank."""
+    top = file.readline()
+    file.seek(0)
+    reader = csv.reader(file, delimiter=max(",;\t", key=top.count))
+    header = [name.strip() for name in next(reader, [])]
+    rows = [(reader.line_num, [cell.strip() for cell in cells]) for cells in islice(reader, first)]
+    return header, [(line, cells) for line, cells in rows if any(cells)]
+
+
+def _fits(table: Table, columns: CsvColumns | None = None) -> bool:
+    columns = columns or CsvColumns.model_validate({})
+    file = [columns.file] if columns.file else _known(table.header, _file_names(table.header))
+    label = [columns.label] if columns.label else _known(table.header, LABEL_COLUMNS)
+    return any(name in table.header for name in file) and any(name in table.header for name in label)
+
+
+def _first_exist(table: Table) -> bool:
+    """Whether any of the first rows names a picture that is there. A table of answers to hand in names none."""
+    finder = Finder(table.path.parent)
+    columns = [table.header.index(name) for name in _known(table.header, _file_names(table.header))]
+    return any(finder.find(cells[column]) for _, cells in table.rows for column in columns if any(cells[column:]))
+
+
+def _known(header: Sequence[str], names: Sequence[str]) -> list[str]:
+    """The columns that go by one of the names; the first name alone where it is there."""
+    candidates = [column for column in header if column.lower() in names]
+    exact = [column for column in candidates if column.lower() == names[0]]
+    return exact or candidates
+
+
+def _file_names(header: Sequence[str]) -> tuple[str, ...]:
+    return FILE_COLUMNS if _known(header, FILE_COLUMNS) else ID_COLUMNS
+
+
+def _column(table: Table, role: str, stated: str | None, names: Sequence[str]) -> int:
+    index = _optional_column(table, role, stated, names)
+    if index is None:
+        raise InputError(
+            f"{table.path.name} has no column that could be the {role} (it has {', '.join(table.header)}); "
+            f"name it with csv: {role} in handlens.yaml."
+        )
+    return index
+
+
+def _optional_column(table: Table, role: str, stated: str | None, names: Sequence[str]) -> int | None:
+    if stated is not None:
+        if stated not in table.header:
+            raise InputError(f"{table.path.name} has no column {stated!r}; it has {', '.join(table.header)}.")
+        return table.header.index(stated)
+    candidates = _known(table.header, names)
+    if len(candidates) > 1:
+        raise InputError(
+            f"{table.path.name} has several columns that could be the {role}: {', '.join(candidates)}; "
+            f"choose one with csv: {role} in handlens.yaml."
+        )
+    return table.header.index(candidates[0]) if candidates else None
+
+
+def _split(cell: str, *, table: Table, line: int) -> Split | None:
+    if not cell:
+        return None
+    if cell.lower() not in SPLIT_WORDS:
+        raise InputError(f"line {line} of {table.path.name} has the split {cell!r}; use train, validation or test.")
+    return SPLIT_WORDS[cell.lower()]
+
+
+def _all_or_none(found: Sequence[Found], table: Table) -> None:
+    without = sum(item.split is None for item in found)
+    if 0 < without < len(found):
+        raise InputError(
+            f"{without} of the {len(found)} pictures in {table.path.name} have no split; give all or none."
+        )

@@ -1,0 +1,28 @@
+"""A folder of pictures without labels, for prediction."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from handlens.data.config import DataConfig
+from handlens.data.formats.assemble import Found, assemble
+from handlens.data.formats.listing import LeftAside, Tree
+from handlens.data.record import Dataset
+
+FORMAT = "flat"
+
+
+def recognise(path: Path) -> bool:
+    """Whether there is any picture: every labelled format fits as well, so this one is asked last."""
+    return Tree(path).has_pictures(path)
+
+
+def read(path: Path, config: DataConfig) -> Dataset:
+    """
+    Raises:
+        InputError: there is no picture.
+    """
+    aside = LeftAside()
+    tree = Tree(path, ignore=tuple(config.ignore))
+    found = [Found(path=picture) for picture in tree.pictures(path, aside=aside)]
+    return assemble(path, format=FORMAT, found=found, config=config, notes=aside.notes())

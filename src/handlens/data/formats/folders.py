@@ -1,0 +1,123 @@
+"""A folder per class, below train/, val/ and test/ or without them.
+
+Also what archives make of it: a folder inside a folder of the same name (seg_train/seg_train/...), one folder
+around everything, names such as training_set, pictures nested below the class.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from handlens.data.config import DataConfig
+from handlens.data.formats.assemble import Found, assemble
+from handlens.data.formats.listing import LeftAside, Tree
+from handlens.data.formats.split_names import split_of
+from handlens.data.record import Dataset, Split
+from handlens.errors import InputError
+
+FORMAT = "folders"
+# A single folder with such a name holds the pictures; it is no class.
+CONTAINERS = frozenset({
+    "image", "images", "img", "imgs", "picture", "pictures", "photo", "photos", "jpegimages", "data",
+})  # fmt: skip
+
+COMPANIONS = frozenset({"mask", "masks", "label", "labels", "annotations"})
+
+
+@dataclass
+class Layout:
+    """Where the class folders are."""
+
+    parents: list[tuple[Path, Split | None]]  # folders whose subfolders are classes
+    notes: list[str] = field(default_factory=list)
+
+
+def recognise(path: Path) -> bool:
+    tree = Tree(path)
+    return _layout(tree, path) is not None
+
+
+def read(path: Path, config: DataConfig) -> Dataset:
+    """
+    Raises:
+        InputError: there are no class folders with pictures.
+    """
+    aside = LeftAside()
+    tree = Tree(path, ignore=tuple(config.ignore))
+    layout = _layout(tree, path)
+    if layout is None:
+        raise InputError(f"{path} has no folders of classes with pictures in them; make one folder per class.")
+    found: list[Found] = []
+    outside: list[str] = []
+    empty: list[str] = []
+    for parent, split in layout.parents:
+        outside += [tree.id(picture) for picture in tree.files(parent, aside=aside)]
+        for folder in tree.folders(parent):
+            pictures = list(tree.pictures(folder, aside=aside))
+            found += [Found(path=picture, label=folder.name, split=split) for picture in pictures]
+            if not pictures:
+                empty.append(tree.id(folder))
+    if outside:
+        layout.notes.append(f"left aside, outside the class folders: {_named(outside)}")
+    if empty:
+        layout.notes.append(f"folders without a picture, not classes: {_named(empty)}")
+    return assemble(path, format=FORMAT, found=found, config=config, notes=[*layout.notes, *aside.notes()])
+
+
+def _layout(tree: Tree, folder: Path) -> Layout | None:
+    holding = [sub for sub in tree.folders(folder) if tree.has_pictures(sub)]
+    named = [sub for sub in holding if split_of(sub.name) is not None]
+    splits = [(inner, split_of(sub.name)) for sub in named if _holds_classes(tree, inner := _inner(tree, sub))]
+    others = [sub for sub in holding if sub not in named]
+    one_word_among_classes = len(named) == 1 and len(others) >= 2 and any(_files(tree, sub) for sub in others)
+    if splits and not one_word_among_classes:
+        taken = {parent for parent, _ in splits}
+        left = [tree.id(sub) for sub in holding if _inner(tree, sub) not in taken]
+        notes = [f"left aside, no folders of classes in it: {_named(left)}"] if left else []
+        doubled = [tree.id(parent) for parent, _ in splits if parent.parent != folder]
+        notes += [f"class folders found deeper, in {_named(doubled)}"] if doubled else []
+        return Layout(splits, notes)
+    if named and not others:  # train/ and test/ full of pictures: parts without classes
+        return None
+    if len(holding) >= 2 and all(sub.name.lower() in CONTAINERS | COMPANIONS for sub in holding):
+        return None  # images/ and masks/: made for another task
+    if len(holding) == 1:
+        return _single(tree, folder, holding[0])
+    return Layout([(folder, None)]) if holding else None
+
+
+def _single(tree: Tree, folder: Path, only: Path) -> Layout | None:
+    """One folder with pictures: a wrapper around the data, a heap without labels, or a data set of one class."""
+    if not _files(tree, only):
+        layout = _layout(tree, only)
+        if layout is not None:
+            layout.notes.insert(0, f"the data was taken from the only folder with pictures, {tree.id(only)}")
+        return layout
+    if only.name.lower() in CONTAINERS or _files(tree, folder):
+        return None
+    return Layout([(folder, None)])
+
+
+def _inner(tree: Tree, folder: Path) -> Path:
+    """The folder itself, or the only one in it where an archive doubled the name."""
+    holding = [sub for sub in tree.folders(folder) if tree.has_pictures(sub)]
+    if len(holding) == 1 and not _files(tree, folder):
+        only = holding[0]
+        if only.name.lower() == folder.name.lower() or split_of(only.name) == split_of(folder.name) is not None:
+            return _inner(tree, only)
+    return folder
+
+
+def _holds_classes(tree: Tree, folder: Path) -> bool:
+    """Two folders with pictures, or one and no picture beside it."""
+    holding = sum(tree.has_pictures(sub) for sub in tree.folders(folder))
+    return holding >= 2 or (holding == 1 and not _files(tree, folder))
+
+
+def _files(tree: Tree, folder: Path) -> bool:
+    return next(tree.files(folder), None) is not None
+
+
+def _named(names: list[str]) -> str:
+    return f"{len(names)} ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"

@@ -1,0 +1,102 @@
+"""Order and augmentation depend on (seed, epoch, index) alone, and a stopped epoch goes on where it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from handlens.data.augment import classification_augment, mixup, smallest_training_decode
+from handlens.data.loaders import EpochBatches, Pictures, ResumableLoader
+from handlens.data.record import Record
+from handlens.preprocess import Preprocess
+
+PREPROCESS = Preprocess(height=32, width=32, short_side=32)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Pictures:
+    records = []
+    for number in range(11):
+        path = tmp_path / f"{number}.png"
+        pixels = np.random.default_rng(number).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path)
+        records.append(Record(path=path, id=path.name, target=number))
+    transform = classification_augment(PREPROCESS, flip=0.5, crop_area=0.3, colour=0.3)
+    return Pictures(records, preprocess=PREPROCESS, transform=transform, at_least=(32, 32), seed=3)
+
+
+def epoch_of(loader: ResumableLoader) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    return [(images.clone(), targets.clone()) for images, targets in loader]
+
+
+def loader(pictures: Pictures, workers: int = 0, spawn: bool = False) -> ResumableLoader:
+    return ResumableLoader(pictures, batch_size=4, seed=3, shuffle=True, workers=workers, spawn=spawn)
+
+
+@pytest.mark.parametrize(("workers", "spawn"), [(1, False), (2, False), (2, True)])
+def test_the_number_of_workers_changes_nothing(pictures, workers, spawn):
+    alone, together = loader(pictures), loader(pictures, workers, spawn)
+    for _ in range(2):
+        for (images, targets), (others, other_targets) in zip(epoch_of(alone), epoch_of(together), strict=True):
+            torch.testing.assert_close(images, others, rtol=0, atol=0)
+            torch.testing.assert_close(targets, other_targets, rtol=0, atol=0)
+
+
+def test_two_epochs_differ_in_order_and_pixels_and_lose_nothing(pictures):
+    one = loader(pictures)
+    first, second = epoch_of(one), epoch_of(one)
+    orders = [torch.cat([targets for _, targets in epoch]) for epoch in (first, second)]
+    assert orders[0].tolist() != orders[1].tolist()
+    assert sorted(orders[0].tolist()) == sorted(orders[1].tolist()) == list(range(11))
+    pixels = [torch.cat([images for images, _ in epoch])[order.argsort()] for epoch, order in zip((first, second), orders)]
+    assert (pixels[0] != pixels[1]).flatten(1).any(dim=1).all()  # every picture was augmented anew
+
+
+@pytest.mark.parametrize("used", [0, 1, 2, 3])
+def test_a_stopped_epoch_goes_on_where_it_was(pictures, used):
+    whole = loader(pictures)
+    expected = epoch_of(whole) + epoch_of(whole)
+    stopped = loader(pictures)
+    iterator = iter(stopped)
+    for _ in range(used):
+        next(iterator)
+    state = stopped.state_dict()
+    resumed = loader(pictures)
+    resumed.load_state_dict(state)
+    rest = epoch_of(resumed) + (epoch_of(resumed) if used < 3 else [])
+    assert len(rest) == len(expected) - used
+    for (images, targets), (others, other_targets) in zip(expected[used:], rest, strict=True):
+        torch.testing.assert_close(images, others, rtol=0, atol=0)
+        torch.testing.assert_close(targets, other_targets, rtol=0, atol=0)
+
+
+def test_augmentation_leaves_the_random_state_alone(pictures):
+    torch.manual_seed(0)
+    before = torch.random.get_rng_state()
+    pictures[(0, 1)]
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_without_shuffling_the_order_is_the_files():
+    batches = EpochBatches(5, batch_size=2, seed=0, shuffle=False)
+    assert [[index for _, index in batch] for batch in batches] == [[0, 1], [2, 3], [4]]
+
+
+def test_mixup_blends_pictures_and_targets_alike():
+    images = torch.arange(4.0).reshape(4, 1, 1, 1)
+    targets = torch.eye(4)
+    mixed, blended = mixup(images, targets, alpha=1.0, key=(0, "mixup", 5))
+    torch.testing.assert_close(mixed.flatten(), blended @ torch.arange(4.0))
+    torch.testing.assert_close(blended.sum(dim=1), torch.ones(4))
+    again, _ = mixup(images, targets, alpha=1.0, key=(0, "mixup", 5))
+    torch.testing.assert_close(mixed, again, rtol=0, atol=0)
+
+
+def test_the_smallest_crop_is_not_enlarged_for_want_of_pixels():
+    height, width = smallest_training_decode(PREPROCESS, crop_area=0.25)
+    assert height >= 64
+    assert width >= 64

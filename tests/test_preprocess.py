@@ -1,0 +1,98 @@
+"""Preprocess against torchvision's transforms, which everyone's published accuracies were measured with."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torchvision.transforms import v2
+
+from handlens.errors import InputError
+from handlens.preprocess import SCALINGS, Preprocess
+
+
+def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """Smooth blobs: resizing noise would hide mistakes."""
+    small = np.random.default_rng(seed).integers(0, 256, (7, 9, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
+
+
+@settings(max_examples=40, deadline=None)
+@given(height=st.integers(20, 400), width=st.integers(20, 400), short=st.sampled_from([64, 73, 96]))
+def test_crop_gives_torchvisions_pixels(height, width, short):
+    image = picture(height, width)
+    ours = Preprocess(height=64, width=64, short_side=short).pixels(image)
+    theirs = v2.Compose([v2.Resize(short), v2.CenterCrop(64)])(Image.fromarray(image))
+    np.testing.assert_array_equal(ours, np.asarray(theirs))
+
+
+def test_normalise_is_torchvisions():
+    preprocess = Preprocess(height=64, width=64, short_side=64)
+    pixels = preprocess.pixels(picture(90, 120))
+    theirs = v2.Normalize(preprocess.mean, preprocess.std)(torch.from_numpy(pixels).permute(2, 0, 1).float() / 255)
+    np.testing.assert_allclose(preprocess.normalise(pixels), theirs.permute(1, 2, 0).numpy(), atol=1e-6)
+
+
+def test_named_scalings_have_the_ranges_they_promise():
+    black_and_white = np.array([[[0, 0, 0], [255, 255, 255]]], dtype=np.uint8)
+    for name, low, high in (("half", -1, 1), ("unit", 0, 1), ("lite", -127 / 128, 1)):
+        mean, std = SCALINGS[name]
+        scaled = Preprocess(mean=mean, std=std).normalise(black_and_white)
+        assert scaled.min() == pytest.approx(low, abs=1e-6)
+        assert scaled.max() == pytest.approx(high, abs=1e-6)
+
+
+def test_stretch_and_pad_reach_the_size_and_pad_keeps_the_picture():
+    image = picture(50, 200)
+    assert Preprocess(height=64, width=96, resize="stretch").pixels(image).shape == (64, 96, 3)
+    padded = Preprocess(height=64, width=64, resize="pad").pixels(image)
+    assert (padded[0] == 114).all()
+    assert (padded[32] != 114).any()
+
+
+def test_grey_has_one_channel_as_pillow_computes_it():
+    image = picture(64, 64)
+    grey = Preprocess(height=64, width=64, short_side=64, colour="grey", mean=(0.5,), std=(0.5,))
+    np.testing.assert_array_equal(grey.pixels(image)[:, :, 0], np.asarray(Image.fromarray(image).convert("L")))
+
+
+def test_the_json_form_comes_back_equal():
+    preprocess = Preprocess(height=96, width=128, resize="pad", mean=(0.1, 0.2, 0.3))
+    assert Preprocess.from_dict(json.loads(json.dumps(preprocess.to_dict()))) == preprocess
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"resize": "squash"}, "squash"),
+        ({"height": 0}, "0 x 224"),
+        ({"short_side": 100}, "100"),
+        ({"std": (0.0, 1.0, 1.0)}, "positive"),
+        ({"mean": (0.5,)}, "3 values"),
+        ({"colour": "bgr"}, "bgr"),
+    ],
+)
+def test_wrong_values_are_named(wrong, said):
+    with pytest.raises(InputError, match=said):
+        Preprocess(**wrong)
+
+
+def test_a_missing_or_unknown_key_is_an_error():
+    value = Preprocess().to_dict()
+    del value["mean"]
+    with pytest.raises(InputError, match="mean"):
+        Preprocess.from_dict(value)
+    with pytest.raises(InputError, match="gamma"):
+        Preprocess.from_dict(Preprocess().to_dict() | {"gamma": 2})
+
+
+def test_pixels_refuses_what_is_no_picture():
+    with pytest.raises(ValueError, match=r"\(4, 4\)"):
+        Preprocess().pixels(np.zeros((4, 4), np.uint8))
+    with pytest.raises(ValueError, match="float32"):
+        Preprocess().pixels(np.zeros((4, 4, 3), np.float32))  # type: ignore[arg-type]

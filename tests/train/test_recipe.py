@@ -1,0 +1,53 @@
+"""A recipe says what is wrong with it."""
+
+from __future__ import annotations
+
+import pytest
+
+from handlens.errors import InputError
+from handlens.train.recipe import Recipe, make_recipe, read_recipe
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"learing_rate": 0.1}, "learning_rate"),
+        ({"augment": {"mixxup": 0.1}}, "mixup"),
+        ({"learning_rate": -1.0}, "learning_rate = -1.0"),
+        ({"learning_rate": "fast"}, "learning_rate = 'fast'"),
+        ({"epochs": 2.5}, "epochs = 2.5"),
+        ({"epochs": "3"}, "epochs = '3'"),
+        ({"mode": "magic"}, "mode = 'magic'"),
+        ({"batch_size": 0}, "batch_size = 0"),
+    ],
+)
+def test_a_wrong_recipe_names_the_key_and_the_value(values, said):
+    with pytest.raises(InputError) as caught:
+        make_recipe(values)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_and_flags_flags_win(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("epochs: 7\nlearning_rate: 1\nbatch_size: 4\n")
+    recipe = read_recipe(path, epochs=2, seed=None)
+    assert (recipe.epochs, recipe.batch_size, recipe.learning_rate, recipe.seed) == (2, 4, 1.0, 0)
+
+
+def test_what_is_written_is_read_back(tmp_path):
+    recipe = make_recipe({"epochs": 5, "augment": {"mixup": 0.2}, "width": 0.35})
+    path = tmp_path / "recipe.yaml"
+    path.write_text(recipe.to_yaml())
+    assert read_recipe(path) == recipe
+    assert recipe != Recipe()
+
+
+@pytest.mark.parametrize("text", ["a: [", "just words", "- 1\n- 2\n"])
+def test_what_is_no_recipe_is_refused(tmp_path, text):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match="recipe"):
+        read_recipe(path)
+    with pytest.raises(InputError, match="cannot be read"):
+        read_recipe(tmp_path / "missing.yaml")
