@@ -38,10 +38,21 @@ def draft(path: Path) -> Image.Image:
 with tempfile.TemporaryDirectory() as scratch:
     path = Path(scratch) / "large.jpg"
     path.write_bytes(content.getvalue())
-    times = interleaved({
-        "Pillow, open + convert + resize": lambda: timed(lambda: Image.open(path).convert("RGB").resize((224, 224), Image.Resampling.BILINEAR)),
-        "Pillow with draft": lambda: timed(lambda: draft(path)),
-        "handlens": lambda: timed(lambda: load_pixels(path, preprocess)),
-    }, rounds=9)
-store("decode_large", [{"what": name, "milliseconds": ms, "times_faster": times["Pillow, open + convert + resize"] / ms} for name, ms in times.items()],
-      notes=[f"{len(content.getvalue()) / 1e6:.1f} MB."])
+    times = interleaved(
+        {
+            "Pillow, open + convert + resize": lambda: timed(
+                lambda: Image.open(path).convert("RGB").resize((224, 224), Image.Resampling.BILINEAR)
+            ),
+            "Pillow with draft": lambda: timed(lambda: draft(path)),
+            "handlens": lambda: timed(lambda: load_pixels(path, preprocess)),
+        },
+        rounds=9,
+    )
+store(
+    "decode_large",
+    [
+        {"what": name, "milliseconds": ms, "times_faster": times["Pillow, open + convert + resize"] / ms}
+        for name, ms in times.items()
+    ],
+    notes=[f"{len(content.getvalue()) / 1e6:.1f} MB."],
+)

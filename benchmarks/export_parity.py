@@ -23,11 +23,24 @@ with tempfile.TemporaryDirectory() as scratch:
             seconds, output = handlens("export", run, "--to", to, "--out", out, "--json", *resize)
             result = json.loads(output)
             rows += [
-                {key: row[key] for key in ("engine", "precision", "pixels", "pictures", "labels_equal", "largest_difference", "top1", "reference_top1")}
+                {
+                    key: row[key]
+                    for key in (
+                        "engine",
+                        "precision",
+                        "pixels",
+                        "pictures",
+                        "labels_equal",
+                        "largest_difference",
+                        "top1",
+                        "reference_top1",
+                    )
+                }
                 for row in result["rows"]
             ]
             notes += [
                 f"{to}: resized by {entry['pixels']}, {100 * entry['labels_changed']:.1f} % of the labels change, top1 {entry['top1']:.3f}"
-                for entry in result["resizers"] if to == "onnx"
+                for entry in result["resizers"]
+                if to == "onnx"
             ]
 store("export_parity", rows, notes=notes)

@@ -19,14 +19,21 @@ with tempfile.TemporaryDirectory() as scratch:
     _, output = handlens("evaluate", run, "--json")
     result = json.loads(output)
     curve = [
-        {key: float(row[key]) if row[key] else None for key in ("epoch", "train_top1", "validation_top1", "validation_loss")}
+        {
+            key: float(row[key]) if row[key] else None
+            for key in ("epoch", "train_top1", "validation_top1", "validation_loss")
+        }
         for row in read_metrics(run)
     ]
     recipe = open_run(run).model["recipe"]
 metrics = result["metrics"]
 low, high = metrics["top1_interval"]
-store("flowers_finetune", curve, notes=[
-    f"Test: {100 * metrics['top1']:.2f} % of {metrics['count']} (95 % interval {100 * low:.1f} to {100 * high:.1f}), "
-    f"loss {metrics['loss']:.3f}; the whole command took {seconds:.0f} s.",
-    f"Recipe: {json.dumps(recipe)}",
-])
+store(
+    "flowers_finetune",
+    curve,
+    notes=[
+        f"Test: {100 * metrics['top1']:.2f} % of {metrics['count']} (95 % interval {100 * low:.1f} to {100 * high:.1f}), "
+        f"loss {metrics['loss']:.3f}; the whole command took {seconds:.0f} s.",
+        f"Recipe: {json.dumps(recipe)}",
+    ],
+)

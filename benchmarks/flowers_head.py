@@ -28,16 +28,29 @@ with tempfile.TemporaryDirectory() as scratch:
         run = Path(scratch) / f"run{seed}"
         for features in (cache / "handlens/features").glob("*"):
             features.unlink()  # cold
-        cold, _ = handlens("train", flowers, "--mode", "head", "--seed", str(seed), "--out", run, XDG_CACHE_HOME=str(cache))
+        cold, _ = handlens(
+            "train", flowers, "--mode", "head", "--seed", str(seed), "--out", run, XDG_CACHE_HOME=str(cache)
+        )
         again = Path(scratch) / f"again{seed}"
-        warm, _ = handlens("train", flowers, "--mode", "head", "--seed", str(seed), "--out", again, XDG_CACHE_HOME=str(cache))
+        warm, _ = handlens(
+            "train", flowers, "--mode", "head", "--seed", str(seed), "--out", again, XDG_CACHE_HOME=str(cache)
+        )
         _, output = handlens("evaluate", run, "--json", XDG_CACHE_HOME=str(cache))
         result = json.loads(output)
-        rows.append({
-            "seed": seed, "cold_seconds": cold, "warm_seconds": warm, "warm_after_imports": warm - imports,
-            "test_top1": result["metrics"]["top1"], "precision": result["precision"],
-        })
+        rows.append(
+            {
+                "seed": seed,
+                "cold_seconds": cold,
+                "warm_seconds": warm,
+                "warm_after_imports": warm - imports,
+                "test_top1": result["metrics"]["top1"],
+                "precision": result["precision"],
+            }
+        )
         print(rows[-1], flush=True)
 mean = {key: statistics.mean(row[key] for row in rows) for key in rows[0] if key not in ("seed", "precision")}
-store("flowers_head", [*rows, {"seed": "mean"} | mean | {"precision": rows[0]["precision"]}],
-      notes=[f"Importing torch, torchvision and openvino alone: {imports:.1f} s."])
+store(
+    "flowers_head",
+    [*rows, {"seed": "mean"} | mean | {"precision": rows[0]["precision"]}],
+    notes=[f"Importing torch, torchvision and openvino alone: {imports:.1f} s."],
+)

@@ -64,7 +64,9 @@ with tempfile.TemporaryDirectory() as scratch:
             broken = Path(scratch) / f"broken{workers}-{attempt}"
             arguments: tuple[object, ...] = (data, "--recipe", recipe, "--out", broken)
             while True:
-                process = subprocess.Popen(command(*arguments), stderr=subprocess.PIPE, text=True, start_new_session=True)
+                process = subprocess.Popen(
+                    command(*arguments), stderr=subprocess.PIPE, text=True, start_new_session=True
+                )
                 moment = generator.uniform(5, duration) if kills < KILLS else 1e9
                 try:
                     process.wait(timeout=min(moment, 600))
@@ -73,8 +75,10 @@ with tempfile.TemporaryDirectory() as scratch:
                     process.wait()
                     kills += 1
                     moments.append(round(moment, 1))
-                    arguments = ("--resume", broken) if (broken / "recipe.yaml").exists() else (
-                        data, "--recipe", recipe, "--out", Path(scratch) / f"broken{workers}-{attempt}-{kills}"
+                    arguments = (
+                        ("--resume", broken)
+                        if (broken / "recipe.yaml").exists()
+                        else (data, "--recipe", recipe, "--out", Path(scratch) / f"broken{workers}-{attempt}-{kills}")
                     )
                     broken = Path(str(arguments[-1]))
                     continue
@@ -83,6 +87,17 @@ with tempfile.TemporaryDirectory() as scratch:
                 break
             same = outcome(broken) == outcome(whole)
             equal += same
-            print(f"workers {workers}: run {attempt} after {kills} kills in all: {'equal' if same else 'DIFFERENT'}", flush=True)
-        rows.append({"workers": workers, "kills": kills, "runs": attempt, "equal_bit_for_bit": equal, "unbroken_seconds": duration})
+            print(
+                f"workers {workers}: run {attempt} after {kills} kills in all: {'equal' if same else 'DIFFERENT'}",
+                flush=True,
+            )
+        rows.append(
+            {
+                "workers": workers,
+                "kills": kills,
+                "runs": attempt,
+                "equal_bit_for_bit": equal,
+                "unbroken_seconds": duration,
+            }
+        )
 store("kill_resume", rows)

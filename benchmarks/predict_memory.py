@@ -4,7 +4,6 @@ At most 100 MB apart. The files are links to the flowers, in one folder.
 """
 
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -25,13 +24,15 @@ with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / str(count)
         folder.mkdir()
         for number in range(count):
-            os.link(files[number % len(files)], folder / f"{number:05d}.jpg") if os.stat(scratch).st_dev == os.stat(picture).st_dev else (
-                folder / f"{number:05d}.jpg"
-            ).symlink_to(files[number % len(files)])
+            os.link(files[number % len(files)], folder / f"{number:05d}.jpg") if os.stat(scratch).st_dev == os.stat(
+                picture
+            ).st_dev else (folder / f"{number:05d}.jpg").symlink_to(files[number % len(files)])
         out = Path(scratch) / f"{count}.csv"
         done = subprocess.run(
             [sys.executable, "-c", MEASURE, "predict", "mobilenet_v2", str(folder), "--csv", str(out)],
-            capture_output=True, text=True, check=True,
+            capture_output=True,
+            text=True,
+            check=True,
         )
         written = len(out.read_text(encoding="utf-8-sig").splitlines()) - 1
         rows.append({"files": count, "rows_written": written, "peak_MB": int(done.stderr.split()[-1]) / 1024})

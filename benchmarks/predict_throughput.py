@@ -79,9 +79,12 @@ def engine_alone(precision: str) -> None:
 
 
 def predict(precision: str) -> None:
-    with tempfile.TemporaryDirectory() as scratch, PredictionWriter(
-        csv=Path(scratch) / "a.csv", as_json=False, pictures=None, sheet=None, top=1, print_line=print
-    ) as writer:
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        PredictionWriter(
+            csv=Path(scratch) / "a.csv", as_json=False, pictures=None, sheet=None, top=1, print_line=print
+        ) as writer,
+    ):
         for prediction in flow.predict(run, [folder], precision=precision):
             writer.write(prediction)
         assert writer.count == len(files)
@@ -104,7 +107,19 @@ if native != "f32":
 rates = interleaved(rivals, rounds=3)
 plain = max(rates["plain, one by one"], rates["plain, DataLoader 32, 2 workers"])
 limit = min(rates["decode alone"], rates["engine alone, fp32"])
-store("predict_throughput", [
-    {"what": name, "pictures_per_second": value, "times_the_faster_plain_loop": value / plain, "of_the_limit": value / limit}
-    for name, value in rates.items()
-], notes=[f"The processor's own precision in OpenVINO: {native}.", f"Median picture: {statistics.median(f.stat().st_size for f in files) / 1024:.0f} KB."])
+store(
+    "predict_throughput",
+    [
+        {
+            "what": name,
+            "pictures_per_second": value,
+            "times_the_faster_plain_loop": value / plain,
+            "of_the_limit": value / limit,
+        }
+        for name, value in rates.items()
+    ],
+    notes=[
+        f"The processor's own precision in OpenVINO: {native}.",
+        f"Median picture: {statistics.median(f.stat().st_size for f in files) / 1024:.0f} KB.",
+    ],
+)

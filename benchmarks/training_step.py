@@ -84,12 +84,18 @@ def run(code: str, *arguments: int) -> float:
     return float(json.loads(done.stdout.splitlines()[-1]))
 
 
-rates = interleaved({
-    "plain torch + torchvision": lambda: run(PLAIN),
-    "handlens, finetune (frozen batch-norm statistics), no worker": lambda: run(OURS, 1, 0, 1),
-    "handlens, finetune, one worker": lambda: run(OURS, 1, 1, 1),
-    "handlens, scratch (training batch norm), one worker": lambda: run(OURS, 0, 1, 1),
-    "handlens, finetune, one worker, memory returned": lambda: run(OURS, 1, 1, 0),
-}, rounds=3)
+rates = interleaved(
+    {
+        "plain torch + torchvision": lambda: run(PLAIN),
+        "handlens, finetune (frozen batch-norm statistics), no worker": lambda: run(OURS, 1, 0, 1),
+        "handlens, finetune, one worker": lambda: run(OURS, 1, 1, 1),
+        "handlens, scratch (training batch norm), one worker": lambda: run(OURS, 0, 1, 1),
+        "handlens, finetune, one worker, memory returned": lambda: run(OURS, 1, 1, 0),
+    },
+    rounds=3,
+)
 plain = rates["plain torch + torchvision"]
-store("training_step", [{"loop": name, "pictures_per_second": rate, "ratio": rate / plain} for name, rate in rates.items()])
+store(
+    "training_step",
+    [{"loop": name, "pictures_per_second": rate, "ratio": rate / plain} for name, rate in rates.items()],
+)

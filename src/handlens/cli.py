@@ -298,7 +298,7 @@ def _print_line(text: str) -> None:
 def _console() -> Console:
     from rich.console import Console
 
-    return Console(highlight=False)
+    return Console(highlight=False, soft_wrap=True)
 
 
 @contextlib.contextmanager
@@ -335,7 +335,7 @@ def _reporting(quiet: bool) -> Iterator[Reporter]:
                 tasks[what] = bar.add_task(what, total=total)
             bar.update(tasks[what], completed=done)
 
-        yield Reporter(say=lambda text: console.print(text, markup=False), progress=progress)
+        yield Reporter(say=lambda text: console.print(text, markup=False, soft_wrap=True), progress=progress)
 
 
 __all__ = ["FindingsError", "app", "main", "run"]

@@ -98,19 +98,18 @@ def test_two_of_a_kind_are_not_the_same(shared_data: Path) -> None:
 def test_nomination_finds_every_close_pair_once() -> None:
     rng = np.random.default_rng(0)
     base = rng.integers(0, 2**63, 12, dtype=np.uint64)
-    hashes = [int(h) for h in base]
-    for h in base.tolist():
-        for distance in (1, 5, HASH_DISTANCE, HASH_DISTANCE + 1):
-            hashes.append(h ^ sum(1 << int(bit) for bit in rng.choice(64, distance, replace=False)))
+    hashes: list[int] = base.tolist()
+    for distance in (1, 5, HASH_DISTANCE, HASH_DISTANCE + 1):
+        hashes += [h ^ sum(1 << int(bit) for bit in rng.choice(64, distance, replace=False)) for h in base.tolist()]
+    group = np.arange(len(hashes))
     found = [
         (i, j)
-        for rows, columns, mirrored in nominate([(h, (~h) & (2**64 - 1)) for h in hashes])
+        for rows, columns, mirrored in nominate([(h, ~h & (2**64 - 1)) for h in hashes], group=group)
         if not mirrored
         for i, j in zip(rows.tolist(), columns.tolist(), strict=True)
     ]
-    close = [
-        p for p in combinations(range(len(hashes)), 2) if (hashes[p[0]] ^ hashes[p[1]]).bit_count() <= HASH_DISTANCE
-    ]
+    pairs = combinations(range(len(hashes)), 2)
+    close = [(i, j) for i, j in pairs if (hashes[i] ^ hashes[j]).bit_count() <= HASH_DISTANCE]
     assert len(close) >= 36
     assert sorted(found) == close
 
@@ -157,10 +156,10 @@ def test_only_nominated_pictures_are_decoded_again() -> None:
     assert len(loaded) <= 6
 
 
-def test_ten_thousand_pictures_with_one_hash_stay_quick() -> None:
-    """A night of an animal camera: every frame nearly the same. All pairs would be fifty million comparisons."""
+def test_thousands_of_frames_of_one_scene_are_compared_once_each() -> None:
+    """A night of an animal camera: every frame nearly the same. All pairs would be four million comparisons."""
     frame = thumbnail(photograph(1))
-    ids = [f"{i:05}" for i in range(10_000)]
+    ids = [f"{i:05}" for i in range(3_000)]
     compared: list[str] = []
 
     def load(id: str) -> NDArray[np.float32]:
@@ -169,7 +168,7 @@ def test_ten_thousand_pictures_with_one_hash_stay_quick() -> None:
 
     hashes = {id: (i % 4, 2**40 + 2**41 * (i % 4)) for i, id in enumerate(ids)}
     assert duplicate_groups({id: id for id in ids}, hashes, load=load) == [tuple(ids)]
-    assert len(compared) <= 40_000
+    assert len(compared) <= 3_000
 
 
 def test_union_find() -> None:

@@ -98,29 +98,32 @@ def duplicate_groups(
             union.join(one, other)
     hashed = [ids[0] for ids in copies.values() if ids[0] in hashes]
     cached = lru_cache(maxsize=4096)(load)  # 16 KB each
+    group = np.arange(len(hashed))  # a number per picture; equal where they are known to be copies
     in_vain = np.zeros(len(hashed), dtype=np.int64)
-    for rows, columns, mirrored in nominate([hashes[id] for id in hashed]):
-        if len(rows) > len(hashed):  # thousands of frames of one scene: most pairs are settled already
-            roots = np.unique([union.find(id) for id in hashed], return_inverse=True)[1]
-            unsettled = roots[rows] != roots[columns]
-            rows, columns = rows[unsettled], columns[unsettled]
+    for rows, columns, mirrored in nominate([hashes[id] for id in hashed], group=group):
         for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
-            a, b = hashed[row], hashed[column]
-            if max(in_vain[row], in_vain[column]) >= MOST_IN_VAIN or union.find(a) == union.find(b):
+            if group[row] == group[column] or max(in_vain[row], in_vain[column]) >= MOST_IN_VAIN:
                 continue
-            left, right = cached(a), cached(b)
+            left, right = cached(hashed[row]), cached(hashed[column])
             if same_picture(left, right[:, ::-1] if mirrored else right):
-                union.join(a, b)
+                union.join(hashed[row], hashed[column])
+                group[group == group[column]] = group[row]
             else:
                 in_vain[[row, column]] += 1
     return union.groups()
 
 
-def nominate(hashes: Sequence[Hash]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], bool]]:
+def nominate(
+    hashes: Sequence[Hash], *, group: NDArray[np.int64]
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], bool]]:
     """Pairs i < j whose hashes lie within HASH_DISTANCE, without looking at all pairs.
 
     The 64 bits are cut into quarters; if at most 11 differ, at most two differ in one of the quarters. So only
     pictures that nearly agree in a quarter are compared.
+
+    Args:
+        group: (N,) pairs of equal numbers are left out. The caller changes it as copies are found: else thousands of
+            frames of one scene would be nominated with each other.
 
     Yields:
         (i, j, mirrored): two index arrays of one length, and whether the second picture is to be mirrored. Each
@@ -129,7 +132,7 @@ def nominate(hashes: Sequence[Hash]) -> Iterator[tuple[NDArray[np.int64], NDArra
     plain = np.array([hash[0] for hash in hashes], dtype=np.uint64)
     mirror = np.array([hash[1] for hash in hashes], dtype=np.uint64)
     for mirrored, other in ((False, plain), (True, mirror)):
-        for rows, columns in _close_pairs(plain, other):
+        for rows, columns in _close_pairs(plain, other, group=group):
             yield rows, columns, mirrored
 
 
@@ -157,7 +160,9 @@ class Union:
         return sorted(tuple(group) for group in members.values() if len(group) >= at_least)
 
 
-def _close_pairs(a: NDArray[np.uint64], b: NDArray[np.uint64]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+def _close_pairs(
+    a: NDArray[np.uint64], b: NDArray[np.uint64], *, group: NDArray[np.int64]
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """(i, j), i < j, with a[i] and b[j] within HASH_DISTANCE; each once."""
     flips = [0, *(1 << i for i in range(16)), *(1 << i | 1 << j for i, j in combinations(range(16), 2))]
     quarters_a, quarters_b = (np.ascontiguousarray(h).view(np.uint16).reshape(-1, 4) for h in (a, b))
@@ -166,12 +171,16 @@ def _close_pairs(a: NDArray[np.uint64], b: NDArray[np.uint64]) -> Iterator[tuple
         starts = np.searchsorted(quarters_b[order, quarter], np.arange(65537))
         for flip in flips:
             wanted = (quarters_a[:, quarter] ^ np.uint16(flip)).astype(np.int64)
-            first, counts = starts[wanted], starts[wanted + 1] - starts[wanted]
+            lowest = np.minimum.reduceat(np.append(group[order], -1), starts[:-1])
+            highest = np.maximum.reduceat(np.append(group[order], -1), starts[:-1])
+            settled = (lowest[wanted] == group) & (highest[wanted] == group)  # all candidates are known copies
+            first, counts = starts[wanted], np.where(settled, 0, starts[wanted + 1] - starts[wanted])
             for rows in _pieces(counts):
                 i = np.repeat(rows, counts[rows])
                 within = np.arange(len(i)) - np.repeat(np.cumsum(counts[rows]) - counts[rows], counts[rows])
                 j = order[first[i] + within]
-                i, j = i[i < j], j[i < j]
+                unsettled = (i < j) & (group[i] != group[j])
+                i, j = i[unsettled], j[unsettled]
                 differing = _ONES[quarters_a[i] ^ quarters_b[j]]  # (pairs, 4) bits per quarter
                 new = (differing[:, :quarter] > 2).all(axis=1)  # an earlier quarter has not led here
                 close = new & (differing.sum(axis=1) <= HASH_DISTANCE)
@@ -179,7 +188,7 @@ def _close_pairs(a: NDArray[np.uint64], b: NDArray[np.uint64]) -> Iterator[tuple
                     yield i[close], j[close]
 
 
-def _pieces(counts: NDArray[np.int64], *, most: int = 4_000_000) -> list[NDArray[np.int64]]:
+def _pieces(counts: NDArray[np.int64], *, most: int = 1_000_000) -> list[NDArray[np.int64]]:
     """Row numbers with candidates, in pieces of about `most` candidates, so that memory stays bounded."""
     rows = np.flatnonzero(counts)
     cuts = np.searchsorted(np.cumsum(counts[rows]), np.arange(most, int(counts.sum()), most))

@@ -24,8 +24,9 @@ def ranked(
     Returns:
         wrong: most confident first. A sure mistake is often a wrong label.
         right: least confident first. Read from the end for the surest.
-        Each picture is {row, id, truth, predicted, probability, truth_probability}: its row in
-        `probabilities`, two class indices, and the probabilities that those two classes got.
+        Each picture is {row, id, label, predicted, confidence, label_probability}: its row in
+        `probabilities`, the true and the answered class index, and the probabilities of the answer and
+        of the truth.
         Equal probabilities stay in the order of the rows.
 
     Raises:
@@ -39,16 +40,16 @@ def ranked(
         {
             "row": row,
             "id": ids[row],
-            "truth": int(labels[row]),
+            "label": int(labels[row]),
             "predicted": int(predicted[row]),
-            "probability": float(probabilities[row, predicted[row]]),
-            "truth_probability": float(probabilities[row, labels[row]]),
+            "confidence": float(probabilities[row, predicted[row]]),
+            "label_probability": float(probabilities[row, labels[row]]),
         }
         for row in range(len(labels))
     ]
-    wrong = [picture for picture in pictures if picture["truth"] != picture["predicted"]]
-    right = [picture for picture in pictures if picture["truth"] == picture["predicted"]]
+    wrong = [picture for picture in pictures if picture["label"] != picture["predicted"]]
+    right = [picture for picture in pictures if picture["label"] == picture["predicted"]]
     return {
-        "wrong": sorted(wrong, key=lambda picture: -picture["probability"]),
-        "right": sorted(right, key=lambda picture: picture["probability"]),
+        "wrong": sorted(wrong, key=lambda picture: -picture["confidence"]),
+        "right": sorted(right, key=lambda picture: picture["confidence"]),
     }

@@ -28,8 +28,8 @@ def classification_metrics(
         count, correct: pictures, and how many of them are right.
         top1, top1_interval: accuracy in [0, 1] and its 95 % Wilson interval (low, high).
         top5, top5_interval: the truth is among the five likeliest. None for K <= 5, where it says nothing.
-        majority_baseline: {class, accuracy} of always answering the commonest class of these labels.
-        top5_baseline: accuracy of always answering the five commonest. None for K <= 5.
+        majority_baseline: {class, share}: the accuracy of always answering the commonest class of these labels.
+        top5_baseline: the top5 of always answering the five commonest. None for K <= 5.
         balanced_accuracy: mean recall of the classes that have pictures here.
         loss: mean cross-entropy, natural logarithm, clipped as `calibration.SMALLEST_PROBABILITY` says.
         per_class: {class, count, correct, predicted, precision, recall, f1}. A quotient whose denominator
@@ -61,7 +61,7 @@ def classification_metrics(
         "top1": correct / count,
         "top1_interval": wilson_interval(correct, count),
         **_top5(probabilities, labels),
-        "majority_baseline": {"class": class_names[commonest], "accuracy": per_class[commonest]["count"] / count},
+        "majority_baseline": {"class": class_names[commonest], "share": per_class[commonest]["count"] / count},
         "balanced_accuracy": _mean([row["recall"] for row in per_class]),
         "loss": calibrated["nll"],
         "per_class": per_class,

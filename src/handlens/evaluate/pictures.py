@@ -59,13 +59,14 @@ def contact_sheet(
         raise ValueError(f"wrong must have {count} entries, one per caption, got {len(wrong)}")
     if tile < 32 or (columns is not None and columns < 1):
         raise ValueError(f"tile must be at least 32 pixels and columns at least 1, got {tile} and {columns}")
-    columns = min(count, columns or ceil(sqrt(1.4 * count)))
+    rows = ceil(count / (columns or ceil(sqrt(1.4 * count))))
+    columns = min(count, columns or ceil(count / rows))  # 12 pictures: 4 x 3, not 5 + 5 + 2
     gap, frame, size = max(6, tile // 16), max(3, tile // 40), max(11, tile // 12)
     line_height = round(1.4 * size)
     lines = [[_fitted(line, tile, size) for line in caption.split("\n")] for caption in captions]
     cell_width = tile + 2 * gap
     cell_height = tile + 2 * gap + line_height * max(map(len, lines))
-    sheet = Image.new("RGB", (columns * cell_width, ceil(count / columns) * cell_height), "white")
+    sheet = Image.new("RGB", (columns * cell_width, rows * cell_height), "white")
     draw = ImageDraw.Draw(sheet)
     found = -1
     for found, image in enumerate(images):
@@ -111,15 +112,15 @@ def confusion_picture(confusion: ArrayLike, names: Sequence[str]) -> bytes:
     axes = figure.add_axes((0, 0, 1, 1))
     axes.imshow(_confusion_colours(share, totals), interpolation="nearest", aspect="equal")
     if classes <= NAMED_CLASSES:
-        _name_ticks(axes, names, size=min(max(cell * 45, 6), 11), upright=classes > 6)
+        _name_ticks(axes, names, size=min(max(cell * 45, 6), 11), cell_points=cell * 72)
         _draw_counts(axes, counts, share, cell_points=cell * 72)
         axes.set_xticks(np.arange(1, classes) - 0.5, minor=True)
         axes.set_yticks(np.arange(1, classes) - 0.5, minor=True)
         axes.grid(which="minor", color="white", linewidth=1)
     axes.tick_params(which="both", length=0, colors=INK)
     axes.spines[:].set_visible(False)
-    axes.set_xlabel("answer", color=QUIET, labelpad=10)
-    axes.set_ylabel("truth", color=QUIET, labelpad=10)
+    axes.set_xlabel("predicted class", color=QUIET, labelpad=10)
+    axes.set_ylabel("true class", color=QUIET, labelpad=10)
     return _png(figure)
 
 
@@ -243,13 +244,13 @@ def _draw_counts(axes: Axes, counts: NDArray[np.int64], share: NDArray[np.float6
                   color="white" if strong else INK)  # fmt: skip
 
 
-def _name_ticks(axes: Axes, names: Sequence[str], *, size: float, upright: bool) -> None:
+def _name_ticks(axes: Axes, names: Sequence[str], *, size: float, cell_points: float) -> None:
     """Class names at both sides, each in a font that has its characters, never read as TeX."""
     shown = [unicodedata.normalize("NFC", name) for name in names]
     shown = [name if len(name) <= 24 else name[:23] + "…" for name in shown]
     axes.set_xticks(range(len(shown)), shown)
     axes.set_yticks(range(len(shown)), shown)
-    upright = upright or max(map(len, shown)) > 8
+    upright = max(label_font(name, 100).getlength(name) for name in shown) * size / 100 > 0.95 * cell_points
     for name, below, beside in zip(shown, axes.get_xticklabels(), axes.get_yticklabels(), strict=True):
         for label in (below, beside):
             label.set(fontproperties=_font(name), fontsize=size, parse_math=False)

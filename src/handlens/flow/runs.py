@@ -100,7 +100,7 @@ def machine() -> dict[str, Any]:
 def _make_pretrained(name: str, folder: Path, report: Reporter) -> Run:
     from handlens.models import build
     from handlens.models.weights import SOURCES, get_weights, load_into, load_weights
-    from handlens.train.classify import save_net
+    from handlens.train.saving import save_net
 
     source = SOURCES[name]
     report.say(f"Preparing {name} ({source.licence}).")

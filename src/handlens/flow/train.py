@@ -95,11 +95,9 @@ def _train(data: Path, audit: Audit, folder: Path, recipe: Recipe, *, golden: bo
     from safetensors.torch import load_file
 
     from handlens.data.split import split_dataset
-    from handlens.train.classify import save_net
+    from handlens.train.saving import save_net
 
-    dataset = split_dataset(
-        audit.usable(), validation=recipe.validation, seed=recipe.seed, together=audit.duplicate_groups
-    )
+    dataset = split_dataset(audit.usable(), validation=recipe.validation, seed=recipe.seed, together=audit.duplicates)
     summary = _data_summary(data, audit, dataset)
     if (folder / RECIPE).is_file():
         if read_json(folder / DATA)["fingerprint"] != summary["fingerprint"]:
@@ -218,18 +216,17 @@ def fit_frozen_head(
     import numpy as np
 
     from handlens.data.split import folds
-    from handlens.train.fit import balanced_weights
-    from handlens.train.head import fit_head
+    from handlens.train.head import balanced_weights, fit_head
 
     views = [_features(net, records, audit, recipe, preprocess, report, view=view) for view in range(recipe.views + 1)]
     report.say("Fitting the head.")
     labels = np.array([record.target for record in records], dtype=np.int64)
-    weights = balanced_weights(records, num_classes) if recipe.class_weights == "balanced" else None
+    weights = balanced_weights(labels, num_classes) if recipe.class_weights == "balanced" else None
     return fit_head(
         np.stack(views, axis=1).reshape(len(records) * len(views), -1),
         labels,
         num_classes=num_classes,
-        folds=folds(records, count=5, seed=recipe.seed, together=audit.duplicate_groups),
+        folds=folds(records, count=5, seed=recipe.seed, together=audit.duplicates),
         views=len(views),
         label_smoothing=recipe.label_smoothing,
         class_weights=weights,

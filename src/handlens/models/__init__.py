@@ -16,29 +16,46 @@ from handlens.models.classify.efficientnet_lite import EfficientNetLite0
 from handlens.models.classify.mobilenet_v2 import InvertedResidual, MobileNetV2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Entry:
     """One net of the catalogue.
 
     Attributes:
-        image_size: pixels it was published at. scaling: a name of preprocess.SCALINGS.
+        task: "classify".
+        image_size: pixels it was published at.
+        scaling: a name of preprocess.SCALINGS.
+        weights: names in weights.SOURCES that fit it.
         converts_to: the runtimes that take it.
+        about: one line for people.
     """
 
     constructor: Callable[..., nn.Module]
     task: str
     image_size: int
     scaling: str
+    weights: tuple[str, ...]
     converts_to: tuple[str, ...]
     about: str
 
 
 CATALOGUE: dict[str, Entry] = {
     "mobilenet_v2": Entry(
-        MobileNetV2, "classify", 224, "imagenet", ("onnx", "openvino"), "Sandler et al. 2018: inverted residuals"
+        constructor=MobileNetV2,
+        task="classify",
+        image_size=224,
+        scaling="imagenet",
+        weights=("mobilenet_v2",),
+        converts_to=("onnx", "openvino"),
+        about="Sandler et al. 2018: inverted residuals and linear bottlenecks, any width and size",
     ),
     "efficientnet_lite0": Entry(
-        EfficientNetLite0, "classify", 224, "lite", ("onnx", "openvino"), "Tan and Le 2019, the form for phones"
+        constructor=EfficientNetLite0,
+        task="classify",
+        image_size=224,
+        scaling="lite",
+        weights=("efficientnet_lite0",),
+        converts_to=("onnx", "openvino"),
+        about="Tan and Le 2019, the form for phones: no squeeze-and-excitation, ReLU6",
     ),
 }
 
@@ -69,27 +86,25 @@ class Backbone(nn.Module):
         channels, strides: by the names asked for.
     """
 
-    def __init__(self, net: nn.Module, maps: Sequence[str]) -> None:
+    def __init__(self, net: MobileNetV2 | EfficientNetLite0, maps: Sequence[str]) -> None:
         super().__init__()
-        known: dict[str, tuple[int, int]] = net.maps  # type: ignore[assignment]
-        names = {asked: resolve_map(asked, known) for asked in maps}
-        order = list(known)
-        last = max(names.values(), key=order.index)
-        self.names = names
-        self.channels = {asked: known[name][0] for asked, name in names.items()}
-        self.strides = {asked: known[name][1] for asked, name in names.items()}
+        if not maps:
+            raise InputError(f"maps is empty; name at least one of {', '.join(net.maps)}.")
+        self.names = {asked: resolve_map(asked, net.maps) for asked in maps}
+        self.channels = {asked: net.maps[name][0] for asked, name in self.names.items()}
+        self.strides = {asked: net.maps[name][1] for asked, name in self.names.items()}
+        last = max(self.names.values(), key=list(net.maps).index)
+        self.head = net.head if last == "head" else None
         self.stem = net.stem
-        number = 0 if last == "stem" else len(net.blocks) if last == "head" else int(last[5:].split(".")[0])  # type: ignore[arg-type]
-        self.blocks = nn.ModuleList(list(net.blocks)[:number])  # type: ignore[arg-type]
+        self.blocks = net.blocks if self.head else net.blocks[: _block_number(last)]
         self.cut = last.endswith(".expand")
         if self.cut:  # nothing behind the expansion: every parameter has a gradient
-            cut = self.blocks[-1]
-            assert isinstance(cut, InvertedResidual)
-            self.blocks[-1] = cut.expand
-        self.head = net.head if last == "head" else None
+            block = self.blocks[-1]
+            assert isinstance(block, InvertedResidual)
+            self.blocks[-1] = block.expand
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        x = self.stem(images)  # type: ignore[operator]
+        x = self.stem(images)
         made = {"stem": x}
         for number, block in enumerate(self.blocks, start=1):
             if isinstance(block, InvertedResidual):
@@ -100,7 +115,7 @@ class Backbone(nn.Module):
             else:
                 x = made[f"block{number}"] = block(x)
         if self.head is not None:
-            made["head"] = self.head(x)  # type: ignore[operator]
+            made["head"] = self.head(x)
         return {asked: made[name] for asked, name in self.names.items()}
 
 
@@ -113,12 +128,14 @@ def backbone(name: str, *, maps: Sequence[str] = ("s32",), output_stride: int = 
 
     Raises:
         InputError: an unknown net, option or map.
-        ValueError: another output stride.
+        ValueError: another output stride, or blocks whose stride cannot be replaced.
     """
     if output_stride not in (8, 16, 32):
         raise ValueError(f"output_stride must be 8, 16 or 32, got {output_stride}")
     net = build(name, num_classes=1, **options)
-    _dilate(net, output_stride)
+    assert isinstance(net, MobileNetV2 | EfficientNetLite0)
+    if max(stride for _, stride in net.maps.values()) > output_stride:
+        _dilate(net, output_stride)
     return Backbone(net, maps)
 
 
@@ -141,25 +158,29 @@ def _is_block(name: str) -> bool:
     return name.startswith("block") and not name.endswith(".expand")
 
 
-def _dilate(net: nn.Module, output_stride: int) -> None:
-    """Replace strides beyond `output_stride` by dilations, and correct `maps`."""
+def _block_number(name: str) -> int:
+    """How many blocks a map needs: 0 for "stem", 14 for "block14" and "block14.expand"."""
+    return 0 if name == "stem" else int(name.removeprefix("block").removesuffix(".expand"))
+
+
+def _dilate(net: MobileNetV2 | EfficientNetLite0, output_stride: int) -> None:
+    """Replace strides beyond `output_stride` by dilations of the convolutions behind them, and correct `maps`."""
+    units = [module for module in net.modules() if isinstance(module, ConvNormAct)]
+    ours = {unit.conv for unit in units}
+    for name, module in net.named_modules():
+        if isinstance(module, nn.Conv2d) and module not in ours and max(module.stride) > 1:
+            raise ValueError(f"output_stride {output_stride} needs blocks made of ConvNormAct, but {name} is a Conv2d")
     stride = dilation = 1
-    for unit in (module for module in net.modules() if isinstance(module, ConvNormAct)):
+    for unit in units:  # in the order they run
         own = unit.conv.stride[0]
         if stride * own > output_stride:
-            unit.conv.stride = (1, 1)
-            next_dilation = dilation * own
+            unit.set_stride(1, dilation=dilation)
+            dilation *= own
         else:
-            stride, next_dilation = stride * own, dilation
-        if unit.conv.kernel_size[0] > 1:
-            reach = (unit.conv.kernel_size[0] - 1) // 2 * dilation
-            unit.conv.dilation = (dilation, dilation)
-            if unit.padding == "symmetric":
-                unit.conv.padding = (reach, reach)
-        dilation = next_dilation
-    maps: dict[str, tuple[int, int]] = net.maps  # type: ignore[assignment]
-    for name, (channels, published) in maps.items():
-        maps[name] = (channels, min(published, output_stride))
+            unit.set_stride(own, dilation=dilation)
+            stride *= own
+    for name, (channels, published) in net.maps.items():
+        net.maps[name] = (channels, min(published, output_stride))
 
 
 def _nearest(name: str, known: Any) -> str:

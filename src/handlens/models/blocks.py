@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm  # what all of PyTorch's batch norms derive from
 
 Padding = Literal["symmetric", "same"]
 Norm = Callable[[int], nn.Module]
@@ -44,22 +45,28 @@ class ConvNormAct(nn.Module):
         if padding not in ("symmetric", "same"):
             raise ValueError(f"padding must be 'symmetric' or 'same', got {padding!r}")
         self.padding = padding
-        symmetric = (kernel - 1) // 2 * dilation if padding == "symmetric" else 0
-        self.conv = nn.Conv2d(
-            in_channels, out_channels, kernel, stride=stride, padding=symmetric, dilation=dilation, groups=groups,
-            bias=False,
-        )  # fmt: skip
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel, groups=groups, bias=False)
+        self.set_stride(stride, dilation=dilation)
         self.norm = norm(out_channels)
         self.act = nn.Identity() if activation is None else activation()
         self.frozen = False
         self.folded = False
 
+    def set_stride(self, stride: int, *, dilation: int) -> None:
+        """Change both, and the padding with them; weights stay as they are."""
+        conv = self.conv
+        reach = (conv.kernel_size[0] - 1) * dilation
+        conv.stride, conv.dilation = (stride, stride), (dilation, dilation)
+        # At stride 1 an even reach is the same on both sides, and the convolution pads without a copy of the map.
+        self.pads_first = self.padding == "same" and reach > 0 and (stride > 1 or reach % 2 == 1)
+        conv.padding = (0, 0) if self.pads_first else (reach // 2, reach // 2)
+
     def forward(self, x: Tensor) -> Tensor:
-        if self.padding == "same":
+        if self.pads_first:
             x = pad_same(x, kernel=self.conv.kernel_size, stride=self.conv.stride, dilation=self.conv.dilation)
         if self.folded:
-            return self.act(self._folded_convolution(x))  # type: ignore[no-any-return]
-        return self.act(self.norm(self.conv(x)))  # type: ignore[no-any-return]
+            return self.act(self._folded_convolution(x))
+        return self.act(self.norm(self.conv(x)))
 
     def _folded_convolution(self, x: Tensor) -> Tensor:
         norm = self.norm
@@ -67,7 +74,7 @@ class ConvNormAct(nn.Module):
         bias = norm.bias - norm.running_mean * scale  # type: ignore[operator]
         weight = self.conv.weight * scale[:, None, None, None]
         conv = self.conv
-        return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)  # type: ignore[arg-type]
+        return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
 
     def train(self, mode: bool = True) -> ConvNormAct:
         super().train(mode)
@@ -81,12 +88,26 @@ def freeze_batch_norm(model: nn.Module, *, fold: bool = True) -> None:
 
     Scale and shift go on learning. With `fold`, plain BatchNorm2d is folded into its convolution; the keys of the
     state dict stay as they are.
+
+    Raises:
+        ValueError: a batch norm keeps no statistics, so that there is nothing to freeze.
     """
-    for module in model.modules():
-        if isinstance(module, ConvNormAct) and isinstance(module.norm, nn.BatchNorm2d):
+    in_units = set()
+    for name, module in model.named_modules():
+        if isinstance(module, ConvNormAct) and isinstance(module.norm, BatchNorm):
             module.frozen = True
             module.folded = fold and type(module.norm) is nn.BatchNorm2d and module.norm.affine
-            module.norm.eval()
+            in_units.add(module.norm)
+        if isinstance(module, BatchNorm):
+            if module.running_mean is None:
+                raise ValueError(f"{name} is a batch norm without running statistics: it cannot be frozen")
+            if module not in in_units and _stay_frozen not in module._forward_pre_hooks.values():
+                module.register_forward_pre_hook(_stay_frozen)  # it stands in a block of the caller's own
+            module.eval()
+
+
+def _stay_frozen(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    norm.eval()
 
 
 def pad_same(x: Tensor, *, kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]) -> Tensor:
@@ -99,7 +120,7 @@ def pad_same(x: Tensor, *, kernel: tuple[int, ...], stride: tuple[int, ...], dil
         size = x.shape[2 + axis]
         reach = (kernel[axis] - 1) * dilation[axis] + 1
         total = torch.sym_max((-(-size // stride[axis]) - 1) * stride[axis] + reach - size, 0)
-        pads += [total // 2, total - total // 2]
+        pads += [total // 2, total - total // 2]  # type: ignore[list-item]  # SymInt while exporting
     return F.pad(x, pads)
 
 
@@ -113,15 +134,16 @@ def round_channels(channels: float, *, to: int = 8) -> int:
 
 
 def initialise(model: nn.Module) -> None:
-    """The usual start of convolutional nets: He et al. 2015 (fan out) for convolutions, N(0, 0.01) for linear layers."""
+    """The usual start: He et al. 2015 (fan out) for convolutions, N(0, 0.01) for linear layers, 1 and 0 for norms."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.BatchNorm2d | nn.GroupNorm):
+        elif isinstance(module, nn.BatchNorm2d | nn.GroupNorm) and module.weight is not None:
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)
         elif isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, 0, 0.01)
-            nn.init.zeros_(module.bias)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

@@ -1,6 +1,8 @@
 """The 1000 classes of ImageNet (ILSVRC 2012) in the usual index order.
 
-Source: the label list of the challenge, in the short form that torchvision publishes with its weights (BSD-3-Clause).
+Source: the labels of the challenge, in the short form that torchvision publishes with its weights (BSD-3-Clause).
+That form tells the challenge's two cranes and two maillots apart ("crane bird" and "crane", "maillot" and "maillot
+tank suit"), so every name is unique; "Cardigan" is the dog and "cardigan" the garment.
 """
 
 # fmt: off

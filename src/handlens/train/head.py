@@ -17,6 +17,8 @@ from torch import Tensor
 
 # Per picture, on standardised features. Our choice: from far too strong to far too weak, strongest first.
 WEIGHT_DECAYS = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)
+# Steps of L-BFGS. To compare decays, a rough fit from the neighbour's is enough; the last one converges.
+CHOOSING_STEPS, FINAL_STEPS = 25, 200
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def fit_head(
     start = torch.zeros(count, num_classes, x.shape[1] + 1)
     if count > 1:
         for decay in WEIGHT_DECAYS:
-            start = _fit(x, rows, outside, decay, start)
+            start = _fit(x, rows, outside, decay, start, steps=CHOOSING_STEPS)
             own = start[fold_of]  # (N, K, D + 1): each picture's own fold's head
             logits = torch.einsum("nd,nkd->nk", x[::views], own[:, :, :-1]) + own[:, :, -1]
             losses[decay] = float(F.cross_entropy(logits, y))
@@ -91,13 +93,19 @@ def fit_head(
     everything = torch.ones(len(x), 1)
     weight = torch.zeros(1, num_classes, x.shape[1] + 1)
     for stronger in [d for d in WEIGHT_DECAYS if d >= decay] or [decay]:
-        weight = _fit(x, rows, everything, stronger, weight)
+        weight = _fit(x, rows, everything, stronger, weight, steps=FINAL_STEPS if stronger == decay else CHOOSING_STEPS)
     scaled = weight[0, :, :-1] / std  # back to features as they are
     bias = weight[0, :, -1] - scaled @ mean
     return Head(scaled, bias, decay, best[2].numpy() if best else None, losses)
 
 
-def _fit(x: Tensor, rows: tuple[Tensor, Tensor], used: Tensor, decay: float, start: Tensor) -> Tensor:
+def balanced_weights(labels: NDArray[np.int64], num_classes: int) -> Tensor:
+    """(K,) inversely proportional to the classes' counts, 1 on average over the pictures."""
+    counts = np.bincount(labels, minlength=num_classes).clip(min=1)
+    return torch.tensor(len(labels) / (num_classes * counts), dtype=torch.float32)
+
+
+def _fit(x: Tensor, rows: tuple[Tensor, Tensor], used: Tensor, decay: float, start: Tensor, *, steps: int) -> Tensor:
     """Minimise the mean cross-entropy + decay / 2 * |W|^2 of every fold.
 
     Args:
@@ -113,7 +121,7 @@ def _fit(x: Tensor, rows: tuple[Tensor, Tensor], used: Tensor, decay: float, sta
     parameters = start.clone().requires_grad_()
     folds, classes, _ = start.shape
     optimiser = torch.optim.LBFGS(
-        [parameters], max_iter=100, history_size=10, tolerance_grad=1e-6, tolerance_change=1e-7,
+        [parameters], max_iter=steps, history_size=10, tolerance_grad=1e-6, tolerance_change=1e-7,
         line_search_fn="strong_wolfe",
     )  # fmt: skip
 

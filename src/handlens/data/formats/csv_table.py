@@ -108,6 +108,8 @@ class Finder:
 
     def find(self, name: str) -> Path | None:
         """The path as found on disk, or None. Kaggle's ids have no extension: the usual ones are tried."""
+        if not name:
+            return None
         parts = nfc(name.replace("\\", "/")).split("/")
         for folder in [Path("/")] if name.startswith("/") else self.folders:
             for ending in ("", *sorted(PICTURE_EXTENSIONS)):
@@ -204,7 +206,7 @@ def _first_exist(table: Table) -> bool:
     """Whether any of the first rows names a picture that is there. A table of answers to hand in names none."""
     finder = Finder(table.path.parent)
     columns = [table.header.index(name) for name in _known(table.header, _file_names(table.header))]
-    return any(finder.find(cells[column]) for _, cells in table.rows for column in columns if any(cells[column:]))
+    return any(finder.find(cells[column]) for _, cells in table.rows for column in columns if column < len(cells))
 
 
 def _known(header: Sequence[str], names: Sequence[str]) -> list[str]:

