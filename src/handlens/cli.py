@@ -298,7 +298,10 @@ def _print_line(text: str) -> None:
 def _console() -> Console:
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = 200  # a file or a pipe has no width to fold to
+    return console
 
 
 @contextlib.contextmanager

@@ -100,7 +100,7 @@ class Preprocess:
 
     def normalise(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(..., H, W, C) uint8 -> the same shape float32. For people and tests: graphs carry this inside."""
-        mean, std = np.float32(self.mean), np.float32(self.std)
+        mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
         return np.asarray((pixels.astype(np.float32) / np.float32(255) - mean) / std, dtype=np.float32)
 
     def to_dict(self) -> dict[str, Any]:

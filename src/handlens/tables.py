@@ -35,7 +35,7 @@ def print_audit(console: Console, audit: Audit) -> None:
     splits = dataset.splits()
     table = Table(box=None, header_style="bold")
     table.add_column("class")
-    columns = [(split, dataset.class_counts(dataset.part(split))) for split in splits] or [
+    columns: list[tuple[str, dict[str, int]]] = [(split, dataset.class_counts(dataset.part(split))) for split in splits] or [
         ("pictures", dataset.class_counts())
     ]
     for split, _ in columns:

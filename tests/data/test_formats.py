@@ -419,6 +419,8 @@ def test_a_flat_folder_has_no_labels(tmp_path: Path) -> None:
     assert (heap.format, heap.class_names) == ("flat", ())
     parts = open_dataset(pictures(tmp_path / "parts", "train/1.png", "test/2.png"))
     assert (parts.format, parts.class_names) == ("flat", ())  # train and test are no classes
+    masks = open_dataset(pictures(tmp_path / "masks", "images/1.png", "masks/1.png"))
+    assert (masks.format, masks.class_names) == ("flat", ())  # nor are pictures and their masks
 
 
 # Walking

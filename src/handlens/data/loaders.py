@@ -103,7 +103,7 @@ class ResumableLoader:
         context = ("spawn" if spawn or os.name == "nt" else "fork") if workers else None
         self.loader: DataLoader[Any] = DataLoader(
             pictures,
-            batch_sampler=self.batches,  # type: ignore[arg-type]
+            batch_sampler=self.batches,
             num_workers=workers,
             multiprocessing_context=context,
             worker_init_fn=_leave_signals_to_the_parent if workers else None,

@@ -50,23 +50,28 @@ class ResizingGraph(nn.Module):
         super().__init__()
         if preprocess.resize == "pad" or preprocess.colour != "rgb":
             raise ValueError(f"the resize inside a graph knows crop and stretch of RGB, got {preprocess}")
-        self.graph = graph
+        self.deployed = graph  # not "graph": exporters keep their own under that name
         self.preprocess = preprocess
 
     def forward(self, images: Tensor) -> Tensor:
         wanted = self.preprocess
-        height, width = images.shape[1], images.shape[2]
+        # Sizes as tensors made from the picture itself: a traced or exported graph keeps them open.
+        along_height = torch.ones_like(images[0, :, 0, 0], dtype=torch.float32)  # (H,)
+        along_width = torch.ones_like(images[0, 0, :, 0], dtype=torch.float32)  # (W,)
+        height, width = along_height.sum(), along_width.sum()
         if wanted.resize == "crop":
-            short = torch.sym_min(height, width)
-            new_height, new_width = wanted.short_side * height // short, wanted.short_side * width // short
+            short = torch.minimum(height, width)
+            # Half a unit more: division in float32 must not fall below a whole number.
+            new_height = ((wanted.short_side * height + 0.5) / short).floor()
+            new_width = ((wanted.short_side * width + 0.5) / short).floor()
         else:
-            new_height, new_width = wanted.height, wanted.width
-        rows = resize_matrix(height, new_height, _half(new_height - wanted.height), wanted.height)
-        columns = resize_matrix(width, new_width, _half(new_width - wanted.width), wanted.width)
+            new_height, new_width = height * 0 + wanted.height, width * 0 + wanted.width
+        rows = resize_matrix(along_height, new_height, _half(new_height - wanted.height), wanted.height)
+        columns = resize_matrix(along_width, new_width, _half(new_width - wanted.width), wanted.width)
         x = images.to(torch.float32).permute(0, 3, 1, 2)  # (1, 3, H, W)
         x = (x @ columns.T).round()  # (1, 3, H, width)
         x = (rows @ x).round().clamp(0, 255)  # (1, 3, height, width)
-        return self.graph(x.permute(0, 2, 3, 1).to(torch.uint8))
+        return self.deployed(x.permute(0, 2, 3, 1).to(torch.uint8))  # type: ignore[no-any-return]
 
 
 class Scale(nn.Module):
@@ -86,20 +91,28 @@ class Scale(nn.Module):
         return images.permute(0, 3, 1, 2).to(torch.float32) * self.multiply + self.add
 
 
-def _half(margin: int) -> int:
-    """round(margin / 2) as Python rounds, ties to even, in whole numbers: sizes are symbols in an exported graph."""
-    return margin // 2 + (margin % 2) * ((margin // 2) % 2)
+def _half(margin: Tensor) -> Tensor:
+    """round(margin / 2) as Python rounds, ties to even."""
+    half = (margin / 2).floor()
+    odd, odd_half = margin - 2 * half, half - 2 * (half / 2).floor()
+    return half + odd * odd_half
 
 
-def resize_matrix(size: int, new_size: int, first: int, count: int) -> Tensor:
+def resize_matrix(along: Tensor, new_size: Tensor, first: Tensor, count: int) -> Tensor:
     """Rows `first` to `first + count` of the (new_size, size) matrix that resizes one axis.
+
+    Args:
+        along: (size,) ones. new_size, first: whole numbers, shape ().
+
+    Returns:
+        (count, size), each row summing to 1.
 
     Source: Pillow's resampling (Resample.c): a triangle as wide as one output pixel, never narrower than
     one input pixel, its weights divided by their sum.
     """
-    scale = size / new_size
-    support = torch.sym_max(scale, 1.0)
+    scale = along.sum() / new_size
     centres = (torch.arange(count, dtype=torch.float32) + first + 0.5) * scale  # (count,)
-    positions = torch.arange(size, dtype=torch.float32) + 0.5  # (size,)
-    weights = (1 - (positions[None, :] - centres[:, None]).abs() / support).clamp(min=0)
+    positions = along.cumsum(0) - 0.5  # (size,)
+    distances = (positions[None, :] - centres[:, None]).abs() / scale.clamp(min=1)
+    weights = (1 - distances).clamp(min=0)
     return weights / weights.sum(dim=1, keepdim=True)

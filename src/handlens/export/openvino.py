@@ -23,8 +23,8 @@ def to_openvino(graph: nn.Module, preprocess: Preprocess, *, output: str, any_si
         output: the name of the one output.
         any_size: the graph takes pictures of any size, one at a time.
 
-    The module is traced rather than exported: for MobileNetV2 that takes 2 s instead of 15 s, and the parity
-    gate compares the result either way.
+    The module is traced rather than exported: for MobileNetV2 that takes 2 s instead of 15 s, and the
+    parity gate compares the result either way.
     """
     ov = import_openvino()
     height, width = (301, 407) if any_size else (preprocess.height, preprocess.width)

@@ -186,12 +186,12 @@ def _compare(
     top_two = np.sort(expected, axis=1)[:, -2:]
     tied = top_two[:, 1] - top_two[:, 0] <= 2 * tolerance
     other = label != reference
-    differing = tuple(ids[i] for i in np.flatnonzero(other & ~tied))
+    differing = tuple(ids[int(i)] for i in np.flatnonzero(other & ~tied))
     largest = float(np.abs(values - expected).max()) if np.isfinite(values).all() else float("inf")
     return Row(
         engine=engine, precision=precision, pixels=pixels, pictures=len(ids),
         labels_equal=float((~other).mean()), largest_difference=largest,
-        excused=tuple(ids[i] for i in np.flatnonzero(other & tied)), differing=differing,
+        excused=tuple(ids[int(i)] for i in np.flatnonzero(other & tied)), differing=differing,
         top1=_share(label == truth, truth >= 0), reference_top1=_share(reference == truth, truth >= 0),
         passed=(not differing and largest <= tolerance) if decides else None,
     )  # fmt: skip
@@ -221,7 +221,7 @@ def _with(resize: Callable[[Pixels, int, int], Pixels]) -> Callable[[Pixels, Pre
             top, left = (preprocess.height - small.shape[0]) // 2, (preprocess.width - small.shape[1]) // 2
             image[top : top + small.shape[0], left : left + small.shape[1]] = small
         if preprocess.colour == "grey":
-            image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[:, :, None]
+            image = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), dtype=np.uint8)[:, :, None]
         return np.ascontiguousarray(image)
 
     return apply

@@ -189,11 +189,12 @@ def _sheet(entries: Sequence[dict[str, Any]], paths: dict[str, Path], names: Seq
     if not entries:
         return None
     images = [decode(paths[entry["id"]], at_least=(160, 160)) for entry in entries]
+    wrong = [entry["predicted"] != entry["label"] for entry in entries]
     captions = [
         f"{names[entry['predicted']]} {100 * entry['confidence']:.0f} %"
         + ("" if entry["predicted"] == entry["label"] else f" (is {names[entry['label']]})")
         for entry in entries
     ]
     out = io.BytesIO()
-    Image.fromarray(contact_sheet(images, captions)).save(out, "JPEG", quality=85)
+    Image.fromarray(contact_sheet(images, captions, wrong=wrong)).save(out, "JPEG", quality=85)
     return out.getvalue()

@@ -6,6 +6,7 @@ import hashlib
 import pickle
 import struct
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ def get_weights(name: str) -> Path:
                 continue
             state = {key: value.contiguous() for key, value in to_our_names(read_state(found)).items()}
             with atomic_path(kept) as temporary:
-                save_file(state, temporary, {"published_sha256": source.sha256, "contents_sha256": _digest(state)})
+                save_file(state, temporary, {"seal": _seal(state, source)})
             return kept
     raise InputError(
         f"the weights of {name} cannot be had: {'; '.join(tried)}. Do one of these: "
@@ -144,20 +145,20 @@ def read_state(path: Path) -> dict[str, Tensor]:
         except (SafetensorError, OSError) as error:
             raise InputError(f"{path} is not a whole safetensors file: {error}.") from None
     try:
-        return _unwrap(torch.load(path, map_location="cpu", weights_only=True), path)
-    except NOT_TENSORS as error:
-        if isinstance(error, InputError):
-            raise
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # on the pickle's protocol; what counts is the error
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except NOT_TENSORS:
         raise InputError(
             f"{path} was refused: it is not a whole file of tensors and nothing else, and loading other things could "
             "run code. Save only the state dict, best as safetensors."
         ) from None
+    return _unwrap(loaded, path)
 
 
 def _unwrap(loaded: Any, path: Path) -> dict[str, Tensor]:
-    for key in WRAPPERS:
-        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
-            loaded = loaded[key]
+    while isinstance(loaded, dict) and (key := next((k for k in WRAPPERS if isinstance(loaded.get(k), dict)), None)):
+        loaded = loaded[key]
     if not isinstance(loaded, dict) or not loaded or not all(isinstance(value, Tensor) for value in loaded.values()):
         raise InputError(f"{path} holds no state dict: names with tensors. Save net.state_dict().")
     state = {str(key): value for key, value in loaded.items() if key != "n_averaged"}  # torch's AveragedModel counts
@@ -205,9 +206,12 @@ def load_into(net: nn.Module, weights: dict[str, Tensor], *, new_head: bool) -> 
     return sentence
 
 
-def _digest(state: dict[str, Tensor]) -> str:
-    """SHA-256 over names, types, shapes and numbers: safetensors itself would not notice a flipped byte."""
-    digest = hashlib.sha256()
+def _seal(state: dict[str, Tensor], source: Source) -> str:
+    """SHA-256 over the published file's SHA-256 and every name, type, shape and number.
+
+    Kept in the cached file's metadata: safetensors itself does not notice a flipped byte.
+    """
+    digest = hashlib.sha256(source.sha256.encode())
     for name in sorted(state):
         tensor = state[name].contiguous()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
@@ -220,8 +224,6 @@ def _is_whole(path: Path, source: Source) -> bool:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-        return metadata.get("published_sha256") == source.sha256 and metadata.get("contents_sha256") == _digest(
-            load_file(path)
-        )
+        return metadata.get("seal") == _seal(load_file(path), source)
     except (SafetensorError, OSError):
         return False

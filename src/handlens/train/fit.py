@@ -67,7 +67,7 @@ def fit(
     keep_freed_memory()
     if recipe.freeze_batch_norm is True or (recipe.freeze_batch_norm is None and recipe.mode != "scratch"):
         freeze_batch_norm(net)
-    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net.to(memory_format=torch.channels_last)
     class_weights = None
     if recipe.class_weights == "balanced":
         class_weights = balanced_weights(np.array([record.target for record in training]), num_classes)

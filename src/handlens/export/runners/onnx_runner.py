@@ -15,5 +15,5 @@ for key in pixels.files:
     for index, name in enumerate(names):
         results[f"{key}/{name}"] = np.concatenate([part[index] for part in parts])
 assert not {"torch", "handlens"} & set(sys.modules)
-np.savez(destination, **results)
+np.savez(destination, **results)  # type: ignore[arg-type]
 print(f"ONNX Runtime {onnxruntime.__version__} f32")

