@@ -27,6 +27,6 @@ for name, wrong in (("mobilenet_v2", "half"), ("efficientnet_lite0", "imagenet")
         "resize 256, crop 224": replace(own, short_side=256),
         f"as they are, wrong scaling ({wrong})": replace(own, short_side=224, mean=mean, std=std),
     }.items():
-        result = handlens.evaluate(run, data / "labels.csv", preprocess=preprocess, precision="fp32", config=config)
+        result = handlens.evaluate(run, data, preprocess=preprocess, precision="fp32", config=config)
         rows.append({"net": name, "fed": how, "top1": result["metrics"]["top1"], "pictures": result["pictures"]})
 store("imagenet_accuracy", rows)

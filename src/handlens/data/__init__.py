@@ -37,7 +37,7 @@ def walk(paths: Iterable[Path | str]) -> Iterator[Path]:
     pictures are skipped in folders. A file that is named, a path that is missing and a folder that cannot be listed
     are handed on, so that whoever opens them reports each and goes on with the rest.
     """
-    from handlens.data.formats.listing import Tree
+    from handlens.data.listing import Tree
 
     for path in map(Path, paths):
         if path.is_dir():

@@ -195,9 +195,12 @@ def pretzel(patch: Patch) -> Surface:
     strand[0, 0] = 0
     right = _spline(strand, parts=4)
     left = right * np.array([-1, 1, 1], dtype=np.float32)
-    for number in range(len(right) - 1):  # both ends grow out of the belly; what comes later lies on top
-        for side, points in ((1, right), (-1, left)):
-            _lay(patch, points[number], points[number + 1], side * (number + 1), edge, height, met)
+    middle, last = 33, len(right) - 1  # the arms cross twice, before and after piece 33: once over, once under
+    for points, side, pieces in (
+        (right, 1, range(middle)), (left, -1, range(last)), (right, 1, range(middle, last)),
+    ):  # fmt: skip
+        for piece in pieces:  # from the belly outwards; what comes later lies on top
+            _lay(patch, points[piece], points[piece + 1], side * (piece + 1), edge, height, met)
     belly = step(patch.v, 0.45, 0.6) * step(np.abs(patch.u), 0.5, 0.35)
     split = step(ridge(patch.v - 0.76 + 0.05 * patch.noise(0.2), 0.07), 0.2, 0.7) * belly * (rng.random() < 0.6)
     bake = rng.uniform(0.62, 0.82) + 0.9 * (height - 0.1) + 0.08 * patch.noise(0.3) + 0.03 * patch.noise(0.04)
@@ -308,7 +311,7 @@ def _rounded_box(u: Plane, v: Plane, *, half: tuple[float, float], corner: float
 
 def _spline(points: NDArray[np.float32], *, parts: int) -> NDArray[np.float32]:
     """Catmull-Rom: a smooth line through the points, `parts` steps between two of them."""
-    padded = np.concatenate([points[:1] * np.array([-1, 1, 1], np.float32) if False else points[:1], points, points[-1:]])
+    padded = np.concatenate([points[:1], points, points[-1:]])
     t = (np.arange(parts, dtype=np.float32) / parts)[:, None]
     a, b, c, d = (padded[i : i + len(points) - 1, None, :] for i in range(4))
     line = b + 0.5 * t * (c - a + t * (2 * a - 5 * b + 4 * c - d + t * (3 * (b - c) + d - a)))
@@ -334,6 +337,6 @@ def _lay(
     before = met[at]
     over = (inside > 0) & (np.abs(before - number) > 8) & (before > -99)  # another part of the strand lies there
     raised = np.where(over, tube + 0.06, np.maximum(tube, height[at]))
-    edge[at] = np.where(over, np.maximum(edge[at], inside), np.maximum(edge[at], inside))
+    edge[at] = np.maximum(edge[at], inside)
     height[at] = np.where(inside > 0, raised, height[at])
     met[at] = np.where(inside > 0, number, before)

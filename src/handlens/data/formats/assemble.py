@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from handlens.data.config import DataConfig, nearest
-from handlens.data.formats.listing import Tree
+from handlens.data.listing import Tree
 from handlens.data.record import Dataset, Record, Split, nfc, sorted_class_names
 from handlens.errors import InputError
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from handlens.data.config import DataConfig
 from handlens.data.formats.assemble import Found, assemble
-from handlens.data.formats.listing import LeftAside, Tree
+from handlens.data.listing import LeftAside, Tree
 from handlens.data.formats.split_names import split_of
 from handlens.data.record import Dataset, Split, nfc
 from handlens.errors import InputError

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from handlens.data.config import DataConfig
 from handlens.data.formats.assemble import Found, assemble
-from handlens.data.formats.listing import LeftAside, Tree
+from handlens.data.listing import LeftAside, Tree
 from handlens.data.record import Dataset
 
 FORMAT = "flat"

@@ -1,0 +1,79 @@
+"""The gate must be able to say no."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from handlens.deploy.graph import DeployGraph
+from handlens.deploy.graph_names import PROBABILITIES
+from handlens.export.onnx import export_onnx
+from handlens.export.parity import RESIZERS, measure_parity
+from handlens.preprocess import Preprocess
+
+PREPROCESS = Preprocess(height=32, width=32, short_side=32)
+
+
+class TinyNet(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(3, 8, 3, stride=2)
+        self.linear = nn.Linear(8, 4)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return 3 * self.linear(self.conv(images).relu().mean(dim=(2, 3)))
+
+
+@pytest.fixture
+def pictures() -> list[tuple[str, np.ndarray]]:
+    rng = np.random.default_rng(0)
+    return [(str(i), rng.integers(0, 256, (40 + 3 * i, 50, 3), dtype=np.uint8) // (1 + i % 3)) for i in range(12)]
+
+
+def measure(tmp_path: Path, pictures, *, shift: float):
+    net = TinyNet().eval()
+    path = export_onnx(DeployGraph(net, PREPROCESS), PREPROCESS, tmp_path / "a.onnx", output=PROBABILITIES, metadata={})
+    with torch.no_grad():
+        net.linear.bias[0] += shift  # the reference is now another net
+    graph = DeployGraph(net, PREPROCESS)
+
+    def reference(batch: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return graph(torch.from_numpy(batch)).numpy()
+
+    return measure_parity(
+        path, runner="onnx", precisions=("fp32",), images=pictures, labels=[0] * 12, preprocess=PREPROCESS,
+        reference=reference,
+    )  # fmt: skip
+
+
+def test_the_same_net_passes(tmp_path, pictures):
+    parity = measure(tmp_path, pictures, shift=0)
+    assert parity.passed
+    assert [row.pixels for row in parity.rows] == list(RESIZERS)
+    assert all(row.largest_difference < 1e-5 for row in parity.rows)
+
+
+def test_a_slightly_different_net_fails(tmp_path, pictures):
+    parity = measure(tmp_path, pictures, shift=0.003)
+    assert not parity.passed
+    assert all(1e-4 < row.largest_difference < 1e-2 for row in parity.rows)
+
+
+def test_differing_labels_are_named(tmp_path, pictures):
+    parity = measure(tmp_path, pictures, shift=30)
+    assert not parity.passed
+    assert parity.rows[0].labels_equal < 1
+    assert set(parity.rows[0].differing) <= {name for name, _ in pictures}
+    assert parity.rows[0].differing
+
+
+def test_resizers_differ_from_each_other(pictures):
+    made = [resize(pictures[5][1], PREPROCESS) for resize in RESIZERS.values()]
+    assert all(image.shape == (32, 32, 3) for image in made)
+    assert len({image.tobytes() for image in made}) == len(made)

@@ -1,0 +1,359 @@
+"""The command line as a user meets it: real processes, real files, real runtimes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import unicodedata
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+from PIL import Image
+
+from handlens.errors import InputError
+from handlens.files import read_json, sha256_of
+
+SCHEMAS = Path(__file__).resolve().parents[1] / "docs" / "schemas"
+CLASSES = {"딸기 빵": (200, 40, 60), "b a": (60, 160, 60), "c": (50, 70, 190)}
+
+
+def handlens(*arguments: object, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "handlens", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | environment,
+    )
+    if check and done.returncode:
+        raise AssertionError(f"exit {done.returncode}\n{done.stdout}\n{done.stderr}")
+    return done
+
+
+def write_pictures(folder: Path, *, per_class: int, seed: int) -> Path:
+    """Blobs in a colour per class, different enough that none is a duplicate of another."""
+    rng = np.random.default_rng(seed)
+    for name, colour in CLASSES.items():
+        (folder / name).mkdir(parents=True)
+        for number in range(per_class):
+            coarse = rng.integers(0, 256, (5, 6, 3)) * 0.6 + np.array(colour) * 0.4
+            picture = Image.fromarray(coarse.astype(np.uint8)).resize((150, 120), Image.Resampling.BICUBIC)
+            picture.save(folder / name / f"{number:03d}.jpg", quality=92)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A cache that has the published weights, or a skip that says why."""
+    from handlens.models.weights import get_weights
+
+    cache = str(tmp_path_factory.getbasetemp() / "cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", cache)
+        try:
+            get_weights("mobilenet_v2")
+        except InputError as error:
+            pytest.skip(f"no published weights here: {error}")
+    return cache
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("내 사진") / "빵집"
+    write_pictures(folder / "train", per_class=14, seed=0)
+    write_pictures(folder / "test", per_class=5, seed=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def run(data: Path, weights: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained run, made by the command. Tests must not change it."""
+    folder = tmp_path_factory.mktemp("runs") / "빵 run"
+    done = handlens("train", data, "--mode", "head", "--out", folder, "--json", XDG_CACHE_HOME=weights)
+    value = json.loads(done.stdout)
+    jsonschema.validate(value, read_json(SCHEMAS / "train.json"))
+    assert value["validation"]["top1"] > 0.8
+    return folder
+
+
+def test_help_is_quick_and_complete():
+    assert {"sample", "check", "train", "evaluate", "predict", "export", "weights"} <= set(
+        handlens("--help").stdout.split()
+    )
+    for command in ("sample", "check", "train", "evaluate", "predict", "export"):
+        assert "Usage" in handlens(command, "--help").stdout
+
+
+def test_a_run_holds_what_it_promises(run: Path):
+    for name in ("recipe.yaml", "data.json", "model.json", "model.safetensors", "engine/model.xml", "golden/golden.json"):
+        assert (run / name).is_file(), name
+    model = read_json(run / "model.json")
+    assert model["class_names"] == sorted(CLASSES)
+    assert model["format"] == 1
+    assert model["preprocess"]["short_side"] == 224
+
+
+def test_golden_pictures_are_answered_as_promised(run: Path):
+    import handlens as package
+
+    predictor = package.load(run, precision="fp32")
+    golden = np.load(run / "golden/golden.npz")
+    entries = read_json(run / "golden/golden.json")["files"]
+    assert len(entries) == len(golden["images"]) == 8
+    for entry, pixels, expected in zip(entries, golden["images"], golden["probabilities"], strict=True):
+        np.testing.assert_allclose(predictor(run / "golden" / entry["file"]).probabilities, expected, atol=1e-5)
+        np.testing.assert_allclose(predictor(pixels).probabilities, expected, atol=1e-5)
+
+
+def test_evaluate_prints_and_writes(run: Path, weights: str, tmp_path: Path):
+    copy = shutil.copytree(run, tmp_path / "moved run")
+    done = handlens("evaluate", copy, "--json", XDG_CACHE_HOME=weights)
+    result = json.loads(done.stdout)
+    jsonschema.validate(result, read_json(SCHEMAS / "evaluate.json"))
+    assert result["split"] == "test"
+    assert result["metrics"]["count"] == 15
+    assert result["metrics"]["top1"] > 0.6
+    page = (copy / "report.html").read_text(encoding="utf-8")
+    assert "딸기 빵" in page
+    assert read_json(copy / "model.json")["metrics"]["top1"] == result["metrics"]["top1"]
+    table = handlens("evaluate", copy, XDG_CACHE_HOME=weights)
+    assert "95 % interval" in table.stdout
+    assert "\x1b" not in table.stdout  # no colours into a pipe
+
+
+def test_predict_keeps_order_and_names_and_goes_on_after_bad_files(run: Path, data: Path, tmp_path: Path):
+    folder = tmp_path / "사진 폴더"
+    folder.mkdir()
+    sources = sorted((data / "test").glob("*/*.jpg"))
+    for number, source in enumerate(sources):
+        shutil.copyfile(source, folder / f"{number:02d} {source.parent.name}.jpg")
+    (folder / "03 empty.jpg").write_bytes(b"")
+    (folder / "07 words.jpg").write_text("not a picture")
+    table = tmp_path / "out.csv"
+    done = handlens("predict", run, folder, "--csv", table, "--top", "2", check=False)
+    assert done.returncode == 1
+    assert done.stderr.count("handlens: ") == 2
+    assert "empty (0 bytes)" in done.stderr
+    raw = table.read_bytes()
+    assert raw.startswith(b"\xef\xbb\xbf")
+    rows = list(csv.DictReader(table.read_text(encoding="utf-8-sig").splitlines()))
+    assert [row["id"] for row in rows] == [str(path) for path in sorted(folder.iterdir())]
+    good = [row for row in rows if not row["error"]]
+    assert len(good) == len(sources)
+    right = [row["class"] == Path(row["id"]).stem[3:] for row in good]
+    assert sum(right) > 0.6 * len(right)
+    assert all(float(row["probability"]) >= float(row["probability2"]) for row in good)
+
+
+def test_predict_json_lines_have_their_schema(run: Path, data: Path, tmp_path: Path):
+    (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    done = handlens("predict", run, data / "test" / "c", tmp_path / "bad.png", "--json", check=False)
+    schema = read_json(SCHEMAS / "predict.json")
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(lines) == 6
+    for line in lines:
+        jsonschema.validate(line, schema)
+    assert "error" in lines[-1]
+
+
+def test_predict_writes_pictures_and_a_sheet_and_overwrites_nothing(run: Path, data: Path, tmp_path: Path):
+    before = {path: sha256_of(path) for path in data.rglob("*.jpg")}
+    out = tmp_path / "annotated"
+    arguments = ("predict", run, data / "test", "--pictures", out, "--sheet", tmp_path / "sheet.png")
+    handlens(*arguments)
+    assert len(list(out.iterdir())) == 15  # five names, three folders
+    assert Image.open(tmp_path / "sheet.png").size[0] > 400
+    assert {path: sha256_of(path) for path in data.rglob("*.jpg")} == before
+
+
+def test_predict_does_not_load_torch(run: Path, data: Path):
+    code = (
+        "import sys; from handlens.cli import run; code = run(sys.argv[1:]);"
+        "assert 'torch' not in sys.modules; assert 'pydantic' not in sys.modules; sys.exit(code)"
+    )
+    picture = next((data / "test" / "c").iterdir())
+    done = subprocess.run([sys.executable, "-c", code, "predict", run, picture], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("to", ["onnx", "openvino"])
+def test_export_is_proved_by_its_own_runtime(run: Path, data: Path, weights: str, tmp_path: Path, to: str):
+    out = tmp_path / f"model.{'onnx' if to == 'onnx' else 'xml'}"
+    done = handlens("export", run, "--to", to, "--out", out, "--json", XDG_CACHE_HOME=weights)
+    result = json.loads(done.stdout)
+    jsonschema.validate(result, read_json(SCHEMAS / "export.json"))
+    assert result["passed"]
+    assert len(result["rows"]) == (4 if to == "onnx" else 8)
+    assert all(row["pictures"] == 15 for row in result["rows"])
+    if to == "onnx":
+        import onnx
+
+        metadata = {entry.key: json.loads(entry.value) for entry in onnx.load(out).metadata_props}
+        assert metadata["handlens.class_names"] == sorted(CLASSES)
+        assert metadata["handlens.preprocess"]["mean"] == read_json(run / "model.json")["preprocess"]["mean"]
+
+
+def test_check_reads_and_never_writes(data: Path, tmp_path: Path):
+    folder = shutil.copytree(data, tmp_path / "data")
+    (folder / "train" / "c" / "broken.jpg").write_bytes((folder / "train/c/000.jpg").read_bytes()[:400])
+    shutil.copyfile(folder / "train/c/001.jpg", folder / "test/c/copy.jpg")
+    before = {path: (sha256_of(path), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
+    done = handlens("check", folder, "--json", check=False)
+    assert done.returncode == 1
+    result = json.loads(done.stdout)
+    jsonschema.validate(result, read_json(SCHEMAS / "check.json"))
+    assert [entry["file"] for entry in result["unreadable"]] == ["train/c/broken.jpg"]
+    assert ["test/c/copy.jpg", "train/c/001.jpg"] in [sorted(group) for group in result["across_splits"]]
+    assert {path: (sha256_of(path), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()} == before
+    assert handlens("check", folder, check=False).stdout.count("warning") >= 2
+
+
+def test_doubted_labels_are_found(data: Path, weights: str, tmp_path: Path):
+    folder = shutil.copytree(data / "train", tmp_path / "data")
+    (folder / "c" / "005.jpg").rename(folder / "b a" / "wrong.jpg")
+    done = handlens("check", folder, "--labels", "--json", check=False, XDG_CACHE_HOME=weights)
+    doubted = json.loads(done.stdout)["doubted_labels"]
+    assert "b a/wrong.jpg" in [entry["file"] for entry in doubted[:3]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("train", "nowhere"), 2, "nowhere"),
+        (("train", "{data}", "--learning-rate", "-1"), 2, "learning_rate = -1"),
+        (("train", "{data}", "--mode", "magic"), 2, "magic"),
+        (("train", "{data}", "--model", "mobilenet_v3"), 2, "mobilenet_v3"),
+        (("train", "{one}",), 1, "class"),
+        (("train", "{empty}"), 2, "picture"),
+        (("train", "{data}", "--out", "{full}"), 2, "not empty"),
+        (("train", "{data}", "--weights", "{pickle}", "--out", "{new}"), 2, "refused"),
+        (("predict", "nowhere", "{data}"), 2, "mobilenet_v2"),
+        (("evaluate", "{empty}"), 2, "not a run folder"),
+        (("sample", "cheese", "{new}"), 2, "bakery"),
+        (("frobnicate",), 2, "frobnicate"),
+    ],
+)
+def test_errors_are_one_sentence_with_an_exit_code(data: Path, weights: str, tmp_path: Path, arguments, code, said):
+    places = {name: tmp_path / name for name in ("one", "empty", "full", "new")}
+    write_pictures(tmp_path / "all", per_class=3, seed=0)
+    places["one"].mkdir()
+    shutil.copytree(tmp_path / "all" / "c", places["one"] / "c")
+    places["empty"].mkdir()
+    places["full"].mkdir()
+    (places["full"] / "mine.txt").write_text("keep me")
+    places["pickle"] = tmp_path / "weights.pth"
+    places["pickle"].write_bytes(b"cos\nsystem\n(S'touch " + str(tmp_path / "hacked").encode() + b"'\ntR.")
+    filled = [argument.format(data=data, **places) for argument in arguments]
+    done = handlens(*filled, check=False, XDG_CACHE_HOME=weights)
+    assert done.returncode == code, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (places["full"] / "mine.txt").read_text() == "keep me"
+    assert not (tmp_path / "hacked").exists()
+
+
+def test_nfd_names_on_disk_are_nfc_in_results(weights: str, tmp_path: Path):
+    write_pictures(tmp_path / "data", per_class=6, seed=3)
+    name = next(name for name in CLASSES if not name.isascii())
+    (tmp_path / "data" / name).rename(tmp_path / "data" / unicodedata.normalize("NFD", name))
+    handlens("train", tmp_path / "data", "--mode", "head", "--out", tmp_path / "run", XDG_CACHE_HOME=weights)
+    assert name in read_json(tmp_path / "run/model.json")["class_names"]
+
+
+RECIPE = """
+mode: finetune
+image_size: 64
+epochs: 3
+batch_size: 6
+dropout: 0.3
+ema: 0.9
+workers: {workers}
+checkpoint_seconds: 0.5
+augment: {{mixup: 0.2}}
+"""
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_killed_or_interrupted_and_resumed_is_bit_for_bit_unbroken(data: Path, weights: str, tmp_path: Path, workers):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(RECIPE.format(workers=workers))
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    handlens("train", data, "--recipe", recipe, "--out", whole, XDG_CACHE_HOME=weights)
+
+    command = [sys.executable, "-m", "handlens", "train"]
+    started: tuple[object, ...] = (data, "--recipe", recipe, "--out", broken)
+    for sent, expected in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)):
+        last = broken / "checkpoints/last.ckpt"
+        seen = last.stat().st_mtime_ns if last.exists() else 0
+        process = subprocess.Popen(
+            [*command, *map(str, started)], env=os.environ | {"XDG_CACHE_HOME": weights},
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
+        )  # fmt: skip
+        deadline = time.monotonic() + 120
+        while not (last.exists() and last.stat().st_mtime_ns > seen) and process.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        os.killpg(process.pid, sent)
+        _, errors = process.communicate(timeout=120)
+        if process.returncode == 0:
+            break  # it was done before the signal came
+        assert process.returncode == expected, errors.decode()
+        assert b"Traceback" not in errors
+        started = ("--resume", broken)
+    if not (broken / "model.json").exists():
+        handlens("train", "--resume", broken, XDG_CACHE_HOME=weights)
+    assert sha256_of(broken / "model.safetensors") == sha256_of(whole / "model.safetensors")
+    rows = [list(csv.DictReader((run / "metrics.csv").open())) for run in (whole, broken)]
+    for one, other in zip(*rows, strict=True):
+        assert {k: v for k, v in one.items() if k != "seconds"} == {k: v for k, v in other.items() if k != "seconds"}
+    again = handlens("train", "--resume", broken, check=False)
+    assert again.returncode == 2
+    assert "finished" in again.stderr
+
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(broken / "tensorboard"))
+    events.Reload()
+    assert {"train/loss", "epoch/validation_top1"} <= set(events.Tags()["scalars"])
+    logged = [round(event.value, 5) for event in events.Scalars("epoch/validation_top1")]
+    assert logged == [round(float(row["validation_top1"]), 5) for row in rows[1][1:]]
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None or os.geteuid() != 0, reason="needs root's network namespaces")
+def test_nothing_is_sent_and_nothing_written_outside_run_and_cache(data: Path, weights: str, tmp_path: Path):
+    """Every command in a namespace without a network, with a fresh HOME."""
+    home, cache, out = tmp_path / "home", tmp_path / "cache", tmp_path / "out"
+    home.mkdir()
+    out.mkdir()
+    shutil.copytree(Path(weights) / "handlens" / "weights", cache / "handlens" / "weights")
+    environment = os.environ | {"HOME": str(home), "XDG_CACHE_HOME": str(cache), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment.pop("MPLCONFIGDIR", None)
+    commands: list[tuple[object, ...]] = [
+        ("check", data),
+        ("train", data, "--mode", "head", "--out", out / "run"),
+        ("evaluate", out / "run"),
+        ("predict", out / "run", data / "test", "--csv", out / "a.csv", "--sheet", out / "a.png"),
+        ("predict", "mobilenet_v2", data / "test"),
+        ("export", out / "run", "--to", "onnx"),
+        ("export", out / "run", "--to", "openvino"),
+        ("weights", "list"),
+        ("sample", "bakery", out / "breads", "--per-class", "1", "--test-per-class", "1"),
+    ]
+    for command in commands:
+        done = subprocess.run(
+            ["unshare", "-n", sys.executable, "-m", "handlens", *map(str, command)],
+            env=environment, cwd=tmp_path, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode in (0, 1), f"{command}: {done.stderr}"
+        assert "Traceback" not in done.stderr, f"{command}: {done.stderr}"
+    assert [str(path) for path in home.rglob("*")] == []
+    assert {path.name for path in tmp_path.iterdir()} == {"home", "cache", "out"}
+    assert {path.name for path in cache.iterdir()} == {"handlens"}
