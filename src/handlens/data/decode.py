@@ -225,7 +225,7 @@ def _check_size(width: int, height: int, *, max_pixels: int, name: str) -> None:
     if width * height > max_pixels:
         raise UnreadablePictureError(
             f"{name}: {width} x {height} = {width * height / 1e6:.0f} million pixels, above the limit of "
-            f"{max_pixels / 1e6:.0f} million; raise it with max_pixels / --max-pixels."
+            f"{max_pixels / 1e6:.0f} million; make a smaller copy of it."
         )
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +77,9 @@ def write_run(
 
 def machine() -> dict[str, Any]:
     """What exact numbers depend on: processor, threads and versions."""
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
     import torch
 
     versions = {}

@@ -145,7 +145,13 @@ def _at_the_edge(rng: np.random.Generator, size: int, main: Place) -> Place:
 
 
 def _paint(
-    rng: np.random.Generator, canvas: Colours, owner: NDArray[np.int16], number: int, kind: str, place: Place, light: Light
+    rng: np.random.Generator,
+    canvas: Colours,
+    owner: NDArray[np.int16],
+    number: int,
+    kind: str,
+    place: Place,
+    light: Light,
 ) -> None:
     """Paint one bread and its shadow on the canvas, and its number on the pixels that it owns."""
     size = len(canvas)
@@ -157,7 +163,9 @@ def _paint(
     if right - left < 2 or bottom - top < 2:
         return
     x = (np.arange(left, right, dtype=np.float32) + np.float32(0.5 - place.x))[None, :] / np.float32(place.half)
-    y = (np.arange(top, bottom, dtype=np.float32) + np.float32(0.5 - place.y))[:, None] / np.float32(place.half * place.tilt)
+    y = (np.arange(top, bottom, dtype=np.float32) + np.float32(0.5 - place.y))[:, None] / np.float32(
+        place.half * place.tilt
+    )
     u, v = cosine * x + sine * y, mirror * (cosine * y - sine * x)
     surface = DRAWINGS[kind](Patch(u, v, place.half, rng))
 

@@ -60,7 +60,9 @@ def cloth(rng: np.random.Generator, size: int, scale: float) -> Colours:
 
 
 def steel(rng: np.random.Generator, size: int, scale: float) -> Colours:
-    brushed = 0.06 * noise(rng, (size, size), (1.5, 60 * scale)) + 0.05 * noise(rng, (size, size), (3 * scale, 200 * scale))
+    brushed = 0.06 * noise(rng, (size, size), (1.5, 60 * scale)) + 0.05 * noise(
+        rng, (size, size), (3 * scale, 200 * scale)
+    )
     tone = rng.uniform(0.2, 0.42) + brushed + 0.14 * _hills(rng, size, 120 * scale)
     if rng.random() < 0.45:  # a perforated tray
         x, y = _turned_grid(rng, size)

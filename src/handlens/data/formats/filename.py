@@ -8,8 +8,8 @@ from pathlib import Path
 
 from handlens.data.config import DataConfig
 from handlens.data.formats.assemble import Found, assemble
-from handlens.data.listing import LeftAside, Tree
 from handlens.data.formats.split_names import split_of
+from handlens.data.listing import LeftAside, Tree
 from handlens.data.record import Dataset, Split, nfc
 from handlens.errors import InputError
 
