@@ -39,7 +39,7 @@ with tempfile.TemporaryDirectory() as scratch:
                 for row in result["rows"]
             ]
             notes += [
-                f"{to}: resized by {entry['pixels']}, {100 * entry['labels_changed']:.1f} % of the labels change, top1 {entry['top1']:.3f}"
+                f"{entry['pixels']}: {100 * entry['labels_changed']:.1f} % of labels change, top1 {entry['top1']:.3f}"
                 for entry in result["resizers"]
                 if to == "onnx"
             ]

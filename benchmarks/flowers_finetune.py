@@ -32,7 +32,7 @@ store(
     "flowers_finetune",
     curve,
     notes=[
-        f"Test: {100 * metrics['top1']:.2f} % of {metrics['count']} (95 % interval {100 * low:.1f} to {100 * high:.1f}), "
+        f"Test: {100 * metrics['top1']:.2f} % of {metrics['count']} (95 %: {100 * low:.1f} to {100 * high:.1f}), "
         f"loss {metrics['loss']:.3f}; the whole command took {seconds:.0f} s.",
         f"Recipe: {json.dumps(recipe)}",
     ],

@@ -1,4 +1,6 @@
-"""SIGKILL at random moments of the real command, then --resume, against an unbroken run: python benchmarks/kill_resume.py [KILLS]
+"""SIGKILL at random moments of the real command, then --resume, against an unbroken run.
+
+python benchmarks/kill_resume.py [KILLS]
 
 At least 20 kills each with 0 and 2 workers; `finetune` with dropout, mixup, EMA and schedule on; the weights must be
 equal bit for bit. A small net on a part of the flowers, so that 40 kills take minutes; saves every 2 seconds, so that

@@ -53,7 +53,8 @@ def test_two_epochs_differ_in_order_and_pixels_and_lose_nothing(pictures):
     assert orders[0].tolist() != orders[1].tolist()
     assert sorted(orders[0].tolist()) == sorted(orders[1].tolist()) == list(range(11))
     pixels = [
-        torch.cat([images for images, _ in epoch])[order.argsort()] for epoch, order in zip((first, second), orders)
+        torch.cat([images for images, _ in epoch])[order.argsort()]
+        for epoch, order in zip((first, second), orders, strict=True)
     ]
     assert (pixels[0] != pixels[1]).flatten(1).any(dim=1).all()  # every picture was augmented anew
 

@@ -71,7 +71,7 @@ class ResizingGraph(nn.Module):
         x = images.to(torch.float32).permute(0, 3, 1, 2)  # (1, 3, H, W)
         x = (x @ columns.T).round()  # (1, 3, H, width)
         x = (rows @ x).round().clamp(0, 255)  # (1, 3, height, width)
-        return self.deployed(x.permute(0, 2, 3, 1).to(torch.uint8))  # type: ignore[no-any-return]
+        return self.deployed(x.permute(0, 2, 3, 1).to(torch.uint8))
 
 
 class Scale(nn.Module):

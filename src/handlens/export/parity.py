@@ -118,10 +118,11 @@ def measure_parity(
         name, computed = engine.rsplit(" ", 1)
         for kind in pixels:
             decides = precision == "fp32"
-            rows.append(
-                _compare(answers[f"{kind}/{PROBABILITIES}"], expected[kind], ids, truth,
-                         engine=name, precision=computed if decides else f"{computed} (default)", pixels=kind, decides=decides)
+            row = _compare(
+                answers[f"{kind}/{PROBABILITIES}"], expected[kind], ids, truth, engine=name, pixels=kind,
+                precision=computed if decides else f"{computed} (default)", decides=decides,
             )  # fmt: skip
+            rows.append(row)
         if progress:
             progress(index + 1, len(precisions))
     resizers = tuple(
@@ -227,9 +228,13 @@ def _with(resize: Callable[[Pixels, int, int], Pixels]) -> Callable[[Pixels, Pre
     return apply
 
 
+def _opencv(interpolation: int) -> Callable[[Pixels, int, int], Pixels]:
+    return lambda x, h, w: np.asarray(cv2.resize(x, (w, h), interpolation=interpolation), dtype=np.uint8)
+
+
 RESIZERS: dict[str, Callable[[Pixels, Preprocess], Pixels]] = {
     "Pillow bilinear": _with(lambda x, h, w: np.asarray(Image.fromarray(x).resize((w, h), Image.Resampling.BILINEAR))),
-    "OpenCV linear (no antialias)": _with(lambda x, h, w: np.asarray(cv2.resize(x, (w, h), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)),
-    "OpenCV area": _with(lambda x, h, w: np.asarray(cv2.resize(x, (w, h), interpolation=cv2.INTER_AREA), dtype=np.uint8)),
-    "nearest (no antialias)": _with(lambda x, h, w: np.asarray(cv2.resize(x, (w, h), interpolation=cv2.INTER_NEAREST), dtype=np.uint8)),
-}  # fmt: skip
+    "OpenCV linear (no antialias)": _with(_opencv(cv2.INTER_LINEAR)),
+    "OpenCV area": _with(_opencv(cv2.INTER_AREA)),
+    "nearest (no antialias)": _with(_opencv(cv2.INTER_NEAREST)),
+}

@@ -100,7 +100,7 @@ def fit(
     )  # fmt: skip
     say(
         f"Estimated time: {_minutes(estimate.total_seconds)} for {recipe.epochs} epochs "
-        f"({recipe.batch_size / estimate.step_seconds:.0f} pictures/s, {precision}, {estimate.workers} loader processes)."
+        f"({recipe.batch_size / estimate.step_seconds:.0f} pictures/s, {precision}, {estimate.workers} loaders)."
     )
     batches = loader(training, train=True, workers=estimate.workers)
     module = ClassifierTraining(

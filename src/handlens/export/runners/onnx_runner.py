@@ -1,4 +1,4 @@
-"""Run an ONNX file in a process that has nothing of handlens: python onnx_runner.py MODEL IN.npz OUT.npz PRECISION."""
+"""Run an ONNX file in a process without handlens: python onnx_runner.py MODEL IN.npz OUT.npz PRECISION."""
 
 import sys
 

@@ -1,11 +1,11 @@
-"""Run an OpenVINO model in a process that has nothing of handlens: python openvino_runner.py MODEL IN.npz OUT.npz PRECISION."""
+"""Run an OpenVINO model in a process without handlens: python openvino_runner.py MODEL IN.npz OUT.npz PRECISION."""
 
 import sys
 
 import numpy as np
 
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
-import openvino
+import openvino  # noqa: E402 - its usage statistics are blocked first
 
 model, source, destination, precision = sys.argv[1:]
 hints = {"INFERENCE_PRECISION_HINT": "f32"} if precision == "fp32" else {}
