@@ -16,6 +16,7 @@ from pathlib import Path
 import jsonschema
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from handlens.errors import InputError
@@ -325,6 +326,10 @@ def test_killed_or_interrupted_and_resumed_is_bit_for_bit_unbroken(data: Path, w
     if not (broken / "model.json").exists():
         handlens("train", "--resume", broken, XDG_CACHE_HOME=weights)
     assert sha256_of(broken / "model.safetensors") == sha256_of(whole / "model.safetensors")
+    states = [torch.load(run / "checkpoints/last.ckpt", weights_only=True) for run in (whole, broken)]
+    for kind in ("state_dict", "averaged"):  # also where the best epoch was the first
+        for name, value in states[0][kind].items():
+            assert torch.equal(value, states[1][kind][name]), name
     rows = [list(csv.DictReader((run / "metrics.csv").open())) for run in (whole, broken)]
     for one, other in zip(*rows, strict=True):
         assert {k: v for k, v in one.items() if k != "seconds"} == {k: v for k, v in other.items() if k != "seconds"}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -159,22 +161,35 @@ class RunWriter(pl.Callback):
         self.interrupted = False
         self._saved_at = self._began = time.monotonic()
         self._events: Any = None
-        self._handlers: dict[signal.Signals, Any] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": list(self.best), "best_epoch": self.best_epoch}
+        return {"best": list(self.best), "best_epoch": self.best_epoch, "loader": self.loader.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.best = (state["best"][0], state["best"][1])
         self.best_epoch = state["best_epoch"]
+        # Lightning restores a loader only from checkpoints within an epoch; from one at its end it would silently
+        # begin with the first epoch's order again.
+        self.loader.load_state_dict(state["loader"])
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self._events = SummaryWriter(str(self.folder / "tensorboard"), purge_step=trainer.global_step)
-        for kind in (signal.SIGINT, signal.SIGTERM):
-            self._handlers[kind] = signal.signal(kind, self._interrupt)
         self._saved_at = self._began = time.monotonic()
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take Ctrl-C and SIGTERM while the block runs; outside the main thread they stay with whoever has them."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {kind: signal.signal(kind, self._interrupt) for kind in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for kind, handler in before.items():
+                signal.signal(kind, handler)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         if self.interrupted:  # asked twice: at once, and the last save is whole
@@ -243,9 +258,6 @@ class RunWriter(pl.Callback):
         self.close()
 
     def close(self) -> None:
-        for kind, handler in self._handlers.items():
-            signal.signal(kind, handler)
-        self._handlers = {}
         if self._events is not None:
             self._events.close()
 

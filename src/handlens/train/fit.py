@@ -23,7 +23,7 @@ from handlens.data.loaders import Pictures, ResumableLoader, fastest_workers
 from handlens.data.record import Record
 from handlens.models.blocks import freeze_batch_norm
 from handlens.preprocess import Preprocess
-from handlens.train.classify import ClassifierTraining, RunWriter
+from handlens.train.classify import ClassifierTraining, InterruptedTraining, RunWriter
 from handlens.train.head import balanced_weights
 from handlens.train.optim import keep_freed_memory
 from handlens.train.recipe import Recipe
@@ -65,6 +65,7 @@ def fit(
         InterruptedTraining: Ctrl-C or SIGTERM; everything is saved.
     """
     keep_freed_memory()
+    net.train()  # Lightning leaves the mode as it finds it, and features are computed in eval mode
     if recipe.freeze_batch_norm is True or (recipe.freeze_batch_norm is None and recipe.mode != "scratch"):
         freeze_batch_norm(net)
     net.to(memory_format=torch.channels_last)
@@ -121,10 +122,13 @@ def fit(
             enable_progress_bar=False, num_sanity_val_steps=0, use_distributed_sampler=False,
         )  # fmt: skip
         last = folder / LAST
-        trainer.fit(
-            module, batches, loader(validation, train=False, workers=0),
-            ckpt_path=last if last.is_file() else None, weights_only=True,
-        )  # fmt: skip
+        with writer.listening():
+            trainer.fit(
+                module, batches, loader(validation, train=False, workers=0),
+                ckpt_path=last if last.is_file() else None, weights_only=True,
+            )  # fmt: skip
+    if writer.interrupted:
+        raise InterruptedTraining
     return writer.best
 
 

@@ -187,7 +187,7 @@ PRETZEL = (
 
 def pretzel(patch: Patch) -> Surface:
     rng = patch.rng
-    shape: tuple[int, int] = patch.u.shape  # type: ignore[assignment]
+    shape: tuple[int, int] = patch.u.shape
     edge, height = np.full(shape, -1, dtype=np.float32), np.zeros(shape, dtype=np.float32)
     met = np.full(shape, -99, dtype=np.float32)  # how far along the strand each pixel was last covered
     strand = np.array(PRETZEL, dtype=np.float32) * np.array([1, 1, rng.uniform(0.9, 1.25)], dtype=np.float32)

@@ -217,7 +217,7 @@ def _lit(surface: Surface, place: Place, light: Light) -> Colours:
 def _strew_crumbs(rng: np.random.Generator, canvas: Colours) -> None:
     """Crumbs and flour on the table, in most pictures."""
     shape = canvas.shape[:2]
-    rows, columns = np.indices(shape, dtype=np.float32)
+    rows, columns = (np.asarray(axis) for axis in np.indices(shape, dtype=np.float32))
     crumbs = Patch(columns, rows, len(canvas) / 224, rng)
     everywhere = np.ones(shape, dtype=np.bool_)
     cover = crumbs.specks(everywhere, int(rng.integers(0, 26)), length=rng.uniform(1, 3), width=rng.uniform(0.8, 2))

@@ -1,4 +1,4 @@
-"""What the bread lies on: wood, cloth, a steel tray, marble, paper. Linear light, as every picture here until the end."""
+"""What the bread lies on: wood, cloth, a steel tray, marble, paper. In linear light, as everything until the end."""
 
 from __future__ import annotations
 

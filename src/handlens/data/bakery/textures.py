@@ -8,13 +8,14 @@ floats differ between processors in the last bit. Colours are linear light: the 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Plane = NDArray[np.float32]  # (H, W)
-Colours = NDArray[np.float32]  # (H, W, 3) linear light, 0 to 1
+Plane = NDArray[np.floating[Any]]  # (H, W)
+Colours = NDArray[np.floating[Any]]  # (H, W, 3) linear light, 0 to 1
 
 
 def step(x: Plane, low: float, high: float) -> Plane:
@@ -40,7 +41,7 @@ def noise(rng: np.random.Generator, shape: tuple[int, int], cell: tuple[float, f
 
 def linear(*rgb: float) -> NDArray[np.float32]:
     """sRGB values, 0 to 255, as linear light."""
-    return (np.array(rgb, dtype=np.float32) / 255) ** 2
+    return np.asarray((np.array(rgb, dtype=np.float32) / 255) ** 2, dtype=np.float32)
 
 
 def mix(colours: Colours, other: NDArray[np.float32], share: Plane) -> Colours:
@@ -72,7 +73,7 @@ class Patch:
     def noise(self, cell: float) -> Plane:
         """Hills of `cell` units, never finer than a pixel and a half."""
         pixels = max(1.5, cell * self.scale)
-        shape: tuple[int, int] = self.u.shape  # type: ignore[assignment]
+        shape: tuple[int, int] = self.u.shape
         return noise(self.rng, shape, (pixels, pixels))
 
     def specks(self, where: NDArray[np.bool_], count: int, *, length: float, width: float) -> Plane:
@@ -84,7 +85,7 @@ class Patch:
             angles = self.rng.integers(180, size=count)
             sizes = self.rng.uniform(0.75, 1.25, size=count) * self.scale * 8  # eighths of a pixel, see shift
             for place, angle, size in zip(picked.tolist(), angles.tolist(), sizes.tolist(), strict=True):
-                y, x = divmod(place, cover.shape[1])
+                y, x = divmod(place, len(cover[0]))
                 axes = (max(4, round(size * length)), max(4, round(size * width)))
                 cv2.ellipse(cover, (8 * x, 8 * y), axes, angle, 0, 360, 255, -1, cv2.LINE_AA, shift=3)
         return cover.astype(np.float32) / 255
