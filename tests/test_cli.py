@@ -178,7 +178,8 @@ def test_predict_writes_pictures_and_a_sheet_and_overwrites_nothing(run: Path, d
     arguments = ("predict", run, data / "test", "--pictures", out, "--sheet", tmp_path / "sheet.png")
     handlens(*arguments)
     assert len(list(out.iterdir())) == 15  # five names, three folders
-    assert Image.open(tmp_path / "sheet.png").size[0] > 400
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.size[0] > 400
     assert {path: sha256_of(path) for path in data.rglob("*.jpg")} == before
 
 
@@ -330,7 +331,7 @@ def test_killed_or_interrupted_and_resumed_is_bit_for_bit_unbroken(data: Path, w
     for kind in ("state_dict", "averaged"):  # also where the best epoch was the first
         for name, value in states[0][kind].items():
             assert torch.equal(value, states[1][kind][name]), name
-    rows = [list(csv.DictReader((run / "metrics.csv").open())) for run in (whole, broken)]
+    rows = [list(csv.DictReader((run / "metrics.csv").read_text().splitlines())) for run in (whole, broken)]
     for one, other in zip(*rows, strict=True):
         assert {k: v for k, v in one.items() if k != "seconds"} == {k: v for k, v in other.items() if k != "seconds"}
     again = handlens("train", "--resume", broken, check=False)

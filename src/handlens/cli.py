@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -264,6 +265,10 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code: errors become one sentence on standard error."""
+    from handlens.files import cache_folder
+
+    # matplotlib keeps its list of fonts; left alone it would make a folder in the user's home.
+    os.environ.setdefault("MPLCONFIGDIR", str(cache_folder() / "matplotlib"))
     try:
         app(arguments)
     except (InputError, ParityError) as error:

@@ -175,7 +175,7 @@ class RunWriter(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._events = SummaryWriter(str(self.folder / "tensorboard"), purge_step=trainer.global_step)
+        self._events = SummaryWriter(str(self.folder / "tensorboard"), purge_step=trainer.global_step + 1)
         self._saved_at = self._began = time.monotonic()
 
     @contextlib.contextmanager
