@@ -4,6 +4,7 @@ as PyTorch does on pixels that our Preprocess did not make.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -172,7 +173,9 @@ def run_outside(model: Path, *, runner: str, precision: str, pixels: dict[str, P
         np.savez(source, **pixels)  # type: ignore[arg-type]
         script = RUNNERS / f"{runner}_runner.py"
         command = [sys.executable, "-I", str(script), str(model), str(source), str(destination), precision]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        # ONNX Runtime leaves a device identifier in the user's cache: it gets a home that is thrown away.
+        homes = {"HOME": folder, "XDG_CACHE_HOME": folder}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | homes)
         if done.returncode:
             raise RuntimeError(f"{runner} could not run {model}:\n{done.stderr.strip()}")
         with np.load(destination) as loaded:
