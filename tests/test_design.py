@@ -42,7 +42,11 @@ def test_prediction_starts_without_torch(module):
 
 def test_every_public_name_is_there():
     import handlens
+    import handlens.evaluate.metrics
+    import handlens.train.run  # folders of the same names as functions
 
+    assert callable(handlens.train)
+    assert callable(handlens.evaluate)
     for name in handlens.__all__:
         assert getattr(handlens, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):

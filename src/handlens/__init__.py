@@ -12,6 +12,8 @@ Heavy modules load on first use.
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -56,6 +58,17 @@ __all__ = [
     "sample",
     "train",
 ]
+
+
+class _Package(ModuleType):
+    """`handlens.train` is the function, also after the folder handlens/train was imported by somebody."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _WHERE and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:
