@@ -117,7 +117,7 @@ def pad_same(x: Tensor, *, kernel: tuple[int, ...], stride: tuple[int, ...], dil
     """
     pads: list[int] = []
     for axis in (1, 0):  # F.pad begins with the last dimension
-        size = x.shape[2 + axis]
+        size = int(x.shape[2 + axis]) if torch.jit.is_tracing() else x.shape[2 + axis]  # a trace keeps one size
         reach = (kernel[axis] - 1) * dilation[axis] + 1
         total = torch.sym_max((-(-size // stride[axis]) - 1) * stride[axis] + reach - size, 0)
         pads += [total // 2, total - total // 2]  # type: ignore[list-item]  # SymInt while exporting
