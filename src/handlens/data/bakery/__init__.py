@@ -1,1 +1,1 @@
-"""A bakery drawn by code: what `handlens sample bakery` writes. textures, then breads and tables, then scene."""
+"""A bakery drawn by code: what `handlens sample bakery` writes. textures, crust and breads, tables, scene."""

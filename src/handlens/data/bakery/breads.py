@@ -7,52 +7,42 @@ The random numbers are our choice, tuned by eye.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from handlens.data.bakery.textures import Colours, Patch, Plane, linear, mix, palette, ridge, step
-
-WHEAT = palette(
-    (0.0, (244, 226, 188)), (0.25, (232, 190, 124)), (0.5, (206, 138, 64)), (0.72, (158, 88, 36)), (1.0, (78, 40, 20))
+from handlens.data.bakery.crust import (
+    POPPY,
+    RYE,
+    SALT,
+    SESAME,
+    WHEAT,
+    Surface,
+    crust,
+    distance,
+    dome,
+    floured,
+    rounded_box,
+    strewn,
 )
-RYE = palette((0.0, (196, 160, 120)), (0.4, (146, 98, 60)), (0.7, (98, 58, 34)), (1.0, (48, 28, 20)))
-FLOUR = linear(246, 240, 228)
-SESAME, POPPY, SALT = linear(246, 228, 184), linear(38, 38, 46), linear(250, 250, 248)
-
-
-@dataclass(frozen=True)
-class Surface:
-    """
-    Attributes:
-        edge: (H, W) distance to the outline, positive inside; near enough to true only close to it.
-        height: (H, W) above the table.
-        colours: (H, W, 3) linear light, unlit.
-        gloss: 0 (flour) to 1 (egg wash).
-    """
-
-    edge: Plane
-    height: Plane
-    colours: Colours
-    gloss: float
+from handlens.data.bakery.textures import Patch, Plane, linear, mix, ridge, step
 
 
 def bagel(patch: Patch) -> Surface:
     rng = patch.rng
     tube = rng.uniform(0.29, 0.36)
-    radius = _length(patch.u, patch.v * rng.uniform(0.94, 1.06)) + 0.03 * patch.noise(0.6)
+    radius = distance(patch.u, patch.v * rng.uniform(0.94, 1.06)) + 0.03 * patch.noise(0.6)
     away = radius - np.float32(1 - tube)
     edge = tube - np.abs(away)
-    height = _dome(away / tube) * tube
+    height = dome(away / tube) * tube
     bake = rng.uniform(0.36, 0.56) + 0.4 * (height - 0.7 * tube) + 0.08 * patch.noise(0.3) + 0.04 * patch.noise(0.05)
-    colours = _crust(WHEAT, bake)
+    colours = crust(WHEAT, bake)
     top = height > 0.55 * tube
     topping = rng.choice(["plain", "sesame", "poppy", "both"])
     if topping in ("sesame", "both"):
-        colours, height = _seeds(patch, top, colours, height, colour=SESAME, count=130, length=0.034, width=0.02)
+        colours, height = strewn(patch, top, colours, height, colour=SESAME, count=130, length=0.034, width=0.02)
     if topping in ("poppy", "both"):
-        colours, height = _seeds(patch, top, colours, height, colour=POPPY, count=150, length=0.015, width=0.013)
+        colours, height = strewn(patch, top, colours, height, colour=POPPY, count=150, length=0.015, width=0.013)
     return Surface(edge, height, colours, rng.uniform(0.3, 0.8))
 
 
@@ -62,7 +52,7 @@ def baguette(patch: Patch) -> Surface:
     across = np.float32(rng.uniform(0.17, 0.23)) * (1 + 0.1 * patch.noise(0.4))
     width = across * np.sqrt(np.clip(1 - np.square(u * u), 1e-4, 1))
     edge = np.minimum(width - np.abs(v), 1 - np.abs(u))
-    height = width * _dome(v / width)
+    height = width * dome(v / width)
     spacing = 1.75 / rng.integers(4, 7)
     along = (u + np.float32(rng.choice([-1, 1]) * rng.uniform(0.8, 1.6)) * v) / np.float32(spacing)
     nearest = np.rint(along)
@@ -72,26 +62,26 @@ def baguette(patch: Patch) -> Surface:
     bake = rng.uniform(0.48, 0.66) + 0.5 * (height - 0.12) + 0.1 * patch.noise(0.25) + 0.04 * patch.noise(0.03)
     bake += 0.16 * rim - (0.3 + 0.1 * patch.noise(0.06)) * cut
     height += 0.02 * rim - 0.03 * cut + 0.004 * patch.noise(0.04)
-    colours = _flour(patch, _crust(WHEAT, bake), (1 - cut) * (height > 0.06), rng.uniform(0, 0.5))
+    colours = floured(patch, crust(WHEAT, bake), (1 - cut) * (height > 0.06), rng.uniform(0, 0.5))
     return Surface(edge, height, colours, rng.uniform(0.05, 0.3))
 
 
 def bun(patch: Patch) -> Surface:
     rng = patch.rng
-    radius = _length(patch.u, patch.v * rng.uniform(0.95, 1.05)) + 0.02 * patch.noise(0.7)
+    radius = distance(patch.u, patch.v * rng.uniform(0.95, 1.05)) + 0.02 * patch.noise(0.7)
     edge = 1 - radius
-    height = 0.62 * _dome(radius)
+    height = 0.7 * dome(radius)
     bake = 0.2 + rng.uniform(0.3, 0.5) * step(height, 0.1, 0.6) + 0.07 * patch.noise(0.4) + 0.03 * patch.noise(0.05)
-    top = rng.choice(["plain", "sesame", "knot"], p=[0.2, 0.5, 0.3])
-    if top == "knot":  # brioche a tete: a small ball sits in the middle of the large one
-        knot = _length(patch.u - np.float32(rng.uniform(-0.1, 0.1)), patch.v - np.float32(rng.uniform(-0.1, 0.1)))
-        knot = knot / np.float32(rng.uniform(0.36, 0.46))
-        height = np.maximum(height, np.where(knot < 1, 0.52 + 0.36 * _dome(knot), 0))
-        bake += 0.12 * step(knot, 1.0, 0.5) + 0.1 * ridge(knot - 1, 0.25)
-    colours = _crust(WHEAT, bake)
+    top = rng.choice(["plain", "sesame", "cross"], p=[0.25, 0.5, 0.25])
+    if top == "cross":  # two cuts, opened in the oven
+        wander = 0.03 * patch.noise(0.3)
+        cut = step(np.minimum(np.abs(patch.u + wander), np.abs(patch.v + wander)), 0.09, 0.02) * step(radius, 0.75, 0.6)
+        bake -= 0.35 * cut
+        height -= 0.06 * cut
+    colours = crust(WHEAT, bake)
     if top == "sesame":
         count = int(rng.integers(40, 110))
-        colours, height = _seeds(patch, radius < 0.72, colours, height, colour=SESAME, count=count, length=0.042,
+        colours, height = strewn(patch, radius < 0.72, colours, height, colour=SESAME, count=count, length=0.042,
                                  width=0.026)  # fmt: skip
     return Surface(edge, height, colours, rng.uniform(0.6, 1.0))
 
@@ -104,10 +94,10 @@ def ciabatta(patch: Patch) -> Surface:
     outline = np.square(u * u) + np.square(v * v)
     edge = (1 - outline) * np.float32(0.13)
     height = 0.3 * np.sqrt(np.sqrt(np.clip(1 - outline, 0, 1))) + 0.03 * patch.noise(0.3)
-    wrinkle = ridge(patch.noise(0.35) + 0.35 * v, 0.09) + 0.6 * ridge(patch.noise(0.2), 0.07)
+    wrinkle = ridge(patch.noise(0.45) + 0.6 * v, 0.12) + 0.4 * ridge(patch.noise(0.2), 0.1)
     height += 0.012 * patch.noise(0.06) - 0.02 * wrinkle
-    bake = rng.uniform(0.26, 0.42) + 0.12 * patch.noise(0.3) + 0.05 * patch.noise(0.04) + 0.2 * wrinkle
-    colours = _flour(patch, _crust(WHEAT, bake), 1 - 0.7 * np.clip(wrinkle, 0, 1), rng.uniform(0.5, 0.9))
+    bake = rng.uniform(0.26, 0.42) + 0.12 * patch.noise(0.3) + 0.05 * patch.noise(0.04) + 0.12 * wrinkle
+    colours = floured(patch, crust(WHEAT, bake), 1 - 0.7 * np.clip(wrinkle, 0, 1), rng.uniform(0.5, 0.9))
     return Surface(edge, height, colours, 0.05)
 
 
@@ -124,27 +114,27 @@ def croissant(patch: Patch) -> Surface:
     across = place - roll
     bulge = np.sqrt(np.clip(1 - np.square(2 * across - 1), 0, 1))
     taper = np.clip(1 - u * u, 0, 1)
-    width = np.maximum(0.4 * taper * (0.84 + 0.16 * bulge) * (1 - 0.06 * (roll % 2)), 0.004)
+    width = np.maximum(0.4 * taper * (0.76 + 0.24 * bulge) * (1 - 0.06 * (roll % 2)), 0.004)
     edge = np.minimum(width - np.abs(v), (1 - np.abs(u)) * np.float32(0.6))
-    height = width * _dome(v / width) * (0.82 + 0.26 * (1 - across))
+    height = width * dome(v / width) * (0.82 + 0.26 * (1 - across))
     layers = np.abs(across * 4 - np.floor(across * 4) - 0.5) * 2
     bake = rng.uniform(0.42, 0.58) + 0.22 * (bulge - 0.6) + 0.10 * (layers - 0.5) * step(across, 0.15, 0.4)
-    bake += 0.1 * patch.noise(0.25) + 0.05 * patch.noise(0.03) + 0.2 * ridge(across - 1, 0.12)
+    bake += 0.1 * patch.noise(0.25) + 0.05 * patch.noise(0.03) + 0.25 * ridge(across - 1, 0.14)
     height += 0.012 * layers + 0.005 * patch.noise(0.04)
-    return Surface(edge, height, _crust(WHEAT, bake), rng.uniform(0.3, 0.7))
+    return Surface(edge, height, crust(WHEAT, bake), rng.uniform(0.3, 0.7))
 
 
 def flatbread(patch: Patch) -> Surface:
     rng = patch.rng
     u, v = patch.u, patch.v / np.float32(rng.uniform(0.72, 1.0))
-    radius = _length(u, v * (1 + np.float32(rng.uniform(-0.2, 0.2)) * u)) + 0.05 * patch.noise(0.6)
+    radius = distance(u, v * (1 + np.float32(rng.uniform(-0.2, 0.2)) * u)) + 0.05 * patch.noise(0.6)
     edge = 0.96 - radius
     bubbles = step(patch.noise(0.3), 0.2, 0.9)
     height = 0.07 * np.sqrt(np.clip(edge * 8, 0, 1)) + 0.05 * bubbles + 0.012 * patch.noise(0.08)
     char = step(patch.noise(0.14) + 0.4 * patch.noise(0.05) + 0.35 * bubbles, rng.uniform(0.35, 0.6), 1.0)
     bake = rng.uniform(0.05, 0.22) + 0.1 * patch.noise(0.4) + 0.04 * patch.noise(0.05) + 0.75 * char
     bake += 0.12 * step(edge, 0.1, 0.0)
-    colours = _flour(patch, _crust(WHEAT, bake), 1 - char, rng.uniform(0, 0.3))
+    colours = floured(patch, crust(WHEAT, bake), 1 - char, rng.uniform(0, 0.3))
     return Surface(edge, height, colours, rng.uniform(0, 0.3))
 
 
@@ -152,17 +142,17 @@ def focaccia(patch: Patch) -> Surface:
     rng = patch.rng
     short = rng.uniform(0.66, 0.9)
     u, v = patch.u + 0.02 * patch.noise(0.3), patch.v + 0.02 * patch.noise(0.3)
-    edge = _rounded_box(u, v, half=(0.97, short), corner=0.16)
+    edge = rounded_box(u, v, half=(0.97, short), corner=0.16)
     pitch = np.float32(rng.uniform(0.27, 0.36))
     row = np.rint(v / pitch)
     # A finger's dimple in every cell of a grid, every other row shifted, none quite in line.
     across = u / pitch + 0.5 * (row % 2) + 0.5 * patch.noise(0.5)
     down = v / pitch - row + 0.25 * patch.noise(0.5)
-    dimple = step(_length(across - np.rint(across), down), 0.42, 0.1) * step(edge, 0.08, 0.2)
+    dimple = step(distance(across - np.rint(across), down), 0.42, 0.1) * step(edge, 0.08, 0.2)
     height = 0.2 * np.sqrt(np.clip(edge * 6, 0, 1)) - 0.09 * dimple + 0.01 * patch.noise(0.06)
     bake = rng.uniform(0.3, 0.44) + 0.12 * patch.noise(0.3) + 0.05 * patch.noise(0.04) - 0.14 * dimple
     bake += 0.22 * step(edge, 0.14, 0.0)
-    colours = _crust(WHEAT, bake)
+    colours = crust(WHEAT, bake)
     top = edge > 0.14
     topping = rng.choice(["rosemary", "olives", "tomatoes"])
     if topping == "olives":
@@ -173,7 +163,7 @@ def focaccia(patch: Patch) -> Surface:
         colours, height = mix(colours, linear(196, 44, 28), halves), height + 0.05 * step(halves, 0, 1)
     needles = patch.specks(top, int(rng.integers(18, 46)), length=0.07, width=0.012)
     colours = mix(colours, linear(64, 84, 40), needles)
-    colours, height = _seeds(patch, top, colours, height, colour=SALT, count=30, length=0.02, width=0.018)
+    colours, height = strewn(patch, top, colours, height, colour=SALT, count=30, length=0.02, width=0.018)
     return Surface(edge, height, colours, rng.uniform(0.4, 0.8))
 
 
@@ -193,9 +183,9 @@ def pretzel(patch: Patch) -> Surface:
     strand = np.array(PRETZEL, dtype=np.float32) * np.array([1, 1, rng.uniform(0.9, 1.25)], dtype=np.float32)
     strand[:, :2] += rng.uniform(-0.035, 0.035, size=(len(strand), 2)).astype(np.float32)
     strand[0, 0] = 0
-    right = _spline(strand, parts=4)
+    right = _spline(strand, parts=3)
     left = right * np.array([-1, 1, 1], dtype=np.float32)
-    middle, last = 33, len(right) - 1  # the arms cross twice, before and after piece 33: once over, once under
+    middle, last = 25, len(right) - 1  # the arms cross twice, before and after piece 25: once over, once under
     for points, side, pieces in (
         (right, 1, range(middle)), (left, -1, range(last)), (right, 1, range(middle, last)),
     ):  # fmt: skip
@@ -204,10 +194,10 @@ def pretzel(patch: Patch) -> Surface:
     belly = step(patch.v, 0.45, 0.6) * step(np.abs(patch.u), 0.5, 0.35)
     split = step(ridge(patch.v - 0.76 + 0.05 * patch.noise(0.2), 0.07), 0.2, 0.7) * belly * (rng.random() < 0.6)
     bake = rng.uniform(0.62, 0.82) + 0.9 * (height - 0.1) + 0.08 * patch.noise(0.3) + 0.03 * patch.noise(0.04)
-    colours = _crust(WHEAT, bake - (0.5 + 0.1 * patch.noise(0.05)) * split)
+    colours = crust(WHEAT, bake - (0.5 + 0.1 * patch.noise(0.05)) * split)
     if rng.random() < 0.75:
         count = int(rng.integers(25, 60))
-        colours, height = _seeds(patch, height > 0.09, colours, height, colour=SALT, count=count, length=0.026,
+        colours, height = strewn(patch, height > 0.09, colours, height, colour=SALT, count=count, length=0.026,
                                  width=0.022)  # fmt: skip
     return Surface(edge, height, colours, rng.uniform(0.5, 1.0))
 
@@ -215,9 +205,9 @@ def pretzel(patch: Patch) -> Surface:
 def rye(patch: Patch) -> Surface:
     rng = patch.rng
     u, v = patch.u, patch.v / np.float32(rng.uniform(0.62, 0.95))
-    radius = _length(u, v) + 0.025 * patch.noise(0.5)
+    radius = distance(u, v) + 0.025 * patch.noise(0.5)
     edge = 1 - radius
-    height = 0.5 * _dome(radius)
+    height = 0.5 * dome(radius)
     marks = rng.choice(["rings", "cuts", "cross", "cracks"])
     pale = np.zeros_like(u)
     if marks == "rings":  # the basket's coils, printed in flour
@@ -238,7 +228,7 @@ def rye(patch: Patch) -> Surface:
     height += 0.012 * patch.noise(0.06) - 0.05 * pale
     bake = rng.uniform(0.5, 0.75) + 0.1 * patch.noise(0.4) + 0.06 * patch.noise(0.04) - 0.36 * pale
     bake += 0.15 * step(edge, 0.25, 0.0)
-    colours = _flour(patch, _crust(RYE, bake), flour * (1 - pale) * step(edge, 0.02, 0.2), rng.uniform(0.35, 0.85))
+    colours = floured(patch, crust(RYE, bake), flour * (1 - pale) * step(edge, 0.02, 0.2), rng.uniform(0.35, 0.85))
     return Surface(edge, height, colours, 0.04)
 
 
@@ -246,67 +236,18 @@ def toast(patch: Patch) -> Surface:
     rng = patch.rng
     u, v = patch.u, patch.v + 0.015 * patch.noise(0.4)
     waist, crown = rng.uniform(0.72, 0.84), rng.uniform(0.84, 0.95)
-    body = _rounded_box(u, v - 0.12, half=(waist, 0.76), corner=0.14)
-    top = _rounded_box(u, v + 0.5, half=(crown, 0.4), corner=0.34)
+    body = rounded_box(u, v - 0.12, half=(waist, 0.76), corner=0.14)
+    top = rounded_box(u, v + 0.5, half=(crown, 0.4), corner=0.34)
     dip = np.float32(rng.uniform(0, 0.12)) * step(np.abs(u), 0.3, 0.0) * (v < 0)  # two domes meet in the middle
     edge = np.maximum(body, top - dip)
-    crust = step(edge, rng.uniform(0.1, 0.14), 0.05)
+    rind = step(edge, rng.uniform(0.1, 0.14), 0.05)
     height = 0.14 * np.sqrt(np.clip(edge * 12, 0, 1)) + 0.008 * patch.noise(0.05)
     toasted = rng.uniform(0, 0.38) * (rng.random() < 0.5)
     bake = 0.04 + toasted * step(edge, 0.0, 0.3) * (0.9 + 0.4 * patch.noise(0.3)) + 0.05 * patch.noise(0.05)
     holes = patch.specks(edge > 0.14, int(rng.integers(90, 180)), length=0.026, width=0.016)
     height -= 0.02 * holes
-    bake = bake + 0.1 * holes + (rng.uniform(0.5, 0.7) - bake) * crust
-    return Surface(edge, height, _crust(WHEAT, bake), 0.02)
-
-
-DRAWINGS: dict[str, Callable[[Patch], Surface]] = {
-    "bagel": bagel,
-    "baguette": baguette,
-    "bun": bun,
-    "ciabatta": ciabatta,
-    "croissant": croissant,
-    "flatbread": flatbread,
-    "focaccia": focaccia,
-    "pretzel": pretzel,
-    "rye": rye,
-    "toast": toast,
-}
-
-
-def _length(x: Plane, y: Plane) -> Plane:
-    return np.sqrt(x * x + y * y)
-
-
-def _dome(x: Plane) -> Plane:
-    """Half a circle: 1 at x = 0, 0 from |x| = 1."""
-    return np.sqrt(np.clip(1 - x * x, 0, 1))
-
-
-def _crust(table: NDArray[np.float32], bake: Plane) -> Colours:
-    """From dough (0) to burnt (1)."""
-    return table[(np.clip(bake, 0, 1) * 255).astype(np.uint8)]
-
-
-def _flour(patch: Patch, colours: Colours, where: Plane, amount: float) -> Colours:
-    dust = step(patch.noise(0.35) + 0.5 * patch.noise(0.09) + 0.5 * patch.noise(0.025), 0.7 - 1.2 * amount, 1.2)
-    return mix(colours, FLOUR, np.float32(0.85) * dust * where)
-
-
-def _seeds(
-    patch: Patch, where: NDArray[np.bool_], colours: Colours, height: Plane, *,
-    colour: NDArray[np.float32], count: int, length: float, width: float,
-) -> tuple[Colours, Plane]:  # fmt: skip
-    """Colours and height with grains strewn on; sizes in the patch's unit."""
-    grains = patch.specks(where, count, length=length, width=width)
-    return mix(colours, colour, np.float32(0.92) * grains), height + np.float32(0.6 * width) * grains
-
-
-def _rounded_box(u: Plane, v: Plane, *, half: tuple[float, float], corner: float) -> Plane:
-    """Distance to the outline of a rectangle with round corners, positive inside."""
-    x, y = np.abs(u) - np.float32(half[0] - corner), np.abs(v) - np.float32(half[1] - corner)
-    outside = _length(np.maximum(x, 0), np.maximum(y, 0))
-    return np.float32(corner) - outside - np.minimum(np.maximum(x, y), 0)
+    bake = bake + 0.1 * holes + (rng.uniform(0.5, 0.7) - bake) * rind
+    return Surface(edge, height, crust(WHEAT, bake), 0.02)
 
 
 def _spline(points: NDArray[np.float32], *, parts: int) -> NDArray[np.float32]:
@@ -324,19 +265,30 @@ def _lay(
 ) -> None:  # fmt: skip
     """Lay one piece of a strand, (x, y, half-width) to (x, y, half-width), on what lies there; changes the planes."""
     (x0, y0, w0), (x1, y1, w1) = start, end
-    reach = max(w0, w1) + 0.05
-    near = (np.abs(patch.u - (x0 + x1) / 2) < abs(x1 - x0) / 2 + reach) & (
-        np.abs(patch.v - (y0 + y1) / 2) < abs(y1 - y0) / 2 + reach
-    )
-    at = np.nonzero(near)
+    reach = max(abs(x1 - x0), abs(y1 - y0)) / 2 + max(w0, w1)
+    at = patch.around((x0 + x1) / 2, (y0 + y1) / 2, reach)
     u, v = patch.u[at] - x0, patch.v[at] - y0
     t = np.clip((u * (x1 - x0) + v * (y1 - y0)) / ((x1 - x0) ** 2 + (y1 - y0) ** 2), 0, 1)
     width = w0 + (w1 - w0) * t
-    inside = width - _length(u - t * (x1 - x0), v - t * (y1 - y0))
-    tube = width * _dome(1 - np.clip(inside, 0, None) / width)
+    inside = width - distance(u - t * (x1 - x0), v - t * (y1 - y0))
+    tube = width * dome(1 - np.clip(inside, 0, None) / width)
     before = met[at]
-    over = (inside > 0) & (np.abs(before - number) > 8) & (before > -99)  # another part of the strand lies there
-    raised = np.where(over, tube + 0.06, np.maximum(tube, height[at]))
+    over = (inside > 0) & (np.abs(before - number) > 6) & (before > -99)  # another part of the strand lies there
+    raised = np.where(over, tube, np.maximum(tube, height[at]))
     edge[at] = np.maximum(edge[at], inside)
     height[at] = np.where(inside > 0, raised, height[at])
     met[at] = np.where(inside > 0, number, before)
+
+
+DRAWINGS: dict[str, Callable[[Patch], Surface]] = {
+    "bagel": bagel,
+    "baguette": baguette,
+    "bun": bun,
+    "ciabatta": ciabatta,
+    "croissant": croissant,
+    "flatbread": flatbread,
+    "focaccia": focaccia,
+    "pretzel": pretzel,
+    "rye": rye,
+    "toast": toast,
+}

@@ -12,9 +12,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from handlens.data.bakery.breads import DRAWINGS, Surface
+from handlens.data.bakery.breads import DRAWINGS
+from handlens.data.bakery.crust import FLOUR, Surface
 from handlens.data.bakery.tables import table, turn
-from handlens.data.bakery.textures import Colours, Patch, Plane, linear, step
+from handlens.data.bakery.textures import Colours, Patch, Plane, linear, mix, step
 from handlens.errors import InputError
 
 BREADS: tuple[str, ...] = tuple(sorted(DRAWINGS))
@@ -172,8 +173,7 @@ def _paint(
     cover = np.clip(surface.edge * np.float32(place.half) + np.float32(0.5), 0, 1)
     window = (slice(top, bottom), slice(left, right))
     _cast_shadow(canvas, cover, surface.height, window, place, light)
-    lit = _lit(surface, place, light)
-    canvas[window] += (lit - canvas[window]) * cover[:, :, None]
+    canvas[window] = mix(canvas[window], _lit(surface, place, light), cover)
     owner[window][cover > 0.5] = number
 
 
@@ -190,7 +190,8 @@ def _cast_shadow(
     rows = [slice(max(0, s), size + min(0, s)) for s in shift]
     sources = [slice(max(0, -s), size + min(0, -s)) for s in shift]
     moved[rows[0], rows[1]] = solid[sources[0], sources[1]]
-    soft = _blurred(np.maximum(moved, solid), 0.25 * tallest + 1.5)
+    halved = _blurred(np.maximum(moved, solid)[::2, ::2], 0.125 * tallest + 0.75)  # so soft that half the size will do
+    soft = cv2.resize(halved, (size, size), interpolation=cv2.INTER_LINEAR_EXACT)
     tight = _blurred(solid, 0.02 * place.half + 1)
     dark = 1 - np.float32(light.shadow / 255) * soft.astype(np.float32)
     dark *= 1 - np.float32(0.4 / 255) * tight.astype(np.float32)
@@ -198,7 +199,7 @@ def _cast_shadow(
 
 
 def _lit(surface: Surface, place: Place, light: Light) -> Colours:
-    """Lambert's cosine law, a highlight after Blinn (exponent 16), and less light in the groove along the outline."""
+    """Lambert's cosine law, a highlight after Blinn (exponent 32), and less light in the groove along the outline."""
     hills = surface.height * np.float32(place.half)
     slope_x, slope_y = np.zeros_like(hills), np.zeros_like(hills)
     slope_x[:, 1:-1] = np.clip((hills[:, 2:] - hills[:, :-2]) / 2, -1.6, 1.6)
@@ -207,24 +208,26 @@ def _lit(surface: Surface, place: Place, light: Light) -> Colours:
     facing = np.clip((np.float32(light.z) - light.x * slope_x - light.y * slope_y) / steepness, 0, 1)
     half_z = np.sqrt((1 + light.z) / 2)  # halfway between the light and the camera above
     shine = np.clip((half_z - (light.x * slope_x + light.y * slope_y) / (2 * half_z)) / steepness, 0, 1)
-    for _ in range(4):
-        shine = shine * shine
+    for _ in range(5):
+        shine *= shine
     ambient = 1 - light.shadow * 0.9
     brightness = (ambient + (1 - ambient) * facing / np.float32(light.z)) * (0.6 + 0.4 * step(surface.edge, 0.0, 0.07))
-    return surface.colours * brightness[:, :, None] + (np.float32(0.32 * surface.gloss) * shine * facing)[:, :, None]
+    lit = surface.colours * brightness[:, :, None]
+    lit += (np.float32(0.4 * surface.gloss) * shine * facing)[:, :, None]
+    return lit
 
 
 def _strew_crumbs(rng: np.random.Generator, canvas: Colours) -> None:
     """Crumbs and flour on the table, in most pictures."""
-    shape = canvas.shape[:2]
-    rows, columns = (np.asarray(axis) for axis in np.indices(shape, dtype=np.float32))
-    crumbs = Patch(columns, rows, len(canvas) / 224, rng)
-    everywhere = np.ones(shape, dtype=np.bool_)
+    plane = np.zeros(canvas.shape[:2], dtype=np.float32)  # crumbs lie anywhere: nobody asks for coordinates
+    crumbs = Patch(plane, plane, len(canvas) / 224, rng)
+    everywhere = np.ones(plane.shape, dtype=np.bool_)
     cover = crumbs.specks(everywhere, int(rng.integers(0, 26)), length=rng.uniform(1, 3), width=rng.uniform(0.8, 2))
-    canvas += (CRUMB - canvas) * cover[:, :, None]
+    covered = np.nonzero(cover)
+    canvas[covered] += (CRUMB - canvas[covered]) * cover[covered][:, None]
     if rng.random() < 0.25:
         dust = step(crumbs.noise(50) + 0.5 * crumbs.noise(2), 0.35, 1.3)
-        canvas += (np.float32(0.85) - canvas) * dust[:, :, None]
+        canvas[:] = mix(canvas, FLOUR, dust)
 
 
 def _photograph(rng: np.random.Generator, canvas: Colours) -> NDArray[np.uint8]:
@@ -236,11 +239,16 @@ def _photograph(rng: np.random.Generator, canvas: Colours) -> NDArray[np.uint8]:
     fall = rng.uniform(0, 0.25, size=3).astype(np.float32)
     shade = 1 - fall[0] * (along * along)[:, None] - fall[0] * (along * along)[None, :]
     shade += (fall[1] - 0.125) * along[:, None] + (fall[2] - 0.125) * along[None, :]
-    lit = np.clip(canvas * shade[:, :, None] * gain.astype(np.float32), 0, 1)
-    pixels = (np.sqrt(lit) * 255 + np.float32(0.5)).astype(np.uint8)
-    pixels = _blurred(pixels, max(0.0, float(rng.uniform(-0.3, 1.3))) * size / 224)
-    grain = rng.standard_normal(pixels.shape, dtype=np.float32) * np.float32(rng.uniform(1, 7))
-    return np.clip(pixels + grain + np.float32(0.5), 0, 255).astype(np.uint8)
+    lit = canvas * shade[:, :, None]
+    lit *= (255 * 255 * gain).astype(np.float32)
+    np.sqrt(np.clip(lit, 0, 255 * 255, out=lit), out=lit)  # gamma 2
+    pixels = _blurred(lit.astype(np.uint8), float(rng.uniform(-0.3, 1.3)) * size / 224)
+    strength = np.float32(rng.uniform(1, 6))
+    grain = (rng.random(pixels.shape, dtype=np.float32) * 2 - 1) * strength
+    bell = rng.random((3, size, size), dtype=np.float32).sum(axis=0) * 2 - 3  # nearly normal: a true one needs log
+    grain += (bell * strength)[:, :, None]
+    grain += pixels
+    return np.clip(grain, 0, 255, out=grain).astype(np.uint8)
 
 
 def _blurred(pixels: NDArray[np.uint8], sigma: float) -> NDArray[np.uint8]:

@@ -36,7 +36,11 @@ def noise(rng: np.random.Generator, shape: tuple[int, int], cell: tuple[float, f
     values = rng.random((int(rows[-1]) + 2, int(columns[-1]) + 2), dtype=np.float32) * 2 - 1
     lines = values[rows] + (values[rows + 1] - values[rows]) * row_part[:, None]
     left = lines[:, columns]
-    return left + (lines[:, columns + 1] - left) * column_part
+    hills = lines[:, columns + 1]
+    hills -= left
+    hills *= column_part
+    hills += left
+    return hills
 
 
 def linear(*rgb: float) -> NDArray[np.float32]:
@@ -46,7 +50,10 @@ def linear(*rgb: float) -> NDArray[np.float32]:
 
 def mix(colours: Colours, other: NDArray[np.float32], share: Plane) -> Colours:
     """`share` (0 to 1) of `other`, the rest of `colours`."""
-    return colours + (other - colours) * share[:, :, None]
+    mixed = other - colours
+    mixed *= share[:, :, None]  # in place: a fresh plane costs more than the arithmetic
+    mixed += colours
+    return mixed
 
 
 def palette(*stops: tuple[float, tuple[int, int, int]]) -> NDArray[np.float32]:
@@ -75,6 +82,15 @@ class Patch:
         pixels = max(1.5, cell * self.scale)
         shape: tuple[int, int] = self.u.shape
         return noise(self.rng, shape, (pixels, pixels))
+
+    def around(self, u: float, v: float, reach: float) -> tuple[slice, slice]:
+        """Rows and columns of all pixels within `reach` of (u, v) along both axes, and some more."""
+        reach += 13 / self.scale  # a pixel lies at most 7 rows and 7 columns from one of every eighth, seen aslant
+        near = (np.abs(self.u[::8, ::8] - u) < reach) & (np.abs(self.v[::8, ::8] - v) < reach)
+        rows, columns = np.flatnonzero(near.any(axis=1)), np.flatnonzero(near.any(axis=0))
+        if not len(rows):
+            return slice(0), slice(0)
+        return slice(8 * rows[0], 8 * rows[-1] + 8), slice(8 * columns[0], 8 * columns[-1] + 8)
 
     def specks(self, where: NDArray[np.bool_], count: int, *, length: float, width: float) -> Plane:
         """How much of each pixel lies under one of `count` small ellipses with centres in `where`; sizes in units."""
