@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from pathlib import Path
 
 import pytest
 
+from blobs import write_pictures
+from handlens.errors import InputError
+
 ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--start-method", help="fork or spawn: how loader processes begin (spawn: Windows and macOS)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if method := config.getoption("--start-method"):
+        multiprocessing.set_start_method(method, force=True)
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +35,26 @@ def shared_data() -> Path:
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the user's cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A cache that has the published weights, or a skip that says why."""
+    from handlens.models.weights import get_weights
+
+    cache = str(tmp_path_factory.getbasetemp() / "cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", cache)
+        try:
+            get_weights("mobilenet_v2")
+        except InputError as error:
+            pytest.skip(f"no published weights here: {error}")
+    return cache
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("내 사진") / "빵집"
+    write_pictures(folder / "train", per_class=14, seed=0)
+    write_pictures(folder / "test", per_class=5, seed=1)
+    return folder

@@ -19,11 +19,10 @@ import pytest
 import torch
 from PIL import Image
 
-from handlens.errors import InputError
+from blobs import CLASSES, write_pictures
 from handlens.files import read_json, sha256_of
 
 SCHEMAS = Path(__file__).resolve().parents[1] / "docs" / "schemas"
-CLASSES = {"딸기 빵": (200, 40, 60), "b a": (60, 160, 60), "c": (50, 70, 190)}
 
 
 def handlens(*arguments: object, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -37,41 +36,6 @@ def handlens(*arguments: object, check: bool = True, **environment: str) -> subp
     if check and done.returncode:
         raise AssertionError(f"exit {done.returncode}\n{done.stdout}\n{done.stderr}")
     return done
-
-
-def write_pictures(folder: Path, *, per_class: int, seed: int) -> Path:
-    """Blobs in a colour per class, different enough that none is a duplicate of another."""
-    rng = np.random.default_rng(seed)
-    for name, colour in CLASSES.items():
-        (folder / name).mkdir(parents=True)
-        for number in range(per_class):
-            coarse = rng.integers(0, 256, (5, 6, 3)) * 0.6 + np.array(colour) * 0.4
-            picture = Image.fromarray(coarse.astype(np.uint8)).resize((150, 120), Image.Resampling.BICUBIC)
-            picture.save(folder / name / f"{number:03d}.jpg", quality=92)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A cache that has the published weights, or a skip that says why."""
-    from handlens.models.weights import get_weights
-
-    cache = str(tmp_path_factory.getbasetemp() / "cache")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", cache)
-        try:
-            get_weights("mobilenet_v2")
-        except InputError as error:
-            pytest.skip(f"no published weights here: {error}")
-    return cache
-
-
-@pytest.fixture(scope="session")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("내 사진") / "빵집"
-    write_pictures(folder / "train", per_class=14, seed=0)
-    write_pictures(folder / "test", per_class=5, seed=1)
-    return folder
 
 
 @pytest.fixture(scope="session")
@@ -345,6 +309,124 @@ def test_killed_or_interrupted_and_resumed_is_bit_for_bit_unbroken(data: Path, w
     assert {"train/loss", "epoch/validation_top1"} <= set(events.Tags()["scalars"])
     logged = [round(event.value, 5) for event in events.Scalars("epoch/validation_top1")]
     assert logged == [round(float(row["validation_top1"]), 5) for row in rows[1][1:]]
+
+
+DIE = """
+import os, signal, sys
+import handlens.files
+from handlens.cli import run
+from handlens.train.classify import ClassifierTraining, RunWriter
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+if sys.argv[1] == "validation":
+    ClassifierTraining.on_validation_epoch_end = die
+else:
+    def save_and_die(writer, trainer):
+        handlens.files.os.fsync = die  # the new bytes are written, and not yet under their name
+        save(writer, trainer)
+    save, RunWriter.save = RunWriter.save, save_and_die
+sys.exit(run(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize("moment", ["validation", "save"])
+def test_killed_during_validation_or_a_save_and_resumed_is_unbroken(data: Path, weights: str, tmp_path: Path, moment):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(RECIPE.format(workers=0).replace("epochs: 2", "epochs: 1"))
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    handlens("train", data, "--recipe", recipe, "--out", whole, XDG_CACHE_HOME=weights)
+    died = subprocess.run(
+        [sys.executable, "-c", DIE, moment, "train", data, "--recipe", recipe, "--out", broken], check=False,
+        env=os.environ | {"XDG_CACHE_HOME": weights}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    assert not (broken / "model.json").exists()
+    handlens("train", "--resume", broken, XDG_CACHE_HOME=weights)
+    assert sha256_of(broken / "model.safetensors") == sha256_of(whole / "model.safetensors")
+    states = [torch.load(run / "checkpoints/last.ckpt", weights_only=True)["averaged"] for run in (whole, broken)]
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
+def test_a_full_disk_while_saving_leaves_the_last_good_state(data: Path, weights: str, tmp_path: Path):
+    """A real limit on the size of files, which a checkpoint exceeds and the start's weights do not."""
+    recipe, run = tmp_path / "recipe.yaml", tmp_path / "run"
+    recipe.write_text(RECIPE.format(workers=0))
+    limited = (
+        "import resource, sys; from handlens.cli import run;"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000_000, 20_000_000)); sys.exit(run(sys.argv[1:]))"
+    )
+    for arguments in (("train", data, "--recipe", recipe, "--out", run), ("train", "--resume", run)):
+        done = subprocess.run(
+            [sys.executable, "-c", limited, *map(str, arguments)], check=False, capture_output=True, text=True,
+            env=os.environ | {"XDG_CACHE_HOME": weights},
+        )  # fmt: skip
+        assert done.returncode == 2, done.stderr
+        assert "no room left" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert {path.name for path in (run / "checkpoints").iterdir()} <= {"start.safetensors", "best.safetensors"}
+    handlens("train", "--resume", run, XDG_CACHE_HOME=weights)
+    handlens("evaluate", run, XDG_CACHE_HOME=weights)
+
+
+def test_two_writers_on_one_run(data: Path, weights: str, tmp_path: Path):
+    recipe, run = tmp_path / "recipe.yaml", tmp_path / "run"
+    recipe.write_text(RECIPE.format(workers=0).replace("epochs: 2", "epochs: 500"))
+    first = subprocess.Popen(
+        [sys.executable, "-m", "handlens", "train", data, "--recipe", recipe, "--out", run, "--quiet"],
+        env=os.environ | {"XDG_CACHE_HOME": weights}, start_new_session=True,
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 120
+        while not (run / "checkpoints/last.ckpt").exists() and first.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        second = handlens("train", "--resume", run, check=False, XDG_CACHE_HOME=weights)
+        assert second.returncode == 2
+        assert "another" in second.stderr
+        assert first.poll() is None
+    finally:
+        os.killpg(first.pid, signal.SIGKILL)
+        first.wait()
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a pseudo-terminal")
+def test_answers_go_to_standard_output_also_beside_a_progress_bar(run: Path, data: Path):
+    """rich prints standard output among its bars, on standard error, unless it is told not to."""
+    master, slave = os.openpty()
+    done = subprocess.run(
+        [sys.executable, "-m", "handlens", "predict", run, data / "test", "--json"], check=True, text=True,
+        stdout=subprocess.PIPE, stderr=slave, env=os.environ | {"TERM": "xterm"},
+    )  # fmt: skip
+    os.close(slave)
+    assert len([json.loads(line) for line in done.stdout.splitlines()]) == 15
+    assert b"predicting" in os.read(master, 65536)
+    os.close(master)
+
+
+def test_an_interrupted_csv_is_kept_beside(run: Path, data: Path, tmp_path: Path):
+    folder = tmp_path / "many"
+    folder.mkdir()
+    source = next((data / "test" / "c").iterdir())
+    for number in range(20_000):
+        (folder / f"{number:05d}.jpg").symlink_to(source)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "handlens", "predict", run, folder, "--csv", tmp_path / "answers.csv"],
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not any(path.stat().st_size > 20_000 for path in tmp_path.glob(".answers.csv*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "answers.partial.csv" in errors
+    assert not (tmp_path / "answers.csv").exists()
+    rows = list(csv.DictReader((tmp_path / "answers.partial.csv").read_text(encoding="utf-8-sig").splitlines()))
+    assert 100 < len(rows) < 20_000
+    assert rows[-1]["probability"]
 
 
 @pytest.mark.skipif(shutil.which("unshare") is None or os.geteuid() != 0, reason="needs root's network namespaces")

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from handlens.train.recipe import FROM_SCRATCH, Augment, Recipe
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*(ROOT / "docs").glob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
 
@@ -15,6 +17,17 @@ PAGES = sorted([*(ROOT / "docs").glob("*.md"), ROOT / "README.md", ROOT / "CONTR
 def test_links_lead_somewhere(page: Path):
     for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_every_key_of_the_recipe_is_described_with_its_defaults():
+    page = (ROOT / "docs/recipe.md").read_text(encoding="utf-8")
+    fields = {name: field for name, field in Recipe.model_fields.items() if name != "augment"}
+    fields |= {f"augment.{name}": field for name, field in Augment.model_fields.items()}
+    for name, field in fields.items():
+        default = "none" if field.default is None else str(field.default)
+        if name in FROM_SCRATCH:
+            default += f"; from scratch {FROM_SCRATCH[name]}"
+        assert f"| `{name}` | {default} | {field.description or ''} |" in page, name
 
 
 @pytest.mark.parametrize("page", ["map.md", "pitfalls.md"])

@@ -6,6 +6,7 @@ Exit codes: 0 fine, 1 findings, 2 usage, 3 an export answers differently, 130 in
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import sys
@@ -187,14 +188,22 @@ def predict(
     from handlens.flow.sheets import PredictionWriter
 
     bad = 0
-    with _reporting(True) as report, PredictionWriter(
+    lines_on_screen = sys.stdout.isatty() and (as_json or not csv)  # they are progress enough
+    writer = PredictionWriter(
         csv=csv, as_json=as_json, pictures=pictures, sheet=sheet, top=top, print_line=_print_line
-    ) as writer:  # fmt: skip
-        for prediction in flow.predict(run, paths, precision=_precision(precision), report=report):
-            if prediction.result is None:
-                bad += 1
-                typer.echo(f"handlens: {prediction.error}", err=True)
-            writer.write(prediction)
+    )  # fmt: skip
+    try:
+        with _reporting(quiet or lines_on_screen) as report, writer:
+            for prediction in flow.predict(run, paths, precision=_precision(precision), report=report):
+                if prediction.result is None:
+                    bad += 1
+                    typer.echo(f"handlens: {prediction.error}", err=True)
+                writer.write(prediction)
+                report.progress("predicting", writer.count, None)
+    except KeyboardInterrupt:
+        if writer.partial:
+            typer.echo(f"handlens: stopped; the {writer.count} answers so far are in {writer.partial}.", err=True)
+        raise
     if not quiet and (csv or pictures or sheet):
         typer.echo(f"{writer.count} pictures, {bad} unreadable.", err=True)
     if not writer.count:
@@ -281,6 +290,14 @@ def run(arguments: list[str]) -> int:
     except BrokenPipeError:  # the reader, `head` for example, has had enough
         sys.stderr.close()
         return 0
+    except OSError as error:  # permissions, a full disk, a share that went away
+        if "--debug" in arguments:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        hint = " There is no room left; what was saved before is whole." if full else ""
+        typer.echo(f"handlens: {where}{error.strerror or error}.{hint}", err=True)
+        return InputError.exit_code
     except SystemExit as done:  # how typer ends, also after wrong usage (2)
         return done.code if isinstance(done.code, int) else 0
     return 0
@@ -335,10 +352,13 @@ def _reporting(quiet: bool) -> Iterator[Reporter]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    # Standard output is for answers: rich would print it among the bars, on standard error.
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal, redirect_stdout=False
+    ) as bar:
         tasks: dict[str, Any] = {}
 
-        def progress(what: str, done: int, total: int) -> None:
+        def progress(what: str, done: int, total: int | None) -> None:
             if what not in tasks:
                 tasks[what] = bar.add_task(what, total=total)
             bar.update(tasks[what], completed=done)

@@ -33,17 +33,25 @@ def epoch_of(loader: ResumableLoader) -> list[tuple[torch.Tensor, torch.Tensor]]
     return [(images.clone(), targets.clone()) for images, targets in loader]
 
 
-def loader(pictures: Pictures, workers: int = 0, spawn: bool = False) -> ResumableLoader:
-    return ResumableLoader(pictures, batch_size=4, seed=3, shuffle=True, workers=workers, spawn=spawn)
+def loader(pictures: Pictures, workers: int = 0) -> ResumableLoader:
+    return ResumableLoader(pictures, batch_size=4, seed=3, shuffle=True, workers=workers)
 
 
-@pytest.mark.parametrize(("workers", "spawn"), [(1, False), (2, False), (2, True)])
-def test_the_number_of_workers_changes_nothing(pictures, workers, spawn):
-    alone, together = loader(pictures), loader(pictures, workers, spawn)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_number_of_workers_changes_nothing(pictures, workers):
+    alone, together = loader(pictures), loader(pictures, workers)
     for _ in range(2):
         for (images, targets), (others, other_targets) in zip(epoch_of(alone), epoch_of(together), strict=True):
             torch.testing.assert_close(images, others, rtol=0, atol=0)
             torch.testing.assert_close(targets, other_targets, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("count", "size", "batches"), [(9, 4, [4, 5]), (8, 4, [4, 4]), (7, 4, [4, 3]), (1, 4, [1])])
+def test_no_picture_is_left_out_and_none_trains_alone(count, size, batches):
+    sampler = EpochBatches(count, batch_size=size, seed=0, shuffle=True)
+    assert [len(batch) for batch in sampler] == batches
+    assert len(sampler) == len(batches)
+    assert sorted(index for batch in sampler for _, index in batch) == list(range(count))
 
 
 def test_two_epochs_differ_in_order_and_pixels_and_lose_nothing(pictures):
@@ -86,7 +94,7 @@ def test_augmentation_leaves_the_random_state_alone(pictures):
 
 def test_without_shuffling_the_order_is_the_files():
     batches = EpochBatches(5, batch_size=2, seed=0, shuffle=False)
-    assert [[index for _, index in batch] for batch in batches] == [[0, 1], [2, 3], [4]]
+    assert [[index for _, index in batch] for batch in batches] == [[0, 1], [2, 3, 4]]
 
 
 def test_mixup_blends_pictures_and_targets_alike():

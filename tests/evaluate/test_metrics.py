@@ -169,6 +169,21 @@ def test_top5_has_the_baseline_of_the_five_commonest():
     assert result["top5_baseline"] == 12 / 14
 
 
+def test_pairs_that_are_confused_come_first_and_the_matrix_only_where_it_can_be_read():
+    labels = np.repeat([0, 1, 2], [10, 4, 3])
+    answered = np.array([0] * 7 + [1] + [2] * 2 + [0] * 3 + [1] + [2] * 3)
+    few = classification_metrics(np.eye(3, dtype=np.float32)[answered], labels, ["a", "b", "c"])
+    assert few["confused"] == [
+        {"truth": "b", "predicted": "a", "count": 3},
+        {"truth": "a", "predicted": "c", "count": 2},
+        {"truth": "a", "predicted": "b", "count": 1},
+    ]
+    assert few["confusion"] == [[7, 1, 2], [3, 1, 0], [0, 0, 3]]
+    many = classification_metrics(np.eye(101, dtype=np.float32)[answered], labels, names(101))
+    assert many["confusion"] is None
+    assert [pair["count"] for pair in many["confused"]] == [3, 2, 1]
+
+
 def test_the_result_is_plain_json():
     result = classification_metrics(*answers(50, 7), names(7))
     again = json.loads(json.dumps(result, allow_nan=False))

@@ -200,13 +200,10 @@ def test_the_old_page_stays_when_the_new_one_fails(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
 
 
-def test_most_confused_pairs_come_first():
+def test_shares_are_of_the_true_class():
     per_class = [{"class": name, "count": count} for name, count in (("a", 10), ("b", 4), ("c", 0))]
-    pairs = most_confused({"per_class": per_class, "confusion": [[7, 1, 2], [3, 1, 0], [0, 0, 0]]})
-    assert [(pair["truth"], pair["predicted"], pair["count"]) for pair in pairs] == [
-        ("b", "a", 3), ("a", "c", 2), ("a", "b", 1)
-    ]  # fmt: skip
-    assert pairs[0]["share"] == 0.75
+    pair = {"truth": "b", "predicted": "a", "count": 3}
+    assert most_confused({"per_class": per_class, "confused": [pair]}) == [pair | {"share": 0.75}]
 
 
 @pytest.mark.parametrize(

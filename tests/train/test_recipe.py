@@ -35,6 +35,16 @@ def test_a_file_and_flags_flags_win(tmp_path):
     assert (recipe.epochs, recipe.batch_size, recipe.learning_rate, recipe.seed) == (2, 4, 1.0, 0)
 
 
+def test_a_mode_changes_only_what_was_not_asked_for():
+    asked = make_recipe({"epochs": 7, "learning_rate": 2e-4})  # the second is the default, and yet asked for
+    scratch = asked.settled("scratch")
+    assert (scratch.mode, scratch.epochs, scratch.learning_rate) == ("scratch", 7, 2e-4)
+    assert (scratch.layer_decay, scratch.freeze_batch_norm) == (1.0, False)
+    finetune = asked.settled("finetune")
+    assert (finetune.layer_decay, finetune.freeze_batch_norm) == (0.9, True)
+    assert make_recipe(scratch.model_dump()).settled("scratch") == scratch
+
+
 def test_what_is_written_is_read_back(tmp_path):
     recipe = make_recipe({"epochs": 5, "augment": {"mixup": 0.2}, "width": 0.35})
     path = tmp_path / "recipe.yaml"

@@ -6,7 +6,6 @@ The sampler yields (epoch, index). The order depends on (seed, epoch); the augme
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -74,13 +73,16 @@ class EpochBatches:
         self.first_batch = 0
 
     def __len__(self) -> int:
-        """Batches in a whole epoch. The last, smaller one is kept: no picture is left out."""
-        return -(-self.count // self.batch_size)
+        """Batches in a whole epoch. No picture is left out: the last batch is smaller, and a last picture alone joins
+        the batch before it, because batch norm cannot learn from one value per channel."""
+        whole, rest = divmod(self.count, self.batch_size)
+        return max(1, whole + (rest > 1))
 
     def __iter__(self) -> Iterator[list[Key]]:
         order = self.order(self.epoch)
-        for start in range(self.first_batch * self.batch_size, self.count, self.batch_size):
-            yield [(self.epoch, int(index)) for index in order[start : start + self.batch_size]]
+        for number in range(self.first_batch, len(self)):
+            end = self.count if number + 1 == len(self) else (number + 1) * self.batch_size
+            yield [(self.epoch, int(index)) for index in order[number * self.batch_size : end]]
 
     def order(self, epoch: int) -> NDArray[np.int64]:
         """(count,) the order of the pictures in an epoch."""
@@ -96,16 +98,12 @@ class ResumableLoader:
     batches of the epoch again.
     """
 
-    def __init__(
-        self, pictures: Pictures, *, batch_size: int, seed: int, shuffle: bool, workers: int, spawn: bool = False
-    ) -> None:
+    def __init__(self, pictures: Pictures, *, batch_size: int, seed: int, shuffle: bool, workers: int) -> None:
         self.batches = EpochBatches(len(pictures), batch_size=batch_size, seed=seed, shuffle=shuffle)
-        context = ("spawn" if spawn or os.name == "nt" else "fork") if workers else None
         self.loader: DataLoader[Any] = DataLoader(
             pictures,
             batch_sampler=self.batches,
             num_workers=workers,
-            multiprocessing_context=context,
             worker_init_fn=_leave_signals_to_the_parent if workers else None,
             prefetch_factor=4 if workers else None,
         )

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from handlens.evaluate.calibration import calibration
 
+MATRIX_CLASSES = 100  # a million numbers for 1000 classes are no answer
 Z_95 = 1.959963984540054  # the standard normal's 97.5 % point
 
 
@@ -36,7 +37,9 @@ def classification_metrics(
             is 0 is None and never 0: precision of a class that was never answered, recall of a class
             without pictures, f1 of a class that is neither answered nor there.
         macro_f1: mean of the f1 that are not None.
-        confusion: K x K counts, rows are the truth and columns the answer.
+        confused: {truth, predicted, count} of every pair of classes that was confused, the most first.
+        confusion: K x K counts, rows are the truth and columns the answer; None above MATRIX_CLASSES, where
+            `confused` and `per_class` say the same in a readable length.
         calibration: see `calibration.calibration`.
 
     Equal probabilities rank in index order, as in `results.Classes`.
@@ -66,7 +69,8 @@ def classification_metrics(
         "loss": calibrated["nll"],
         "per_class": per_class,
         "macro_f1": _mean([row["f1"] for row in per_class]),
-        "confusion": confusion.tolist(),
+        "confused": _confused(confusion, class_names),
+        "confusion": confusion.tolist() if classes <= MATRIX_CLASSES else None,
         "calibration": calibrated,
     }
 
@@ -128,6 +132,16 @@ def _class_row(name: str, index: int, confusion: NDArray[np.int64]) -> dict[str,
         "recall": correct / count if count else None,
         "f1": 2 * correct / (count + predicted) if count + predicted else None,
     }
+
+
+def _confused(confusion: NDArray[np.int64], names: Sequence[str]) -> list[dict[str, Any]]:
+    wrong = confusion.copy()
+    np.fill_diagonal(wrong, 0)
+    pairs = [
+        {"truth": names[truth], "predicted": names[answer], "count": int(wrong[truth, answer])}
+        for truth, answer in np.argwhere(wrong)
+    ]
+    return sorted(pairs, key=lambda pair: -pair["count"])
 
 
 def _top5(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, Any]:

@@ -87,24 +87,9 @@ def write_report(
 
 
 def most_confused(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Pairs of classes by how many pictures of the one were taken for the other, the most first.
-
-    Returns:
-        {truth, predicted, count, share} each; share is of the pictures of the true class.
-    """
-    rows = metrics["per_class"]
-    pairs = [
-        {
-            "truth": rows[truth]["class"],
-            "predicted": rows[predicted]["class"],
-            "count": count,
-            "share": count / rows[truth]["count"],
-        }
-        for truth, counts in enumerate(metrics["confusion"])
-        for predicted, count in enumerate(counts)
-        if count and truth != predicted
-    ]
-    return sorted(pairs, key=lambda pair: -pair["count"])
+    """The pairs of `metrics["confused"]`, each with its share of the pictures of the true class."""
+    counts = {row["class"]: row["count"] for row in metrics["per_class"]}
+    return [pair | {"share": pair["count"] / counts[pair["truth"]]} for pair in metrics["confused"]]
 
 
 def percent(share: float | None, digits: int = 1) -> str:

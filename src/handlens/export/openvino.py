@@ -32,7 +32,8 @@ def to_openvino(graph: nn.Module, preprocess: Preprocess, *, output: str, any_si
     shape = [1, -1, -1, 3] if any_size else [-1, height, width, preprocess.channels]
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # tracing warns of every Python number; the gate decides whether it matters
-        model = ov.convert_model(graph.eval(), example_input=example, input=[(ov.PartialShape(shape), ov.Type.u8)])
+        traced = torch.jit.trace(graph.eval(), example, check_trace=False, strict=False)
+        model = ov.convert_model(traced, example_input=example, input=[(ov.PartialShape(shape), ov.Type.u8)])
     model.inputs[0].get_tensor().set_names({INPUT})
     model.outputs[0].get_tensor().set_names({output})
     return model

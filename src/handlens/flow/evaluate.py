@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from handlens.errors import InputError
 from handlens.files import read_json, write_bytes, write_json
 from handlens.flow.report import QUIET, Reporter
-from handlens.flow.runs import find_run
+from handlens.flow.runs import build_from, find_run
 from handlens.train.run import Run, read_metrics, update_model_json
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ def evaluate(
     Args:
         data: None is the data the run was trained from: its test split, or else its validation split.
             Other data: its test split where it has one, or else all of it.
-        preprocess: None is the run's own; another one is for experiments, and nothing is written then.
+        preprocess: None is the run's own; another one is for experiments: the net is converted again with that
+            normalisation inside, and nothing is written into the run.
 
     Returns:
         {"metrics", "pictures", "split", "data", "precision", "runtime", "unreadable", "report"}.
@@ -58,7 +59,7 @@ def evaluate(
     records, split, root, notes = test_records(run, data, format=format, config=config)
     for note in notes:
         report.say(note)
-    engine = OpenVINOEngine(run.engine, precision=precision)
+    engine = OpenVINOEngine(run.engine if preprocess is None else _converted(run, preprocess), precision=precision)
     used, rows, unreadable = [], [], []
     stream = answers([record.path for record in records], engine, preprocess=preprocess or run.preprocess)
     for done, (record, answer) in enumerate(zip(records, stream, strict=True), start=1):
@@ -80,6 +81,15 @@ def evaluate(
     if preprocess is None:
         result["report"] = str(_write(run, result, probabilities, labels, used, notes))
     return result
+
+
+def _converted(run: Run, preprocess: Preprocess) -> Any:
+    """The run's net as an OpenVINO model with another Preprocess inside, in memory."""
+    from handlens.deploy.graph import DeployGraph
+    from handlens.deploy.graph_names import PROBABILITIES
+    from handlens.export.openvino import to_openvino
+
+    return to_openvino(DeployGraph(build_from(run), preprocess), preprocess, output=PROBABILITIES)
 
 
 def test_records(
@@ -151,7 +161,7 @@ def _write(
     metrics = result["metrics"]
     names = run.class_names
     run = update_model_json(run, metrics={key: metrics[key] for key in ("top1", "top5", "loss", "count")})
-    confusion = pictures.confusion_picture(np.array(metrics["confusion"]), names) if len(names) <= 100 else b""
+    confusion = pictures.confusion_picture(np.array(metrics["confusion"]), names) if metrics["confusion"] else b""
     if confusion:
         write_bytes(run.folder / "confusion.png", confusion)
     order = ranked(probabilities, labels, [record.id for record in records])

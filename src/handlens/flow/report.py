@@ -10,7 +10,7 @@ def _silent(text: str) -> None:
     return None
 
 
-def _no_progress(task: str, done: int, total: int) -> None:
+def _no_progress(task: str, done: int, total: int | None) -> None:
     return None
 
 
@@ -19,11 +19,11 @@ class Reporter:
     """From Python: nowhere, unless you pass your own.
 
     Attributes:
-        say: takes a sentence. progress: takes (what, done, total).
+        say: takes a sentence. progress: takes (what, done, total); total is None where nobody knows it.
     """
 
     say: Callable[[str], None] = _silent
-    progress: Callable[[str, int, int], None] = _no_progress
+    progress: Callable[[str, int, int | None], None] = _no_progress
 
     def steps(self, task: str) -> Callable[[int, int], None]:
         """`progress` for one task."""

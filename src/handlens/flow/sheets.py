@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv as csv_module
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -23,7 +24,8 @@ TILE = 160  # pixels
 
 
 class PredictionWriter:
-    """Writes predictions as they come; a CSV appears whole or not at all.
+    """Writes predictions as they come. A CSV appears whole or not at all; where Ctrl-C ended it, the rows so far are
+    kept beside it as NAME.partial.csv.
 
     Args:
         csv: file for id, class, probability and, with top > 1, class2, probability2 ... (UTF-8 with BOM).
@@ -31,6 +33,10 @@ class PredictionWriter:
         pictures: folder for copies with the answer on a band below.
         sheet: file for one contact sheet of the first SHEET_LIMIT pictures.
         top: classes per picture.
+
+    Attributes:
+        count: pictures written so far.
+        partial: where the rows of an interrupted CSV are, or None.
     """
 
     def __init__(
@@ -40,17 +46,19 @@ class PredictionWriter:
         self.csv, self.as_json, self.pictures, self.sheet, self.top = csv, as_json, pictures, sheet, top
         self.print_line = print_line
         self.count = 0
+        self.partial: Path | None = None
         self._stack = ExitStack()
         self._rows: Any = None
         self._tiles: list[NDArray[Any]] = []
         self._captions: list[str] = []
 
     def __enter__(self) -> PredictionWriter:
+        if self.sheet:
+            _sheet_format(self.sheet)
         if self.csv:
-            file: TextIO = self._stack.enter_context(
-                self._stack.enter_context(atomic_path(self.csv)).open("w", encoding="utf-8-sig", newline="")
-            )
-            self._rows = csv_module.writer(file)
+            temporary = self._stack.enter_context(atomic_path(self.csv))
+            self._file: TextIO = self._stack.enter_context(temporary.open("w", encoding="utf-8-sig", newline=""))
+            self._rows = csv_module.writer(self._file)
             header = ["id", "class", "probability"]
             for rank in range(2, self.top + 1):
                 header += [f"class{rank}", f"probability{rank}"]
@@ -60,6 +68,11 @@ class PredictionWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        if self.csv and kind is not None and issubclass(kind, KeyboardInterrupt):
+            self._file.flush()
+            self.partial = self.csv.with_suffix(f".partial{self.csv.suffix}")
+            with atomic_path(self.partial) as kept:
+                shutil.copyfile(self._file.name, kept)
         self._stack.__exit__(kind, error, trace)
         if kind is None and self.sheet and self._tiles:
             save_sheet(self._tiles, self._captions, self.sheet)
@@ -130,12 +143,17 @@ def save_sheet(tiles: Sequence[NDArray[Any]], captions: Sequence[str], path: Pat
 
     from handlens.evaluate.pictures import contact_sheet
 
+    format = _sheet_format(path)
+    with atomic_path(path) as temporary:
+        Image.fromarray(contact_sheet(tiles, captions)).save(temporary, format)
+    return path
+
+
+def _sheet_format(path: Path) -> str:
     kinds = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
     if path.suffix.lower() not in kinds:
         raise InputError(f"a contact sheet is a .png or .jpg file, got {path}.")
-    with atomic_path(path) as temporary:
-        Image.fromarray(contact_sheet(tiles, captions)).save(temporary, kinds[path.suffix.lower()])
-    return path
+    return kinds[path.suffix.lower()]
 
 
 def _thumbnail(image: NDArray[Any]) -> NDArray[Any]:

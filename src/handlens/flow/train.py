@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from handlens.data.check import Audit
     from handlens.data.record import Dataset, Record
     from handlens.deploy.engines import Engine
+    from handlens.deploy.stream import Pixels
     from handlens.preprocess import Preprocess
     from handlens.train.head import Head
-    from handlens.train.recipe import Recipe
+    from handlens.train.recipe import Mode, Recipe
 
 DATA = "data.json"
 START = "checkpoints/start.safetensors"
@@ -98,6 +99,10 @@ def _train(data: Path, audit: Audit, folder: Path, recipe: Recipe, *, golden: bo
     from handlens.train.saving import save_net
 
     dataset = split_dataset(audit.usable(), validation=recipe.validation, seed=recipe.seed, together=audit.duplicates)
+    names = dataset.class_names
+    training, validation = dataset.part("train"), dataset.part("validation")
+    report.say(f"{len(training)} pictures to train on, {len(validation)} to validate, {len(names)} classes.")
+    recipe = choose_mode(recipe, len(training), report)
     summary = _data_summary(data, audit, dataset)
     if (folder / RECIPE).is_file():
         if read_json(folder / DATA)["fingerprint"] != summary["fingerprint"]:
@@ -105,12 +110,8 @@ def _train(data: Path, audit: Audit, folder: Path, recipe: Recipe, *, golden: bo
     else:
         write_json(folder / DATA, summary)
         write_text(folder / RECIPE, recipe.to_yaml())
-    names = dataset.class_names
-    training, validation = dataset.part("train"), dataset.part("validation")
-    report.say(f"{len(training)} pictures to train on, {len(validation)} to validate, {len(names)} classes.")
 
     torch.manual_seed(recipe.seed)
-    recipe = choose_mode(recipe, len(training), report)
     net, preprocess, architecture = start_net(recipe, len(names), report)
     if recipe.mode == "head":
         records = [*training, *validation]
@@ -190,14 +191,15 @@ def start_net(recipe: Recipe, num_classes: int, report: Reporter) -> tuple[nn.Mo
 
 
 def choose_mode(recipe: Recipe, pictures: int, report: Reporter) -> Recipe:
-    """Settle "auto", and say why."""
+    """Settle "auto", say why, and take the mode's defaults."""
     from handlens.models.weights import SOURCES, have_weights
 
     if recipe.mode != "auto":
-        return recipe
+        return recipe.settled(recipe.mode)
     pretrained = recipe.weights is not None or (
         recipe.model in SOURCES and recipe.width in (None, 1.0) and have_weights(recipe.model)
     )
+    mode: Mode
     if not pretrained:
         mode, why = "scratch", f"no pretrained weights of {recipe.model} can be had for this recipe"
     elif pictures < 1000:
@@ -205,7 +207,7 @@ def choose_mode(recipe: Recipe, pictures: int, report: Reporter) -> Recipe:
     else:
         mode, why = "finetune", f"{pictures} pictures are enough to improve on frozen features"
     report.say(f"Mode {mode}: {why}.")
-    return recipe.model_copy(update={"mode": mode})
+    return recipe.settled(mode)
 
 
 def fit_frozen_head(
@@ -247,14 +249,10 @@ def _features(
     report: Reporter, *, view: int = 0,
 ) -> NDArray[np.float32]:  # fmt: skip
     """(N, D). View 0 is the picture as it is predicted; the others are augmented, seeded by (seed, view, file)."""
-    import torch
-
-    from handlens.data.augment import classification_augment, seeded, smallest_training_decode
-    from handlens.data.decode import decode
     from handlens.deploy.engines import OpenVINOEngine
     from handlens.deploy.graph import EmbedGraph
     from handlens.deploy.graph_names import FEATURES
-    from handlens.deploy.stream import Pixels, load_pixels
+    from handlens.deploy.stream import load_pixels
     from handlens.export.openvino import to_openvino
     from handlens.train.features import cached_features
 
@@ -262,23 +260,33 @@ def _features(
         graph = EmbedGraph(net.eval(), preprocess)
         return OpenVINOEngine(to_openvino(graph, preprocess, output=FEATURES), precision=recipe.precision)
 
+    name = "" if view == 0 else f"view {view} seed {recipe.seed} {recipe.augment.model_dump_json()}"
+    return cached_features(
+        records, engine=engine, preprocess=preprocess, trunk=_trunk_digest(net), precision=recipe.precision,
+        digests=audit.digests, view=name, load=load_pixels if view == 0 else _view_loader(recipe, preprocess, view),
+        progress=report.steps("features" if view == 0 else f"features, view {view}"),
+    )  # fmt: skip
+
+
+def _view_loader(recipe: Recipe, preprocess: Preprocess, view: int) -> Callable[[Path, Preprocess], Pixels]:
+    """Loads a picture augmented; torchvision, which takes 2 s to import, is needed only here."""
+    import torch
+
+    from handlens.data.augment import classification_augment, seeded, smallest_training_decode
+    from handlens.data.decode import decode
+
     augment = recipe.augment
     transform = classification_augment(
         preprocess, flip=augment.flip, crop_area=augment.crop_area, colour=augment.colour
     )
 
-    def load_view(path: Path, preprocess: Preprocess) -> Pixels:
+    def load(path: Path, preprocess: Preprocess) -> Pixels:
         picture = decode(path, at_least=smallest_training_decode(preprocess, crop_area=augment.crop_area))
         key = (recipe.seed, "view", view, path.name)
         image = seeded(transform, torch.tensor(picture).permute(2, 0, 1), key=key)
         return image.permute(1, 2, 0).contiguous().numpy()
 
-    name = "" if view == 0 else f"view {view} seed {recipe.seed} {augment.model_dump_json()}"
-    return cached_features(
-        records, engine=engine, preprocess=preprocess, trunk=_trunk_digest(net), precision=recipe.precision,
-        digests=audit.digests, view=name, load=load_pixels if view == 0 else load_view,
-        progress=report.steps("features" if view == 0 else f"features, view {view}"),
-    )  # fmt: skip
+    return load
 
 
 def _trunk_digest(net: nn.Module) -> str:

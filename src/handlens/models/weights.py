@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from handlens.errors import InputError
-from handlens.files import atomic_path, cache_folder, sha256_of
+from handlens.files import cache_folder, sha256_of, write_bytes
 from handlens.models.fetch import PLACES, NotHereError, Source
 from handlens.models.imagenet import IMAGENET_CLASSES
 from handlens.models.layouts import to_our_names
@@ -98,8 +98,7 @@ def get_weights(name: str) -> Path:
                 tried.append(f"{place} had another {source.file}, SHA-256 {digest[:8]}... not {source.sha256[:8]}...")
                 continue
             state = {key: value.contiguous() for key, value in to_our_names(read_state(found)).items()}
-            with atomic_path(kept) as temporary:
-                save_file(state, temporary, {"seal": _seal(state, source)})
+            write_bytes(kept, save(state, {"seal": _seal(state, source)}))
             return kept
     raise InputError(
         f"the weights of {name} cannot be had: {'; '.join(tried)}. Do one of these: "

@@ -66,7 +66,7 @@ def fit(
     """
     keep_freed_memory()
     net.train()  # Lightning leaves the mode as it finds it, and features are computed in eval mode
-    if recipe.freeze_batch_norm is True or (recipe.freeze_batch_norm is None and recipe.mode != "scratch"):
+    if recipe.freeze_batch_norm:
         freeze_batch_norm(net)
     net.to(memory_format=torch.channels_last)
     class_weights = None

@@ -2,7 +2,8 @@
 
 The weight decay is chosen by stratified cross-validation. All folds are fitted at once: they share one
 matrix product with the features, which is what the time goes into, and start from the fit of the next
-stronger decay.
+stronger decay. Features are turned into their principal axes, where the loss's curvature along each axis is known
+up to a factor: scaled by it, L-BFGS needs a third of the steps.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ from torch import Tensor
 # Per picture, on standardised features. Our choice: from far too strong to far too weak, strongest first.
 WEIGHT_DECAYS = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)
 # Steps of L-BFGS. To compare decays, a rough fit from the neighbour's is enough; the last one converges.
-CHOOSING_STEPS, FINAL_STEPS = 25, 200
+CHOOSING_STEPS, FINAL_STEPS = 15, 60
+CURVATURE = (
+    0.03  # of the loss along a class's logit: 1/4 at most, far less where answers are sure; a tenth suits flowers
+)
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,8 @@ def fit_head(
     x = torch.from_numpy(features)
     mean, std = x.mean(dim=0), x.std(dim=0, correction=0).clamp(min=1e-6)
     x = (x - mean) / std
+    spread, axes = torch.linalg.eigh(x.T @ x / len(x))  # (D,), (D, D)
+    x = x @ axes
     y = torch.from_numpy(labels)
     targets = F.one_hot(y, num_classes).float() * (1 - label_smoothing) + label_smoothing / num_classes  # (N, K)
     weights = torch.ones(len(y)) if class_weights is None else class_weights[y]  # (N,)
@@ -81,7 +87,7 @@ def fit_head(
     start = torch.zeros(count, num_classes, x.shape[1] + 1)
     if count > 1:
         for decay in WEIGHT_DECAYS:
-            start = _fit(x, rows, outside, decay, start, steps=CHOOSING_STEPS)
+            start = _fit(x, rows, outside, decay, start, spread=spread, steps=CHOOSING_STEPS)
             own = start[fold_of]  # (N, K, D + 1): each picture's own fold's head
             logits = torch.einsum("nd,nkd->nk", x[::views], own[:, :, :-1]) + own[:, :, -1]
             losses[decay] = float(F.cross_entropy(logits, y))
@@ -93,8 +99,9 @@ def fit_head(
     everything = torch.ones(len(x), 1)
     weight = torch.zeros(1, num_classes, x.shape[1] + 1)
     for stronger in [d for d in WEIGHT_DECAYS if d >= decay] or [decay]:
-        weight = _fit(x, rows, everything, stronger, weight, steps=FINAL_STEPS if stronger == decay else CHOOSING_STEPS)
-    scaled = weight[0, :, :-1] / std  # back to features as they are
+        steps = FINAL_STEPS if stronger == decay else CHOOSING_STEPS
+        weight = _fit(x, rows, everything, stronger, weight, spread=spread, steps=steps)
+    scaled = weight[0, :, :-1] @ axes.T / std  # back to features as they are
     bias = weight[0, :, -1] - scaled @ mean
     return Head(scaled, bias, decay, best[2].numpy() if best else None, losses)
 
@@ -105,12 +112,16 @@ def balanced_weights(labels: NDArray[np.int64], num_classes: int) -> Tensor:
     return torch.tensor(len(labels) / (num_classes * counts), dtype=torch.float32)
 
 
-def _fit(x: Tensor, rows: tuple[Tensor, Tensor], used: Tensor, decay: float, start: Tensor, *, steps: int) -> Tensor:
+def _fit(
+    x: Tensor, rows: tuple[Tensor, Tensor], used: Tensor, decay: float, start: Tensor, *, spread: Tensor, steps: int
+) -> Tensor:
     """Minimise the mean cross-entropy + decay / 2 * |W|^2 of every fold.
 
     Args:
-        x: (R, D); rows: targets (R, K) and weights (R,); used: (R, F), 1 where a fold sees a row.
+        x: (R, D) along their principal axes; rows: targets (R, K) and weights (R,); used: (R, F), 1 where a fold
+            sees a row.
         start: (F, K, D + 1), the bias in the last column.
+        spread: (D,) mean square of each column of x.
 
     Returns:
         (F, K, D + 1).
@@ -118,7 +129,9 @@ def _fit(x: Tensor, rows: tuple[Tensor, Tensor], used: Tensor, decay: float, sta
     targets, weights = rows
     share = used * weights[:, None]
     share = share / share.sum(dim=0)  # (R, F)
-    parameters = start.clone().requires_grad_()
+    scale = torch.cat([(CURVATURE * spread.clamp(min=0) + decay).rsqrt(), torch.ones(1)])  # (D + 1,)
+    x = x * scale[:-1]
+    parameters = (start / scale).requires_grad_()
     folds, classes, _ = start.shape
     optimiser = torch.optim.LBFGS(
         [parameters], max_iter=steps, history_size=10, tolerance_grad=1e-6, tolerance_change=1e-7,
@@ -130,9 +143,9 @@ def _fit(x: Tensor, rows: tuple[Tensor, Tensor], used: Tensor, decay: float, sta
         logits = x @ parameters[:, :, :-1].reshape(folds * classes, -1).T  # (R, F * K)
         logits = logits.view(-1, folds, classes) + parameters[:, :, -1]
         losses = -(targets[:, None, :] * logits.log_softmax(dim=2)).sum(dim=2)  # (R, F)
-        loss = (losses * share).sum() + decay / 2 * parameters[:, :, :-1].square().sum()
+        loss = (losses * share).sum() + decay / 2 * (parameters * scale)[:, :, :-1].square().sum()
         loss.backward()
         return loss
 
     optimiser.step(closure)
-    return parameters.detach()
+    return parameters.detach() * scale

@@ -50,7 +50,7 @@ class Recipe(BaseModel):
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     class_weights: Literal["none", "balanced"] = "none"
     dropout: float = Field(0.2, ge=0, lt=1, description="before the classifier; Sandler et al. 2018")
-    freeze_batch_norm: bool | None = Field(None, description="keep batch-norm statistics; none: in finetune only")
+    freeze_batch_norm: bool = Field(True, description="keep batch-norm statistics")
     ema: float = Field(0.0, ge=0, lt=1, description="decay of the averaged weights per step; 0 is off")
     patience: int = Field(0, ge=0, description="epochs without a better validation loss before stopping; 0 is off")
     views: int = Field(0, ge=0, le=64, description="augmented views per picture in head mode")
@@ -58,8 +58,23 @@ class Recipe(BaseModel):
     checkpoint_seconds: float = Field(60.0, gt=0, description="longest time that a kill can cost")
     augment: Augment = Augment()  # type: ignore[call-arg]
 
+    def settled(self, mode: Mode) -> Recipe:
+        """This recipe for one mode: what was not asked for and has another default there is replaced."""
+        defaults = FROM_SCRATCH if mode == "scratch" else {}
+        changed = {key: value for key, value in defaults.items() if key not in self.model_fields_set}
+        return self.model_copy(update=changed | {"mode": mode})
+
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
+
+
+# The defaults of mode scratch, where they are not those above: there is nothing that was learned and could be spoilt.
+FROM_SCRATCH: dict[str, Any] = {
+    "epochs": 40,
+    "learning_rate": 3e-3,
+    "layer_decay": 1.0,
+    "freeze_batch_norm": False,
+}
 
 
 def read_recipe(path: Path | None, **overrides: Any) -> Recipe:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
-from handlens.files import atomic_path
+from handlens.files import write_bytes
 
 
 def save_net(net: nn.Module, path: Path) -> None:
-    """Write a state dict as safetensors: whole or not at all, in the plain memory layout."""
+    """Write a state dict as safetensors: whole or not at all, in the plain memory layout.
+
+    Raises:
+        OSError: the file cannot be written, for example because the disk is full.
+    """
     state = {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
-    with atomic_path(path) as temporary:
-        save_file(state, temporary)
+    write_bytes(path, save(state))  # through Python: safetensors' own writer does not raise OSError
