@@ -69,7 +69,8 @@ class OpenVINOEngine:
         return {name: result[index].copy() for index, name in enumerate(self._names)}
 
     def stream(self, batches: Iterable[tuple[Any, NDArray[np.uint8]]]) -> Iterator[tuple[Any, Arrays]]:
-        requests = [self._compiled.create_infer_request() for _ in range(self.parallel)]
+        # One more than keeps the processor busy: it is waiting when another ends.
+        requests = [self._compiled.create_infer_request() for _ in range(self.parallel + 1)]
         waiting: list[tuple[Any, Any]] = []  # (key, request), oldest first
         for key, images in batches:
             if not requests:
@@ -144,5 +145,5 @@ def import_openvino() -> Any:
 
 
 def stacked(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """One batch (N, H, W, C) from N pictures of one size."""
-    return np.stack(images)
+    """One batch (N, H, W, C) from N pictures of one size; of one picture alone, without a copy."""
+    return images[0][None] if len(images) == 1 else np.stack(images)

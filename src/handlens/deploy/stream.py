@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handlens.data.decode import UnreadablePictureError, decode
-from handlens.deploy.engines import Arrays, Engine
+from handlens.deploy.engines import Arrays, Engine, stacked
 from handlens.preprocess import Preprocess
 
 Pixels = NDArray[np.uint8]
@@ -63,10 +63,10 @@ def answers(
             names.append(path)
             images.append(pixels)
             if len(images) == batch_size:
-                yield names, np.stack(images)
+                yield names, stacked(images)
                 names, images = [], []
         if images:
-            yield names, np.stack(images)
+            yield names, stacked(images)
         elif names:
             leftovers.extend(names)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -44,7 +45,8 @@ def export(
         the file and the report, which also lies beside it as parity.json.
 
     Raises:
-        ParityError: the exported file answers differently. It is removed; the report stays.
+        ParityError: the exported file answers differently. It is thrown away, a file of that name from before stays
+            as it was, and the report is kept.
         InputError: the packages for this runtime are not installed, or there are no pictures.
     """
     import torch
@@ -66,32 +68,38 @@ def export(
     name = run.folder.resolve().name + ("-any-size" if with_resize else "")
     path = Path(out) if out else run.folder / "exports" / f"{name}.{'onnx' if to == 'onnx' else 'xml'}"
     metadata = {"class_names": list(run.class_names), "preprocess": preprocess.to_dict()}
-    report.say(f"Converting to {to}.")
-    if to == "onnx":
-        export_onnx(graph, preprocess, path, output=PROBABILITIES, metadata=metadata, any_size=with_resize)
-    else:
-        model = to_openvino(graph, preprocess, output=PROBABILITIES, any_size=with_resize)
-        save_openvino(model, path, metadata=metadata)
 
     def reference(batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.inference_mode():
             parts = [deployed(torch.from_numpy(batch[i : i + 32])) for i in range(0, len(batch), 32)]
         return torch.cat(parts).numpy()
 
-    report.say(f"Comparing on {len(images)} pictures, in a process without PyTorch.")
-    parity = measure_parity(
-        path, runner=to, precisions=PRECISIONS[to], images=images, labels=labels, preprocess=preprocess,
-        reference=reference, any_size=with_resize, progress=report.steps("comparing"),
-    )  # fmt: skip
-    write_json(path.parent / "parity.json", {"file": path.name, "to": to} | parity.to_dict())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export") as unproved:
+        made = Path(unproved) / path.name
+        report.say(f"Converting to {to}.")
+        if to == "onnx":
+            export_onnx(graph, preprocess, made, output=PROBABILITIES, metadata=metadata, any_size=with_resize)
+        else:
+            model = to_openvino(graph, preprocess, output=PROBABILITIES, any_size=with_resize)
+            save_openvino(model, made, metadata=metadata)
+        report.say(f"Comparing on {len(images)} pictures, in a process without PyTorch.")
+        parity = measure_parity(
+            made, runner=to, precisions=PRECISIONS[to], images=images, labels=labels, preprocess=preprocess,
+            reference=reference, any_size=with_resize, progress=report.steps("comparing"),
+        )  # fmt: skip
+        write_json(path.parent / "parity.json", {"file": path.name, "to": to} | parity.to_dict())
+        if parity.passed:
+            for file in sorted(
+                made.parent.iterdir(), key=lambda file: file.suffix != ".bin"
+            ):  # the .bin before its .xml
+                file.replace(path.parent / file.name)
     if not parity.passed:
-        for file in (path, path.with_suffix(".bin")) if to == "openvino" else (path,):
-            file.unlink(missing_ok=True)
         worst = max(parity.rows, key=lambda row: (row.passed is False, row.largest_difference))
         raise ParityError(
             f"{to} answers differently from PyTorch: {100 * (1 - worst.labels_equal):.2f} % of the labels, "
             f"probabilities by up to {worst.largest_difference:.2g} (allowed: {parity.tolerance:g}). "
-            f"The file was removed; the numbers are in {path.parent / 'parity.json'}."
+            f"It was not kept; the numbers are in {path.parent / 'parity.json'}."
         )
     return path, parity
 

@@ -1,0 +1,39 @@
+"""An export that answers differently is not an export."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import handlens
+from handlens.cli import run as command
+from handlens.export import openvino
+from handlens.files import read_json, sha256_of
+from handlens.preprocess import SCALINGS
+from handlens.train.recipe import make_recipe
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_another_normalisation_inside_ends_with_exit_code_3_and_keeps_the_old_file(
+    data: Path, weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    run = handlens.train(data, out=tmp_path / "run", recipe=make_recipe({"mode": "head", "image_size": 64}))
+    out = tmp_path / "model.xml"
+    arguments = ["export", str(run), "--to", "openvino", "--out", str(out), "--quiet"]
+    assert command(arguments) == 0
+    before = {path.name: sha256_of(path) for path in (out, out.with_suffix(".bin"))}
+    honest = openvino.to_openvino
+
+    def with_half(graph: Any, preprocess: Any, **options: Any) -> Any:
+        mean, std = SCALINGS["half"]
+        return honest(type(graph)(graph.net, replace(preprocess, mean=mean, std=std)), preprocess, **options)
+
+    monkeypatch.setattr(openvino, "to_openvino", with_half)
+    assert command(arguments) == 3
+    assert "answers differently" in capsys.readouterr().err
+    assert {path.name: sha256_of(path) for path in (out, out.with_suffix(".bin"))} == before
+    assert not read_json(tmp_path / "parity.json")["passed"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.bin", "model.xml", "parity.json", "run"]
