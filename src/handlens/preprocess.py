@@ -7,6 +7,7 @@ in the project resizes or normalises.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
@@ -18,6 +19,8 @@ from handlens.errors import InputError
 
 ResizePolicy = Literal["crop", "stretch", "pad"]
 Colour = Literal["rgb", "grey"]
+PADDING = 114  # grey, what "pad" fills with
+IGNORED_PIXEL = 255  # what it fills masks with: counts neither in training nor in the metric
 
 # Named input scalings: (mean, std) of pixels in [0, 1]. The scaling follows the weights.
 SCALINGS: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
@@ -88,15 +91,35 @@ class Preprocess:
         """
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
             raise ValueError(f"image must be (H, W, 3) uint8, got {image.shape} {image.dtype}")
-        if self.resize == "crop":
-            resized = self._crop(image)
-        elif self.resize == "stretch":
-            resized = _resize(image, self.height, self.width)
-        else:
-            resized = self._pad(image)
+        resized = self._placed(image, _resize, fill=PADDING)
         if self.colour == "grey":
             resized = np.asarray(Image.fromarray(resized).convert("L"))[:, :, None]
         return np.ascontiguousarray(resized)
+
+    def mask(self, mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Class indices of a picture's pixels, (H, W) uint8, as they lie in the net's input: (height, width).
+
+        Nearest neighbour: a class between two others would be an invention. Padding becomes IGNORED_PIXEL.
+        """
+        if mask.dtype != np.uint8 or mask.ndim != 2 or mask.size == 0:
+            raise ValueError(f"mask must be (H, W) uint8, got {mask.shape} {mask.dtype}")
+        return np.ascontiguousarray(self._placed(mask, _nearest, fill=IGNORED_PIXEL))
+
+    def geometry(self, height: int, width: int) -> Geometry:
+        """Where a picture of this size lies in the net's input."""
+        new_height, new_width, top, left = self._placement(height, width)
+        return Geometry(new_width / width, new_height / height, left, top)
+
+    def restored(self, classes: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+        """A class map (self.height, self.width) of the net's input, as large as the picture was: (height, width) uint8.
+
+        Raises:
+            ValueError: the policy is "crop", which leaves a part of the picture without an answer.
+        """
+        if self.resize == "crop":
+            raise ValueError("a class map cannot be restored to the whole picture where its sides were cut off")
+        new_height, new_width, top, left = self._placement(height, width)
+        return _nearest(classes[top : top + new_height, left : left + new_width], height, width)
 
     def normalise(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(..., H, W, C) uint8 -> the same shape float32. For people and tests: graphs carry this inside."""
@@ -118,24 +141,62 @@ class Preprocess:
             raise InputError(f"preprocess must have the keys {sorted(expected)}, got {sorted(fields)}.")
         return cls(**fields | {"mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
 
-    def _crop(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        height, width = image.shape[:2]
-        short = min(height, width)
-        new_height = int(self.short_side * height / short)
-        new_width = int(self.short_side * width / short)
-        resized = _resize(image, new_height, new_width)
-        top = round((new_height - self.height) / 2)
-        left = round((new_width - self.width) / 2)
-        return resized[top : top + self.height, left : left + self.width]
-
-    def _pad(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        height, width = image.shape[:2]
+    def _placement(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """(new_height, new_width, top, left): the size a picture gets, and where its corner lies in the net's input;
+        negative where it is cut off."""
+        if self.resize == "stretch":
+            return self.height, self.width, 0, 0
+        if self.resize == "crop":
+            short = min(height, width)
+            new_height = int(self.short_side * height / short)
+            new_width = int(self.short_side * width / short)
+            return new_height, new_width, -round((new_height - self.height) / 2), -round((new_width - self.width) / 2)
         scale = min(self.height / height, self.width / width)
         new_height, new_width = max(1, round(height * scale)), max(1, round(width * scale))
-        canvas = np.full((self.height, self.width, 3), 114, dtype=np.uint8)
-        top, left = (self.height - new_height) // 2, (self.width - new_width) // 2
-        canvas[top : top + new_height, left : left + new_width] = _resize(image, new_height, new_width)
+        return new_height, new_width, (self.height - new_height) // 2, (self.width - new_width) // 2
+
+    def _placed(self, image: NDArray[np.uint8], resize: Resize, *, fill: int) -> NDArray[np.uint8]:
+        """(H, W, ...) -> (height, width, ...): resized, then cut or padded."""
+        new_height, new_width, top, left = self._placement(*image.shape[:2])
+        resized = resize(image, new_height, new_width)
+        if self.resize != "pad":
+            return resized[-top : self.height - top, -left : self.width - left]
+        canvas = np.full((self.height, self.width, *image.shape[2:]), fill, dtype=np.uint8)
+        canvas[top : top + new_height, left : left + new_width] = resized
         return canvas
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """From pixels of a picture to pixels of the net's input: x * scale_x + left, y * scale_y + top."""
+
+    scale_x: float
+    scale_y: float
+    left: float
+    top: float
+
+    def boxes(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(N, 4) left, top, right, bottom in the picture -> in the net's input; pixels."""
+        return np.asarray(boxes * self._scale() + self._offset(), dtype=np.float32)
+
+    def restored_boxes(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The inverse of `boxes`."""
+        return np.asarray((boxes - self._offset()) / self._scale(), dtype=np.float32)
+
+    def _scale(self) -> NDArray[np.float64]:
+        return np.array([self.scale_x, self.scale_y] * 2)
+
+    def _offset(self) -> NDArray[np.float64]:
+        return np.array([self.left, self.top] * 2)
+
+
+Resize = Callable[[NDArray[np.uint8], int, int], NDArray[np.uint8]]
+
+
+def _nearest(mask: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    if mask.shape[:2] == (height, width):
+        return mask
+    return np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST))
 
 
 def _resize(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:

@@ -12,56 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms import v2
+from torch.utils.data import DataLoader
 
-from handlens.data.augment import seeded
-from handlens.data.decode import decode
-from handlens.data.record import Record
+from handlens.data.examples import Examples, Key, collate
 from handlens.data.seeds import seed_for
-from handlens.preprocess import Preprocess
-
-Key = tuple[int, int]  # (epoch, index)
-
-
-class Pictures(Dataset[tuple[Tensor, int]]):
-    """Decoded pictures and class indices: ((C, height, width) uint8, target) by (epoch, index).
-
-    Args:
-        transform: the random training transform; None gives what Preprocess gives.
-        at_least: (height, width) below which nothing is decoded, so that a crop keeps its detail.
-    """
-
-    def __init__(
-        self,
-        records: Sequence[Record],
-        *,
-        preprocess: Preprocess,
-        transform: v2.Transform | None,
-        at_least: tuple[int, int],
-        seed: int,
-    ) -> None:
-        self.records = records
-        self.preprocess = preprocess
-        self.transform = transform
-        self.at_least = at_least
-        self.seed = seed
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def __getitem__(self, key: Key) -> tuple[Tensor, int]:
-        epoch, index = key
-        record = self.records[index]
-        if record.target is None:
-            raise ValueError(f"{record.id} has no label")
-        picture = decode(record.path, at_least=self.at_least)
-        if self.transform is None:
-            return _to_tensor(self.preprocess.pixels(picture)), record.target
-        return seeded(self.transform, _to_tensor(picture), key=(self.seed, "augment", epoch, index)), record.target
 
 
 class EpochBatches:
@@ -98,12 +53,13 @@ class ResumableLoader:
     batches of the epoch again.
     """
 
-    def __init__(self, pictures: Pictures, *, batch_size: int, seed: int, shuffle: bool, workers: int) -> None:
+    def __init__(self, pictures: Examples, *, batch_size: int, seed: int, shuffle: bool, workers: int) -> None:
         self.batches = EpochBatches(len(pictures), batch_size=batch_size, seed=seed, shuffle=shuffle)
         self.loader: DataLoader[Any] = DataLoader(
             pictures,
             batch_sampler=self.batches,
             num_workers=workers,
+            collate_fn=collate,
             worker_init_fn=_leave_signals_to_the_parent if workers else None,
             prefetch_factor=4 if workers else None,
         )
@@ -112,7 +68,7 @@ class ResumableLoader:
     def __len__(self) -> int:
         return len(self.batches)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
         if self._used == len(self):  # Lightning stops at the length and never reaches the end of the loop below
             self.batches.epoch, self._used = self.batches.epoch + 1, 0
         self.batches.first_batch = self._used
@@ -150,11 +106,6 @@ def fastest_workers(make: Callable[[int], ResumableLoader], *, step_seconds: flo
         return choices[0]
     wanted = -(-load_seconds // step_seconds)
     return next((choice for choice in choices if choice >= wanted and choice > 0), choices[-1])
-
-
-def _to_tensor(image: NDArray[np.uint8]) -> Tensor:
-    """(H, W, C) -> (C, H, W) of the same memory: the layout that convolutions are fastest in."""
-    return torch.from_numpy(image if image.flags.writeable else image.copy()).permute(2, 0, 1)
 
 
 def _leave_signals_to_the_parent(worker: int) -> None:

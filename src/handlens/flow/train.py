@@ -102,7 +102,7 @@ def _train(data: Path, audit: Audit, folder: Path, recipe: Recipe, *, golden: bo
     names = dataset.class_names
     training, validation = dataset.part("train"), dataset.part("validation")
     report.say(f"{len(training)} pictures to train on, {len(validation)} to validate, {len(names)} classes.")
-    recipe = choose_mode(recipe, len(training), report)
+    recipe = choose_mode(recipe, dataset.task, len(training), report)
     summary = _data_summary(data, audit, dataset)
     if (folder / RECIPE).is_file():
         if read_json(folder / DATA)["fingerprint"] != summary["fingerprint"]:
@@ -112,266 +112,91 @@ def _train(data: Path, audit: Audit, folder: Path, recipe: Recipe, *, golden: bo
         write_text(folder / RECIPE, recipe.to_yaml())
 
     torch.manual_seed(recipe.seed)
-    net, preprocess, architecture = start_net(recipe, len(names), report)
+    start = start_task(recipe, dataset, report)
+    net, preprocess = start.net, start.preprocess
     if recipe.mode == "head":
         records = [*training, *validation]
         head = fit_frozen_head(net, records, audit, recipe, preprocess, len(names), report)
         install_head(net, head)
-        validated = _fold_metrics(head, records, names)
+        validated = fold_metrics(head, records, names)
     else:
-        start = folder / START
+        first = folder / START
         score = 0.0, float("-inf")
-        if recipe.mode == "finetune":
-            if start.is_file():
-                net.load_state_dict(load_file(start))
+        if dataset.task == "classify" and recipe.mode == "finetune":
+            if first.is_file():
+                net.load_state_dict(load_file(first))
             else:
                 install_head(net, fit_frozen_head(net, training, audit, recipe, preprocess, len(names), report))
-                save_net(net, start)
-            score = _validate(net, validation, audit, recipe, preprocess, report)
+                save_net(net, first)
+            score = validate_head(net, validation, audit, recipe, preprocess, report)
             append_metrics(folder, {"epoch": 0, "validation_loss": -score[1], "validation_top1": score[0]})
             report.say(f"Epoch 0, the head alone: {100 * score[0]:.1f} % on validation.")
-        best = _fit(net, folder, recipe, preprocess, names, training, validation, score, report)
+        task = training_task(recipe, dataset, preprocess)
+        best = _fit(net, folder, recipe, task, training, validation, score, report)
         trained = folder / "checkpoints/best.safetensors"
-        net.load_state_dict(load_file(trained if trained.is_file() else start))
-        validated = {"top1": best[0], "loss": -best[1], "count": len(validation), "how": "validation split"}
+        net.load_state_dict(load_file(trained if trained.is_file() else first))
+        validated = {METRICS[dataset.task]: best[0], "loss": -best[1], "count": len(validation), "how": "validation split"}
     save_net(net, folder / WEIGHTS)
     if golden:
-        _write_golden(folder, net, preprocess, names, dataset)
+        write_golden(folder, net, preprocess, dataset)
     write_run(
-        folder, net, architecture=architecture, preprocess=preprocess, class_names=names,
+        folder, net, architecture=start.architecture, preprocess=preprocess, class_names=names, task=dataset.task,
         extra={
             "recipe": recipe.model_dump(), "validation": validated, "metrics": {},
             "data": {key: summary[key] for key in ("root", "fingerprint", "counts")}
             | {"unreadable": len(audit.unreadable)},
         },
     )  # fmt: skip
-    report.say(f"Validation accuracy {100 * validated['top1']:.1f} % ({validated['how']}). Run folder: {folder}")
+    metric = METRICS[dataset.task]
+    report.say(f"Validation: {metric} {100 * validated[metric]:.1f} % ({validated['how']}). Run folder: {folder}")
     return folder
 
 
-def start_net(recipe: Recipe, num_classes: int, report: Reporter) -> tuple[nn.Module, Preprocess, dict[str, Any]]:
-    """The net a recipe starts from: built, with weights unless trained from scratch.
+def choose_mode(recipe: Recipe, task: TaskName, pictures: int, report: Reporter) -> Recipe:
+    """Settle "auto", say why, and take the mode's and the task's defaults.
 
-    Returns:
-        the net, its Preprocess, and {"name", "arguments"} that `build` makes it again from.
+    Raises:
+        InputError: a mode that the task does not have.
     """
-    from dataclasses import replace
-
-    from handlens.models import CATALOGUE, build
-    from handlens.models.weights import SOURCES, load_into, load_weights
-    from handlens.preprocess import SCALINGS, Preprocess
-
-    if recipe.model not in CATALOGUE:
-        raise InputError(f"there is no net called {recipe.model!r}; there are {', '.join(CATALOGUE)}.")
-    entry = CATALOGUE[recipe.model]
-    arguments: dict[str, Any] = {"num_classes": num_classes}
-    if recipe.width is not None:
-        arguments["width"] = recipe.width
-    net = build(recipe.model, **arguments, dropout=recipe.dropout)
-    mean, std = SCALINGS[entry.scaling]
-    preprocess = Preprocess(
-        height=entry.image_size, width=entry.image_size, short_side=entry.image_size, mean=mean, std=std
-    )
-    if recipe.mode != "scratch":
-        if recipe.weights is None and recipe.width not in (None, 1.0):
-            raise InputError(
-                f"published weights of {recipe.model} are for width 1.0, not {recipe.width}; use --mode scratch, "
-                "or --weights FILE."
-            )
-        sentence = load_into(net, load_weights(recipe.weights or recipe.model), new_head=True)
-        if sentence:
-            report.say(sentence)
-        if recipe.weights is None:
-            source = SOURCES[recipe.model].preprocess
-            preprocess = replace(source, short_side=source.height)  # the whole picture counts: no 12 % cut away
-    if recipe.image_size is not None:
-        size = recipe.image_size
-        preprocess = replace(preprocess, height=size, width=size, short_side=size)
-    return net, preprocess, {"name": recipe.model, "arguments": arguments}
-
-
-def choose_mode(recipe: Recipe, pictures: int, report: Reporter) -> Recipe:
-    """Settle "auto", say why, and take the mode's defaults."""
     from handlens.models.weights import SOURCES, have_weights
 
+    if recipe.mode == "head" and task != "classify":
+        raise InputError(f"there is no mode 'head' for a data set to {task}; use finetune or scratch.")
     if recipe.mode != "auto":
-        return recipe.settled(recipe.mode)
+        return recipe.settled(recipe.mode, task)
+    wanted = recipe.settled("finetune", task)
+    source = weights_of(wanted)
     pretrained = recipe.weights is not None or (
-        recipe.model in SOURCES and recipe.width in (None, 1.0) and have_weights(recipe.model)
+        source in SOURCES and recipe.width in (None, 1.0) and have_weights(source)
     )
     mode: Mode
     if not pretrained:
-        mode, why = "scratch", f"no pretrained weights of {recipe.model} can be had for this recipe"
+        mode, why = "scratch", f"no pretrained weights of {wanted.model} can be had for this recipe"
+    elif task != "classify":
+        mode, why = "finetune", f"the trunk starts from {source}"
     elif pictures < 1000:
         mode, why = "head", f"{pictures} pictures are few: a head on frozen features is quick and does not overfit"
     else:
         mode, why = "finetune", f"{pictures} pictures are enough to improve on frozen features"
     report.say(f"Mode {mode}: {why}.")
-    return recipe.settled(mode)
-
-
-def fit_frozen_head(
-    net: nn.Module, records: Sequence[Record], audit: Audit, recipe: Recipe, preprocess: Preprocess,
-    num_classes: int, report: Reporter,
-) -> Head:  # fmt: skip
-    """Features of every record through the engine, then the linear head by cross-validation."""
-    import numpy as np
-
-    from handlens.data.split import folds
-    from handlens.train.head import balanced_weights, fit_head
-
-    views = [_features(net, records, audit, recipe, preprocess, report, view=view) for view in range(recipe.views + 1)]
-    report.say("Fitting the head.")
-    labels = np.array([record.target for record in records], dtype=np.int64)
-    weights = balanced_weights(labels, num_classes) if recipe.class_weights == "balanced" else None
-    return fit_head(
-        np.stack(views, axis=1).reshape(len(records) * len(views), -1),
-        labels,
-        num_classes=num_classes,
-        folds=folds(records, count=5, seed=recipe.seed, together=audit.duplicates),
-        views=len(views),
-        label_smoothing=recipe.label_smoothing,
-        class_weights=weights,
-    )
-
-
-def install_head(net: nn.Module, head: Head) -> None:
-    """Put a fitted head into the net's `classifier`."""
-    import torch
-
-    with torch.no_grad():
-        net.classifier.weight.copy_(head.weight)  # type: ignore[union-attr, operator]
-        net.classifier.bias.copy_(head.bias)  # type: ignore[union-attr, operator]
-
-
-def _features(
-    net: nn.Module, records: Sequence[Record], audit: Audit, recipe: Recipe, preprocess: Preprocess,
-    report: Reporter, *, view: int = 0,
-) -> NDArray[np.float32]:  # fmt: skip
-    """(N, D). View 0 is the picture as it is predicted; the others are augmented, seeded by (seed, view, file)."""
-    from handlens.deploy.engines import OpenVINOEngine
-    from handlens.deploy.graph import EmbedGraph
-    from handlens.deploy.graph_names import FEATURES
-    from handlens.deploy.stream import load_pixels
-    from handlens.export.openvino import to_openvino
-    from handlens.train.features import cached_features
-
-    def engine() -> Engine:
-        graph = EmbedGraph(net.eval(), preprocess)
-        return OpenVINOEngine(to_openvino(graph, preprocess, output=FEATURES), precision=recipe.precision)
-
-    name = "" if view == 0 else f"view {view} seed {recipe.seed} {recipe.augment.model_dump_json()}"
-    return cached_features(
-        records, engine=engine, preprocess=preprocess, trunk=_trunk_digest(net), precision=recipe.precision,
-        digests=audit.digests, view=name, load=load_pixels if view == 0 else _view_loader(recipe, preprocess, view),
-        progress=report.steps("features" if view == 0 else f"features, view {view}"),
-    )  # fmt: skip
-
-
-def _view_loader(recipe: Recipe, preprocess: Preprocess, view: int) -> Callable[[Path, Preprocess], Pixels]:
-    """Loads a picture augmented; torchvision, which takes 2 s to import, is needed only here."""
-    import torch
-
-    from handlens.data.augment import classification_augment, seeded, smallest_training_decode
-    from handlens.data.decode import decode
-
-    augment = recipe.augment
-    transform = classification_augment(
-        preprocess, flip=augment.flip, crop_area=augment.crop_area, colour=augment.colour
-    )
-
-    def load(path: Path, preprocess: Preprocess) -> Pixels:
-        picture = decode(path, at_least=smallest_training_decode(preprocess, crop_area=augment.crop_area))
-        key = (recipe.seed, "view", view, path.name)
-        image = seeded(transform, torch.tensor(picture).permute(2, 0, 1), key=key)
-        return image.permute(1, 2, 0).contiguous().numpy()
-
-    return load
-
-
-def _trunk_digest(net: nn.Module) -> str:
-    """SHA-256 over the names and values of everything before the classifier."""
-    digest = hashlib.sha256(type(net).__name__.encode())
-    for name, value in sorted(net.state_dict().items()):
-        if not name.startswith("classifier."):
-            digest.update(name.encode())
-            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _validate(
-    net: nn.Module, records: Sequence[Record], audit: Audit, recipe: Recipe, preprocess: Preprocess, report: Reporter
-) -> tuple[float, float]:
-    """(top1, -loss) of the head on the frozen features of the validation pictures."""
-    import torch
-    import torch.nn.functional as F
-
-    features = torch.from_numpy(_features(net, records, audit, recipe, preprocess, report))
-    targets = torch.tensor([record.target for record in records])
-    with torch.inference_mode():
-        logits = net.classifier(features)  # type: ignore[operator]
-    right = int((logits.argmax(dim=1) == targets).sum())
-    return right / len(records), -float(F.cross_entropy(logits, targets))
+    return recipe.settled(mode, task)
 
 
 def _fit(
-    net: nn.Module, folder: Path, recipe: Recipe, preprocess: Preprocess, names: Sequence[str],
-    training: Sequence[Record], validation: Sequence[Record], score: tuple[float, float], report: Reporter,
+    net: nn.Module, folder: Path, recipe: Recipe, task: Task, training: Sequence[Record],
+    validation: Sequence[Record], score: tuple[float, float], report: Reporter,
 ) -> tuple[float, float]:  # fmt: skip
-    from handlens.train.classify import InterruptedTraining
     from handlens.train.fit import fit
+    from handlens.train.writer import InterruptedTraining
 
     try:
         return fit(
-            net, folder=folder, recipe=recipe, preprocess=preprocess, num_classes=len(names), training=training,
-            validation=validation, start_score=score, say=report.say, progress=report.progress,
+            net, folder=folder, recipe=recipe, task=task, training=training, validation=validation, start_score=score,
+            say=report.say, progress=report.progress,
         )  # fmt: skip
     except InterruptedTraining:
         report.say(f"Stopped, and everything is saved. Continue with: handlens train --resume {folder}")
         raise KeyboardInterrupt from None
-
-
-def _fold_metrics(head: Head, records: Sequence[Record], names: Sequence[str]) -> dict[str, Any]:
-    import numpy as np
-
-    from handlens.evaluate.metrics import classification_metrics
-
-    if head.out_of_fold is None:
-        raise FindingsError("there are too few pictures to validate on: every class needs at least two.")
-    labels = np.array([record.target for record in records], dtype=np.int64)
-    metrics = classification_metrics(head.out_of_fold, labels, names)
-    return {
-        "top1": metrics["top1"], "loss": metrics["loss"], "count": len(records), "how": "5-fold cross-validation",
-        "weight_decay": head.weight_decay, "losses_by_weight_decay": {str(k): v for k, v in head.losses.items()},
-    }  # fmt: skip
-
-
-def _write_golden(folder: Path, net: nn.Module, preprocess: Preprocess, names: Sequence[str], dataset: Dataset) -> None:
-    """Eight pictures, as they are and as the net sees them, with what PyTorch fp32 answers."""
-    import numpy as np
-    import torch
-
-    from handlens.deploy.graph import DeployGraph
-    from handlens.deploy.stream import load_pixels
-
-    pool = dataset.part("test") or dataset.part("validation") or dataset.records
-    chosen = [pool[i] for i in np.linspace(0, len(pool) - 1, min(GOLDEN_PICTURES, len(pool))).astype(int)]
-    golden = folder / "golden"
-    golden.mkdir(exist_ok=True)
-    pixels = np.stack([load_pixels(record.path, preprocess) for record in chosen])
-    graph = DeployGraph(net.eval(), preprocess)
-    with torch.inference_mode():
-        expected = graph(torch.from_numpy(pixels)).numpy()
-    files = []
-    for number, record in enumerate(chosen):
-        name = f"{number}{record.path.suffix}"
-        shutil.copyfile(record.path, golden / name)
-        files.append({
-            "file": name, "id": record.id, "label": None if record.target is None else names[record.target],
-            "predicted": names[int(expected[number].argmax())],
-        })  # fmt: skip
-    np.savez(golden / "golden.npz", images=pixels, probabilities=expected)
-    write_json(golden / "golden.json", {"files": files, "class_names": list(names)})
 
 
 def _data_summary(data: Path, audit: Audit, dataset: Dataset) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Fine-tuning and training from scratch with Lightning, stoppable anywhere."""
+"""Fine-tuning and training from scratch with Lightning, stoppable anywhere, for every task."""
 
 from __future__ import annotations
 
@@ -13,21 +13,31 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-from handlens.data.augment import classification_augment, smallest_training_decode
-from handlens.data.loaders import Pictures, ResumableLoader, fastest_workers
+from handlens.data.examples import Examples
+from handlens.data.loaders import ResumableLoader, fastest_workers
 from handlens.data.record import Record
 from handlens.models.blocks import freeze_batch_norm
-from handlens.preprocess import Preprocess
-from handlens.train.classify import ClassifierTraining, InterruptedTraining, RunWriter
-from handlens.train.head import balanced_weights
 from handlens.train.optim import keep_freed_memory
 from handlens.train.recipe import Recipe
 from handlens.train.run import LAST
+from handlens.train.task import TaskTraining
+from handlens.train.writer import InterruptedTraining, RunWriter
+
+
+@dataclass(frozen=True)
+class Task:
+    """What differs between classifying, segmenting and detecting.
+
+    Attributes:
+        examples: (records, whether they are trained on) -> what the net is fed.
+        training: (net, steps in all) -> the LightningModule.
+    """
+
+    examples: Callable[[Sequence[Record], bool], Examples]
+    training: Callable[[nn.Module, int], TaskTraining]
 
 
 @dataclass(frozen=True)
@@ -44,8 +54,7 @@ def fit(
     *,
     folder: Path,
     recipe: Recipe,
-    preprocess: Preprocess,
-    num_classes: int,
+    task: Task,
     training: Sequence[Record],
     validation: Sequence[Record],
     start_score: tuple[float, float],
@@ -55,11 +64,11 @@ def fit(
     """Train `net` until the recipe's last epoch, from the folder's last checkpoint where there is one.
 
     Args:
-        start_score: (top1, -loss) on validation that the net came with; it stays the best unless beaten.
+        start_score: (metric, -loss) on validation that the net came with; it stays the best unless beaten.
         say: takes sentences for people. progress: takes (what, done, total).
 
     Returns:
-        The best (top1, -loss) on validation; its weights are in the folder's checkpoints/best.safetensors.
+        The best (metric, -loss) on validation; its weights are in the folder's checkpoints/best.safetensors.
 
     Raises:
         InterruptedTraining: Ctrl-C or SIGTERM; everything is saved.
@@ -69,24 +78,10 @@ def fit(
     if recipe.freeze_batch_norm:
         freeze_batch_norm(net)
     net.to(memory_format=torch.channels_last)
-    class_weights = None
-    if recipe.class_weights == "balanced":
-        class_weights = balanced_weights(np.array([record.target for record in training]), num_classes)
 
     def loader(records: Sequence[Record], *, train: bool, workers: int) -> ResumableLoader:
-        augment = recipe.augment
-        transform = classification_augment(
-            preprocess, flip=augment.flip, crop_area=augment.crop_area, colour=augment.colour
-        )
-        at_least = smallest_training_decode(preprocess, crop_area=augment.crop_area)
         return ResumableLoader(
-            Pictures(
-                records,
-                preprocess=preprocess,
-                transform=transform if train else None,
-                at_least=at_least if train else preprocess.smallest_decode(),
-                seed=recipe.seed,
-            ),
+            task.examples(records, train),
             batch_size=recipe.batch_size,
             seed=recipe.seed,
             shuffle=train,
@@ -95,7 +90,7 @@ def fit(
 
     precision = autocast_precision(recipe.precision)
     estimate = estimate_cost(
-        net, recipe=recipe, preprocess=preprocess, num_classes=num_classes, precision=precision,
+        net, recipe=recipe, task=task, precision=precision,
         make_loader=lambda workers: loader(training, train=True, workers=workers),
         pictures=(len(training), len(validation)),
     )  # fmt: skip
@@ -104,10 +99,7 @@ def fit(
         f"({recipe.batch_size / estimate.step_seconds:.0f} pictures/s, {precision}, {estimate.workers} loaders)."
     )
     batches = loader(training, train=True, workers=estimate.workers)
-    module = ClassifierTraining(
-        net, recipe=recipe, preprocess=preprocess, num_classes=num_classes,
-        total_steps=recipe.epochs * len(batches), class_weights=class_weights,
-    )  # fmt: skip
+    module = task.training(net, recipe.epochs * len(batches))
     writer = RunWriter(folder, recipe=recipe, loader=batches, best=start_score, say=say, progress=progress)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)  # devices it did not find, and advertising
     with warnings.catch_warnings():
@@ -136,24 +128,21 @@ def estimate_cost(
     net: nn.Module,
     *,
     recipe: Recipe,
-    preprocess: Preprocess,
-    num_classes: int,
+    task: Task,
     precision: Any,
     make_loader: Callable[[int], ResumableLoader],
     pictures: tuple[int, int],
 ) -> Estimate:
-    """Time three steps of a copy of the net; weights, statistics and random state stay as they are."""
+    """Time three steps of a copy of the net on its first batch; weights, statistics and random state stay as they are."""
     state = torch.random.get_rng_state()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    trial = copy.deepcopy(net).to(device).train()
-    size = recipe.batch_size, preprocess.channels, preprocess.height, preprocess.width
-    images = torch.rand(size, device=device).contiguous(memory_format=torch.channels_last)
-    targets = torch.zeros(recipe.batch_size, dtype=torch.long, device=device)
+    trial = task.training(copy.deepcopy(net).train(), 1).to(device)
+    batch = trial.transfer_batch_to_device(next(iter(make_loader(0))), device, 0)
     times = []
     for _ in range(3):
         begin = time.perf_counter()
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision != "32-true"):
-            loss = F.cross_entropy(trial(images), targets)
+            loss = trial.loss(batch)
         loss.backward()
         trial.zero_grad()
         times.append(time.perf_counter() - begin)

@@ -1,0 +1,137 @@
+"""What a net is trained on, by (epoch, index): a picture and its class, its mask or its boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision import tv_tensors
+
+from handlens.data.augment import seeded
+from handlens.data.decode import decode
+from handlens.data.masks import read_mask
+from handlens.data.record import MaskCoding, Record
+from handlens.preprocess import Preprocess
+
+Key = tuple[int, int]  # (epoch, index)
+
+
+class Examples(Dataset[tuple[Any, ...]]):
+    """A task derives from it and says what a picture comes with.
+
+    Args:
+        transform: the random training transform of the task; None gives what Preprocess gives.
+    """
+
+    def __init__(
+        self, records: Sequence[Record], *, preprocess: Preprocess, transform: Callable[..., Any] | None, seed: int
+    ) -> None:
+        self.records = records
+        self.preprocess = preprocess
+        self.transform = transform
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, key: Key) -> tuple[Any, ...]:
+        epoch, index = key
+        return self.example(self.records[index], (self.seed, "augment", epoch, index))
+
+    def example(self, record: Record, key: tuple[int | str, ...]) -> tuple[Any, ...]:
+        """
+        Args:
+            key: what every random draw for this picture depends on, and nothing else.
+        """
+        raise NotImplementedError
+
+
+class Pictures(Examples):
+    """Classification: ((C, height, width) uint8, class index).
+
+    Args:
+        at_least: (height, width) below which nothing is decoded, so that a crop keeps its detail.
+    """
+
+    def __init__(
+        self, records: Sequence[Record], *, preprocess: Preprocess, transform: Callable[..., Any] | None,
+        at_least: tuple[int, int], seed: int,
+    ) -> None:  # fmt: skip
+        super().__init__(records, preprocess=preprocess, transform=transform, seed=seed)
+        self.at_least = at_least
+
+    def example(self, record: Record, key: tuple[int | str, ...]) -> tuple[Tensor, int]:
+        if record.target is None:
+            raise ValueError(f"{record.id} has no label")
+        picture = decode(record.path, at_least=self.at_least)
+        if self.transform is None:
+            return _to_tensor(self.preprocess.pixels(picture)), record.target
+        image: Tensor = seeded(self.transform, _to_tensor(picture), key=key)
+        return image, record.target
+
+
+class MaskedPictures(Examples):
+    """Segmentation: ((C, height, width) uint8, (height, width) uint8 class indices or IGNORE)."""
+
+    def __init__(
+        self, records: Sequence[Record], *, preprocess: Preprocess, transform: Callable[..., Any] | None,
+        coding: MaskCoding, seed: int,
+    ) -> None:  # fmt: skip
+        super().__init__(records, preprocess=preprocess, transform=transform, seed=seed)
+        self.coding = coding
+
+    def example(self, record: Record, key: tuple[int | str, ...]) -> tuple[Tensor, Tensor]:
+        if record.mask is None:
+            raise ValueError(f"{record.id} has no mask")
+        picture = decode(record.path)
+        mask = read_mask(record.mask, self.coding, size=(picture.shape[0], picture.shape[1]))
+        if self.transform is None:
+            return _to_tensor(self.preprocess.pixels(picture)), torch.from_numpy(self.preprocess.mask(mask))
+        target = tv_tensors.Mask(torch.from_numpy(mask))
+        image, target = seeded(self.transform, tv_tensors.Image(_to_tensor(picture)), target, key=key)
+        return image.as_subclass(Tensor), target.as_subclass(Tensor)
+
+
+class BoxedPictures(Examples):
+    """Detection: ((C, height, width) uint8, (n, 4) boxes in fractions of the net's input, (n,) class indices).
+
+    Boxes of crowds are left out: they are neither to be found nor background.
+    """
+
+    def example(self, record: Record, key: tuple[int | str, ...]) -> tuple[Tensor, Tensor, Tensor]:
+        if record.boxes is None:
+            raise ValueError(f"{record.id} has no boxes, not even the statement that there are none")
+        picture = decode(record.path)
+        height, width = picture.shape[:2]
+        objects = [box for box in record.boxes if not box.crowd]
+        corners = np.array([(b.left, b.top, b.right, b.bottom) for b in objects], np.float32).reshape(-1, 4)
+        corners = corners.clip(0, np.array([width, height, width, height], np.float32))
+        labels = torch.tensor([box.label for box in objects], dtype=torch.long)
+        size = torch.tensor([self.preprocess.width, self.preprocess.height] * 2, dtype=torch.float32)
+        if self.transform is None:
+            placed = self.preprocess.geometry(height, width).boxes(corners)
+            return _to_tensor(self.preprocess.pixels(picture)), torch.from_numpy(placed) / size, labels
+        boxes = tv_tensors.BoundingBoxes(torch.from_numpy(corners), format="XYXY", canvas_size=(height, width))
+        image, boxes, labels = seeded(self.transform, tv_tensors.Image(_to_tensor(picture)), boxes, labels, key=key)
+        return image.as_subclass(Tensor), boxes.as_subclass(Tensor) / size, labels
+
+
+def collate(examples: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:
+    """Pictures and masks are stacked and class indices become a tensor; boxes and their labels stay lists, one entry
+    per picture: every picture has another number of them."""
+    first, *rest = zip(*examples, strict=True)
+    if isinstance(rest[0][0], int):
+        return torch.stack(first), torch.tensor(rest[0])
+    if len(rest) == 1:
+        return torch.stack(first), torch.stack(rest[0])
+    return (torch.stack(first), *(list(part) for part in rest))
+
+
+def _to_tensor(image: NDArray[np.uint8]) -> Tensor:
+    """(H, W, C) -> (C, H, W) of the same memory: the layout that convolutions are fastest in."""
+    return torch.from_numpy(image if image.flags.writeable else image.copy()).permute(2, 0, 1)

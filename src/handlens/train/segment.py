@@ -1,0 +1,84 @@
+"""Training a segmenter: cross-entropy per pixel, with Dice where asked, chosen by mIoU."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from handlens.data.record import IGNORE
+from handlens.losses.pixel import dice
+from handlens.preprocess import Preprocess
+from handlens.train.recipe import Recipe
+from handlens.train.task import TaskTraining
+
+
+class SegmenterTraining(TaskTraining):
+    """Batches are images (N, C, H, W) uint8 and masks (N, H, W) uint8, class indices or IGNORE.
+
+    The mIoU of validation is counted over pixels at the net's size; `evaluate` counts at the pictures' own.
+    """
+
+    metric = "miou"
+    train_metric = "pixel_accuracy"
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        recipe: Recipe,
+        preprocess: Preprocess,
+        total_steps: int,
+        num_classes: int,
+        class_weights: Tensor | None,
+    ) -> None:
+        super().__init__(net, recipe=recipe, preprocess=preprocess, total_steps=total_steps)
+        self.num_classes = num_classes
+        self.class_weights = class_weights
+        self.reset_validation()
+
+    def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        targets = batch[1].long()
+        logits = self.net(self.normalised(batch[0]))
+        weights = None if self.class_weights is None else self.class_weights.to(logits.device)
+        loss = pixel_cross_entropy(logits, targets, weight=weights, label_smoothing=self.recipe.label_smoothing)
+        if self.recipe.dice:
+            loss = loss + self.recipe.dice * dice(logits, targets)
+        known = targets != IGNORE
+        right = ((logits.argmax(dim=1) == targets) & known).sum() / known.sum().clamp(min=1)
+        self.train_counts[0] += float(loss.detach()) * len(targets)
+        self.train_counts[1] += float(right) * len(targets)
+        self.train_counts[2] += len(targets)
+        return loss
+
+    def reset_validation(self) -> None:
+        self.confusion = torch.zeros(self.num_classes, self.num_classes, dtype=torch.long)  # rows are the truth
+        self.validation_loss = [0.0, 0.0]  # summed loss, pictures
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        targets = batch[1].long()
+        logits = self.net(self.normalised(batch[0]))
+        known = targets != IGNORE
+        pairs = targets[known] * self.num_classes + logits.argmax(dim=1)[known]
+        self.confusion += pairs.bincount(minlength=self.num_classes**2).view(self.num_classes, -1).cpu()
+        self.validation_loss[0] += float(pixel_cross_entropy(logits, targets)) * len(targets)
+        self.validation_loss[1] += len(targets)
+
+    def validation_result(self) -> tuple[float, float]:
+        hit = self.confusion.diagonal()
+        union = self.confusion.sum(dim=0) + self.confusion.sum(dim=1) - hit
+        there = union > 0
+        miou = float((hit[there] / union[there]).mean()) if there.any() else 0.0
+        return miou, self.validation_loss[0] / self.validation_loss[1]
+
+
+def pixel_cross_entropy(
+    logits: Tensor, targets: Tensor, *, weight: Tensor | None = None, label_smoothing: float = 0.0
+) -> Tensor:
+    """Mean over the pixels that count; 0, with a gradient, where none does."""
+    total = F.cross_entropy(
+        logits, targets, weight=weight, ignore_index=IGNORE, label_smoothing=label_smoothing, reduction="sum"
+    )
+    known = targets != IGNORE
+    count = known.sum() if weight is None else weight[targets[known]].sum()
+    return total / count.clamp(min=1e-6)

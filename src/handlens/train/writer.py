@@ -1,0 +1,159 @@
+"""Writes everything a run leaves behind while it trains, and stops when asked to."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import lightning.pytorch as pl
+
+from handlens.data.loaders import ResumableLoader
+from handlens.files import atomic_path
+from handlens.train.recipe import Recipe
+from handlens.train.run import LAST, append_metrics
+from handlens.train.saving import save_net
+from handlens.train.task import TaskTraining
+
+BEST = "checkpoints/best.safetensors"
+
+
+class InterruptedTraining(Exception):  # noqa: N818 - nothing went wrong
+    """Training was asked to stop; everything up to the last whole step is saved."""
+
+
+class RunWriter(pl.Callback):
+    """Writes everything a run leaves behind: metrics.csv, TensorBoard events, the best weights, last.ckpt.
+
+    Stops after the step, with everything saved, on Ctrl-C and SIGTERM.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        recipe: Recipe,
+        loader: ResumableLoader,
+        best: tuple[float, float],
+        say: Callable[[str], None],
+        progress: Callable[[str, int, int], None],
+    ) -> None:
+        self.folder = folder
+        self.recipe = recipe
+        self.loader = loader
+        self.best = best  # (top1, -loss) on validation
+        self.best_epoch = 0
+        self.say = say
+        self.progress = progress
+        self.interrupted = False
+        self._saved_at = self._began = time.monotonic()
+        self._events: Any = None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": list(self.best), "best_epoch": self.best_epoch, "loader": self.loader.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.best = (state["best"][0], state["best"][1])
+        self.best_epoch = state["best_epoch"]
+        # Lightning restores a loader only from checkpoints within an epoch; from one at its end it would silently
+        # begin with the first epoch's order again.
+        self.loader.load_state_dict(state["loader"])
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._events = SummaryWriter(str(self.folder / "tensorboard"), purge_step=trainer.global_step + 1)
+        self._saved_at = self._began = time.monotonic()
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take Ctrl-C and SIGTERM while the block runs; outside the main thread they stay with whoever has them."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {kind: signal.signal(kind, self._interrupt) for kind in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for kind, handler in before.items():
+                signal.signal(kind, handler)
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        if self.interrupted:  # asked twice: at once, and the last save is whole
+            raise KeyboardInterrupt
+        self.interrupted = True
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        assert isinstance(pl_module, TaskTraining)
+        pl_module.update_average()
+        what = f"epoch {trainer.current_epoch + 1} of {self.recipe.epochs}"
+        self.progress(what, batch_idx + 1, len(self.loader))
+        if batch_idx + 1 >= len(self.loader):
+            return  # validation follows, and the epoch's own save after it
+        self._events.add_scalar("train/loss", float(outputs["loss"].detach()), trainer.global_step)
+        due = time.monotonic() - self._saved_at > self.recipe.checkpoint_seconds
+        if due or self.interrupted:
+            self.save(trainer)
+        if self.interrupted:
+            raise InterruptedTraining
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, TaskTraining)
+        metric, loss = pl_module.validation_result()
+        score = (metric, -loss)
+        if score > self.best:
+            self.best, self.best_epoch = score, trainer.current_epoch + 1
+            save_net(pl_module.net, self.folder / BEST)
+        pl_module.restore_live()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, TaskTraining)
+        train_loss, train_metric, count = pl_module.train_counts
+        metric, loss = pl_module.validation_result()
+        row = {
+            "epoch": trainer.current_epoch + 1,
+            "step": trainer.global_step,
+            "learning_rate": max(group["lr"] for group in trainer.optimizers[0].param_groups),
+            "train_loss": train_loss / count,
+            f"train_{pl_module.train_metric}": train_metric / count,
+            "validation_loss": loss,
+            f"validation_{pl_module.metric}": metric,
+            "seconds": round(time.monotonic() - self._began, 1),
+        }
+        append_metrics(self.folder, row)
+        for name, value in row.items():
+            if name not in ("epoch", "step"):
+                self._events.add_scalar(f"epoch/{name}", value, trainer.global_step)
+        self._events.flush()
+        self.say(
+            f"Epoch {row['epoch']}: training loss {row['train_loss']:.3f}, validation loss {loss:.3f}, "
+            f"{pl_module.metric} {100 * metric:.1f} %, {row['seconds']:.0f} s."
+        )
+        pl_module.train_counts = [0.0, 0.0, 0.0]
+        if self.recipe.patience and trainer.current_epoch + 1 - self.best_epoch >= self.recipe.patience:
+            trainer.should_stop = True
+        self.save(trainer)
+        if self.interrupted:
+            raise InterruptedTraining
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.close()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._events is not None:
+            self._events.close()
+
+    def save(self, trainer: pl.Trainer) -> None:
+        with atomic_path(self.folder / LAST) as temporary:
+            trainer.save_checkpoint(temporary, weights_only=False)
+        self._saved_at = time.monotonic()
