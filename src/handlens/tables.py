@@ -45,8 +45,6 @@ def print_audit(console: Console, audit: Audit) -> None:
     if dataset.class_names:
         console.print(table)
     console.print(f"{len(dataset.records)} pictures, read as {dataset.format!r}, {len(audit.unreadable)} unreadable.")
-    for note in dataset.notes:
-        console.print(f"[cyan]note[/] {escape(note)}")
     for finding in audit.findings:
         console.print(f"[{COLOURS[finding.level]}]{finding.level}[/] {escape(finding.message)}")
     if not audit.findings:

@@ -180,6 +180,20 @@ def test_another_preprocess_is_really_used(data, weights, tmp_path):
     assert abs(losses["wrong"] - losses["run's own"]) > 1e-3
 
 
+def test_a_data_config_from_elsewhere_is_kept_for_evaluation_and_resume(data, weights, tmp_path):
+    config = tmp_path / "elsewhere.yaml"
+    config.write_text("class_names: {c: 치즈}\n", encoding="utf-8")
+    run = handlens.train(
+        data, out=tmp_path / "run", recipe=make_recipe(SMALL | {"mode": "head"}), golden=False, config=config
+    )
+    config.unlink()
+    assert "치즈" in open_run(run).class_names
+    assert handlens.evaluate(run)["pictures"] == 15  # with the names it was trained with
+    (run / "model.json").unlink()  # as if it had been killed
+    handlens.train(resume=run, golden=False)
+    assert "치즈" in open_run(run).class_names
+
+
 def test_class_names_stand_in_the_run_as_they_are_written(data, weights, tmp_path):
     run = train(data, tmp_path / "run", mode="head")
     assert open_run(run).class_names == tuple(sorted(CLASSES))

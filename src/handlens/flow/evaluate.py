@@ -11,7 +11,7 @@ from handlens.errors import InputError
 from handlens.files import read_json, write_bytes, write_json
 from handlens.flow.report import QUIET, Reporter
 from handlens.flow.runs import build_from, find_run
-from handlens.train.run import Run, read_metrics, update_model_json
+from handlens.train.run import DATA, Run, kept_config, read_metrics, update_model_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -112,11 +112,15 @@ def test_records(
             raise InputError(f"{run.folder.name} was not trained here and has no data of its own; name DATA.")
         data = run.model["data"]["root"]
     root = Path(data)
+    own = own or root.resolve() == Path(run.model.get("data", {}).get("root", ""))
+    if own:  # read as for training
+        started = read_json(run.folder / DATA)
+        format, config = format or started["format"], config or kept_config(run.folder)
     dataset = open_dataset(root, format=format, config=config)
     split = "all"
     records: Sequence[Record] = dataset.records
-    if own or root.resolve() == Path(run.model.get("data", {}).get("root", "")):
-        splits = read_json(run.folder / "data.json")["splits"]
+    if own:
+        splits = started["splits"]
         split = "test" if splits.get("test") else "validation"
         if split == "validation":
             notes.append("There is no test split: these are the validation pictures, which picked the weights.")
@@ -167,7 +171,7 @@ def _write(
     order = ranked(probabilities, labels, [record.id for record in records])
     by_id = {record.id: record.path for record in records}
     rows = read_metrics(run.folder)
-    stored = read_json(run.folder / "data.json") if (run.folder / "data.json").is_file() else {}
+    stored = read_json(run.folder / DATA) if (run.folder / DATA).is_file() else {}
     parity = run.folder / "exports" / "parity.json"
     path = run.folder / "report.html"
     write_report(

@@ -13,7 +13,7 @@ from handlens.files import read_json, write_json, write_text
 from handlens.flow.data import check, stop_on_findings
 from handlens.flow.report import QUIET, Reporter
 from handlens.flow.runs import machine, write_run
-from handlens.train.run import LAST, MODEL, RECIPE, WEIGHTS, append_metrics, locked
+from handlens.train.run import DATA, DATA_CONFIG, LAST, MODEL, RECIPE, WEIGHTS, append_metrics, kept_config, locked
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from handlens.train.head import Head
     from handlens.train.recipe import Mode, Recipe
 
-DATA = "data.json"
 START = "checkpoints/start.safetensors"
 GOLDEN_PICTURES = 8
 
@@ -63,6 +62,7 @@ def train(
         InputError: anything else that the caller can mend.
         KeyboardInterrupt: stopped by Ctrl-C or SIGTERM, everything saved; `resume` continues.
     """
+    from handlens.data.config import FILE_NAME
     from handlens.train.recipe import make_recipe, read_recipe
 
     if resume is not None:
@@ -74,6 +74,7 @@ def train(
         recipe = read_recipe(folder / RECIPE)
         started = read_json(folder / DATA)
         data = Path(started["root"]) if data is None else Path(data)
+        format, config = format or started["format"], config or kept_config(folder)
         report.say(f"Resuming {folder}.")
         if started["machine"] != machine():
             report.say("This machine or its versions differ from those the run was started with: it is not exact.")
@@ -88,6 +89,9 @@ def train(
         report.say(f"{finding.level}: {finding.message}")
     stop_on_findings(audit, strict=strict)
     with locked(folder):
+        stated = config or Path(data) / FILE_NAME
+        if resume is None and stated.is_file():
+            write_text(folder / DATA_CONFIG, stated.read_text(encoding="utf-8-sig"))
         return _train(Path(data), audit, folder, recipe, golden=golden, report=report)
 
 

@@ -17,6 +17,7 @@ from handlens.preprocess import Preprocess
 
 FORMAT = 1
 MODEL, WEIGHTS, RECIPE, METRICS = "model.json", "model.safetensors", "recipe.yaml", "metrics.csv"
+DATA, DATA_CONFIG = "data.json", "data-config.yaml"
 ENGINE = "engine/model.xml"
 LAST = "checkpoints/last.ckpt"
 
@@ -74,6 +75,12 @@ def open_run(folder: Path) -> Run:
         if sha256_of(path) != digest:
             raise InputError(f"{path} has changed since it was written (SHA-256 differs); take it from a copy.")
     return Run(folder, model)
+
+
+def kept_config(folder: Path) -> Path | None:
+    """The handlens.yaml that the run was trained with, kept because it may lie elsewhere or change."""
+    path = folder / DATA_CONFIG
+    return path if path.is_file() else None
 
 
 def write_model_json(folder: Path, model: dict[str, Any], *, files: Sequence[str]) -> Run:
