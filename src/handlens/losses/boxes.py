@@ -105,7 +105,7 @@ def class_losses(logits: Tensor, wanted: Tensor, *, sigmoid: bool, focal: bool) 
 
 @torch.no_grad()
 def hardest(losses: Tensor, positive: Tensor, left_out: Tensor) -> Tensor:
-    """(N, A) each -> (N, A) bool: the background anchors with the largest losses, NEGATIVES per positive of a picture."""
+    """(N, A) each -> (N, A) bool: the background that is most wrong, NEGATIVES per positive of a picture."""
     hardness = losses.masked_fill(positive | left_out, -1)  # no loss is negative
     rank = hardness.argsort(dim=1, descending=True).argsort(dim=1)
     wanted = (NEGATIVES * positive.sum(dim=1, keepdim=True)).clamp(min=LEAST_NEGATIVES)

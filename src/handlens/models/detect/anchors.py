@@ -1,13 +1,14 @@
 """Anchors: the boxes that an SSD's answers are relative to.
 
-An anchor's shape is [width, height], fractions of the net's input. A net has one list of shapes per feature map, and every
-cell of the map has all of them, centred. Plain lists, so that they can stand in model.json.
+An anchor's shape is [width, height], fractions of the net's input. A net has one list of shapes per feature map, and
+every cell of the map has all of them, centred. Plain lists, so that they can stand in model.json.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -35,7 +36,7 @@ def published_anchors(maps: int = 6) -> list[list[list[float]]]:
     smallest = 0.2 if maps <= 6 else 0.1
     scales = [smallest + (LARGEST - smallest) * number / (maps - 1) for number in range(maps)] + [1.0]
     shapes = [[_shape(smallest / 2, 1.0), _shape(smallest, 2.0), _shape(smallest, 0.5)]]
-    for scale, next_scale in zip(scales[1:-1], scales[2:], strict=True):
+    for scale, next_scale in pairwise(scales[1:]):
         between = math.sqrt(scale * next_scale)
         shapes.append([*(_shape(scale, ratio) for ratio in RATIOS), [between, between]])
     return shapes
@@ -49,7 +50,7 @@ def grid_anchors(shapes: Shapes, grids: Sequence[tuple[int, int]]) -> Tensor:
         grids: per map, (rows, columns).
 
     Returns:
-        (A, 4) float32 left, top, right, bottom; fractions, may reach outside [0, 1]. Ordered by map, row, column, shape.
+        (A, 4) float32 left, top, right, bottom; fractions, may reach outside [0, 1]; by map, row, column, shape.
 
     Raises:
         ValueError: another number of maps than of grids.

@@ -37,7 +37,9 @@ def match(boxes: Tensor, labels: Tensor, anchors: Tensor, *, threshold: float = 
     expected = torch.nonzero(labels != IGNORED)[:, 0]
     ignored = boxes[labels == IGNORED]
     if len(ignored):
-        corners = torch.minimum(anchors[:, None, 2:], ignored[:, 2:]) - torch.maximum(anchors[:, None, :2], ignored[:, :2])
+        corners = torch.minimum(anchors[:, None, 2:], ignored[:, 2:]) - torch.maximum(
+            anchors[:, None, :2], ignored[:, :2]
+        )
         inside = corners.clamp(min=0).prod(dim=2).amax(dim=1) / box_area(anchors)
         matched[inside > 0.5] = LEFT_OUT
     if len(expected):
