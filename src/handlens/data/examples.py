@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from torchvision import tv_tensors
 from handlens.data.augment import seeded
 from handlens.data.decode import decode
 from handlens.data.masks import read_mask
-from handlens.data.record import MaskCoding, Record
+from handlens.data.record import Box, MaskCoding, Record
 from handlens.preprocess import Preprocess
 
 Key = tuple[int, int]  # (epoch, index)
@@ -100,7 +101,7 @@ class MaskedPictures(Examples):
 class BoxedPictures(Examples):
     """Detection: ((C, height, width) uint8, (n, 4) boxes in fractions of the net's input, (n,) class indices).
 
-    Boxes of crowds are left out: they are neither to be found nor background.
+    A crowd and a difficult object have the class -1: neither to be found nor background.
     """
 
     def example(self, record: Record, key: tuple[int | str, ...]) -> tuple[Tensor, Tensor, Tensor]:
@@ -108,10 +109,10 @@ class BoxedPictures(Examples):
             raise ValueError(f"{record.id} has no boxes, not even the statement that there are none")
         picture = decode(record.path)
         height, width = picture.shape[:2]
-        objects = [box for box in record.boxes if not box.crowd]
+        objects = [_clipped(box, height, width) for box in record.boxes]
+        objects = [box for box in objects if box.left < box.right and box.top < box.bottom]
         corners = np.array([(b.left, b.top, b.right, b.bottom) for b in objects], np.float32).reshape(-1, 4)
-        corners = corners.clip(0, np.array([width, height, width, height], np.float32))
-        labels = torch.tensor([box.label for box in objects], dtype=torch.long)
+        labels = torch.tensor([-1 if b.crowd or b.difficult else b.label for b in objects], dtype=torch.long)
         size = torch.tensor([self.preprocess.width, self.preprocess.height] * 2, dtype=torch.float32)
         if self.transform is None:
             placed = self.preprocess.geometry(height, width).boxes(corners)
@@ -130,6 +131,12 @@ def collate(examples: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:
     if len(rest) == 1:
         return torch.stack(first), torch.stack(rest[0])
     return (torch.stack(first), *(list(part) for part in rest))
+
+
+def _clipped(box: Box, height: int, width: int) -> Box:
+    left, right = (min(max(x, 0.0), float(width)) for x in (box.left, box.right))
+    top, bottom = (min(max(y, 0.0), float(height)) for y in (box.top, box.bottom))
+    return replace(box, left=left, top=top, right=right, bottom=bottom)
 
 
 def _to_tensor(image: NDArray[np.uint8]) -> Tensor:

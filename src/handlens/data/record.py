@@ -52,6 +52,13 @@ class MaskCoding:
     values: Mapping[int, int] = field(default_factory=dict)
     colours: Mapping[tuple[int, int, int], int] = field(default_factory=dict)
 
+    def renumbered(self, index: Mapping[int, int]) -> MaskCoding:
+        """The same files read into other class indices: `index` is from these to those; IGNORE stays."""
+        if self.colours:
+            return MaskCoding(colours={c: index.get(i, IGNORE) for c, i in self.colours.items()})
+        values = self.values or {i: i for i in index} | {IGNORE: IGNORE}
+        return MaskCoding(values={value: index.get(i, IGNORE) for value, i in values.items()})
+
 
 @dataclass(frozen=True, kw_only=True)
 class Record:

@@ -1,6 +1,6 @@
 """DeployGraph: the arithmetic of Preprocess, the net and the task's last step as one module.
 
-uint8 pictures in, probabilities out, so that an app needs no normalisation code. Every engine runs this graph.
+uint8 pictures in, answers out, so that an app needs no normalisation code. Every engine runs this graph.
 """
 
 from __future__ import annotations
@@ -8,22 +8,34 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from handlens.data.record import Task
 from handlens.preprocess import Preprocess
 
 
 class DeployGraph(nn.Module):
-    """What is exported for a classifier.
+    """What is exported and what every engine runs. Its outputs are named by `graph_names.OUTPUTS[task]`.
 
-    forward: images (N, height, width, C) uint8, already at the net's size -> probabilities (N, K) float32.
+    forward: images (N, height, width, C) uint8, already at the net's size ->
+        classify: probabilities (N, K) float32;
+        segment: the likeliest class of each pixel (N, height, width) uint8;
+        detect: boxes (N, M, 4) float32 left, top, right, bottom in fractions of the input, scores (N, M) float32,
+            labels (N, M) int64, doubles suppressed; a score of 0 is padding.
     """
 
-    def __init__(self, net: nn.Module, preprocess: Preprocess) -> None:
+    def __init__(self, net: nn.Module, preprocess: Preprocess, *, task: Task = "classify") -> None:
         super().__init__()
         self.net = net
         self.scale = Scale(preprocess)
+        self.task = task
 
-    def forward(self, images: Tensor) -> Tensor:
-        return self.net(self.scale(images)).softmax(dim=1)
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
+        answer = self.net(self.scale(images))
+        if self.task == "classify":
+            return answer.softmax(dim=1)
+        if self.task == "segment":
+            return answer.argmax(dim=1).to(torch.uint8)
+        boxes, scores, labels = self.net.decode(answer)  # type: ignore[operator]
+        return boxes, scores, labels
 
 
 class EmbedGraph(nn.Module):

@@ -3,3 +3,11 @@
 INPUT = "images"
 PROBABILITIES = "probabilities"
 FEATURES = "features"
+CLASS_MAP = "classes"
+BOXES, SCORES, LABELS = "boxes", "scores", "labels"
+
+OUTPUTS: dict[str, tuple[str, ...]] = {
+    "classify": (PROBABILITIES,),
+    "segment": (CLASS_MAP,),
+    "detect": (BOXES, SCORES, LABELS),
+}

@@ -12,21 +12,28 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from handlens.data.decode import UnreadablePictureError, decode
+from handlens.data.decode import UnreadablePictureError, decode, probe
 from handlens.deploy.engines import Arrays, Engine, stacked
 from handlens.preprocess import Preprocess
 
 Pixels = NDArray[np.uint8]
+Loaded = tuple[Pixels, tuple[int, int]]  # what the net is fed, and the (height, width) of the picture
+Item = tuple[Path, tuple[int, int]]
 AHEAD = 32  # pictures decoded before they are needed: hides a slow disk, costs 32 x 150 KB
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of one file: arrays without the batch dimension, or the reason why there are none."""
+    """What came of one file: arrays without the batch dimension, or the reason why there are none.
+
+    Attributes:
+        size: (height, width) of the upright picture, pixels, where it was asked for.
+    """
 
     path: Path
     arrays: Arrays | None
     error: str | None = None
+    size: tuple[int, int] = (0, 0)
 
 
 def load_pixels(path: Path, preprocess: Preprocess) -> Pixels:
@@ -45,54 +52,59 @@ def answers(
     preprocess: Preprocess,
     batch_size: int = 1,
     load: Callable[[Path, Preprocess], Pixels] = load_pixels,
+    sized: bool = False,
 ) -> Iterator[Answer]:
     """One Answer per path, in order. Threads decode (the decoders release Python's lock) while the engine runs.
+
+    Args:
+        sized: also read each picture's size, which a picture decoded at reduced scale no longer has.
 
     Paths are taken lazily: a million files need no more memory than a hundred.
     """
     failed: deque[Answer] = deque()  # unreadable files, each waiting for its turn
 
-    def batches() -> Iterator[tuple[list[Path], Pixels]]:
-        names: list[Path] = []
+    def batches() -> Iterator[tuple[list[Item], Pixels]]:
+        items: list[Item] = []
         images: list[Pixels] = []
-        for path, pixels in _decoded(paths, preprocess, load):
-            if isinstance(pixels, str):
-                failed.append(Answer(path, None, pixels))
-                names.append(path)
+        for path, loaded in _decoded(paths, preprocess, load, sized=sized):
+            if isinstance(loaded, str):
+                failed.append(Answer(path, None, loaded))
+                items.append((path, (0, 0)))
                 continue
-            names.append(path)
-            images.append(pixels)
+            items.append((path, loaded[1]))
+            images.append(loaded[0])
             if len(images) == batch_size:
-                yield names, stacked(images)
-                names, images = [], []
+                yield items, stacked(images)
+                items, images = [], []
         if images:
-            yield names, stacked(images)
-        elif names:
-            leftovers.extend(names)
+            yield items, stacked(images)
+        elif items:
+            leftovers.extend(items)
 
-    leftovers: list[Path] = []
-    for names, arrays in engine.stream(batches()):
+    leftovers: list[Item] = []
+    for items, arrays in engine.stream(batches()):
         row = 0
-        for path in names:
+        for path, size in items:
             if failed and failed[0].path is path:
                 yield failed.popleft()
                 continue
-            yield Answer(path, {name: values[row] for name, values in arrays.items()})
+            yield Answer(path, {name: values[row] for name, values in arrays.items()}, size=size)
             row += 1
     for _ in leftovers:
         yield failed.popleft()
 
 
 def _decoded(
-    paths: Iterable[Path], preprocess: Preprocess, load: Callable[[Path, Preprocess], Pixels]
-) -> Iterator[tuple[Path, Pixels | str]]:
-    def attempt(path: Path) -> Pixels | str:
+    paths: Iterable[Path], preprocess: Preprocess, load: Callable[[Path, Preprocess], Pixels], *, sized: bool
+) -> Iterator[tuple[Path, Loaded | str]]:
+    def attempt(path: Path) -> Loaded | str:
         try:
-            return load(path, preprocess)
+            pixels = load(path, preprocess)
+            return pixels, _size(path) if sized else (0, 0)
         except UnreadablePictureError as error:
             return str(error)
 
-    waiting: deque[tuple[Path, Future[Pixels | str]]] = deque()
+    waiting: deque[tuple[Path, Future[Loaded | str]]] = deque()
     with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode") as pool:
         for path in paths:
             waiting.append((path, pool.submit(attempt, path)))
@@ -102,3 +114,8 @@ def _decoded(
         while waiting:
             first, future = waiting.popleft()
             yield first, future.result()
+
+
+def _size(path: Path) -> tuple[int, int]:
+    info = probe(path.read_bytes(), str(path))
+    return info.height, info.width

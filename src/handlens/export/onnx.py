@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,14 @@ def export_onnx(
     preprocess: Preprocess,
     path: Path,
     *,
-    output: str,
+    outputs: Sequence[str],
     metadata: dict[str, Any],
     any_size: bool = False,
 ) -> Path:
     """Write a graph as ONNX with class names and preprocess in its metadata.
 
     Args:
+        outputs: their names, in the graph's order.
         any_size: the graph takes pictures of any size, one at a time.
 
     Raises:
@@ -49,7 +51,7 @@ def export_onnx(
         warnings.simplefilter("ignore")  # deprecations inside the exporter; the gate decides whether it worked
         program = torch.onnx.export(
             graph.eval(), (example,), dynamo=True, dynamic_shapes=(shapes,), verbose=False,
-            input_names=[INPUT], output_names=[output],
+            input_names=[INPUT], output_names=list(outputs),
         )  # fmt: skip
     assert program is not None
     model = program.model_proto

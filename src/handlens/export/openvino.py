@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,11 @@ from handlens.files import atomic_path
 from handlens.preprocess import Preprocess
 
 
-def to_openvino(graph: nn.Module, preprocess: Preprocess, *, output: str, any_size: bool = False) -> Any:
+def to_openvino(graph: nn.Module, preprocess: Preprocess, *, outputs: Sequence[str], any_size: bool = False) -> Any:
     """Convert a graph to an OpenVINO model in memory, its batch size left open.
 
     Args:
-        output: the name of the one output.
+        outputs: their names, in the graph's order.
         any_size: the graph takes pictures of any size, one at a time.
 
     The module is traced rather than exported: for MobileNetV2 that takes 2 s instead of 15 s, and the
@@ -35,7 +36,8 @@ def to_openvino(graph: nn.Module, preprocess: Preprocess, *, output: str, any_si
         traced = torch.jit.trace(graph.eval(), example, check_trace=False, strict=False)
         model = ov.convert_model(traced, example_input=example, input=[(ov.PartialShape(shape), ov.Type.u8)])
     model.inputs[0].get_tensor().set_names({INPUT})
-    model.outputs[0].get_tensor().set_names({output})
+    for made, name in zip(model.outputs, outputs, strict=True):
+        made.get_tensor().set_names({name})
     return model
 
 

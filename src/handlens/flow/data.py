@@ -58,7 +58,8 @@ def doubted_labels(
     Returns:
         dicts of file (id), label, suggested, probability (of the suggestion), label_probability.
     """
-    from handlens.flow.train import fit_frozen_head, start_net
+    from handlens.flow.heads import fit_frozen_head
+    from handlens.flow.tasks import start_classifier
     from handlens.train.recipe import make_recipe
 
     audit = check(data, format=format, config=config, report=report)
@@ -66,8 +67,8 @@ def doubted_labels(
     records = [record for record in audit.usable().records if record.target is not None]
     names = audit.dataset.class_names
     recipe = make_recipe({"mode": "head"})
-    net, preprocess, _ = start_net(recipe, len(names), report)
-    head = fit_frozen_head(net, records, audit, recipe, preprocess, len(names), report)
+    start = start_classifier(recipe, len(names), report)
+    head = fit_frozen_head(start.net, records, audit, recipe, start.preprocess, len(names), report)
     if head.out_of_fold is None:
         raise FindingsError("labels cannot be doubted with so few pictures: every class needs at least two.")
     doubted = []

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from handlens.errors import InputError, ParityError
 from handlens.files import write_json
-from handlens.flow.evaluate import test_records
+from handlens.flow.evaluate import test_pictures
 from handlens.flow.report import QUIET, Reporter
 from handlens.flow.runs import build_from, find_run
 from handlens.train.run import Run
@@ -79,9 +79,9 @@ def export(
         made = Path(unproved) / path.name
         report.say(f"Converting to {to}.")
         if to == "onnx":
-            export_onnx(graph, preprocess, made, output=PROBABILITIES, metadata=metadata, any_size=with_resize)
+            export_onnx(graph, preprocess, made, outputs=(PROBABILITIES,), metadata=metadata, any_size=with_resize)
         else:
-            model = to_openvino(graph, preprocess, output=PROBABILITIES, any_size=with_resize)
+            model = to_openvino(graph, preprocess, outputs=(PROBABILITIES,), any_size=with_resize)
             save_openvino(model, made, metadata=metadata)
         report.say(f"Comparing on {len(images)} pictures, in a process without PyTorch.")
         parity = measure_parity(
@@ -123,7 +123,7 @@ def _proof_pictures(
                 f"there are no pictures to prove the export of {run.folder.name} with; name some by --data."
             )
     else:
-        records, *_ = test_records(run, data, format=None, config=None)
+        records = test_pictures(run, data, format=None, config=None).records
         chosen = np.linspace(0, len(records) - 1, min(limit, len(records))).astype(int)
         paths = [(records[i].id, records[i].path) for i in chosen]
         labels = [records[i].target for i in chosen]

@@ -34,7 +34,8 @@ def fit_frozen_head(
     from handlens.data.split import folds
     from handlens.train.head import balanced_weights, fit_head
 
-    views = [frozen_features(net, records, audit, recipe, preprocess, report, view=view) for view in range(recipe.views + 1)]
+    numbers = range(recipe.views + 1)
+    views = [frozen_features(net, records, audit, recipe, preprocess, report, view=number) for number in numbers]
     report.say("Fitting the head.")
     labels = np.array([record.target for record in records], dtype=np.int64)
     weights = balanced_weights(labels, num_classes) if recipe.class_weights == "balanced" else None
@@ -72,7 +73,7 @@ def frozen_features(
 
     def engine() -> Engine:
         graph = EmbedGraph(net.eval(), preprocess)
-        return OpenVINOEngine(to_openvino(graph, preprocess, output=FEATURES), precision=recipe.precision)
+        return OpenVINOEngine(to_openvino(graph, preprocess, outputs=(FEATURES,)), precision=recipe.precision)
 
     name = "" if view == 0 else f"view {view} seed {recipe.seed} {recipe.augment.model_dump_json()}"
     return cached_features(

@@ -15,6 +15,7 @@ from handlens.train.run import ENGINE, MODEL, WEIGHTS, Run, locked, open_run, wr
 if TYPE_CHECKING:
     from torch import nn
 
+    from handlens.data.record import Task
     from handlens.preprocess import Preprocess
 
 # Run folders that anyone can have without training; a literal, so that `predict` need not import torch to know.
@@ -57,20 +58,20 @@ def build_from(run: Run) -> nn.Module:
 
 def write_run(
     folder: Path, net: nn.Module, *, architecture: dict[str, Any], preprocess: Preprocess,
-    class_names: Sequence[str], extra: dict[str, Any],
+    class_names: Sequence[str], task: Task, extra: dict[str, Any],
 ) -> Run:  # fmt: skip
     """Write the engine and model.json beside model.safetensors."""
     from handlens.deploy.graph import DeployGraph
-    from handlens.deploy.graph_names import PROBABILITIES
+    from handlens.deploy.graph_names import OUTPUTS
     from handlens.export.openvino import save_openvino, to_openvino
 
     metadata = {"class_names": list(class_names), "preprocess": preprocess.to_dict()}
     net = net.float().to("cpu").eval()
-    model = to_openvino(DeployGraph(net, preprocess), preprocess, output=PROBABILITIES)
+    model = to_openvino(DeployGraph(net, preprocess, task=task), preprocess, outputs=OUTPUTS[task])
     save_openvino(model, folder / ENGINE, metadata=metadata)
     return write_model_json(
         folder,
-        {"architecture": architecture, "task": "classify", **metadata, "machine": machine()} | extra,
+        {"architecture": architecture, "task": task, **metadata, "machine": machine()} | extra,
         files=(WEIGHTS, ENGINE, str(Path(ENGINE).with_suffix(".bin").as_posix())),
     )
 
@@ -112,6 +113,6 @@ def _make_pretrained(name: str, folder: Path, report: Reporter) -> Run:
         save_net(net, folder / WEIGHTS)
         return write_run(
             folder, net, architecture={"name": name, "arguments": {"num_classes": len(source.class_names)}},
-            preprocess=source.preprocess, class_names=source.class_names,
+            preprocess=source.preprocess, class_names=source.class_names, task="classify",
             extra={"pretrained": {"sha256": source.sha256, "licence": source.licence}, "metrics": {}},
         )  # fmt: skip

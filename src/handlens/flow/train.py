@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
-import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from handlens.errors import FindingsError, InputError
+from handlens.errors import InputError
 from handlens.files import read_json, write_json, write_text
 from handlens.flow.data import check, stop_on_findings
+from handlens.flow.golden import write_golden
+from handlens.flow.heads import fit_frozen_head, fold_metrics, install_head, validate_head
 from handlens.flow.report import QUIET, Reporter
 from handlens.flow.runs import machine, write_run
+from handlens.flow.tasks import METRICS, start_task, training_task, weights_of
 from handlens.train.run import DATA, DATA_CONFIG, LAST, MODEL, RECIPE, WEIGHTS, append_metrics, kept_config, locked
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from torch import nn
 
     from handlens.data.check import Audit
     from handlens.data.record import Dataset, Record
-    from handlens.deploy.engines import Engine
-    from handlens.deploy.stream import Pixels
-    from handlens.preprocess import Preprocess
-    from handlens.train.head import Head
+    from handlens.data.record import Task as TaskName
+    from handlens.train.fit import Task
     from handlens.train.recipe import Mode, Recipe
 
 START = "checkpoints/start.safetensors"
-GOLDEN_PICTURES = 8
 
 
 def train(
@@ -44,7 +40,7 @@ def train(
     config: Path | None = None,
     report: Reporter = QUIET,
 ) -> Path:
-    """Train a classifier on a data set and write a run folder.
+    """Train on a data set and write a run folder: a classifier, a segmenter or a detector, as its labels are.
 
     Args:
         data: as `open_dataset` takes it; with `resume`, None means the folder that the run was started with.
@@ -139,7 +135,9 @@ def _train(data: Path, audit: Audit, folder: Path, recipe: Recipe, *, golden: bo
         best = _fit(net, folder, recipe, task, training, validation, score, report)
         trained = folder / "checkpoints/best.safetensors"
         net.load_state_dict(load_file(trained if trained.is_file() else first))
-        validated = {METRICS[dataset.task]: best[0], "loss": -best[1], "count": len(validation), "how": "validation split"}
+        validated = {
+            METRICS[dataset.task]: best[0], "loss": -best[1], "count": len(validation), "how": "validation split"
+        }  # fmt: skip
     save_net(net, folder / WEIGHTS)
     if golden:
         write_golden(folder, net, preprocess, dataset)
@@ -207,6 +205,7 @@ def _data_summary(data: Path, audit: Audit, dataset: Dataset) -> dict[str, Any]:
     parts = {split: dataset.part(split) for split in dataset.splits()}
     return {
         "root": str(data.resolve()),
+        "task": dataset.task,
         "format": dataset.format,
         "fingerprint": audit.fingerprint(),
         "class_names": list(dataset.class_names),

@@ -205,6 +205,23 @@ def load_into(net: nn.Module, weights: dict[str, Tensor], *, new_head: bool) -> 
     return sentence
 
 
+def load_backbone(backbone: nn.Module, weights: dict[str, Tensor]) -> str:
+    """Load a classifier's weights into the layers that a `Backbone` has of it, strictly.
+
+    Returns:
+        a sentence on what was not taken.
+
+    Raises:
+        InputError: a layer of the backbone has no weights, or of another shape.
+    """
+    wanted = backbone.state_dict()
+    weights = {key: value for key, value in wanted.items() if key.endswith(".num_batches_tracked")} | weights
+    taken = {key: value for key, value in weights.items() if key in wanted}
+    load_into(backbone, taken, new_head=False)
+    left = sorted({key.split(".")[0] for key in weights if key not in wanted})
+    return f"The trunk starts from pretrained weights; not taken: {', '.join(left)}."
+
+
 def _seal(state: dict[str, Tensor], source: Source) -> str:
     """SHA-256 over the published file's SHA-256 and every name, type, shape and number.
 

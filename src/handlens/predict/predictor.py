@@ -10,11 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handlens.data.decode import decode
-from handlens.deploy.engines import OpenVINOEngine, Precision
-from handlens.deploy.graph_names import PROBABILITIES
+from handlens.deploy.engines import Arrays, Engine, OpenVINOEngine, Precision
+from handlens.deploy.graph_names import BOXES, CLASS_MAP, LABELS, PROBABILITIES, SCORES
 from handlens.deploy.stream import answers
-from handlens.results import Classes
+from handlens.preprocess import Preprocess
+from handlens.results import Boxes, Classes, Mask
 from handlens.train.run import Run
+
+Result = Classes | Mask | Boxes
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class Prediction:
     """What came of one file: a result, or the reason why there is none."""
 
     path: Path
-    result: Classes | None
+    result: Result | None
     error: str | None = None
 
 
@@ -32,29 +35,54 @@ class Predictor:
         run: an opened run folder.
         precision: "auto" is what the processor is fastest at; "fp32" is what was measured against PyTorch.
         latency: tuned for a few pictures rather than for many.
+        threshold: of detection's scores; None is the run's own, chosen on validation.
+        engine, preprocess: in place of the run's own, for experiments.
     """
 
-    def __init__(self, run: Run, *, precision: Precision = "auto", latency: bool = False) -> None:
-        self.run = run
-        self.preprocess = run.preprocess
+    def __init__(
+        self,
+        run: Run,
+        *,
+        precision: Precision = "auto",
+        latency: bool = False,
+        threshold: float | None = None,
+        engine: Engine | None = None,
+        preprocess: Preprocess | None = None,
+    ) -> None:
+        self.task = run.task
+        self.preprocess = preprocess or run.preprocess
         self.names = run.class_names
-        self.engine = OpenVINOEngine(run.engine, precision=precision, latency=latency)
+        self.threshold = float(run.model.get("threshold", 0.0)) if threshold is None else threshold
+        self.engine = engine or OpenVINOEngine(run.engine, precision=precision, latency=latency)
 
     def predict(self, paths: Iterable[Path]) -> Iterator[Prediction]:
         """One Prediction per path, in order; paths are taken lazily."""
-        for answer in answers(paths, self.engine, preprocess=self.preprocess):
+        for answer in answers(paths, self.engine, preprocess=self.preprocess, sized=self.task != "classify"):
             if answer.arrays is None:
                 yield Prediction(answer.path, None, answer.error)
             else:
-                yield Prediction(answer.path, Classes(answer.arrays[PROBABILITIES], self.names))
+                yield Prediction(answer.path, self.result(answer.arrays, *answer.size))
 
-    def __call__(self, picture: Path | str | NDArray[np.uint8]) -> Classes:
+    def __call__(self, picture: Path | str | NDArray[np.uint8]) -> Result:
         """One picture: a file, or (H, W, 3) uint8 RGB.
 
         Raises:
             UnreadablePictureError: the file cannot be read.
         """
         if not isinstance(picture, np.ndarray):
-            picture = decode(Path(picture), at_least=self.preprocess.smallest_decode())
-        pixels = self.preprocess.pixels(picture)
-        return Classes(self.engine.run(pixels[None])[PROBABILITIES][0], self.names)
+            reduced = self.preprocess.smallest_decode() if self.task == "classify" else None
+            picture = decode(Path(picture), at_least=reduced)
+        arrays = self.engine.run(self.preprocess.pixels(picture)[None])
+        return self.result({name: values[0] for name, values in arrays.items()}, picture.shape[0], picture.shape[1])
+
+    def result(self, arrays: Arrays, height: int, width: int) -> Result:
+        """What the engine's arrays of one picture say about it, in the picture's own pixels."""
+        if self.task == "classify":
+            return Classes(arrays[PROBABILITIES], self.names)
+        if self.task == "segment":
+            return Mask(self.preprocess.restored(arrays[CLASS_MAP], height, width), self.names)
+        size = np.array([self.preprocess.width, self.preprocess.height] * 2)
+        corners = self.preprocess.geometry(height, width).restored_boxes(arrays[BOXES] * size)
+        return Boxes.clipped(
+            corners, arrays[LABELS], arrays[SCORES], self.names, height=height, width=width, threshold=self.threshold
+        )

@@ -133,7 +133,7 @@ def estimate_cost(
     make_loader: Callable[[int], ResumableLoader],
     pictures: tuple[int, int],
 ) -> Estimate:
-    """Time three steps of a copy of the net on its first batch; weights, statistics and random state stay as they are."""
+    """Time three steps of a copy of the net on a first batch; weights, statistics and random state stay as they are."""
     state = torch.random.get_rng_state()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     trial = task.training(copy.deepcopy(net).train(), 1).to(device)

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from handlens.data.record import Task
 from handlens.errors import InputError
 
 Mode = Literal["auto", "head", "finetune", "scratch"]
@@ -32,7 +33,13 @@ class Recipe(BaseModel):
 
     model: str = Field("mobilenet_v2", description="name in the catalogue")
     width: float | None = Field(None, gt=0, description="width multiplier; none is the net's own, 1.0")
-    image_size: int | None = Field(None, ge=32, le=4096, description="pixels; none is the net's own, 224")
+    image_size: int | list[int] | None = Field(
+        None, description="pixels, or [height, width]; none is the net's own, or what suits the pictures"
+    )
+    options: dict[str, Any] = Field(default_factory=dict, description="further arguments of the net, by name")
+    anchors: Literal["fitted", "paper"] = Field("fitted", description="of detectors: k-means over the training boxes")
+    box_loss: Literal["mined", "focal"] = Field("mined", description="of detectors: Liu et al. 2016, Lin et al. 2017")
+    dice: float = Field(0.0, ge=0, description="of segmenters: weight of the Dice loss beside the cross-entropy")
     mode: Mode = Field(
         "auto", description="head: frozen trunk; finetune: head, then all; scratch: no pretrained weights"
     )
@@ -58,9 +65,23 @@ class Recipe(BaseModel):
     checkpoint_seconds: float = Field(60.0, gt=0, description="longest time that a kill can cost")
     augment: Augment = Augment()  # type: ignore[call-arg]
 
-    def settled(self, mode: Mode) -> Recipe:
-        """This recipe for one mode: what was not asked for and has another default there is replaced."""
-        defaults = FROM_SCRATCH if mode == "scratch" else {}
+    @field_validator("image_size")
+    @classmethod
+    def _sides(cls, value: int | list[int] | None) -> int | list[int] | None:
+        sides = value if isinstance(value, list) else [value, value]
+        if value is not None and (len(sides) != 2 or not all(32 <= side <= 4096 for side in sides if side is not None)):
+            raise ValueError("one number of pixels, or [height, width], from 32 to 4096")
+        return value
+
+    def size(self) -> tuple[int, int]:
+        """(height, width) that were asked for, pixels."""
+        assert self.image_size is not None
+        height, width = self.image_size if isinstance(self.image_size, list) else (self.image_size, self.image_size)
+        return height, width
+
+    def settled(self, mode: Mode, task: Task = "classify") -> Recipe:
+        """This recipe for one mode and task: what was not asked for and has another default there is replaced."""
+        defaults = (FROM_SCRATCH if mode == "scratch" else {}) | OF_TASK[task]
         changed = {key: value for key, value in defaults.items() if key not in self.model_fields_set}
         return self.model_copy(update=changed | {"mode": mode})
 
@@ -74,6 +95,14 @@ FROM_SCRATCH: dict[str, Any] = {
     "learning_rate": 3e-3,
     "layer_decay": 1.0,
     "freeze_batch_norm": False,
+}
+
+
+# The defaults of a task, where they are not those above. Measured in benchmarks/.
+OF_TASK: dict[Task, dict[str, Any]] = {
+    "classify": {},
+    "segment": {"model": "deeplab_v3", "epochs": 30, "batch_size": 8, "learning_rate": 1e-3, "layer_decay": 1.0},
+    "detect": {"model": "ssdlite", "epochs": 60, "batch_size": 16, "learning_rate": 1e-3, "layer_decay": 1.0},
 }
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from handlens.data.record import Task
 from handlens.errors import InputError
 from handlens.files import read_json, sha256_of, write_json, write_text
 from handlens.preprocess import Preprocess
@@ -37,6 +38,11 @@ class Run:
     @property
     def class_names(self) -> tuple[str, ...]:
         return tuple(self.model["class_names"])
+
+    @property
+    def task(self) -> Task:
+        task: Task = self.model["task"]
+        return task
 
     @property
     def preprocess(self) -> Preprocess:

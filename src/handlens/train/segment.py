@@ -30,18 +30,15 @@ class SegmenterTraining(TaskTraining):
         preprocess: Preprocess,
         total_steps: int,
         num_classes: int,
-        class_weights: Tensor | None,
     ) -> None:
         super().__init__(net, recipe=recipe, preprocess=preprocess, total_steps=total_steps)
         self.num_classes = num_classes
-        self.class_weights = class_weights
         self.reset_validation()
 
     def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         targets = batch[1].long()
         logits = self.net(self.normalised(batch[0]))
-        weights = None if self.class_weights is None else self.class_weights.to(logits.device)
-        loss = pixel_cross_entropy(logits, targets, weight=weights, label_smoothing=self.recipe.label_smoothing)
+        loss = pixel_cross_entropy(logits, targets, label_smoothing=self.recipe.label_smoothing)
         if self.recipe.dice:
             loss = loss + self.recipe.dice * dice(logits, targets)
         known = targets != IGNORE
@@ -72,13 +69,7 @@ class SegmenterTraining(TaskTraining):
         return miou, self.validation_loss[0] / self.validation_loss[1]
 
 
-def pixel_cross_entropy(
-    logits: Tensor, targets: Tensor, *, weight: Tensor | None = None, label_smoothing: float = 0.0
-) -> Tensor:
+def pixel_cross_entropy(logits: Tensor, targets: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
     """Mean over the pixels that count; 0, with a gradient, where none does."""
-    total = F.cross_entropy(
-        logits, targets, weight=weight, ignore_index=IGNORE, label_smoothing=label_smoothing, reduction="sum"
-    )
-    known = targets != IGNORE
-    count = known.sum() if weight is None else weight[targets[known]].sum()
-    return total / count.clamp(min=1e-6)
+    total = F.cross_entropy(logits, targets, ignore_index=IGNORE, label_smoothing=label_smoothing, reduction="sum")
+    return total / (targets != IGNORE).sum().clamp(min=1)

@@ -1,0 +1,283 @@
+"""What each task starts from and how it is trained: the only place that knows all three."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from handlens.data.record import Dataset, Record
+from handlens.errors import InputError
+from handlens.flow.report import Reporter
+from handlens.preprocess import SCALINGS, Preprocess
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from handlens.data.examples import Examples
+    from handlens.train.fit import Task
+    from handlens.train.recipe import Recipe
+
+METRICS = {"classify": "top1", "segment": "miou", "detect": "map50"}  # what the best epoch is chosen by
+LONGEST_SIDE = 512  # pixels, of a segmenter's input where the recipe does not say
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where training begins.
+
+    Attributes:
+        architecture: {"name", "arguments"} that `build` makes the same net again from.
+    """
+
+    net: nn.Module
+    preprocess: Preprocess
+    architecture: dict[str, Any]
+
+
+def start_task(recipe: Recipe, dataset: Dataset, report: Reporter) -> Start:
+    """The net a recipe starts from: built, with weights unless trained from scratch, and its Preprocess.
+
+    Raises:
+        InputError: no such net, one of another task, or weights that do not fit or cannot be had.
+    """
+    from handlens.models import CATALOGUE
+
+    if recipe.model not in CATALOGUE:
+        raise InputError(f"there is no net called {recipe.model!r}; there are {', '.join(CATALOGUE)}.")
+    if CATALOGUE[recipe.model].task != dataset.task:
+        fitting = [name for name, entry in CATALOGUE.items() if entry.task == dataset.task]
+        raise InputError(
+            f"{recipe.model} is a net to {CATALOGUE[recipe.model].task}, and {dataset.root.name} is data to "
+            f"{dataset.task}; take one of {', '.join(fitting)}."
+        )
+    start: dict[str, Callable[[Recipe, Dataset, Reporter], Start]] = {
+        "classify": lambda recipe, dataset, report: start_classifier(recipe, len(dataset.class_names), report),
+        "segment": _start_segmenter,
+        "detect": _start_detector,
+    }
+    return start[dataset.task](recipe, dataset, report)
+
+
+def start_classifier(recipe: Recipe, num_classes: int, report: Reporter) -> Start:
+    from handlens.models import CATALOGUE, build
+    from handlens.models.weights import SOURCES, load_into, load_weights
+
+    entry = CATALOGUE[recipe.model]
+    arguments: dict[str, Any] = {"num_classes": num_classes} | recipe.options
+    if recipe.width is not None:
+        arguments["width"] = recipe.width
+    net = build(recipe.model, **arguments, dropout=recipe.dropout)
+    mean, std = SCALINGS[entry.scaling]
+    preprocess = Preprocess(
+        height=entry.image_size, width=entry.image_size, short_side=entry.image_size, mean=mean, std=std
+    )
+    if recipe.mode != "scratch":
+        if recipe.weights is None and recipe.width not in (None, 1.0):
+            raise InputError(
+                f"published weights of {recipe.model} are for width 1.0, not {recipe.width}; use --mode scratch, "
+                "or --weights FILE."
+            )
+        sentence = load_into(net, load_weights(recipe.weights or recipe.model), new_head=True)
+        if sentence:
+            report.say(sentence)
+        if recipe.weights is None:
+            source = SOURCES[recipe.model].preprocess
+            preprocess = replace(source, short_side=source.height)  # the whole picture counts: no 12 % cut away
+    if recipe.image_size is not None:
+        height, width = recipe.size()
+        preprocess = replace(preprocess, height=height, width=width, short_side=max(height, width))
+    return Start(net, preprocess, {"name": recipe.model, "arguments": arguments})
+
+
+def _start_segmenter(recipe: Recipe, dataset: Dataset, report: Reporter) -> Start:
+    from handlens.models import build
+
+    arguments: dict[str, Any] = {"num_classes": len(dataset.class_names)} | recipe.options
+    net = build(recipe.model, **arguments)
+    height, width = _usual_size(dataset.part("train")) if recipe.image_size is None else recipe.size()
+    preprocess = _scaled_as(recipe, Preprocess(height=height, width=width, resize="pad"))
+    _load_trunk(net, recipe, report)
+    return Start(net, preprocess, {"name": recipe.model, "arguments": arguments})
+
+
+def _start_detector(recipe: Recipe, dataset: Dataset, report: Reporter) -> Start:
+    """The anchors are fitted to the training boxes unless the recipe asks for the paper's."""
+    import torch
+
+    from handlens.models import CATALOGUE, build
+    from handlens.models.detect.anchors import coverage, fit_anchors, grid_anchors
+    from handlens.models.detect.ssd import map_grids
+
+    size = CATALOGUE[recipe.model].image_size
+    height, width = (size, size) if recipe.image_size is None else recipe.size()
+    preprocess = _scaled_as(recipe, Preprocess(height=height, width=width, resize="stretch"))
+    arguments: dict[str, Any] = {"num_classes": len(dataset.class_names)} | recipe.options
+    corners, classes = _all_boxes(dataset.part("train"))
+    boxes, labels = torch.tensor(corners, dtype=torch.float32), torch.tensor(classes)
+    if recipe.anchors == "fitted":
+        grids = map_grids(height, width, first_stride=arguments.get("first_stride", 16))
+        arguments["anchors"] = fit_anchors(boxes, labels, grids)
+    net = build(recipe.model, **arguments)
+    _load_trunk(net, recipe, report)
+    shapes: Any = net.anchors
+    grids = map_grids(height, width, first_stride=arguments.get("first_stride", 16))
+    missed = coverage(boxes, labels, grid_anchors(shapes, grids[: len(shapes)]))
+    for label, share in missed.items():
+        report.say(f"{dataset.class_names[label]}: {100 * share:.1f} % of the boxes have no anchor.")
+    return Start(net, preprocess, {"name": recipe.model, "arguments": arguments})
+
+
+def training_task(recipe: Recipe, dataset: Dataset, preprocess: Preprocess) -> Task:
+    """What `fit` needs to know of the task."""
+    make = {"classify": _classifier_task, "segment": _segmenter_task, "detect": _detector_task}
+    return make[dataset.task](recipe, dataset, preprocess)
+
+
+def weights_of(recipe: Recipe) -> str:
+    """The published weights that a recipe's net, or its trunk, starts from."""
+    from handlens.models.weights import SOURCES
+
+    return recipe.model if recipe.model in SOURCES else str(recipe.options.get("backbone", "mobilenet_v2"))
+
+
+def _classifier_task(recipe: Recipe, dataset: Dataset, preprocess: Preprocess) -> Task:
+    import numpy as np
+
+    from handlens.data.augment import classification_augment, smallest_training_decode
+    from handlens.data.examples import Pictures
+    from handlens.train.classify import ClassifierTraining
+    from handlens.train.fit import Task
+    from handlens.train.head import balanced_weights
+
+    classes = len(dataset.class_names)
+    weights = None
+    if recipe.class_weights == "balanced":
+        targets = np.array([record.target for record in dataset.part("train")], dtype=np.int64)
+        weights = balanced_weights(targets, classes)
+    augment = recipe.augment
+
+    def examples(records: Sequence[Record], train: bool) -> Examples:
+        transform = classification_augment(
+            preprocess, flip=augment.flip, crop_area=augment.crop_area, colour=augment.colour
+        )
+        at_least = smallest_training_decode(preprocess, crop_area=augment.crop_area)
+        return Pictures(
+            records, preprocess=preprocess, transform=transform if train else None, seed=recipe.seed,
+            at_least=at_least if train else preprocess.smallest_decode(),
+        )  # fmt: skip
+
+    return Task(
+        examples,
+        lambda net, steps: ClassifierTraining(
+            net, recipe=recipe, preprocess=preprocess, total_steps=steps, num_classes=classes, class_weights=weights
+        ),
+    )
+
+
+def _segmenter_task(recipe: Recipe, dataset: Dataset, preprocess: Preprocess) -> Task:
+    from handlens.data.augment import segmentation_augment
+    from handlens.data.examples import MaskedPictures
+    from handlens.train.fit import Task
+    from handlens.train.segment import SegmenterTraining
+
+    augment = recipe.augment
+    assert dataset.coding is not None
+    coding = dataset.coding
+
+    def examples(records: Sequence[Record], train: bool) -> Examples:
+        transform = segmentation_augment(
+            preprocess, flip=augment.flip, crop_area=augment.crop_area, colour=augment.colour
+        )
+        return MaskedPictures(
+            records, preprocess=preprocess, transform=transform if train else None, coding=coding, seed=recipe.seed
+        )
+
+    return Task(
+        examples,
+        lambda net, steps: SegmenterTraining(
+            net, recipe=recipe, preprocess=preprocess, total_steps=steps, num_classes=len(dataset.class_names)
+        ),
+    )
+
+
+def _detector_task(recipe: Recipe, dataset: Dataset, preprocess: Preprocess) -> Task:
+    from handlens.data.augment import detection_augment
+    from handlens.data.examples import BoxedPictures
+    from handlens.train.detect import DetectorTraining
+    from handlens.train.fit import Task
+
+    augment = recipe.augment
+
+    def examples(records: Sequence[Record], train: bool) -> Examples:
+        transform = detection_augment(preprocess, flip=augment.flip, crop_area=augment.crop_area, colour=augment.colour)
+        return BoxedPictures(
+            records, preprocess=preprocess, transform=transform if train else None, seed=recipe.seed
+        )
+
+    return Task(
+        examples,
+        lambda net, steps: DetectorTraining(
+            net, recipe=recipe, preprocess=preprocess, total_steps=steps, class_names=dataset.class_names
+        ),
+    )
+
+
+def _load_trunk(net: nn.Module, recipe: Recipe, report: Reporter) -> None:
+    from torch import nn
+
+    from handlens.models.weights import load_backbone, load_into, load_weights
+
+    if recipe.mode == "scratch":
+        return
+    if recipe.weights is not None:
+        sentence = load_into(net, load_weights(recipe.weights), new_head=True)
+    else:
+        trunk = net.backbone
+        assert isinstance(trunk, nn.Module)
+        sentence = load_backbone(trunk, load_weights(weights_of(recipe)))
+    if sentence:
+        report.say(sentence)
+
+
+def _scaled_as(recipe: Recipe, preprocess: Preprocess) -> Preprocess:
+    """With the normalisation that the weights of the trunk were trained with."""
+    from handlens.models import CATALOGUE
+
+    mean, std = SCALINGS[CATALOGUE[weights_of(recipe)].scaling]
+    return replace(preprocess, mean=mean, std=std)
+
+
+def _usual_size(records: Sequence[Record]) -> tuple[int, int]:
+    """(height, width) of the middle picture by area, no side above LONGEST_SIDE, in multiples of 8."""
+    sizes = sorted((_size(record) for record in records), key=lambda size: size[0] * size[1])
+    height, width = sizes[len(sizes) // 2]
+    scale = min(1.0, LONGEST_SIDE / max(height, width))
+    return max(32, round(height * scale / 8) * 8), max(32, round(width * scale / 8) * 8)
+
+
+def _all_boxes(records: Sequence[Record]) -> tuple[list[tuple[float, ...]], list[int]]:
+    """Boxes in fractions of their pictures, clipped, and their classes; without crowds and boxes of no area."""
+    boxes: list[tuple[float, ...]] = []
+    labels: list[int] = []
+    for record in records:
+        if not record.boxes:
+            continue
+        height, width = _size(record)
+        for box in record.boxes:
+            left, right = (min(max(x / width, 0.0), 1.0) for x in (box.left, box.right))
+            top, bottom = (min(max(y / height, 0.0), 1.0) for y in (box.top, box.bottom))
+            if not box.crowd and left < right and top < bottom:
+                boxes.append((left, top, right, bottom))
+                labels.append(box.label)
+    if not boxes:
+        raise InputError("the training pictures hold no box with an area: there is nothing to learn.")
+    return boxes, labels
+
+
+def _size(record: Record) -> tuple[int, int]:
+    """(height, width) of the upright picture, from its header."""
+    from handlens.data.decode import probe
+
+    info = probe(record.path.read_bytes(), record.id)
+    return info.height, info.width
