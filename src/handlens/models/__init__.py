@@ -14,6 +14,7 @@ from handlens.models.classify.efficientnet_lite import EfficientNetLite0
 from handlens.models.classify.mobilenet_v2 import MobileNetV2
 from handlens.models.detect.ssd import SSD
 from handlens.models.options import construct
+from handlens.models.segment.deeplab_v3 import DeepLabV3
 
 __all__ = ["CATALOGUE", "Backbone", "Entry", "backbone", "build", "resolve_map"]
 
@@ -23,7 +24,7 @@ class Entry:
     """One net of the catalogue.
 
     Attributes:
-        task: "classify" or "detect".
+        task: "classify", "segment" or "detect".
         image_size: pixels it was published at.
         scaling: a name of preprocess.SCALINGS.
         weights: names in weights.SOURCES that fit it.
@@ -58,6 +59,15 @@ CATALOGUE: dict[str, Entry] = {
         weights=("efficientnet_lite0",),
         converts_to=("onnx", "openvino"),
         about="Tan and Le 2019, the form for phones: no squeeze-and-excitation, ReLU6",
+    ),
+    "deeplab_v3": Entry(
+        constructor=DeepLabV3,
+        task="segment",
+        image_size=513,
+        scaling="imagenet",
+        weights=(),
+        converts_to=("onnx", "openvino"),
+        about="Chen et al. 2017: a class per pixel from dilated MobileNetV2, with ASPP or without",
     ),
     "ssd": Entry(
         constructor=SSD,
