@@ -112,7 +112,9 @@ def test_saved_and_loaded_it_answers_alike(name, net, pictures, tmp_path):
             assert torch.equal(made, expected)
 
 
-def test_the_runtimes_agree_on_decoded_boxes(net, pictures, tmp_path):
+def test_the_runtimes_agree_on_decoded_boxes(name, net, pictures, tmp_path):
+    if name == "ssd":
+        pytest.skip("conversion takes long, and ssd has no operation that ssdlite does not have")
     images = pictures(2, height=160, width=160)
     module = Decoded(net).eval()
     with torch.no_grad():
@@ -121,7 +123,9 @@ def test_the_runtimes_agree_on_decoded_boxes(net, pictures, tmp_path):
         exported = [value.numpy() for value in program.module()(images)]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # exporters warn about their own parts
-            torch.onnx.export(program, dynamo=True, verbose=False, external_data=False).save(tmp_path / "net.onnx")
+            torch.onnx.export(program, dynamo=True, verbose=False, external_data=False, optimize=False).save(
+                tmp_path / "net.onnx"
+            )
             traced = torch.jit.trace(module, images, check_trace=False)
             converted = openvino.convert_model(traced, example_input=images)
     session = onnxruntime.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])
@@ -156,13 +160,15 @@ def test_it_learns_two_pictures(name):
     net = build(name, num_classes=2, **({"width": 0.35} if name in ("ssd", "ssdlite") else {}))
     optimiser = torch.optim.Adam(net.parameters(), lr=3e-3)
     first = None
-    for _ in range(60):
+    for _ in range(100):
         loss = criterion(net.train(), images, targets)
         first = first or float(loss.detach())
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    assert loss < first / 10
+        if loss < first / 30:
+            break
+    assert loss < first / 30
     with torch.no_grad():  # still in training: the running statistics are young
         boxes, scores, labels = net.decode(net(images))
     for picture, (truth, classes) in enumerate(targets):

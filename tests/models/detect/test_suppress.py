@@ -21,7 +21,7 @@ def dense_scene(count: int, classes: int, *, clusters: int) -> tuple[torch.Tenso
 @pytest.mark.parametrize("threshold", [0.3, 0.45, 0.6])
 @pytest.mark.parametrize(("clusters", "classes"), [(3, 2), (12, 1), (12, 5), (40, 3)])
 def test_what_is_kept_is_torchvisions(threshold, clusters, classes):
-    for _ in range(8):
+    for _ in range(4):
         scenes = [dense_scene(400, classes, clusters=clusters) for _ in range(2)]
         boxes, scores, labels = (torch.stack(parts) for parts in zip(*scenes, strict=True))
         keep = keep_mask(boxes, labels, threshold=threshold)
