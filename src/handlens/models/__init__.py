@@ -87,6 +87,15 @@ CATALOGUE: dict[str, Entry] = {
         converts_to=("onnx", "openvino"),
         about="Sandler et al. 2018: SSD of depthwise separable convolutions, a seventh of its head",
     ),
+    "ssdlite_mobilenet_v2_coco": Entry(
+        constructor=partial(SSD, separable=True, scores="sigmoid", padding="same"),
+        task="detect",
+        image_size=300,
+        scaling="half",
+        weights=("ssdlite_mobilenet_v2_coco",),
+        converts_to=("onnx", "openvino"),
+        about="ssdlite as its authors published it, with what it learned on COCO: 80 classes",
+    ),
 }
 
 

@@ -36,9 +36,9 @@ class Backbone(nn.Module):
         self.channels = {asked: net.maps[name][0] for asked, name in self.names.items()}
         self.strides = {asked: net.maps[name][1] for asked, name in self.names.items()}
         last = max(self.names.values(), key=list(net.maps).index)
-        self.head = net.head if last == "head" else None
         self.stem = net.stem
-        self.blocks = net.blocks if self.head else net.blocks[: _block_number(last)]
+        self.blocks = net.blocks if last == "head" else net.blocks[: _block_number(last)]
+        self.head = net.head if last == "head" else None
         self.cut = last.endswith(".expand")
         if self.cut:  # nothing behind the expansion: every parameter has a gradient
             block = self.blocks[-1]

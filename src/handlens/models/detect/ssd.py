@@ -12,6 +12,7 @@ Differs  ReLU6 and batch norm also in the extra layers of ssd, which Liu et al. 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -63,6 +64,9 @@ class SSD(nn.Module):
     Raises:
         ValueError: an argument out of range.
     """
+
+    PER_MAP = ("boxes.", "classes.", "extras.")  # names of layers that a net for fewer maps does not have
+    LAST_LAYER = re.compile(r"(boxes|classes)\.\d+\.\d+\.(weight|bias)")  # of the predictors
 
     def __init__(
         self,
