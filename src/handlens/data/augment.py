@@ -1,29 +1,171 @@
-"""Training transforms, one pipeline per task, from torchvision.transforms.v2."""
+"""Training transforms from torchvision.transforms.v2, one pipeline per task, and the mixing of pictures."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from handlens.data.seeds import seed_for
+from handlens.data.window import random_window, taken_by, uniform, xyxy
 from handlens.preprocess import Preprocess
 
+ASPECT = math.log(4 / 3)  # the most that RandomResizedCrop distorts; boxes are distorted alike
+CROP_TRIES = 10  # for a crop that keeps an object
 
-def classification_augment(preprocess: Preprocess, *, flip: float, crop_area: float, colour: float) -> v2.Transform:
-    """(3, H, W) uint8, any size -> (C, height, width) uint8, randomly cropped, mirrored and recoloured."""
+Boxed = tuple[Tensor, tv_tensors.BoundingBoxes, Tensor]
+
+
+def classification_augment(
+    preprocess: Preprocess, *, flip: float, crop_area: float, colour: float, trivial: bool = False
+) -> v2.Transform:
+    """(3, H, W) uint8, any size -> (C, height, width) uint8, randomly cropped, mirrored and recoloured.
+
+    Args:
+        flip: probability of mirroring.
+        crop_area: the smallest crop, as a share of the picture's area.
+        colour: how far brightness, contrast and saturation go; 0.3 is 0.7 to 1.3 times.
+        trivial: one more random operation of a random strength (Müller and Hutter 2021, arXiv:2103.10158).
+    """
     steps: list[torch.nn.Module] = [
         v2.RandomResizedCrop((preprocess.height, preprocess.width), scale=(crop_area, 1.0), antialias=True)
     ]
     if flip:
         steps.append(v2.RandomHorizontalFlip(flip))
-    if colour:
-        steps.append(v2.ColorJitter(colour, colour, colour))
-    if preprocess.colour == "grey":
-        steps.append(v2.Grayscale())
-    return v2.Compose(steps)
+    if trivial:
+        steps.append(TrivialAugment())
+    return v2.Compose([*steps, *_colours(preprocess, colour)])
+
+
+class TrivialAugment(v2.TrivialAugmentWide):
+    """TrivialAugment for pictures alone: it turns and shears them, and would leave their targets where they were.
+
+    Raises:
+        ValueError: boxes or a mask come with the picture.
+    """
+
+    def forward(self, *inputs: Any) -> Any:
+        for item in inputs:
+            if isinstance(item, (tv_tensors.Mask, tv_tensors.BoundingBoxes)):
+                raise ValueError(
+                    f"TrivialAugment is for classification: it would move the picture without its "
+                    f"{type(item).__name__}."
+                )
+        return super().forward(*inputs)
+
+
+def segmentation_augment(
+    preprocess: Preprocess, *, flip: float, crop_area: float, colour: float, zoom_out: float = 1.25,
+    vertical_flip: float = 0.0,
+) -> Callable[[Tensor, tv_tensors.Mask], tuple[Tensor, tv_tensors.Mask]]:  # fmt: skip
+    """(3, H, W) uint8 and its mask (H, W) uint8, any size -> (C, height, width) and (height, width), moved alike.
+
+    The picture is resized with antialiasing, the mask by nearest neighbour. Around the picture, where it does not
+    fill the net's input, pixels are grey and IGNORE.
+
+    Args:
+        flip, vertical_flip: probabilities of mirroring left and right, up and down.
+        crop_area: the smallest crop, as a share of the area that Preprocess takes.
+        colour: as in classification_augment.
+        zoom_out: how many times longer than what Preprocess takes the sides of what is seen can be; 1 is never.
+
+    Raises:
+        ValueError: crop_area or zoom_out out of range; from the transform: a mask of another size than its picture.
+    """
+    scale = _side_factors(crop_area, zoom_out)
+    shape = (preprocess.height, preprocess.width)
+    mirror, recolour = _flips(flip, vertical_flip), v2.Compose(_colours(preprocess, colour))
+
+    def transform(image: Tensor, mask: tv_tensors.Mask) -> tuple[Tensor, tv_tensors.Mask]:
+        if image.shape[-2:] != mask.shape[-2:]:
+            raise ValueError(f"picture and mask must have one size, got {image.shape} and {mask.shape}")
+        size = (image.shape[-2], image.shape[-1])
+        window = random_window(size, taken_by(preprocess, size), shape, scale=scale, aspect=0)
+        image, mask = mirror(tv_tensors.Image(window.picture(image)), tv_tensors.Mask(window.mask(mask)))
+        return recolour(image), mask
+
+    return transform
+
+
+def detection_augment(
+    preprocess: Preprocess, *, flip: float, crop_area: float, colour: float, zoom_out: float = 2.0,
+    vertical_flip: float = 0.0,
+) -> Callable[[Tensor, tv_tensors.BoundingBoxes, Tensor], Boxed]:  # fmt: skip
+    """(3, H, W) uint8, its boxes and their labels -> (C, height, width) and the boxes that are left in it.
+
+    Boxes are (N, 4) left, top, right, bottom in pixels, before and after. They are cut at the frame; one of which
+    less than 30 % of the area or less than 2 pixels of a side is left is dropped with its label. A crop that would
+    leave no object is drawn again, at most ten times; then what Preprocess takes is taken.
+
+    Args:
+        flip, vertical_flip: probabilities of mirroring left and right, up and down.
+        crop_area: the smallest crop, as a share of the area that Preprocess takes.
+        colour: as in classification_augment.
+        zoom_out: how many times longer than what Preprocess takes the sides of what is seen can be; 1 is never.
+            Small objects are learned from it.
+
+    Raises:
+        ValueError: crop_area or zoom_out out of range; from the transform: boxes and labels of different number.
+
+    Source: the crop and the expansion of Liu et al. 2016, arXiv:1512.02325, section 3.6, as one draw.
+    """
+    scale = _side_factors(crop_area, zoom_out)
+    shape = (preprocess.height, preprocess.width)
+    mirror, recolour = _flips(flip, vertical_flip), v2.Compose(_colours(preprocess, colour))
+
+    def transform(image: Tensor, boxes: tv_tensors.BoundingBoxes, labels: Tensor) -> Boxed:
+        if len(boxes) != len(labels):
+            raise ValueError(f"boxes and labels must be as many, got {len(boxes)} and {len(labels)}")
+        size = (image.shape[-2], image.shape[-1])
+        taken = taken_by(preprocess, size)
+        for _ in range(CROP_TRIES):
+            window = random_window(size, taken, shape, scale=scale, aspect=ASPECT)
+            kept_boxes, kept_labels = window.boxes(boxes, labels)
+            if len(kept_boxes) or not len(boxes):
+                break
+        else:
+            window = random_window(size, taken, shape, scale=(1, 1), aspect=0)
+            kept_boxes, kept_labels = window.boxes(boxes, labels)
+        image, kept_boxes = mirror(tv_tensors.Image(window.picture(image)), kept_boxes)
+        return recolour(image), kept_boxes, kept_labels
+
+    return transform
+
+
+def mosaic(samples: Sequence[Boxed], *, height: int, width: int, key: tuple[int | str, ...]) -> Boxed:
+    """Four pictures with boxes as one (3, height, width): more objects, and smaller ones, in every batch.
+
+    They meet at a random point of the middle; from each a random part is cut that fills its corner without
+    distortion. Boxes are cut and dropped as in `detection_augment`.
+
+    Raises:
+        ValueError: not four pictures, or a size below 8 pixels.
+
+    Source: Bochkovskiy et al. 2020, arXiv:2004.10934, section 3.3.
+    """
+    if len(samples) != 4 or min(height, width) < 8:
+        raise ValueError(f"a mosaic is of 4 pictures and at least 8 x 8, got {len(samples)} and {height} x {width}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_for(*key))
+        y, x = (round(side * uniform(0.3, 0.7)) for side in (height, width))
+        corners = [(top, left, bottom, right) for top, bottom in ((0, y), (y, height)) for left, right in
+                   ((0, x), (x, width))]  # fmt: skip
+        canvas = torch.empty(3, height, width, dtype=torch.uint8)
+        boxes, labels = [], []
+        for (image, image_boxes, image_labels), (top, left, bottom, right) in zip(samples, corners, strict=True):
+            size, corner = (image.shape[-2], image.shape[-1]), (bottom - top, right - left)
+            fit = min(size[0] / corner[0], size[1] / corner[1])
+            window = random_window(size, (corner[0] * fit, corner[1] * fit), corner, scale=(0.5, 1), aspect=0)
+            canvas[:, top:bottom, left:right] = window.picture(image)
+            kept, kept_labels = window.boxes(image_boxes, image_labels)
+            boxes.append(kept.as_subclass(Tensor) + torch.tensor([left, top, left, top]))
+            labels.append(kept_labels)
+    return canvas, xyxy(torch.cat(boxes), height, width), torch.cat(labels)
 
 
 def smallest_training_decode(preprocess: Preprocess, *, crop_area: float) -> tuple[int, int]:
@@ -35,12 +177,14 @@ def smallest_training_decode(preprocess: Preprocess, *, crop_area: float) -> tup
     return math.ceil(preprocess.height * enlarge), math.ceil(preprocess.width * enlarge)
 
 
-def seeded(transform: v2.Transform, image: Tensor, *, key: tuple[int | str, ...]) -> Tensor:
-    """Apply a random transform so that the result depends on `key` alone, not on the worker or the order."""
+def seeded(transform: Callable[..., Any], *inputs: Any, key: tuple[int | str, ...]) -> Any:
+    """What a random transform makes of a picture, alone or with its mask, or its boxes and labels.
+
+    The result depends on `key` alone, not on the worker or the order.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(*key))
-        result: Tensor = transform(image)
-    return result
+        return transform(*inputs)
 
 
 def mixup(images: Tensor, targets: Tensor, *, alpha: float, key: tuple[int | str, ...]) -> tuple[Tensor, Tensor]:
@@ -57,3 +201,45 @@ def mixup(images: Tensor, targets: Tensor, *, alpha: float, key: tuple[int | str
         share = float(torch.distributions.Beta(alpha, alpha).sample())
         order = torch.randperm(len(images)).to(images.device)
     return share * images + (1 - share) * images[order], share * targets + (1 - share) * targets[order]
+
+
+def cutmix(images: Tensor, targets: Tensor, *, alpha: float, key: tuple[int | str, ...]) -> tuple[Tensor, Tensor]:
+    """Paste a rectangle of another picture of the batch into each; targets are blended by the share of pixels.
+
+    Args:
+        images: (N, C, H, W); targets: (N, K) probabilities.
+        alpha: both parameters of the Beta distribution of the share of pixels that stays.
+
+    Source: Yun et al. 2019, arXiv:1905.04899, section 3.1; one rectangle per batch, as the authors' code.
+    """
+    height, width = images.shape[-2:]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_for(*key))
+        side = math.sqrt(1 - float(torch.distributions.Beta(alpha, alpha).sample()))
+        y, x = (int(torch.randint(length, ())) for length in (height, width))
+        order = torch.randperm(len(images)).to(images.device)
+    half_height, half_width = int(height * side / 2), int(width * side / 2)
+    rows = slice(max(0, y - half_height), min(height, y + half_height))
+    columns = slice(max(0, x - half_width), min(width, x + half_width))
+    mixed = images.clone()
+    mixed[:, :, rows, columns] = images[order][:, :, rows, columns]
+    share = 1 - (rows.stop - rows.start) * (columns.stop - columns.start) / (
+        height * width
+    )  # what the frame left of it
+    return mixed, share * targets + (1 - share) * targets[order]
+
+
+def _side_factors(crop_area: float, zoom_out: float) -> tuple[float, float]:
+    if not 0 < crop_area <= 1 or zoom_out < 1:
+        raise ValueError(f"crop_area must be in (0, 1] and zoom_out at least 1, got {crop_area} and {zoom_out}")
+    return math.sqrt(crop_area), zoom_out
+
+
+def _flips(flip: float, vertical_flip: float) -> v2.Transform:
+    return v2.Compose([v2.RandomHorizontalFlip(flip), v2.RandomVerticalFlip(vertical_flip)])
+
+
+def _colours(preprocess: Preprocess, colour: float) -> list[torch.nn.Module]:
+    """The steps that leave every pixel where it is."""
+    steps: list[torch.nn.Module] = [v2.ColorJitter(colour, colour, colour)] if colour else [torch.nn.Identity()]
+    return [*steps, v2.Grayscale()] if preprocess.colour == "grey" else steps
