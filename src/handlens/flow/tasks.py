@@ -211,9 +211,7 @@ def _detector_task(recipe: Recipe, dataset: Dataset, preprocess: Preprocess) -> 
 
     def examples(records: Sequence[Record], train: bool) -> Examples:
         transform = detection_augment(preprocess, flip=augment.flip, crop_area=augment.crop_area, colour=augment.colour)
-        return BoxedPictures(
-            records, preprocess=preprocess, transform=transform if train else None, seed=recipe.seed
-        )
+        return BoxedPictures(records, preprocess=preprocess, transform=transform if train else None, seed=recipe.seed)
 
     return Task(
         examples,
