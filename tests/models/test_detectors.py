@@ -158,25 +158,25 @@ def test_it_learns_two_pictures(name):
         table = torch.tensor(pair, dtype=torch.float32)
         targets.append((table[:, :4] / 96, table[:, 4].long()))
     net = build(name, num_classes=2, **({"width": 0.35} if name in ("ssd", "ssdlite") else {}))
-    optimiser = torch.optim.Adam(net.parameters(), lr=3e-3)
+    optimiser = torch.optim.Adam(net.parameters(), lr=1.5e-3)
     first = None
-    for _ in range(100):
+    for _ in range(150):
         loss = criterion(net.train(), images, targets)
         first = first or float(loss.detach())
         optimiser.zero_grad()
         loss.backward()
-        optimiser.step()
-        if loss < first / 30:
+        if loss < first / 40:
             break
-    assert loss < first / 30
+        optimiser.step()
+    assert loss < first / 40
     with torch.no_grad():  # still in training: the running statistics are young
         boxes, scores, labels = net.decode(net(images))
     for picture, (truth, classes) in enumerate(targets):
-        best = boxes[picture, :2]
-        assert (scores[picture, :2] > 0.5).all()
-        overlap = box_iou(truth, best)
-        assert (overlap.amax(dim=1) > 0.7).all()
-        assert torch.equal(labels[picture, :2][overlap.argmax(dim=1)], classes)
+        sure = scores[picture] > 0.4
+        overlap = box_iou(truth, boxes[picture, sure])
+        overlap[classes[:, None] != labels[picture, sure]] = 0
+        assert 2 <= sure.sum() <= 6
+        assert (overlap.amax(dim=1) > 0.6).all()  # each rectangle is found, as what it is
 
 
 def test_the_catalogue_says_how_to_feed_it(name):

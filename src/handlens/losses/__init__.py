@@ -1,0 +1,1 @@
+"""What the nets are trained with, per task."""

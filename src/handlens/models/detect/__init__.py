@@ -1,0 +1,1 @@
+"""Detectors: anchors, box coding, matching, suppression, and one file per paper."""
