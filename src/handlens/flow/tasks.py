@@ -12,13 +12,14 @@ from handlens.flow.report import Reporter
 from handlens.preprocess import SCALINGS, Preprocess
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from handlens.data.examples import Examples
     from handlens.train.fit import Task
     from handlens.train.recipe import Recipe
 
 METRICS = {"classify": "top1", "segment": "miou", "detect": "map50"}  # what the best epoch is chosen by
+UNREACHED = 0.05  # share of a class's boxes without an anchor from which a finer map is taken
 LONGEST_SIDE = 512  # pixels, of a segmenter's input where the recipe does not say
 
 
@@ -106,7 +107,7 @@ def _start_detector(recipe: Recipe, dataset: Dataset, report: Reporter) -> Start
     import torch
 
     from handlens.models import CATALOGUE, build
-    from handlens.models.detect.anchors import coverage, fit_anchors, grid_anchors
+    from handlens.models.detect.anchors import coverage, grid_anchors
     from handlens.models.detect.ssd import map_grids
 
     size = CATALOGUE[recipe.model].image_size
@@ -115,17 +116,30 @@ def _start_detector(recipe: Recipe, dataset: Dataset, report: Reporter) -> Start
     arguments: dict[str, Any] = {"num_classes": len(dataset.class_names)} | recipe.options
     corners, classes = _all_boxes(dataset.part("train"))
     boxes, labels = torch.tensor(corners, dtype=torch.float32), torch.tensor(classes)
+    stride = arguments.get("first_stride", 16)
     if recipe.anchors == "fitted":
-        grids = map_grids(height, width, first_stride=arguments.get("first_stride", 16))
-        arguments["anchors"] = fit_anchors(boxes, labels, grids)
+        stride, arguments["anchors"] = _fitted(boxes, labels, height, width, stride=recipe.options.get("first_stride"))
+        arguments["first_stride"] = stride
     net = build(recipe.model, **arguments)
     _load_trunk(net, recipe, report)
     shapes: Any = net.anchors
-    grids = map_grids(height, width, first_stride=arguments.get("first_stride", 16))
-    missed = coverage(boxes, labels, grid_anchors(shapes, grids[: len(shapes)]))
-    for label, share in missed.items():
+    grids = map_grids(height, width, first_stride=stride)
+    for label, share in coverage(boxes, labels, grid_anchors(shapes, grids[: len(shapes)])).items():
         report.say(f"{dataset.class_names[label]}: {100 * share:.1f} % of the boxes have no anchor.")
     return Start(net, preprocess, {"name": recipe.model, "arguments": arguments})
+
+
+def _fitted(boxes: Tensor, labels: Tensor, height: int, width: int, *, stride: int | None) -> tuple[int, Any]:
+    """(stride of the finest map, anchors): 16 where that reaches the boxes of every class, else 8, which costs more."""
+    from handlens.models.detect.anchors import coverage, fit_anchors, grid_anchors
+    from handlens.models.detect.ssd import map_grids
+
+    for first in (16, 8) if stride is None else (stride,):
+        grids = map_grids(height, width, first_stride=first)
+        anchors = fit_anchors(boxes, labels, grids)
+        if max(coverage(boxes, labels, grid_anchors(anchors, grids[: len(anchors)])).values()) <= UNREACHED:
+            break
+    return first, anchors
 
 
 def training_task(recipe: Recipe, dataset: Dataset, preprocess: Preprocess) -> Task:
