@@ -419,8 +419,11 @@ def test_a_flat_folder_has_no_labels(tmp_path: Path) -> None:
     assert (heap.format, heap.class_names) == ("flat", ())
     parts = open_dataset(pictures(tmp_path / "parts", "train/1.png", "test/2.png"))
     assert (parts.format, parts.class_names) == ("flat", ())  # train and test are no classes
-    masks = open_dataset(pictures(tmp_path / "masks", "images/1.png", "masks/1.png"))
-    assert (masks.format, masks.class_names) == ("flat", ())  # nor are pictures and their masks
+    masks = pictures(tmp_path / "masks", "images/1.png", "masks/1.png")
+    with pytest.raises(InputError, match="is in colours"):  # nor are pictures and their masks
+        open_dataset(masks)
+    texts = pictures(tmp_path / "texts", "train/images/1.png", "val/images/2.png")  # labels/ full of other files
+    assert (open_dataset(texts).format, open_dataset(texts).class_names) == ("flat", ())
 
 
 # Walking

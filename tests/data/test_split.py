@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from handlens.data.record import Dataset, Record, Split
+from handlens.data.record import Box, Dataset, MaskCoding, Record, Split
 from handlens.data.split import folds, split_dataset
 from handlens.errors import InputError
 
@@ -213,3 +213,32 @@ def test_folds_need_pictures() -> None:
         folds(classes_of([2, 2]))
     with pytest.raises(InputError, match="1 folds"):
         folds(classes_of([2, 2]), count=1)
+
+
+def boxed(id: str, *labels: int) -> Record:
+    boxes = tuple(Box(label=label, left=0, top=0, right=1, bottom=1) for label in labels)
+    return Record(path=Path(id), id=id, boxes=boxes)
+
+
+def test_boxes_are_stratified_by_the_rarest_class_in_the_picture() -> None:
+    """Every picture has class 0; the ten with class 1 go to all parts as ten pictures of a class would."""
+    records = [boxed(f"{i}.jpg", 0, 0, 1) if i < 10 else boxed(f"{i}.jpg", 0) for i in range(100)]
+    records += [boxed(f"empty{i}.jpg") for i in range(20)]
+    names = ("common", "rare")
+    data = split_dataset(Dataset(root=Path(), format="voc", class_names=names, records=tuple(records), task="detect"))
+    shares = {part: data.class_counts(data.part(part)) for part in data.splits()}
+    assert [shares[part]["rare"] for part in ("train", "validation", "test")] == [6, 2, 2]
+    assert [len(data.part(part)) for part in ("train", "validation", "test")] == [82, 19, 19]
+    assert [sum(not r.boxes for r in data.part(part)) for part in ("train", "validation", "test")] == [14, 3, 3]
+    parts = folds(records, count=5)
+    assert [sum(parts[i] == k for i in range(10)) for k in range(5)] == [2, 2, 2, 2, 2]
+    with pytest.raises(InputError, match="1 pictures have no label"):
+        split_dataset(data.with_records([*records, Record(path=Path("x"), id="x")]))
+
+
+def test_masks_are_split_without_strata() -> None:
+    records = tuple(Record(path=Path(f"{i}"), id=f"{i}", mask=Path("m")) for i in range(40))
+    data = split_dataset(
+        Dataset(root=Path(), format="masks", class_names=("a",), records=records, task="segment", coding=MaskCoding())
+    )
+    assert [len(data.part(part)) for part in ("train", "validation", "test")] == [28, 6, 6]

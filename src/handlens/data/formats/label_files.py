@@ -96,6 +96,16 @@ def split_by_folder(tree: Tree, path: Path) -> Split | None:
     return next((split for split in splits if split is not None), None)
 
 
+def voc_folder(path: Path) -> Path:
+    """Where JPEGImages is: the folder itself, or VOCdevkit/VOC2012 in it."""
+    while not (path / "JPEGImages").is_dir():
+        folders = Tree(path).folders(path)
+        if len(folders) != 1:
+            break
+        path = folders[0]
+    return path
+
+
 def picture_size(path: Path) -> tuple[int, int]:
     """(height, width) of the upright picture in pixels, from its header.
 

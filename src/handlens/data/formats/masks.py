@@ -21,6 +21,7 @@ from handlens.data.formats.label_files import (
     pair,
     pictures_below,
     split_by_folder,
+    voc_folder,
 )
 from handlens.data.listing import Tree
 from handlens.data.masks import stored_numbers
@@ -39,7 +40,7 @@ IGNORED = "ignore"
 
 def recognise(path: Path) -> bool:
     """Whether a folder for pictures and one for masks hold pairs, or most pictures have a mask told by a suffix."""
-    if (path / "ImageSets" / "Segmentation").is_dir():  # voc-masks
+    if (voc_folder(path) / "ImageSets" / "Segmentation").is_dir():  # voc-masks
         return False
     tree = Tree(path)
     if not any(_has_suffix(p) or _in_folder(tree, p, MASK_FOLDERS) for p in tree.pictures(path)):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from handlens.data.config import DataConfig, VocFiles
 from handlens.data.formats.assemble import Found, assemble_boxes, corners, named, named_classes
-from handlens.data.formats.label_files import Pairs, all_or_none, pair, pictures_below, split_by_folder
+from handlens.data.formats.label_files import Pairs, all_or_none, pair, pictures_below, split_by_folder, voc_folder
 from handlens.data.formats.masks import from_pairs
 from handlens.data.listing import Tree
 from handlens.data.record import Box, Dataset, Split, nfc
@@ -85,7 +85,7 @@ def read(path: Path, config: DataConfig) -> Dataset:
 
 def recognise_masks(path: Path) -> bool:
     """Whether there are SegmentationClass/ and its lists, and no boxes."""
-    base = _base(path)
+    base = voc_folder(path)
     return (
         (base / "SegmentationClass").is_dir() and (base / "ImageSets" / "Segmentation").is_dir() and not recognise(path)
     )
@@ -97,7 +97,7 @@ def read_masks(path: Path, config: DataConfig) -> Dataset:
         InputError: no mask for any picture; a picture in two lists; as `masks.read`.
     """
     tree = Tree(path, ignore=tuple(config.ignore))
-    base = _base(path)
+    base = voc_folder(path)
     for name in ("JPEGImages", "SegmentationClass"):
         if not (base / name).is_dir():
             raise InputError(
@@ -120,16 +120,6 @@ def read_masks(path: Path, config: DataConfig) -> Dataset:
     return dataset.with_records([replace(record, split=split_of[record.id]) for record in dataset.records])
 
 
-def _base(path: Path) -> Path:
-    """The folder itself, or VOCdevkit/VOC2012 in it."""
-    while not (path / "JPEGImages").is_dir():
-        folders = Tree(path).folders(path)
-        if len(folders) != 1:
-            break
-        path = folders[0]
-    return path
-
-
 def _is_mask(tree: Tree, picture: Path) -> bool:
     return any(part.lower().startswith("segmentation") for part in tree.id(picture).split("/")[:-1])
 
@@ -147,7 +137,7 @@ def _by_lists(
     root: Path, tree: Tree, pairs: Pairs, *, sets: str
 ) -> tuple[list[tuple[Path, Path, Split | None]], list[str]]:
     """(picture, file, split) of the pairs that ImageSets lists; all of them, by folder, where there are no lists."""
-    folder = _base(root) / "ImageSets" / sets
+    folder = voc_folder(root) / "ImageSets" / sets
     split_of: dict[str, Split] = {}
     source: dict[str, str] = {}
     for name, split in LISTS.items():

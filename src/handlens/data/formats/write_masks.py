@@ -1,0 +1,88 @@
+"""Pictures with a class per pixel as VOC or as images/ and masks/. Each writer returns sentences about what is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from handlens.data.formats.coco import PictureFinder, categories, class_mask, instances
+from handlens.data.formats.writing import Item, copy, lost_marks, write_config, write_lists
+from handlens.data.listing import Tree
+from handlens.data.masks import read_mask
+from handlens.data.record import IGNORE, Dataset, nfc
+
+
+def write_voc_masks(dataset: Dataset, items: Sequence[Item], folder: Path) -> list[str]:
+    for item in items:
+        copy(item, folder / "JPEGImages")
+        _save_mask(_mask(dataset, item), folder / "SegmentationClass" / f"{item.stem}.png")
+    (folder / "ImageSets" / "Segmentation").mkdir(parents=True)  # by which the format is recognised
+    write_lists(items, folder / "ImageSets" / "Segmentation")
+    write_config(
+        folder, format="voc-masks", class_names=list(dataset.class_names), masks=_as_stored(dataset.class_names)
+    )
+    return []
+
+
+def write_masks(dataset: Dataset, items: Sequence[Item], folder: Path) -> list[str]:
+    return _write_pairs(items, folder, dataset.class_names, mask_of=lambda item: _mask(dataset, item))
+
+
+def write_outlines(dataset: Dataset, items: Sequence[Item], folder: Path) -> list[str]:
+    tree = Tree(dataset.root)
+    files, _ = instances(tree, dataset.root)
+    finder = PictureFinder(tree, [record.path for record in dataset.records])
+    names = categories(files)
+    number_of = {id: 1 + dataset.class_names.index(nfc(name)) for id, name in names.items()}
+    outlines: dict[Path | None, list[Any]] = {
+        finder.find(str(image["file_name"]), near=file): list(file.annotations.get(image["id"], ()))
+        for file in files
+        for image in file.images
+    }
+    without = sum(not a.get("segmentation") for annotations in outlines.values() for a in annotations)
+    lost = _write_pairs(
+        items, folder, ("background", *dataset.class_names),
+        mask_of=lambda item: class_mask(outlines[item.record.path], size=item.size, index=number_of),
+    )  # fmt: skip
+    lost += [f"objects without an outline, their boxes ignored: {without}"] if without else []
+    return [*lost, "which pixels belong to which object of a class", *lost_marks(items, "crowd", "difficult", "area")]
+
+
+def voc_palette() -> NDArray[np.uint8]:
+    """(256, 3) colours of class 0 to 255. Source: VOCdevkit, VOClabelcolormap.m: the bits of the number, spread."""
+    numbers = np.arange(256)
+    bits = numbers[:, None, None] >> (3 * np.arange(8)[:, None] + np.arange(3)) & 1  # (256, 8, 3)
+    return np.asarray((bits << (7 - np.arange(8)[:, None])).sum(axis=1)).astype(np.uint8)
+
+
+def _write_pairs(
+    items: Sequence[Item], folder: Path, class_names: Sequence[str], *, mask_of: Callable[[Item], NDArray[np.uint8]]
+) -> list[str]:
+    for item in items:
+        copy(item, folder / "images" / item.part)
+        _save_mask(mask_of(item), folder / "masks" / item.part / f"{item.stem}.png")
+    write_config(folder, format="masks", class_names=list(class_names), masks=_as_stored(class_names))
+    return []
+
+
+def _as_stored(class_names: Sequence[str]) -> dict[str, Any]:
+    """Said for every number: 0 and 255 alone would be taken for two classes."""
+    return {"values": {number: number for number in range(len(class_names))} | {IGNORE: "ignore"}}
+
+
+def _mask(dataset: Dataset, item: Item) -> NDArray[np.uint8]:
+    assert item.record.mask is not None and dataset.coding is not None
+    return read_mask(item.record.mask, dataset.coding, size=item.size)
+
+
+def _save_mask(mask: NDArray[np.uint8], path: Path) -> None:
+    """(H, W) as a PNG with VOC's palette, whose indices are the classes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(mask)
+    image.putpalette(voc_palette().tobytes())
+    image.save(path)

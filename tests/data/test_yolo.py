@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from PIL import Image
+
+from handlens.data import open_dataset
+from handlens.errors import InputError
+from label_pictures import BREAD, NFD, corners, found, picture, text
+
+ROW = "0 0.5 0.5 0.5 0.4\n"  # 10, 9, 30, 21 on 40 x 30
+
+
+def labelled(root: Path, stem: str, rows: str = ROW, *, below: str = "", names: str = "names: [dog, cat]") -> Path:
+    picture(root / "images" / below / f"{stem}.jpg")
+    text(root / "labels" / below / f"{stem}.txt", rows)
+    text(root / "data.yaml", names)
+    return root
+
+
+def test_fractions_become_pixels(tmp_path: Path) -> None:
+    """By hand: 40 x 30, centre 20, 15, size 20 x 12."""
+    dataset = open_dataset(labelled(tmp_path, "a", f"{ROW}1 0.25 0.5 0.1 1\n\n"))
+    assert (dataset.format, dataset.task, dataset.class_names) == ("yolo", "detect", ("dog", "cat"))
+    assert found(dataset) == {"images/a.jpg": [("dog", 10, 9, 30, 21), ("cat", 8, 0, 12, 30)]}
+
+
+@pytest.mark.parametrize(
+    "names", ["names: [dog, cat]", "names: {0: dog, 1: cat}", "nc: 2\nnames:\n  1: cat\n  0: dog\n"]
+)
+def test_names_as_list_or_mapping(tmp_path: Path, names: str) -> None:
+    assert open_dataset(labelled(tmp_path, "a", names=names)).class_names == ("dog", "cat")
+
+
+def test_names_from_classes_txt_from_handlens_yaml_and_from_nowhere(tmp_path: Path) -> None:
+    root = labelled(tmp_path, "a", ROW + ROW.replace("0", "2", 1))
+    (root / "data.yaml").unlink()
+    dataset = open_dataset(root)
+    assert dataset.class_names == ("0", "1", "2")
+    assert any("named by their numbers" in note for note in dataset.notes)
+    text(root / "handlens.yaml", "class_names: [x, b, a]")
+    assert open_dataset(root).class_names == ("x", "b", "a")
+    (root / "handlens.yaml").unlink()
+    text(root / "labels/classes.txt", f"one\ntwo\n{NFD}\n")
+    assert open_dataset(root).class_names == ("one", "two", BREAD)
+
+
+def test_folders_that_are_missing_are_said(tmp_path: Path) -> None:
+    root = labelled(tmp_path, "a", names="path: .\ntrain: images/train2017\nval: images/val2017\nnames: [dog]")
+    dataset = open_dataset(root)
+    assert "data.yaml names images/train2017, images/val2017, which are not here: there are no splits" in dataset.notes
+    assert dataset.splits() == ()
+
+
+@pytest.mark.parametrize("layout", ["images/{}", "{}/images"])
+def test_splits_by_folder_where_the_yamls_are_missing(tmp_path: Path, layout: str) -> None:
+    for part in ("train", "valid"):
+        picture(tmp_path / layout.format(part) / "1.jpg")
+        text(tmp_path / layout.format(part).replace("images", "labels") / "1.txt", ROW)
+    text(tmp_path / "data.yaml", "train: ../elsewhere/train\nval: ../elsewhere/valid\nnames: [dog]")
+    dataset = open_dataset(tmp_path)
+    assert dataset.splits() == ("train", "validation")
+    assert any("folders' names tell the splits" in note for note in dataset.notes)
+
+
+def test_splits_by_the_yamls_folders_and_lists(tmp_path: Path) -> None:
+    root = labelled(labelled(labelled(tmp_path, "1", below="first"), "2", below="second"), "3", below="second")
+    text(root / "val.txt", "./images/second/2.jpg\n")
+    text(root / "data.yaml", "train: images/first\nval: val.txt\ntest: [images/second]\nnames: [dog]")
+    dataset = open_dataset(root, format="yolo")  # first/ and second/ may be classes as well
+    assert {r.path.stem: r.split for r in dataset.records} == {"1": "train", "2": "validation", "3": "test"}
+    assert "pictures that data.yaml puts into two splits, kept in the first: 1" in dataset.notes
+
+
+def test_a_confidence_is_read_and_said(tmp_path: Path) -> None:
+    dataset = open_dataset(labelled(tmp_path, "a", "0 0.5 0.5 0.5 0.4 0.87\n"))
+    assert found(dataset) == {"images/a.jpg": [("dog", 10, 9, 30, 21)]}
+    assert "boxes with a confidence, which is not kept: 1" in dataset.notes
+
+
+def test_values_a_little_outside_are_clipped_and_said(tmp_path: Path) -> None:
+    dataset = open_dataset(labelled(tmp_path, "a", "0 1.004 0.5 0.5 1.008\n0 0.5 0.5 0.2 0.2\n"))
+    assert found(dataset)["images/a.jpg"] == [("dog", 30, 0, 40, 30), ("dog", 16, 12, 24, 18)]
+    assert any(note.startswith("fractions up to 1 % outside 0 to 1 clipped: 1 (line 1 of ") for note in dataset.notes)
+    assert any(note.startswith("boxes clipped by a pixel or more: 1 (line 1 of ") for note in dataset.notes)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (f"{ROW}0 20 15 20 12\n", r"line 2 of .*a\.txt has 20; fractions"),
+        ("0 0.5 0.5 -0.2 0.2\n", "has -0.2"),
+        ("0 nan 0.5 0.2 0.2\n", "has nan"),
+        ("0 0.5 0.5 0.2\n", "has 4 columns"),
+        ("0 0.1 0.1 0.2 0.1 0.2 0.2 0.1 0.2\n", "has 9 columns.*outlines are not read"),
+        ("dog 0.5 0.5 0.2 0.2\n", "'dog 0.5 0.5 0.2 0.2'; numbers"),
+        ("0.5 0.5 0.5 0.2 0.2\n", "class 0.5; whole numbers"),
+        ("7 0.5 0.5 0.2 0.2\n", r"line 1 of .*a\.txt: class 7 has no name; there are 2"),
+    ],
+)
+def test_wrong_lines_are_named(tmp_path: Path, rows: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        open_dataset(labelled(tmp_path, "a", rows), format="yolo")
+
+
+def test_pictures_without_objects(tmp_path: Path) -> None:
+    root = labelled(labelled(tmp_path, "a"), "empty", "")
+    picture(root / "images/none.jpg")
+    text(root / "labels/lost.txt", ROW)
+    dataset = open_dataset(root)
+    assert {r.path.stem: len(r.boxes or ()) for r in dataset.records} == {"a": 1, "empty": 0, "none": 0}
+    assert all(record.boxes is not None for record in dataset.records)
+    assert any("without a text of boxes" in note and "none.jpg" in note for note in dataset.notes)
+    assert "left aside, a text of boxes without a picture: 1 (labels/lost.txt)" in dataset.notes
+    with pytest.raises(InputError, match="has a box"):
+        open_dataset(labelled(root, "a", ""), format="yolo")
+
+
+def test_a_box_of_no_width_is_dropped(tmp_path: Path) -> None:
+    dataset = open_dataset(labelled(tmp_path, "a", f"{ROW}1 0.5 0.5 0 0.4\n"))
+    assert found(dataset)["images/a.jpg"] == [("dog", 10, 9, 30, 21)]
+    assert "boxes without area dropped: 1 (images/a.jpg: cat 20,9,20,21)" in dataset.notes
+
+
+def test_the_size_is_that_of_the_upright_picture(tmp_path: Path) -> None:
+    """A phone's photograph, stored 40 x 30 and shown 30 x 40: labels are drawn on what is shown."""
+    root = labelled(tmp_path, "a")
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.new("RGB", (40, 30)).save(root / "images/a.jpg", exif=exif)
+    assert found(open_dataset(root))["images/a.jpg"] == [("dog", 7.5, 12, 22.5, 28)]
+
+
+def test_a_picture_of_one_row_and_one_that_is_broken(tmp_path: Path) -> None:
+    root = labelled(labelled(tmp_path, "broken"), "row", "0 0.5 0.5 1 1\n")
+    picture(root / "images/row.jpg", height=1)
+    (root / "images/broken.jpg").write_bytes(b"\xff\xd8\xff no more")
+    dataset = open_dataset(root)
+    assert [None if r.boxes is None else corners(r.boxes[0]) for r in dataset.records] == [None, (0, 0, 40, 1)]
+    assert "unreadable, so that boxes have no pixels: 1 (images/broken.jpg)" in dataset.notes
+
+
+def test_texts_beside_pictures_in_classes_are_no_labels(tmp_path: Path) -> None:
+    for name in ("cat/1", "dog/1"):
+        picture(tmp_path / f"{name}.jpg")
+        picture(tmp_path / f"{name}.png")
+        text(tmp_path / f"{name.split('/')[0]}/about.txt", "words about it")
+    assert open_dataset(tmp_path).format == "folders"
+
+
+def test_two_formats_that_match_ask_for_one(tmp_path: Path) -> None:
+    root = labelled(tmp_path, "a")
+    text(root / "annotations/a.json", '[{"W": "1", "H": "1", "Point(x,y)": "0.5,0.5"}]')
+    with pytest.raises(InputError, match=r"yolo or as points.*--format"):
+        open_dataset(root)
+
+
+def test_128_pictures_of_coco(shared_data: Path) -> None:
+    root = shared_data / "coco_val128"
+    dataset = open_dataset(root)
+    texts = {path.stem: path.read_text().splitlines() for path in (root / "labels").iterdir()}
+    assert len(dataset.records) == 128
+    assert sum(dataset.class_counts().values()) == sum(map(len, texts.values())) == 898
+    assert list(dataset.class_names) == list(yaml.safe_load((root / "classes.yaml").read_text())["names"].values())
+    for record in dataset.records[:10]:
+        with Image.open(record.path) as image:
+            width, height = image.size
+        for line, box in zip(texts[record.path.stem], record.boxes or (), strict=True):
+            label, x, y, w, h = map(float, line.split())
+            assert box.label == label
+            assert (box.left + box.right) / 2 == pytest.approx(x * width, abs=0.01)
+            assert box.bottom - box.top == pytest.approx(h * height, abs=0.01)
+            assert (box.top + box.bottom) / 2 == pytest.approx(y * height, abs=0.01)
+            assert box.right - box.left == pytest.approx(w * width, abs=0.01)
