@@ -142,7 +142,9 @@ def _write_mask(folder: Path, picture: Wanted, scene: Scene) -> None:
     for bread in scene.breads:
         mask[bread.mask] = MASK_CLASSES.index(bread.kind)
     image = Image.fromarray(mask, "L")
-    image.putpalette(np.concatenate([[[0, 0, 0]], colours(len(BREADS))]).astype(np.uint8).tobytes())  # for people
+    palette = colours(len(MASK_CLASSES))  # for people; what counts are the indices
+    palette[0] = 0
+    image.putpalette(palette.tobytes())
     with atomic_path(folder / "masks" / picture.split / f"{picture.number:04d}.png") as temporary:
         image.save(temporary, "PNG")
 
