@@ -34,7 +34,9 @@ app = typer.Typer(
 weights_app = typer.Typer(help="Pretrained weights: where they come from, and fetching them.", no_args_is_help=True)
 app.add_typer(weights_app, name="weights")
 
-Format = Annotated[str | None, typer.Option(help="folders, filename, csv or flat, where it cannot be recognised.")]
+Format = Annotated[
+    str | None, typer.Option(help="How the data is laid out, where it cannot be recognised: docs/data.md.")
+]
 Config = Annotated[Path | None, typer.Option("--data-config", help="A handlens.yaml that is not beside the data.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no sentences, errors only.")]

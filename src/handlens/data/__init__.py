@@ -18,7 +18,8 @@ def open_dataset(path: Path | str, *, format: str | None = None, config: Path | 
 
     Args:
         path: the folder.
-        format: "folders" (one per class), "filename", "csv" or "flat" (no labels); None recognises it.
+        format: a key of `formats.READERS`, such as "folders" (one per class), "voc" or "flat" (no labels); None
+            recognises it.
         config: a handlens.yaml; None takes the one in the folder, where there is one.
 
     Raises:

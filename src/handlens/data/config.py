@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from handlens.errors import InputError
 
 FILE_NAME = "handlens.yaml"
-Format = Literal["folders", "filename", "csv", "flat"]
+Format = Literal["folders", "filename", "csv", "masks", "voc", "voc-masks", "coco", "yolo", "points", "flat"]
+Colour = Annotated[list[Annotated[int, Field(ge=0, le=255)]], Field(min_length=3, max_length=3)]
 
 
 class CsvColumns(BaseModel):
@@ -28,6 +29,43 @@ class CsvColumns(BaseModel):
     group: str | None = Field(None, description="column that names what must not straddle a split, such as a patient")
 
 
+class MaskFiles(BaseModel):
+    """Where masks are and what is stored in them; folders and suffix that are left out are guessed from names."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    images: str | None = Field(None, description="folder of the pictures, relative to the data's folder")
+    masks: str | None = Field(None, description="folder of the masks, relative to the data's folder")
+    suffix: str | None = Field(None, description="what a mask's name has after its picture's: a.jpg and a_m.png: _m")
+    values: dict[int, int | Literal["ignore"]] = Field(
+        default_factory=dict,
+        description="stored number -> class index or ignore; where an index is given, all numbers must be",
+    )
+    colours: dict[str, Colour] = Field(
+        default_factory=dict, description="class name, or ignore -> stored red, green, blue, for masks in colours"
+    )
+
+    @field_validator("values")
+    @classmethod
+    def _fit_a_mask(cls, values: dict[int, int | str]) -> dict[int, int | str]:
+        for stored, index in values.items():
+            if not 0 <= stored <= 65535:
+                raise ValueError(f"{stored} cannot stand in a mask; stored numbers are 0 to 65535")
+            if isinstance(index, int) and not 0 <= index < 255:
+                raise ValueError(f"{index} is no class index; use 0 to 254, or ignore")
+        return values
+
+
+class VocFiles(BaseModel):
+    """How to read boxes in XML."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    corners: Literal["pixels", "edges"] = Field(
+        "pixels", description="pixels: VOC's own, counted from 1, the last included; edges: from 0, xmax = xmin + width"
+    )
+
+
 class DataConfig(BaseModel):
     """What the user says about the data. Everything may be left out."""
 
@@ -38,8 +76,12 @@ class DataConfig(BaseModel):
         None, description="regular expression with a group named label, searched in file names without extension"
     )
     csv: CsvColumns | None = None
+    masks: MaskFiles | None = None
+    voc: VocFiles | None = None
     class_names: list[str] | dict[str, str] | None = Field(
-        None, description="a list: no other class is accepted; a mapping: label in the data -> class name"
+        None,
+        description="a list: no other class is accepted, and masks and boxes number the classes by it where the data "
+        "does not; a mapping: label in the data -> class name",
     )
     ignore: list[str] = Field(
         default_factory=list, description="patterns such as 'old/*' of files and folders to leave aside"
@@ -59,11 +101,13 @@ class DataConfig(BaseModel):
         return _with_group(pattern, "group")
 
     def stated_format(self) -> Format | None:
-        """The format that the file names, or implies by describing a table or a rule on names."""
+        """The format that the file names, or implies by describing a table, masks or a rule on names."""
         if self.format is not None:
             return self.format
         if self.csv is not None:
             return "csv"
+        if self.masks is not None:
+            return "masks"
         return "filename" if self.label_pattern is not None else None
 
 
@@ -114,9 +158,10 @@ def _with_group(pattern: str | None, group: str) -> str | None:
 
 def _sentence(error: ValidationError) -> str:
     first = error.errors()[0]
-    where = [str(part) for part in first["loc"] if not str(part).startswith(("list[", "dict["))]
+    where = [str(part) for part in first["loc"] if not str(part).startswith(("list[", "dict[", "literal[", "int"))]
     if first["type"] == "extra_forbidden":
-        fields = CsvColumns.model_fields if where[0] == "csv" else DataConfig.model_fields
+        sections: dict[str, type[BaseModel]] = {"csv": CsvColumns, "masks": MaskFiles, "voc": VocFiles}
+        fields = sections.get(where[0], DataConfig).model_fields
         return f"there is no key {'.'.join(where)!r}; {nearest(where[-1], tuple(fields))}."
     if where == ["format"]:
         return f"format {first['input']!r} is not known; {nearest(str(first['input']), get_args(Format))}."

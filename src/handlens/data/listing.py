@@ -92,6 +92,10 @@ class Tree:
         """
         yield from self._below(folder, trail=self._trail(folder), followed=set(), aside=aside)
 
+    def labels(self, folder: Path, extension: str) -> Iterator[Path]:
+        """All files with the extension (".xml") below `folder`, in the order and with the links of `pictures`."""
+        yield from self._below(folder, trail=self._trail(folder), followed=set(), aside=None, extension=extension)
+
     def has_pictures(self, folder: Path) -> bool:
         """Whether any picture lies below `folder`; stops at the first."""
         return next(self.pictures(folder), None) is not None
@@ -104,8 +108,15 @@ class Tree:
             return Path(os.path.relpath(path, self.root)).as_posix()
 
     def _below(
-        self, folder: Path, *, trail: frozenset[Identity], followed: set[Identity], aside: LeftAside | None
+        self,
+        folder: Path,
+        *,
+        trail: frozenset[Identity],
+        followed: set[Identity],
+        aside: LeftAside | None,
+        extension: str | None = None,
     ) -> Iterator[Path]:
+        """Pictures, or the files with the extension."""
         try:
             entries = self._entries(folder, aside)
         except InputError:
@@ -116,7 +127,7 @@ class Tree:
         for name in entries:
             path = folder / name
             if not name.endswith("/"):
-                if self._is_picture(path, aside):
+                if self._is_picture(path, aside) if extension is None else path.suffix.lower() == extension:
                     yield path
                 continue
             identity = _identity(path)
@@ -125,7 +136,7 @@ class Tree:
                 continue
             if path.is_symlink():
                 followed.add(identity)
-            yield from self._below(path, trail=trail | {identity}, followed=followed, aside=aside)
+            yield from self._below(path, trail=trail | {identity}, followed=followed, aside=aside, extension=extension)
 
     def _entries(self, folder: Path, aside: LeftAside | None) -> list[str]:
         """What is visible, sorted; names of folders end in "/". Only names are held: a million must fit."""

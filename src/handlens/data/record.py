@@ -45,7 +45,8 @@ class MaskCoding:
     """How the pixels of mask files become class indices: one for a whole data set.
 
     Attributes:
-        values: stored number -> class index, or IGNORE. Empty where the stored numbers are the indices.
+        values: stored number -> class index, or IGNORE; no other number is accepted. Empty, with no colours either:
+            the stored numbers are the indices, and 255 is IGNORE.
         colours: stored (red, green, blue) -> class index, or IGNORE, for masks in colours. Empty for numbers.
     """
 
@@ -85,7 +86,8 @@ class Dataset:
         format: which reader read it, as `--format` names it.
         task: what the labels are for.
         class_names: NFC, unique. Sorted by code point, except where the data itself numbers its classes (masks of
-            numbers, YOLO, COCO): then in that order. Empty where the pictures have no labels.
+            numbers, YOLO, COCO) or, for masks and boxes, handlens.yaml lists them: then in that order. Empty where the
+            pictures have no labels.
         records: sorted by id (code points).
         coding: of the masks; None where there are none.
         notes: sentences for people: what was guessed, what was left aside.

@@ -21,6 +21,7 @@ from handlens.errors import InputError
 
 Unit = list[Record]
 Classes = Counter[int | None]  # pictures per class
+Strata = dict[str, int | None]  # id -> the class that it is stratified by
 
 
 def split_dataset(
@@ -32,6 +33,8 @@ def split_dataset(
     together: Sequence[Collection[str]] = (),
 ) -> Dataset:
     """Give every picture a split; what the data already says is kept.
+
+    A picture with boxes counts as one of the rarest class in it. Pictures with masks are not stratified.
 
     No split given: train, validation and test are made. Only train given: the other two are taken from it. Train and
     test given: validation is taken from train. Train and validation given: kept, and there is no test.
@@ -49,7 +52,11 @@ def split_dataset(
     """
     _check_size("validation", validation)
     _check_size("test", test)
-    unlabelled = [record.id for record in dataset.records if record.target is None]
+    unlabelled = [
+        record.id
+        for record in dataset.records
+        if record.target is None and record.mask is None and record.boxes is None
+    ]
     if unlabelled:
         raise InputError(
             f"{len(unlabelled)} pictures have no label, for example {unlabelled[0]!r}; training needs one for each."
@@ -69,7 +76,7 @@ def split_dataset(
         if isinstance(validation, float) and isinstance(test, float) and validation + test >= 1:
             raise InputError(f"validation {validation} and test {test} leave nothing to train on; give smaller shares.")
     pool = [record for record in dataset.records if record.split in (None, "train")]
-    assigned = _assign(_units(pool, together, seed=seed), parts)
+    assigned = _assign(_units(pool, together, seed=seed), parts, _strata(pool))
     records = [replace(record, split=assigned.get(record.id, record.split)) for record in dataset.records]
     taken = " and ".join(f"{sum(split == part for split in assigned.values())} for {part}" for part in parts)
     source = "of the training pictures" if given else f"of {len(pool)} pictures"
@@ -91,8 +98,9 @@ def folds(
     of_class: list[Classes] = [Counter() for _ in range(count)]
     sizes = [0] * count
     fold_of: dict[str, int] = {}
+    strata = _strata(records)
     for unit in sorted(_units(records, together, seed=seed), key=len, reverse=True):  # large units fit worst: first
-        classes = Counter(record.target for record in unit)
+        classes = Counter(strata[record.id] for record in unit)
         fold = min(range(count), key=lambda k: (sum(of_class[k][c] * n for c, n in classes.items()), sizes[k], k))
         of_class[fold].update(classes)
         sizes[fold] += len(unit)
@@ -128,9 +136,20 @@ def _draw(id: str, seed: int) -> bytes:
     return hashlib.blake2b(f"{seed}/{nfc(id)}".encode("utf-8", "surrogateescape"), digest_size=16).digest()
 
 
-def _assign(units: Sequence[Unit], parts: dict[Split, float | int]) -> dict[str, Split]:
+def _strata(records: Sequence[Record]) -> Strata:
+    """The target; or the class in the picture that the fewest pictures have; None for a mask or no object."""
+    holding = Counter(label for record in records for label in {box.label for box in record.boxes or ()})
+    return {
+        record.id: min((box.label for box in record.boxes), key=lambda label: (holding[label], label))
+        if record.boxes
+        else record.target
+        for record in records
+    }
+
+
+def _assign(units: Sequence[Unit], parts: dict[Split, float | int], strata: Strata) -> dict[str, Split]:
     """id -> split. Each part takes units until each class has its quota; train keeps the rest, with all classes."""
-    contents = [Counter(record.target for record in unit) for unit in units]  # pictures per class
+    contents = [Counter(strata[record.id] for record in unit) for unit in units]  # pictures per class
     available: Classes = sum(contents, Counter())
     left = Counter(available)  # what is still in train
     part_of: dict[int, Split] = {}

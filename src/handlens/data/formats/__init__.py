@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from handlens.data.config import DataConfig, nearest, read_config
-from handlens.data.formats import csv_table, filename, flat, folders
+from handlens.data.formats import coco, csv_table, filename, flat, folders, masks, points, voc, yolo
 from handlens.data.record import Dataset
 from handlens.errors import InputError
 
@@ -15,6 +15,12 @@ READERS: dict[str, tuple[Callable[[Path], bool], Callable[[Path, DataConfig], Da
     "folders": (folders.recognise, folders.read),
     "filename": (filename.recognise, filename.read),
     "csv": (csv_table.recognise, csv_table.read),
+    "masks": (masks.recognise, masks.read),
+    "voc": (voc.recognise, voc.read),
+    "voc-masks": (voc.recognise_masks, voc.read_masks),
+    "coco": (coco.recognise, coco.read),
+    "yolo": (yolo.recognise, yolo.read),
+    "points": (points.recognise, points.read),
     "flat": (flat.recognise, flat.read),
 }
 

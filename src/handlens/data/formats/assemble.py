@@ -1,24 +1,26 @@
-"""From (picture, label) pairs to a Dataset: one class order, one kind of id, for every format."""
+"""From pictures and what was found about each to a Dataset: one class order, one kind of id, for every format."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from handlens.data.config import DataConfig, nearest
 from handlens.data.listing import Tree
-from handlens.data.record import Dataset, Record, Split, nfc, sorted_class_names
+from handlens.data.record import Box, Dataset, MaskCoding, Record, Split, nfc, sorted_class_names
 from handlens.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """A picture with its label as it is spelled in the data; None where the format has no labels."""
+    """A picture with its label as it is spelled in the data, or its mask, or its boxes; None where there are none."""
 
     path: Path
     label: str | None = None
+    mask: Path | None = None
+    boxes: tuple[Box, ...] | None = None
     split: Split | None = None
     group: str | None = None
 
@@ -30,6 +32,139 @@ def assemble(
     Raises:
         InputError: no picture at all; a label that `class_names` does not allow.
     """
+    items, said = _sorted(root, found=found, config=config, notes=notes)
+    spellings = {item.label for item, _ in items if item.label is not None}
+    names = {label: class_name(label, config) for label in sorted(spellings)}
+    class_names = sorted_class_names(config.class_names if isinstance(config.class_names, list) else names.values())
+    index = {name: position for position, name in enumerate(class_names)}
+    said += _spelled_twice(spellings)
+    records = [
+        replace(record, target=None if item.label is None else index[names[item.label]]) for item, record in items
+    ]
+    said += _untrained(records, class_names)
+    return Dataset(root=root, format=format, class_names=tuple(class_names), records=tuple(records), notes=tuple(said))
+
+
+def assemble_masks(
+    root: Path,
+    *,
+    format: str,
+    class_names: Sequence[str],
+    coding: MaskCoding,
+    found: Iterable[Found],
+    config: DataConfig,
+    notes: Sequence[str] = (),
+) -> Dataset:
+    """
+    Raises:
+        InputError: no picture at all.
+    """
+    items, said = _sorted(root, found=found, config=config, notes=notes)
+    return Dataset(
+        root=root, format=format, class_names=tuple(class_names), records=tuple(record for _, record in items),
+        task="segment", coding=coding, notes=tuple(said),
+    )  # fmt: skip
+
+
+def assemble_boxes(
+    root: Path,
+    *,
+    format: str,
+    class_names: Sequence[str],
+    found: Iterable[Found],
+    config: DataConfig,
+    notes: Sequence[str] = (),
+) -> Dataset:
+    """Boxes without area are dropped and said: nothing can be learnt from them and their overlap is 0 / 0.
+
+    Raises:
+        InputError: no picture at all; no box in any.
+    """
+    items, said = _sorted(root, found=found, config=config, notes=notes)
+    records: list[Record] = []
+    dropped: list[str] = []
+    for _, record in items:
+        whole = tuple(box for box in record.boxes or () if box.left < box.right and box.top < box.bottom)
+        dropped += [
+            f"{record.id}: {class_names[box.label]} {box.left:g},{box.top:g},{box.right:g},{box.bottom:g}"
+            for box in record.boxes or ()
+            if box not in whole
+        ]
+        records.append(record if record.boxes is None else replace(record, boxes=whole))
+    if dropped:
+        said.append(f"boxes without area dropped: {named(dropped)}")
+    if not any(record.boxes for record in records):
+        raise InputError(f"none of the {len(records)} pictures in {root} has a box; label the objects in some.")
+    said += _untrained_boxes(records, class_names)
+    return Dataset(
+        root=root, format=format, class_names=tuple(class_names), records=tuple(records),
+        task="detect", notes=tuple(said),
+    )  # fmt: skip
+
+
+def numbered_classes(
+    labels: Mapping[int, str], config: DataConfig
+) -> tuple[tuple[str, ...], dict[int, int], list[str]]:
+    """For data that numbers its classes: names in that order, number -> index into them, and notes.
+
+    Two numbers of one name become one class.
+
+    Raises:
+        InputError: a name that `class_names` does not allow.
+    """
+    names: dict[str, list[int]] = {}
+    for number in sorted(labels):
+        names.setdefault(class_name(labels[number], config), []).append(number)
+    notes = [
+        f"class {name} has {len(numbers)} numbers ({', '.join(map(str, numbers))}) and was merged"
+        for name, numbers in names.items()
+        if len(numbers) > 1
+    ]
+    return tuple(names), {number: i for i, numbers in enumerate(names.values()) for number in numbers}, notes
+
+
+def named_classes(labels: Mapping[str, str], config: DataConfig) -> tuple[tuple[str, ...], dict[str, int], list[str]]:
+    """For boxes with names: class names (the list in handlens.yaml, in its order, or sorted), label -> index, notes.
+
+    Args:
+        labels: as spelled in the data, each with where it stands, as the beginning of a sentence about it.
+
+    Raises:
+        InputError: a label that `class_names` does not allow; the list names a class twice.
+    """
+    name_of = {label: class_name(label, config, where=where) for label, where in labels.items()}
+    names = listed_names(config) or tuple(sorted_class_names(name_of.values()))
+    return names, {label: names.index(name) for label, name in name_of.items()}, _spelled_twice(labels)
+
+
+def listed_names(config: DataConfig) -> tuple[str, ...]:
+    """The list `class_names` in its order; () where there is none.
+
+    Raises:
+        InputError: a name stands in it twice.
+    """
+    names = tuple(map(nfc, config.class_names)) if isinstance(config.class_names, list) else ()
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise InputError(f"class_names in handlens.yaml has {twice[0]!r} twice; name each class once.")
+    return names
+
+
+def corners(label: int, left: float, top: float, right: float, bottom: float) -> Box:
+    """A box with coordinates rounded to 1/10,000 pixel: the same box written as corners, as a size or as fractions
+    of the picture is the same Box."""
+    return Box(label=label, left=round(left, 4), top=round(top, 4), right=round(right, 4), bottom=round(bottom, 4))
+
+
+def named(names: Sequence[str], *, most: int = 5) -> str:
+    """For a note: "7 (a, b, c, d, e, ...)"."""
+    return f"{len(names)} ({', '.join(names[:most])}{', ...' if len(names) > most else ''})"
+
+
+def _sorted(
+    root: Path, *, found: Iterable[Found], config: DataConfig, notes: Sequence[str]
+) -> tuple[list[tuple[Found, Record]], list[str]]:
+    """The records in order of their ids, without targets, and the notes."""
     tree = Tree(root)
     pattern = re.compile(config.groups) if config.groups else None
     said = list(notes)
@@ -37,13 +172,6 @@ def assemble(
     if not items:
         left = "".join(f" ({note})" for note in notes)
         raise InputError(f"{root} holds no pictures{left}; give a folder with JPEG, PNG or similar files.")
-
-    spellings = {item.label for _, item in items if item.label is not None}
-    names = {label: _class_name(label, config) for label in sorted(spellings)}
-    class_names = sorted_class_names(config.class_names if isinstance(config.class_names, list) else names.values())
-    index = {name: position for position, name in enumerate(class_names)}
-    said += _spelled_twice(spellings)
-
     records = []
     ungrouped = 0
     for id, item in items:
@@ -52,22 +180,28 @@ def assemble(
             match = pattern.search(id)
             group = match["group"] if match else None
             ungrouped += match is None
-        target = None if item.label is None else index[names[item.label]]
-        records.append(Record(path=item.path, id=id, target=target, split=item.split, group=group))
+        record = Record(path=item.path, id=id, mask=item.mask, boxes=item.boxes, split=item.split, group=group)
+        records.append((item, record))
     if ungrouped:
         said.append(f"pictures whose path does not fit the groups pattern, each on its own: {ungrouped}")
-    said += _untrained(records, class_names)
-    return Dataset(root=root, format=format, class_names=tuple(class_names), records=tuple(records), notes=tuple(said))
+    return records, said
 
 
-def _class_name(label: str, config: DataConfig) -> str:
+def class_name(label: str, config: DataConfig, *, where: str = "") -> str:
+    """The name of the class that a label in the data stands for, NFC.
+
+    Raises:
+        InputError: `class_names` does not allow it.
+    """
     name = nfc(label)
     if isinstance(config.class_names, dict):
         return nfc({nfc(old): new for old, new in config.class_names.items()}.get(name, name))
     if isinstance(config.class_names, list):
         allowed = tuple(sorted_class_names(config.class_names))
         if name not in allowed:
-            raise InputError(f"class {name!r} is not among class_names in handlens.yaml; {nearest(name, allowed)}.")
+            raise InputError(
+                f"{where}class {name!r} is not among class_names in handlens.yaml; {nearest(name, allowed)}."
+            )
     return name
 
 
@@ -86,3 +220,12 @@ def _untrained(records: Sequence[Record], class_names: Sequence[str]) -> list[st
         return []
     missing = [name for index, name in enumerate(class_names) if index not in trained]
     return [f"class {name} has no training picture" for name in missing]
+
+
+def _untrained_boxes(records: Sequence[Record], class_names: Sequence[str]) -> list[str]:
+    training = [record for record in records if record.split in (None, "train")]
+    if not training:
+        return []
+    trained = {box.label for record in training for box in record.boxes or ()}
+    missing = [name for index, name in enumerate(class_names) if index not in trained]
+    return [f"classes without a box to train on: {named(missing)}"] if missing else []

@@ -22,7 +22,9 @@ CONTAINERS = frozenset({
     "image", "images", "img", "imgs", "picture", "pictures", "photo", "photos", "jpegimages", "data",
 })  # fmt: skip
 
-COMPANIONS = frozenset({"mask", "masks", "label", "labels", "annotations"})
+COMPANIONS = frozenset({
+    "mask", "masks", "label", "labels", "annotation", "annotations", "segmentationclass", "segmentationobject",
+})  # fmt: skip
 
 
 @dataclass
@@ -80,8 +82,8 @@ def _layout(tree: Tree, folder: Path) -> Layout | None:
         return Layout(splits, notes)
     if named and not others:  # train/ and test/ full of pictures: parts without classes
         return None
-    if len(holding) >= 2 and all(sub.name.lower() in CONTAINERS | COMPANIONS for sub in holding):
-        return None  # images/ and masks/: made for another task
+    if len(holding) >= 2 and _for_another_task(holding):
+        return None
     if len(holding) == 1:
         return _single(tree, folder, holding[0])
     return Layout([(folder, None)]) if holding else None
@@ -111,8 +113,15 @@ def _inner(tree: Tree, folder: Path) -> Path:
 
 def _holds_classes(tree: Tree, folder: Path) -> bool:
     """Two folders with pictures, or one and no picture beside it."""
-    holding = sum(tree.has_pictures(sub) for sub in tree.folders(folder))
-    return holding >= 2 or (holding == 1 and not _files(tree, folder))
+    holding = [sub for sub in tree.folders(folder) if tree.has_pictures(sub)]
+    if not holding or _for_another_task(holding):
+        return False
+    return len(holding) >= 2 or not _files(tree, folder)
+
+
+def _for_another_task(holding: list[Path]) -> bool:
+    """images/ and masks/, images/ beside labels/ full of text: no classes."""
+    return all(sub.name.lower() in CONTAINERS | COMPANIONS for sub in holding)
 
 
 def _files(tree: Tree, folder: Path) -> bool:

@@ -1,0 +1,149 @@
+"""Pictures and the files that say something about each: paired by name, never by position in two lists."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from handlens.data.decode import UnreadablePictureError, probe
+from handlens.data.formats.assemble import named
+from handlens.data.formats.split_names import split_of
+from handlens.data.listing import NOT_A_PICTURE, LeftAside, Tree
+from handlens.data.record import Split, nfc
+from handlens.errors import InputError
+
+# Compared in lower case. Such folders do not tell pictures apart: images/train/a.jpg belongs to labels/train/a.txt.
+PICTURE_FOLDERS = frozenset({
+    "image", "images", "img", "imgs", "picture", "pictures", "photo", "photos", "jpegimages", "data",
+})  # fmt: skip
+HEADER_BYTES = 256 * 1024  # a JPEG's EXIF block with its preview has 64 KB at most, and stands before the size
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Attributes:
+    pairs: (picture, the file about it).
+    pictures: those without a file about them.
+    files: those without a picture.
+    """
+
+    pairs: list[tuple[Path, Path]]
+    pictures: list[Path]
+    files: list[Path]
+
+    def orphans(self, tree: Tree, *, what: str, pictures: bool = True) -> list[str]:
+        """Notes that name what was left aside."""
+        notes = []
+        if pictures and self.pictures:
+            notes.append(f"left aside, pictures without {what}: {named([tree.id(path) for path in self.pictures])}")
+        if self.files:
+            notes.append(f"left aside, {what} without a picture: {named([tree.id(path) for path in self.files])}")
+        return notes
+
+
+def pair(
+    tree: Tree,
+    pictures: Iterable[Path],
+    files: Iterable[Path],
+    *,
+    folders: Collection[str],
+    suffixes: Collection[str] = (),
+) -> Pairs:
+    """Pair by path without extension, folders for pictures and `folders` for files left out of it; then the rest by
+    stem, where a stem is there once on each side.
+
+    Args:
+        folders: what folders of such files are called, lower case.
+        suffixes: what the stem of such a file may have after its picture's.
+
+    Raises:
+        InputError: two pictures, or two files, of a pair have one name but for the extension.
+    """
+    by_key = _by_key(tree, pictures, folders=PICTURE_FOLDERS | set(folders), suffixes=())
+    files_by_key = _by_key(tree, files, folders=PICTURE_FOLDERS | set(folders), suffixes=suffixes)
+    both = {key: key for key in by_key if key in files_by_key}
+    alone = _by_stem(key for key in by_key if key not in both)
+    files_alone = _by_stem(key for key in files_by_key if key not in both)
+    for stem in alone.keys() & files_alone.keys():
+        if len(alone[stem]) == len(files_alone[stem]) == 1:
+            both[alone[stem][0]] = files_alone[stem][0]
+    for paths in [*(by_key[key] for key in both), *(files_by_key[key] for key in both.values())]:
+        if len(paths) > 1:
+            raise InputError(
+                f"{' and '.join(map(tree.id, paths))} have one name, and what belongs to which cannot be told; "
+                f"rename one, or name it under ignore in handlens.yaml."
+            )
+    taken = set(both.values())
+    return Pairs(
+        pairs=[(by_key[key][0], files_by_key[both[key]][0]) for key in by_key if key in both],
+        pictures=[path for key, paths in by_key.items() if key not in both for path in paths],
+        files=[path for key, paths in files_by_key.items() if key not in taken for path in paths],
+    )
+
+
+def pictures_below(tree: Tree, folder: Path) -> tuple[list[Path], list[str]]:
+    """All pictures and the notes about the rest; label files are no stray files here."""
+    aside = LeftAside()
+    found = list(tree.pictures(folder, aside=aside))
+    aside.counts.pop(NOT_A_PICTURE, None)
+    return found, list(aside.notes())
+
+
+def split_by_folder(tree: Tree, path: Path) -> Split | None:
+    """By the first folder of the path that is called like a split."""
+    splits = (split_of(part) for part in tree.id(path).split("/")[:-1])
+    return next((split for split in splits if split is not None), None)
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """(height, width) of the upright picture in pixels, from its header.
+
+    Raises:
+        UnreadablePictureError: no picture, or a damaged header.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEADER_BYTES)
+            try:
+                if not head.startswith(b"\xff\xd8"):  # other formats may say the size or the turn at their end
+                    head += file.read()
+                info = probe(head, str(path))
+            except UnreadablePictureError:
+                info = probe(head + file.read(), str(path))
+    except OSError as error:
+        raise UnreadablePictureError(f"{path}: cannot be read ({error.strerror or error}).") from None
+    return info.height, info.width
+
+
+def all_or_none(splits: Collection[Split | None], what: str) -> None:
+    """
+    Raises:
+        InputError: some pictures have a split and some have none.
+    """
+    without = sum(split is None for split in splits)
+    if 0 < without < len(splits):
+        raise InputError(f"{without} of the {len(splits)} pictures in {what} have no split; give all or none.")
+
+
+def _by_key(
+    tree: Tree, paths: Iterable[Path], *, folders: Collection[str], suffixes: Collection[str]
+) -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = {}
+    for path in paths:
+        *above, _ = tree.id(path).split("/")
+        stem = path.stem
+        for suffix in suffixes:
+            if len(stem) > len(suffix) and stem.lower().endswith(suffix.lower()):
+                stem = stem[: -len(suffix)]
+                break
+        key = nfc("/".join([*(part for part in above if part.lower() not in folders), stem]))
+        found.setdefault(key, []).append(path)
+    return found
+
+
+def _by_stem(keys: Iterable[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for key in keys:
+        found.setdefault(key.rsplit("/", 1)[-1], []).append(key)
+    return found

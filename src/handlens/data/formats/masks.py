@@ -1,0 +1,202 @@
+"""Pictures and masks: images/ beside masks/, below or above train/, val/, test/, or told by a suffix (a_mask.png).
+
+The numbers in the masks are the class indices, unless `masks: values` or `masks: colours` in handlens.yaml says
+otherwise; what was assumed is said in the notes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from handlens.data.config import DataConfig, MaskFiles
+from handlens.data.formats.assemble import Found, assemble_masks, listed_names, named, numbered_classes
+from handlens.data.formats.label_files import (
+    PICTURE_FOLDERS,
+    Pairs,
+    all_or_none,
+    pair,
+    pictures_below,
+    split_by_folder,
+)
+from handlens.data.listing import Tree
+from handlens.data.masks import stored_numbers
+from handlens.data.record import IGNORE, Dataset, MaskCoding, nfc
+from handlens.errors import InputError
+
+FORMAT = "masks"
+MASK_FOLDERS = frozenset({
+    "mask", "masks", "label", "labels", "annotation", "annotations", "annot", "trimaps", "segmentation",
+    "segmentations", "segmentationclass", "ground_truth", "groundtruth", "gt",
+})  # fmt: skip
+SUFFIXES = ("_mask", "_masks", "_seg", "_segmentation", "_label", "_labels", "_gt", "-mask", "-seg")
+MOST_NUMBERS = 64  # our choice: above this, masks without class names hold shades of grey rather than classes
+IGNORED = "ignore"
+
+
+def recognise(path: Path) -> bool:
+    """Whether a folder for pictures and one for masks hold pairs, or most pictures have a mask told by a suffix."""
+    if (path / "ImageSets" / "Segmentation").is_dir():  # voc-masks
+        return False
+    tree = Tree(path)
+    if not any(_has_suffix(p) or _in_folder(tree, p, MASK_FOLDERS) for p in tree.pictures(path)):
+        return False  # before a list of a million pictures is made
+    pictures, masks = _told_apart(tree, path, MaskFiles.model_validate({}))
+    pairs = pair(tree, pictures, masks, folders=MASK_FOLDERS, suffixes=SUFFIXES).pairs
+    by_folder = any(_in_folder(tree, p, PICTURE_FOLDERS) and _in_folder(tree, m, MASK_FOLDERS) for p, m in pairs)
+    by_suffix = sum(_has_suffix(mask) for _, mask in pairs)
+    return by_folder or 2 * by_suffix > len(pictures)
+
+
+def read(path: Path, config: DataConfig) -> Dataset:
+    """
+    Raises:
+        InputError: no pairs; two pictures of one stem; masks in colours without a list of colours; more numbers
+            than classes.
+    """
+    stated = config.masks or MaskFiles.model_validate({})
+    tree = Tree(path, ignore=tuple(config.ignore))
+    for folder in (stated.images, stated.masks):
+        if folder is not None and not (path / folder).is_dir():
+            raise InputError(f"{path / folder} is not a folder; masks: in handlens.yaml names it.")
+    pictures, masks = _told_apart(tree, path, stated)
+    suffixes = SUFFIXES if stated.suffix is None else (stated.suffix,)
+    folders = MASK_FOLDERS | {
+        part.lower() for folder in (stated.images, stated.masks) if folder for part in folder.split("/")
+    }
+    pairs = pair(tree, pictures, masks, folders=folders, suffixes=suffixes)
+    if not pairs.pairs:
+        raise InputError(
+            f"{path} has {len(pictures)} pictures and {len(masks)} masks, none of which share a name; put them into "
+            f"images/ and masks/ as a.jpg and a.png, or give masks: in handlens.yaml."
+        )
+    _, notes = pictures_below(tree, path)
+    return from_pairs(path, pairs, format=FORMAT, config=config, notes=[*pairs.orphans(tree, what="a mask"), *notes])
+
+
+def from_pairs(
+    root: Path, pairs: Pairs, *, format: str, config: DataConfig, notes: Sequence[str], names: Sequence[str] = ()
+) -> Dataset:
+    """
+    Args:
+        names: of the classes by number, where the data has no other; `class_names` in handlens.yaml goes before.
+
+    Raises:
+        InputError: the configuration and the masks disagree about the classes.
+    """
+    tree = Tree(root)
+    found = [Found(path=p, mask=m, split=split_by_folder(tree, p)) for p, m in pairs.pairs]
+    all_or_none([item.split for item in found], str(root))
+    class_names, coding, said = _coding([mask for _, mask in pairs.pairs], config, listed_names(config) or tuple(names))
+    return assemble_masks(
+        root, format=format, class_names=class_names, coding=coding, found=found, config=config, notes=[*notes, *said]
+    )
+
+
+def _told_apart(tree: Tree, root: Path, stated: MaskFiles) -> tuple[list[Path], list[Path]]:
+    """Pictures and masks."""
+    if stated.masks is not None:
+        masks = list(tree.pictures(root / stated.masks))
+    else:
+        everything = list(tree.pictures(root / stated.images if stated.images and stated.suffix else root))
+        masks = [path for path in everything if _in_folder(tree, path, MASK_FOLDERS)]
+        if not masks:
+            suffixes = SUFFIXES if stated.suffix is None else (stated.suffix,)
+            masks = [path for path in everything if path.stem.lower().endswith(tuple(s.lower() for s in suffixes))]
+    taken = set(masks)
+    pictures = [path for path in tree.pictures(root / (stated.images or ".")) if path not in taken]
+    inside = [path for path in pictures if _in_folder(tree, path, PICTURE_FOLDERS)]
+    return (pictures if stated.images or not inside else inside), masks
+
+
+def _in_folder(tree: Tree, path: Path, folders: frozenset[str]) -> bool:
+    return any(part.lower() in folders for part in tree.id(path).split("/")[:-1])
+
+
+def _has_suffix(path: Path) -> bool:
+    return path.stem.lower().endswith(SUFFIXES)
+
+
+def _coding(
+    masks: Sequence[Path], config: DataConfig, names: tuple[str, ...]
+) -> tuple[tuple[str, ...], MaskCoding, list[str]]:
+    """Class names, what the masks' numbers or colours stand for, and notes."""
+    stated = config.masks or MaskFiles.model_validate({})
+    if stated.colours:
+        return _of_colours(stated, names)
+    ignored = {stored for stored, index in stated.values.items() if index == IGNORED}
+    values = {stored: index for stored, index in stated.values.items() if isinstance(index, int)}
+    if values:
+        names = names or tuple(str(index) for index in range(max(values.values()) + 1))
+        moved = [f"{stored} is {index}" for stored, index in sorted(values.items()) if stored != index]
+        said = [f"numbers in masks: {', '.join(moved)}"] if moved else []
+        if max(values.values()) >= len(names):
+            raise InputError(f"masks: values names class {max(values.values())}, and class_names has {len(names)}.")
+        return _named(names, values, ignored, said, config)
+    if names and (len(names) != 2 or ignored):
+        kept = [number for number in range(len(names) + len(ignored)) if number not in ignored][: len(names)]
+        if kept != list(range(len(names))):
+            raise InputError(
+                f"masks: values ignores {sorted(ignored)}, numbers of class_names; give every number its class."
+            )
+        return _named(names, {n: n for n in kept}, ignored | {IGNORE}, [], config)
+
+    numbers = _found(masks)
+    if numbers - ignored == {0, 255}:
+        said = ["masks hold 0 and 255, taken as classes 0 and 1"]
+        return _named(names or ("0", "1"), {0: 0, 255: 1}, ignored, said, config)
+    if names:
+        return _named(names, {0: 0, 1: 1}, ignored | {IGNORE}, [], config)
+    kept = sorted(numbers - ignored - {IGNORE})
+    if not kept:
+        raise InputError(
+            f"the {len(masks)} masks hold nothing but pixels to ignore; give masks: values in handlens.yaml."
+        )
+    if len(kept) > MOST_NUMBERS:
+        raise InputError(
+            f"the masks hold {len(kept)} different numbers ({kept[0]} to {kept[-1]}), as shades of grey do; give "
+            f"class_names, or masks: values, in handlens.yaml."
+        )
+    said = [f"classes are named by the numbers found in {len(masks)} masks; class_names in handlens.yaml names them"]
+    classes = tuple(map(str, kept))
+    return _named(classes, {n: i for i, n in enumerate(kept)}, ignored | ({IGNORE} & numbers), said, config)
+
+
+def _named(
+    names: tuple[str, ...], values: dict[int, int], ignored: set[int], notes: list[str], config: DataConfig
+) -> tuple[tuple[str, ...], MaskCoding, list[str]]:
+    if len(names) > IGNORE:
+        raise InputError(f"{len(names)} classes are too many for a mask; at most {IGNORE}.")
+    class_names, merged, said = numbered_classes(dict(enumerate(names)), config)
+    coding = {stored: merged[index] for stored, index in values.items()} | dict.fromkeys(ignored - set(values), IGNORE)
+    numbers = sorted(stored for stored, index in coding.items() if index == IGNORE)
+    said += [f"numbers in masks that are ignored: {', '.join(map(str, numbers))}"] if numbers else []
+    return class_names, MaskCoding(values=coding), [*notes, *said]
+
+
+def _of_colours(stated: MaskFiles, names: tuple[str, ...]) -> tuple[tuple[str, ...], MaskCoding, list[str]]:
+    by_name = {nfc(name): (colour[0], colour[1], colour[2]) for name, colour in stated.colours.items()}
+    if len(set(by_name.values())) != len(by_name):
+        raise InputError("masks: colours in handlens.yaml gives two classes one colour; each needs its own.")
+    class_names = names or tuple(name for name in by_name if name != IGNORED)
+    strange = sorted(by_name.keys() - {*class_names, IGNORED})
+    if strange:
+        raise InputError(f"masks: colours names {named(strange)}, not among class_names in handlens.yaml.")
+    index = {name: number for number, name in enumerate(class_names)} | {IGNORED: IGNORE}
+    return class_names, MaskCoding(colours={colour: index[name] for name, colour in by_name.items()}), []
+
+
+def _found(masks: Sequence[Path]) -> set[int]:
+    """The numbers in all masks."""
+    numbers: set[int] = set()
+    with ThreadPoolExecutor() as pool:
+        for found in pool.map(_numbers_in, masks):
+            numbers |= found
+    return numbers
+
+
+def _numbers_in(path: Path) -> set[int]:
+    return set(np.flatnonzero(np.bincount(stored_numbers(path).ravel())).tolist())
