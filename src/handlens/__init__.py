@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from handlens.data import open_dataset
-    from handlens.flow import check, evaluate, export, load, predict, sample, train
+    from handlens.flow import check, evaluate, export, load, predict, sample, show, train
     from handlens.models import backbone, build
     from handlens.preprocess import Preprocess
     from handlens.results import Classes
@@ -33,6 +33,7 @@ _WHERE = {
     "load": "handlens.flow",
     "predict": "handlens.flow",
     "sample": "handlens.flow",
+    "show": "handlens.flow",
     "train": "handlens.flow",
     "open_dataset": "handlens.data",
     "build": "handlens.models",
@@ -56,6 +57,7 @@ __all__ = [
     "open_dataset",
     "predict",
     "sample",
+    "show",
     "train",
 ]
 

@@ -54,6 +54,7 @@ def root(debug: Annotated[bool, typer.Option(help="Show the traceback of an erro
 def sample(
     name: Annotated[str, typer.Argument(help="bakery: ten kinds of bread, drawn by handlens.")],
     folder: Annotated[Path, typer.Argument(help="A new or empty folder.")],
+    task: Annotated[str, typer.Option(help="classify, segment or detect: folders, masks or boxes.")] = "classify",
     per_class: Annotated[int, typer.Option(min=1, help="Training pictures per class.")] = 40,
     test_per_class: Annotated[int, typer.Option(min=0, help="Test pictures per class.")] = 10,
     size: Annotated[int, typer.Option(min=32, max=2048, help="Pixels.")] = 224,
@@ -65,8 +66,9 @@ def sample(
 
     with _reporting(quiet) as report:
         made = flow.sample(
-            name, folder, per_class=per_class, test_per_class=test_per_class, size=size, seed=seed, report=report
-        )
+            name, folder, task=task, per_class=per_class, test_per_class=test_per_class, size=size, seed=seed,  # type: ignore[arg-type]
+            report=report,
+        )  # fmt: skip
     typer.echo(f"{made}: generated pictures, not photographs.")
 
 
@@ -100,6 +102,27 @@ def check(
         typer.echo(doubted_sheet(audit, doubted, sheet), err=True)
     if any(finding.level in ("error", "warning") for finding in audit.findings):
         raise typer.Exit(1)
+
+
+@app.command()
+def show(
+    data: Annotated[Path, typer.Argument(help="A folder of pictures, or a CSV.")],
+    count: Annotated[int, typer.Option("--count", "-n", min=1, max=400, help="Pictures, drawn by lot.")] = 12,
+    out: Annotated[Path, typer.Option(help="The contact sheet, PNG or JPEG.")] = Path("sheet.png"),
+    split: Annotated[str | None, typer.Option(help="train, validation or test alone.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Another number, other pictures.")] = 0,
+    format: Format = None,
+    config: Config = None,
+    quiet: Quiet = False,
+) -> None:
+    """Draw a contact sheet of pictures with their labels, masks or boxes."""
+    from handlens import flow
+
+    with _reporting(quiet) as report:
+        made = flow.show(
+            data, count=count, out=out, split=split, seed=seed, format=format, config=config, report=report,  # type: ignore[arg-type]
+        )  # fmt: skip
+    typer.echo(str(made))
 
 
 @app.command()

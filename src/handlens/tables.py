@@ -30,18 +30,16 @@ def print_rows(console: Console, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def print_audit(console: Console, audit: Audit) -> None:
-    """Class counts per split, then the findings."""
+    """What there is of each class per split, then the findings."""
     dataset = audit.dataset
-    splits = dataset.splits()
     table = Table(box=None, header_style="bold")
     table.add_column("class")
-    columns: list[tuple[str, dict[str, int]]] = [
-        (split, dataset.class_counts(dataset.part(split))) for split in splits
-    ] or [("pictures", dataset.class_counts())]
-    for split, _ in columns:
-        table.add_column(split, justify="right")
+    columns = []
+    for title, values in _class_columns(audit):
+        table.add_column(title, justify="right")
+        columns.append(values)
     for name in dataset.class_names:
-        table.add_row(escape(name), *(str(counts[name]) for _, counts in columns))
+        table.add_row(escape(name), *(values[name] for values in columns))
     if dataset.class_names:
         console.print(table)
     console.print(f"{len(dataset.records)} pictures, read as {dataset.format!r}, {len(audit.unreadable)} unreadable.")
@@ -49,6 +47,26 @@ def print_audit(console: Console, audit: Audit) -> None:
         console.print(f"[{COLOURS[finding.level]}]{finding.level}[/] {escape(finding.message)}")
     if not audit.findings:
         console.print("Nothing found.")
+
+
+def _class_columns(audit: Audit) -> list[tuple[str, dict[str, str]]]:
+    """(title, class name -> text): pictures, boxes, or for masks the pictures with a class and its share of pixels."""
+    dataset = audit.dataset
+    columns = []
+    for split in dataset.splits() or (None,):
+        part = f"{split} " if split else ""
+        counts = dataset.class_counts(dataset.part(split) if split else None)
+        if dataset.task == "segment":
+            pixels = audit.class_pixels.get(split or "all", {})
+            total = max(1, sum(pixels.values()))
+            counts = audit.class_counts.get(split or "all", {})
+            shares = {name: f"{100 * count / total:.2f}" for name, count in pixels.items()}
+            columns += [(f"{part}pictures", _texts(counts)), (f"{part}% of pixels", shares)]
+        elif dataset.task == "detect":
+            columns.append((f"{part}boxes", _texts(counts)))
+        else:
+            columns.append((split or "pictures", _texts(counts)))
+    return columns
 
 
 def print_doubted(console: Console, doubted: Sequence[dict[str, Any]], *, limit: int = 20) -> None:
@@ -98,6 +116,10 @@ def print_parity(console: Console, parity: Parity) -> None:
             {"resize": row["pixels"], "labels_changed": f"{100 * row['labels_changed']:.1f} %", "top1": row["top1"]}
             for row in parity.resizers
         ])  # fmt: skip
+
+
+def _texts(counts: dict[str, int]) -> dict[str, str]:
+    return {name: str(count) for name, count in counts.items()}
 
 
 def _text(value: Any) -> str:

@@ -256,9 +256,9 @@ def test_few_files_are_read_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     looked: list[str] = []
     real = check_module._look
 
-    def counted(record: Record, *, max_pixels: int) -> check_module.Seen:
+    def counted(record: Record, dataset: Dataset, *, max_pixels: int) -> check_module.Seen:
         looked.append(record.id)
-        return real(record, max_pixels=max_pixels)
+        return real(record, dataset, max_pixels=max_pixels)
 
     monkeypatch.setattr(check_module, "_look", counted)
     ahead: list[int] = []

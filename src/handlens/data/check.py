@@ -1,4 +1,4 @@
-"""The audit: every file is read once and every pixel decoded; nothing is ever written.
+"""The audit: every file is read and every pixel decoded, of pictures and masks; nothing is ever written.
 
 Of each picture a line of facts and a 64-bit hash are kept, so that a million fit; pictures that the hashes
 nominate as copies are decoded a second time to compare their pixels.
@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
+from handlens.data.annotations import MaskSeen, box_faults, look_at_mask
 from handlens.data.decode import MAX_PIXELS, UnreadablePictureError, decode, probe
 from handlens.data.duplicates import Hash, Thumbnail, duplicate_groups, perceptual_hash, thumbnail
-from handlens.data.findings import SMALLEST_SIDE, Audit, Sizes, findings_of, training_counts
+from handlens.data.findings import Audit, Sizes
+from handlens.data.judgement import SMALLEST_SIDE, findings_of, training_counts
 from handlens.data.record import Dataset, Record
 
 EXTENSIONS: dict[str, frozenset[str]] = {
@@ -37,6 +39,7 @@ class Seen:
     rotated: bool = False
     animated: bool = False
     hash: Hash | None = None
+    mask: MaskSeen | None = None
 
 
 def audit(
@@ -46,7 +49,7 @@ def audit(
     progress: Callable[[int, int], None] | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> Audit:
-    """Read and decode every picture of a data set.
+    """Read and decode every picture of a data set, and its mask; compare its boxes with its size.
 
     Args:
         workers: threads; None is one per processor this process may use.
@@ -55,7 +58,7 @@ def audit(
     """
     records = dataset.records
     seen: dict[str, Seen] = {}
-    for record, facts in _in_threads(records, max_pixels=max_pixels, workers=workers or _processors()):
+    for record, facts in _in_threads(dataset, max_pixels=max_pixels, workers=workers or _processors()):
         seen[record.id] = facts
         if progress is not None:
             progress(len(seen), len(records))
@@ -73,7 +76,15 @@ def audit(
     split_of = {record.id: record.split for record in readable}
     target_of = {record.id: record.target for record in readable}
     parts: dict[str, list[Record]] = {split: [r for r in readable if r.split == split] for split in dataset.splits()}
-    class_counts = {part: dataset.class_counts(pictures) for part, pictures in (parts or {"all": readable}).items()}
+    masks = {record.id: mask for record in readable if (mask := seen[record.id].mask) is not None}
+    class_counts, class_pixels, ignored = {}, {}, {}
+    for part, pictures in (parts or {"all": readable}).items():
+        in_part = [masks[record.id] for record in pictures if record.id in masks]
+        class_counts[part] = dataset.class_counts(pictures)
+        if dataset.task == "segment":
+            class_counts[part] = _by_name(dataset, Counter(index for mask in in_part for index in mask.pixels))
+            class_pixels[part] = _by_name(dataset, sum((Counter(mask.pixels) for mask in in_part), Counter()))
+            ignored[part] = sum(mask.ignored for mask in in_part)
 
     result = Audit(
         dataset=dataset,
@@ -86,24 +97,30 @@ def audit(
         small=tuple(r.id for r in readable if min(seen[r.id].size or (0, 0)) < SMALLEST_SIDE),
         sizes=_sizes([size for r in readable if (size := seen[r.id].size) is not None]),
         class_counts=class_counts,
-        imbalance=_imbalance(training_counts(class_counts)),
+        imbalance=_imbalance(training_counts(class_pixels or class_counts)),
         exact_duplicates=_equal_bytes(readable_digests),
         duplicates=duplicates,
         across_splits=tuple(group for group in duplicates if len({split_of[id] for id in group}) > 1),
         conflicting=tuple(group for group in duplicates if len({target_of[id] for id in group}) > 1),
         digests=digests,
         findings=(),
+        class_pixels=class_pixels,
+        ignored_pixels=ignored,
+        bad_masks=tuple((id, mask.fault, mask.reason) for id, mask in masks.items() if mask.fault is not None),
+        all_ignored=tuple(id for id, mask in masks.items() if mask.fault is None and not mask.pixels),
+        box_faults=tuple(fault for r in readable if (size := seen[r.id].size) for fault in box_faults(r, size=size)),
+        mask_digests={id: mask.digest for id, mask in masks.items() if mask.digest is not None},
     )
     return replace(result, findings=tuple(findings_of(result)))
 
 
-def _in_threads(records: Sequence[Record], *, max_pixels: int, workers: int) -> Iterator[tuple[Record, Seen]]:
+def _in_threads(dataset: Dataset, *, max_pixels: int, workers: int) -> Iterator[tuple[Record, Seen]]:
     """In order, with a few files read ahead: a queue of a million would hold them all."""
     with ThreadPoolExecutor(workers) as pool:
         ahead: deque[tuple[Record, Future[Seen]]] = deque()
         try:
-            for record in records:
-                ahead.append((record, pool.submit(_look, record, max_pixels=max_pixels)))
+            for record in dataset.records:
+                ahead.append((record, pool.submit(_look, record, dataset, max_pixels=max_pixels)))
                 if len(ahead) > 4 * workers:
                     first, future = ahead.popleft()
                     yield first, future.result()
@@ -115,7 +132,7 @@ def _in_threads(records: Sequence[Record], *, max_pixels: int, workers: int) -> 
                 future.cancel()
 
 
-def _look(record: Record, *, max_pixels: int) -> Seen:
+def _look(record: Record, dataset: Dataset, *, max_pixels: int) -> Seen:
     try:
         content = record.path.read_bytes()
     except OSError as error:
@@ -127,6 +144,11 @@ def _look(record: Record, *, max_pixels: int) -> Seen:
     except UnreadablePictureError as error:
         return Seen(digest=digest, reason=str(error))
     height, width = picture.shape[:2]
+    mask = None
+    if record.mask is not None and dataset.coding is not None:
+        mask = look_at_mask(
+            record.mask, dataset.coding, classes=len(dataset.class_names), size=(height, width)
+        )  # fmt: skip
     return Seen(
         digest=digest,
         format=info.format,
@@ -134,6 +156,7 @@ def _look(record: Record, *, max_pixels: int) -> Seen:
         rotated=info.orientation != 1,
         animated=info.frames > 1 and info.format != "jpeg",  # phones append previews to a JPEG
         hash=perceptual_hash(picture),
+        mask=mask,
     )
 
 
@@ -145,6 +168,10 @@ def _processors() -> int:
 
 def _fits(extension: str, format: str) -> bool:
     return extension.lower() in EXTENSIONS.get(format, {f".{format}"})
+
+
+def _by_name(dataset: Dataset, counts: Mapping[int, int]) -> dict[str, int]:
+    return {name: counts.get(index, 0) for index, name in enumerate(dataset.class_names)}
 
 
 def _sizes(sizes: Sequence[tuple[int, int]]) -> Sizes | None:

@@ -1,22 +1,17 @@
-"""What an audit says, and what it means for training: errors stop it, warnings are printed and stored."""
+"""What an audit found out, in one object with one JSON form."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from handlens.data.record import Dataset, nfc
+from handlens.data.annotations import BoxFault, MaskFault
+from handlens.data.record import Dataset, Record, nfc
 
 Level = Literal["error", "warning", "note"]
 Groups = tuple[tuple[str, ...], ...]
-
-# Our choice, all of them.
-LARGEST_IMBALANCE = 10.0  # pictures of the largest class per picture of the smallest
-FEWEST_TRAINING_PICTURES = 10  # per class
-SMALLEST_SIDE = 32  # pixels: the stem and the first blocks of a mobile net already reduce that to one
 
 
 @dataclass(frozen=True)
@@ -58,13 +53,21 @@ class Audit:
         animated: more than one frame; the first is taken.
         small: shorter side below 32 pixels.
         sizes: None where nothing is readable.
-        class_counts: readable pictures by split ("all" where none is given) and class name.
-        imbalance: pictures of the largest class per picture of the smallest, in training; None where a class has none.
+        class_counts: by split ("all" where none is given) and class name: readable pictures; for segmentation those
+            in which the class is seen; for detection boxes.
+        imbalance: of the largest class per one of the smallest, in training: pictures, boxes or pixels; None where a
+            class has none.
         exact_duplicates: groups of equal bytes.
         duplicates: groups that show one photograph, equal bytes included.
         across_splits: those of `duplicates` that lie in two given splits.
         conflicting: those of `duplicates` that carry two labels.
         digests: id -> SHA-256 of the file's bytes.
+        class_pixels: of usable masks, by split and class name.
+        ignored_pixels: of usable masks, by split.
+        bad_masks: (id, what is wrong, the sentence about it); their pictures are left out.
+        all_ignored: ids whose masks hold nothing but ignored pixels.
+        box_faults: by picture and box.
+        mask_digests: id -> SHA-256 of the mask's bytes.
     """
 
     dataset: Dataset
@@ -82,22 +85,49 @@ class Audit:
     conflicting: Groups
     digests: dict[str, str]
     findings: tuple[Finding, ...]
+    class_pixels: dict[str, dict[str, int]] = field(default_factory=dict)
+    ignored_pixels: dict[str, int] = field(default_factory=dict)
+    bad_masks: tuple[tuple[str, MaskFault, str], ...] = ()
+    all_ignored: tuple[str, ...] = ()
+    box_faults: tuple[BoxFault, ...] = ()
+    mask_digests: dict[str, str] = field(default_factory=dict)
 
     def of_level(self, level: Level) -> tuple[Finding, ...]:
         return tuple(finding for finding in self.findings if finding.level == level)
 
     def usable(self) -> Dataset:
-        """The data set without the pictures that cannot be read."""
-        unreadable = {id for id, _ in self.unreadable}
-        return self.dataset.with_records([record for record in self.dataset.records if record.id not in unreadable])
+        """The data set without pictures that cannot be read or whose mask cannot be used, and without boxes that are
+        inverted, empty, wholly outside their picture or there twice."""
+        left_out = {id for id, _ in self.unreadable} | {id for id, _, _ in self.bad_masks} | set(self.all_ignored)
+        unusable = {(fault.id, fault.place) for fault in self.box_faults if fault.unusable}
+
+        def cleaned(record: Record) -> Record:
+            if record.boxes is None or not unusable:
+                return record
+            boxes = tuple(box for place, box in enumerate(record.boxes) if (record.id, place) not in unusable)
+            return replace(record, boxes=boxes)
+
+        return self.dataset.with_records([cleaned(r) for r in self.dataset.records if r.id not in left_out])
 
     def fingerprint(self) -> str:
-        """SHA-256 over (id, label, split, bytes) of every picture: the same data, the same on every system."""
+        """SHA-256 over (id, label, split, bytes) of every picture, with its mask's bytes and its boxes where there are
+        any: the same data, the same on every system."""
         names = self.dataset.class_names
-        lines = sorted(
-            json.dumps([nfc(r.id), None if r.target is None else names[r.target], r.split, self.digests.get(r.id)])
-            for r in self.dataset.records
-        )
+
+        def line(record: Record) -> str:
+            label = None if record.target is None else names[record.target]
+            values: list[Any] = [nfc(record.id), label, record.split, self.digests.get(record.id)]
+            if self.dataset.task == "segment":
+                values.append(self.mask_digests.get(record.id))
+            if self.dataset.task == "detect":
+                values.append(None if record.boxes is None else [list(asdict(box).values()) for box in record.boxes])
+            return json.dumps(values)
+
+        lines = sorted(map(line, self.dataset.records))
+        if self.dataset.task != "classify":  # there the names stand in the lines
+            coding = self.dataset.coding
+            meaning = [] if coding is None else [sorted(coding.values.items()), sorted(coding.colours.items())]
+            lines.insert(0, json.dumps([names, meaning]))
         return hashlib.sha256("\n".join(lines).encode("ascii")).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
@@ -105,6 +135,7 @@ class Audit:
         return {
             "root": str(self.dataset.root),
             "format": self.dataset.format,
+            "task": self.dataset.task,
             "notes": list(self.dataset.notes),
             "pictures": len(self.dataset.records),
             "class_names": list(self.dataset.class_names),
@@ -120,124 +151,17 @@ class Audit:
             "duplicates": [list(group) for group in self.duplicates],
             "across_splits": [list(group) for group in self.across_splits],
             "conflicting": [list(group) for group in self.conflicting],
+            "class_pixels": self.class_pixels,
+            "ignored_pixels": self.ignored_pixels,
+            "bad_masks": [{"file": id, "fault": fault, "reason": reason} for id, fault, reason in self.bad_masks],
+            "all_ignored": list(self.all_ignored),
+            "box_faults": [
+                {"file": fault.id, "box": fault.place, "fault": fault.kind, "share_outside": fault.share}
+                for fault in self.box_faults
+            ],
             "fingerprint": self.fingerprint(),
             "findings": [asdict(finding) | {"files": list(finding.files)} for finding in self.findings],
         }
-
-
-def findings_of(audit: Audit) -> Iterator[Finding]:
-    """Errors, then warnings, then notes."""
-    yield from _errors(audit)
-    yield from _warnings(audit)
-    yield from _notes(audit)
-
-
-def training_counts(class_counts: Mapping[str, dict[str, int]]) -> dict[str, int]:
-    """Readable pictures per class that training may use; empty where only other splits are given."""
-    return class_counts.get("train") or class_counts.get("all") or {}
-
-
-def _errors(audit: Audit) -> Iterator[Finding]:
-    pictures = len(audit.dataset.records)
-    if not pictures:
-        yield Finding("error", "empty", f"{audit.dataset.root} holds no pictures.")
-        return
-    if len(audit.unreadable) == pictures:
-        yield Finding("error", "nothing_readable", f"none of the {_pictures(pictures)} can be read.")
-        return
-    if not audit.dataset.class_names:
-        return
-    present = [name for name in audit.dataset.class_names if any(c[name] for c in audit.class_counts.values())]
-    if len(present) == 1:
-        yield Finding("error", "one_class", f"all pictures are of one class, {present[0]}; a second is needed.")
-    counts = training_counts(audit.class_counts)
-    without = [name for name, count in counts.items() if not count]
-    if without:
-        yield Finding(
-            "error",
-            "class_without_pictures",
-            f"no readable training picture of {', '.join(without)}; add some, or take the class out everywhere.",
-        )
-
-
-def _warnings(audit: Audit) -> Iterator[Finding]:
-    if audit.unreadable:
-        ids = tuple(id for id, _ in audit.unreadable)
-        yield Finding("warning", "unreadable", f"{_pictures(len(ids))} cannot be read and would be left out.", ids)
-    if audit.across_splits:
-        yield Finding(
-            "warning",
-            "duplicates_across_splits",
-            f"{_photographs(len(audit.across_splits))} in more than one split: test results look better than they are.",
-            _members(audit.across_splits),
-        )
-    if audit.conflicting:
-        yield Finding(
-            "warning",
-            "conflicting_labels",
-            f"{_photographs(len(audit.conflicting))} under more than one label; at most one can be right.",
-            _members(audit.conflicting),
-        )
-    counts = training_counts(audit.class_counts)
-    if audit.imbalance is not None and audit.imbalance > LARGEST_IMBALANCE:
-        largest, smallest = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
-        yield Finding(
-            "warning",
-            "imbalance",
-            f"{counts[largest]} training pictures of {largest} but {counts[smallest]} of {smallest}; "
-            f"class weights or more pictures of {smallest} would help.",
-        )
-    single = [name for name, count in counts.items() if count == 1]
-    if single:
-        yield Finding("warning", "single_picture", f"one picture cannot be validated as well: {', '.join(single)}.")
-    few = [f"{name} {count}" for name, count in counts.items() if 1 < count < FEWEST_TRAINING_PICTURES]
-    if few:
-        yield Finding(
-            "warning", "few_pictures", f"fewer than {FEWEST_TRAINING_PICTURES} training pictures: {', '.join(few)}."
-        )
-    if audit.small:
-        yield Finding(
-            "warning", "small", f"{_pictures(len(audit.small))} below {SMALLEST_SIDE} pixels a side.", audit.small
-        )
-
-
-def _notes(audit: Audit) -> Iterator[Finding]:
-    for note in audit.dataset.notes:
-        yield Finding("note", "layout", note)
-    if audit.dataset.records and not audit.dataset.class_names:
-        yield Finding("note", "no_labels", "the pictures have no labels: they can be predicted, not trained on.")
-    within = tuple(group for group in audit.duplicates if group not in set(audit.across_splits))
-    if within:
-        yield Finding(
-            "note",
-            "duplicates",
-            f"{_photographs(len(within))} more than once; copies stay on one side of a split made here.",
-            _members(within),
-        )
-    if audit.wrong_extension:
-        ids = tuple(id for id, _ in audit.wrong_extension)
-        yield Finding("note", "wrong_extension", f"{_pictures(len(ids))} of another type than the name says.", ids)
-    if audit.rotated:
-        yield Finding("note", "rotated", f"{_pictures(len(audit.rotated))} turned upright as EXIF says.", audit.rotated)
-    if audit.animated:
-        yield Finding(
-            "note",
-            "animated",
-            f"{_pictures(len(audit.animated))} with several frames; the first counts.",
-            audit.animated,
-        )
-
-
-def _pictures(count: int) -> str:
-    return "1 picture" if count == 1 else f"{count} pictures"
-
-
-def _photographs(count: int) -> str:
-    return "1 photograph is there" if count == 1 else f"{count} photographs are there"
-
-
-def _members(groups: Groups) -> tuple[str, ...]:
-    return tuple(id for group in groups for id in group)
 
 
 def _plain(value: tuple[int, int] | int) -> list[int] | int:

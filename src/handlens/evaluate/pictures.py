@@ -61,7 +61,7 @@ def contact_sheet(
         raise ValueError(f"tile must be at least 32 pixels and columns at least 1, got {tile} and {columns}")
     rows = ceil(count / (columns or ceil(sqrt(1.4 * count))))
     columns = min(count, columns or ceil(count / rows))  # 12 pictures: 4 x 3, not 5 + 5 + 2
-    gap, frame, size = max(6, tile // 16), max(3, tile // 40), max(11, tile // 12)
+    gap, frame, size = max(6, tile // 16), max(3, tile // 40), min(18, max(11, tile // 12))
     line_height = round(1.4 * size)
     lines = [[_fitted(line, tile, size) for line in caption.split("\n")] for caption in captions]
     cell_width = tile + 2 * gap

@@ -9,6 +9,7 @@ from handlens.flow.export import export
 from handlens.flow.predict import load, predict
 from handlens.flow.report import QUIET, Reporter
 from handlens.flow.runs import find_run
+from handlens.flow.show import show
 from handlens.flow.train import train
 
 __all__ = [
@@ -22,5 +23,6 @@ __all__ = [
     "load",
     "predict",
     "sample",
+    "show",
     "train",
 ]

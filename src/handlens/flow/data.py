@@ -10,19 +10,20 @@ from handlens.flow.report import QUIET, Reporter
 
 if TYPE_CHECKING:
     from handlens.data.check import Audit
+    from handlens.data.record import Task
 
 
 def sample(
-    name: str, folder: Path | str, *, per_class: int = 40, test_per_class: int = 10, size: int = 224, seed: int = 0,
-    report: Reporter = QUIET,
+    name: str, folder: Path | str, *, task: Task = "classify", per_class: int = 40, test_per_class: int = 10,
+    size: int = 224, seed: int = 0, report: Reporter = QUIET,
 ) -> Path:  # fmt: skip
-    """Write a generated sample data set; "bakery" is the one there is. Returns the folder."""
+    """Write a generated sample data set for a task; "bakery" is the one there is. Returns the folder."""
     from handlens.data.samples import write_bakery
 
     if name != "bakery":
         raise InputError(f"there is no sample called {name!r}; the one there is: bakery.")
     return write_bakery(
-        Path(folder), per_class=per_class, test_per_class=test_per_class, size=size, seed=seed,
+        Path(folder), task=task, per_class=per_class, test_per_class=test_per_class, size=size, seed=seed,
         progress=report.steps("drawing"),
     )  # fmt: skip
 

@@ -54,7 +54,7 @@ class PredictionWriter:
 
     def __enter__(self) -> PredictionWriter:
         if self.sheet:
-            _sheet_format(self.sheet)
+            sheet_format(self.sheet)
         if self.csv:
             temporary = self._stack.enter_context(atomic_path(self.csv))
             self._file: TextIO = self._stack.enter_context(temporary.open("w", encoding="utf-8-sig", newline=""))
@@ -143,13 +143,13 @@ def save_sheet(tiles: Sequence[NDArray[Any]], captions: Sequence[str], path: Pat
 
     from handlens.evaluate.pictures import contact_sheet
 
-    format = _sheet_format(path)
+    format = sheet_format(path)
     with atomic_path(path) as temporary:
         Image.fromarray(contact_sheet(tiles, captions)).save(temporary, format)
     return path
 
 
-def _sheet_format(path: Path) -> str:
+def sheet_format(path: Path) -> str:
     kinds = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
     if path.suffix.lower() not in kinds:
         raise InputError(f"a contact sheet is a .png or .jpg file, got {path}.")

@@ -1,0 +1,120 @@
+"""Pictures with what is known about them: masks over them, boxes around their objects, a legend below."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image, ImageDraw
+
+from handlens.data.record import IGNORE
+from handlens.fonts import label_font
+from handlens.palette import colours
+
+OPACITY = 0.5  # of a mask: the picture still shows through
+IGNORED = 0.25  # what is left of the light where pixels do not count
+BACKGROUND = "background"  # the class of this name is left as the picture is
+
+
+def with_mask(image: NDArray[np.uint8], mask: NDArray[np.uint8], names: Sequence[str]) -> NDArray[np.uint8]:
+    """A copy with every class in its colour; pixels that are ignored are dark, "background" is as it was.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        mask: (H, W) uint8 class indices, IGNORE where a pixel does not count.
+        names: in index order.
+
+    Raises:
+        ValueError: the sizes differ, or the mask holds a class without a name.
+    """
+    if image.shape != (*mask.shape, 3):
+        raise ValueError(f"picture and mask must have one size, got {image.shape} and {mask.shape}")
+    present = {int(index) for index in np.unique(mask)} - {IGNORE}
+    if present and max(present) >= len(names):
+        raise ValueError(f"the mask holds class {max(present)}, and there are {len(names)} names")
+    share = np.zeros(IGNORE + 1, dtype=np.float32)
+    share[[index for index in present if names[index] != BACKGROUND]] = OPACITY
+    share[IGNORE] = 1 - IGNORED
+    table = np.zeros((IGNORE + 1, 3), dtype=np.float32)
+    table[: len(names)] = colours(len(names))[:IGNORE]
+    opacity = share[mask][:, :, None]
+    return np.asarray((image * (1 - opacity) + table[mask] * opacity).round().astype(np.uint8))
+
+
+def with_boxes(
+    image: NDArray[np.uint8], boxes: ArrayLike, labels: Sequence[int], names: Sequence[str]
+) -> NDArray[np.uint8]:
+    """A copy with a frame around every object, small ones on top, and its name beside it where no other name is.
+
+    Names of large objects come first; for the rest the colour stands, and a legend.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        boxes: (N, 4) left, top, right, bottom; pixels of this picture.
+        labels: N class indices.
+        names: in index order.
+
+    Raises:
+        ValueError: there are not as many labels as boxes.
+    """
+    corners = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+    if len(corners) != len(labels):
+        raise ValueError(f"boxes and labels must be as many, got {len(corners)} and {len(labels)}")
+    canvas = Image.fromarray(image)  # Pillow copies what it cannot write to
+    draw = ImageDraw.Draw(canvas)
+    size = max(10, round(min(canvas.size) / 26))
+    order = np.argsort(-(corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1]), kind="stable").tolist()
+    palette = colours(max(labels, default=-1) + 1).tolist()
+    for place in order:
+        left, top, right, bottom = (round(side) for side in np.sort(corners[place].reshape(2, 2), axis=0).ravel())
+        # Dark outside, coloured inside: one of the two shows on any background.
+        draw.rectangle((left - 1, top - 1, right, bottom), outline="black")
+        inner = (left, top, max(left, right - 1), max(top, bottom - 1))
+        draw.rectangle(inner, outline=tuple(palette[labels[place]]), width=2)
+    taken: list[tuple[int, int, int, int]] = []
+    for place in order:
+        left, top = round(corners[place, [0, 2]].min()), round(corners[place, [1, 3]].min())
+        name = names[labels[place]]
+        font = label_font(name, size)
+        width, height = math.ceil(draw.textlength(name, font=font)) + 4, round(1.3 * size)
+        x = max(0, min(left, canvas.width - width))
+        y = top - height if top >= height else max(0, min(top, canvas.height - height))
+        tag = (x, y, x + width, y + height)
+        if any(x < right and tag[2] > left and y < bottom and tag[3] > top for left, top, right, bottom in taken):
+            continue
+        taken.append(tag)
+        draw.rectangle(tag, fill=tuple(palette[labels[place]]), outline="black")
+        draw.text((x + 3, y + height / 2), name, fill="black", font=font, anchor="lm")
+    return np.asarray(canvas)
+
+
+def with_legend(sheet: NDArray[np.uint8], classes: Mapping[int, str]) -> NDArray[np.uint8]:
+    """A sheet (H, W, 3) uint8 with the colour and the name of each class in rows below it.
+
+    Args:
+        classes: index -> name, in the order to be drawn.
+    """
+    width, size = sheet.shape[1], 16
+    palette = colours(max(classes, default=-1) + 1).tolist()
+    measure = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+    places: list[tuple[int, int]] = []
+    x, row = 12, 0
+    for name in classes.values():
+        needed = round(1.6 * size + measure.textlength(name, font=label_font(name, size))) + 18
+        if x > 12 and x + needed > width:
+            x, row = 12, row + 1
+        places.append((x, row))
+        x += needed
+    canvas = Image.new(
+        "RGB", (width, sheet.shape[0] + round(1.7 * size) * (row + 1) + 8 if classes else sheet.shape[0]), "white"
+    )
+    canvas.paste(Image.fromarray(sheet), (0, 0))
+    draw = ImageDraw.Draw(canvas)
+    for (x, row), (index, name) in zip(places, classes.items(), strict=True):
+        y = sheet.shape[0] + round(1.7 * size) * row
+        fill = "white" if name == BACKGROUND else tuple(palette[index])
+        draw.rectangle((x, y, x + size, y + size), fill=fill, outline="black")
+        draw.text((x + round(1.4 * size), y + size / 2), name, fill="black", font=label_font(name, size), anchor="lm")
+    return np.asarray(canvas)
