@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from handlens.fonts import font_file, label_font
-from handlens.results import Classes
+from handlens.results import Boxes, Classes, box_colour
 
 
 def classes(*values: float, names: tuple[str, ...] = ("a", "b", "c")) -> Classes:
@@ -42,3 +42,63 @@ def test_hangul_is_drawn_with_a_font_that_has_it():
     masks = [bytes(font.getmask(text)) for text in (one, other, box)]
     assert len(set(masks)) == 3  # missing characters would all be the same box
     assert font_file("가").name != font_file("a").name
+
+
+def boxes(*rows: tuple[float, ...], height: int = 100, width: int = 200) -> Boxes:
+    """(left, top, right, bottom, label, score) each."""
+    table = np.array(rows, np.float32).reshape(-1, 6)
+    return Boxes(table[:, :4], table[:, 4].astype(int), table[:, 5], ("빵", "cup"), height, width)
+
+
+def test_boxes_are_written_as_the_formats_have_them():
+    result = boxes((20, 10, 60, 50, 1, 0.75), (0, 0, 200, 100, 0, 0.5))
+    assert result.to_dict()["boxes"][0] == {"class": "cup", "score": 0.75, "box": [20, 10, 60, 50]}
+    assert result.to_coco(7)[0] == {"image_id": 7, "category_id": 2, "bbox": [20, 10, 40, 40], "score": 0.75}
+    assert result.to_yolo() == [
+        "1 0.200000 0.300000 0.200000 0.400000 0.750000",
+        "0 0.500000 0.500000 1.000000 1.000000 0.500000",
+    ]
+    assert len(boxes()) == len(boxes().to_coco(1)) == len(boxes().to_yolo()) == 0
+
+
+def test_boxes_from_a_detector_are_cut_sorted_and_freed_of_padding():
+    table = np.array(
+        [[150, 50, 250, 120], [-20, -20, -5, 30], [0, 0, 0, 0], [5, 5, 9, 9], [10, 10, 20, 20]], np.float32
+    )
+    scores = np.array([0.5, 0.9, 0.0, 0.1, 0.8])
+    made = Boxes.clipped(table, np.arange(5) % 2, scores, ("a", "b"), height=100, width=200, threshold=0.2)
+    assert made.boxes.tolist() == [[10, 10, 20, 20], [150, 50, 200, 100]]
+    assert made.labels.tolist() == [0, 0]
+    assert made.scores.tolist() == pytest.approx([0.8, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [([(0, 0, 201, 50, 0, 0.5)], "box 0 must lie in 200 x 100"), ([(9, 0, 9, 50, 0, 0.5)], "box 0"),
+     ([(0, float("nan"), 9, 50, 0, 0.5)], "box 0"), ([(0, 0, 9, 9, 2, 0.5)], "got 2 in row 0"),
+     ([(0, 0, 9, 9, 0, 1.5)], "got 1.5 in row 0"), ([(0, 0, 9, 9, 0, 0.1), (0, 0, 9, 9, 0, 0.2)], "must fall")],
+)  # fmt: skip
+def test_boxes_that_cannot_be_are_refused(rows, message):
+    with pytest.raises(ValueError, match=message):
+        boxes(*rows)
+
+
+@pytest.mark.parametrize("grey", [0, 128, 255])
+def test_boxes_are_drawn_on_a_copy_and_show_on_any_background(grey):
+    image = np.full((100, 200, 3), grey, np.uint8)
+    drawn = boxes((120, 60, 160, 90, 1, 0.9), (20, 40, 80, 80, 0, 0.5), (0, 0, 200, 100, 1, 0.3)).draw(image)
+    assert (image == grey).all()
+    assert drawn.shape == image.shape
+    for left, top, right, bottom, label in ((120, 60, 160, 90, 1), (20, 40, 80, 80, 0)):
+        around = drawn[top + 10, left - 3 : left + 4].astype(int)
+        assert np.abs(around - grey).max() > 90  # an edge that is seen
+        assert (drawn[bottom - 2, left + 8] == box_colour(label)).all()
+        assert (drawn[(top + bottom) // 2 + 5, (left + right) // 2] == grey).all()  # the inside stays
+    with pytest.raises(ValueError, match=r"got \(100, 100, 3\)"):
+        boxes().draw(image[:, :100])
+
+
+def test_classes_keep_their_colours_and_differ():
+    colours = {box_colour(label) for label in range(20)}
+    assert len(colours) == 20
+    assert min(0.299 * r + 0.587 * g + 0.114 * b for r, g, b in colours) > 110  # black text on each can be read

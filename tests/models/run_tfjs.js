@@ -1,0 +1,20 @@
+// Runs a TF.js graph model on raw pixels: node run.js FOLDER PIXELS BOXES SCORES
+const fs = require("fs"), path = require("path");
+const tf = require("@tensorflow/tfjs-core");
+require("@tensorflow/tfjs-backend-cpu");
+const { loadGraphModel } = require("@tensorflow/tfjs-converter");
+
+async function main([folder, pixels, boxes, scores]) {
+  const json = JSON.parse(fs.readFileSync(path.join(folder, "model.json")));
+  const weightSpecs = json.weightsManifest.flatMap((group) => group.weights);
+  const shards = json.weightsManifest.flatMap((group) => group.paths).map((name) => fs.readFileSync(path.join(folder, name)));
+  const bytes = Buffer.concat(shards);
+  const weightData = bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length);
+  const model = await loadGraphModel({ load: async () => ({ modelTopology: json.modelTopology, weightSpecs, weightData }) });
+  const image = tf.tensor(new Int32Array(fs.readFileSync(pixels)), [1, 300, 300, 3], "int32");
+  const made = await model.executeAsync(image, ["Postprocessor/ExpandDims_1", "Postprocessor/Slice"]);
+  fs.writeFileSync(boxes, Buffer.from(made[0].dataSync().buffer));
+  fs.writeFileSync(scores, Buffer.from(made[1].dataSync().buffer));
+  console.log(JSON.stringify(made.map((tensor) => tensor.shape)));
+}
+main(process.argv.slice(2));

@@ -1,0 +1,131 @@
+"""SSDLite with the published COCO weights against the published graph, run by TensorFlow.js under node."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from torch import Tensor, nn
+
+from handlens.errors import InputError
+from handlens.models import build
+from handlens.models.coco import COCO_CLASSES, COCO_IDS
+from handlens.models.detect.anchors import grid_anchors, published_anchors
+from handlens.models.detect.coding import decode_boxes
+from handlens.models.detect.ssd import map_grids
+from handlens.models.tfjs import read_tensors
+from handlens.models.weights import SOURCES, load_into, load_weights
+
+NAME = "ssdlite_mobilenet_v2_coco"
+RUNTIME = ("@tensorflow/tfjs-core@4.22.0", "@tensorflow/tfjs-converter@4.22.0", "@tensorflow/tfjs-backend-cpu@4.22.0")
+
+
+@pytest.fixture(scope="module")
+def package(published_package) -> Path:
+    return published_package(NAME)
+
+
+@pytest.fixture
+def net(published) -> nn.Module:
+    published(NAME)
+    net = build(NAME, num_classes=80)
+    assert load_into(net, load_weights(NAME), new_head=False) is None
+    return net.eval()
+
+
+@pytest.fixture(scope="module")
+def published_graph(package, tmp_path_factory):
+    """Runs the published graph: pixels (300, 300, 3) uint8 -> boxes (1917, 4) y, x, y, x and scores (1917, 90)."""
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node is None or npm is None:
+        pytest.skip("node and npm are not installed, and TensorFlow.js runs under node")
+    folder = tmp_path_factory.mktemp("tfjs")
+    command = [npm, "install", "--silent", "--no-audit", "--no-fund", "--cache", str(folder / "cache"), *RUNTIME]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+    if done.returncode:
+        pytest.skip(f"npm could not install TensorFlow.js: {done.stderr[-200:]}")
+    with tarfile.open(package) as archive:
+        archive.extractall(folder, filter="data")
+    shutil.copy(Path(__file__).with_name("run_tfjs.js"), folder)
+
+    def run(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        (folder / "pixels").write_bytes(pixels.tobytes())
+        command = [node, "run_tfjs.js", "package/models/coco-ssd", "pixels", "boxes", "scores"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=True)
+        assert json.loads(done.stdout.splitlines()[-1]) == [[1, 1917, 1, 4], [1, 1917, 90]]
+        boxes, scores = (np.fromfile(folder / name, "<f4") for name in ("boxes", "scores"))
+        return boxes.reshape(1917, 4), scores.reshape(1917, 90)
+
+    return run
+
+
+def answers(net: nn.Module, pixels: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Every box (1917, 4) and probability (1917, 80), before anything is chosen."""
+    images = torch.from_numpy(SOURCES[NAME].preprocess.normalise(pixels)).permute(2, 0, 1)[None]
+    with torch.inference_mode():
+        raw = net(images)
+        return decode_boxes(raw.offsets, raw.anchors)[0], net.probabilities(raw.logits)[0]
+
+
+def test_every_box_and_score_is_the_published_graphs(net, published_graph, shared_data):
+    preprocess = SOURCES[NAME].preprocess
+    for file in sorted((shared_data / "coco_val128" / "images").iterdir())[:2]:
+        pixels = preprocess.pixels(np.asarray(Image.open(file).convert("RGB")))
+        their_boxes, their_scores = published_graph(pixels)
+        boxes, scores = answers(net, pixels)
+        assert their_scores.max() > 0.5  # it sees something
+        np.testing.assert_allclose(boxes.numpy()[:, [1, 0, 3, 2]], their_boxes, atol=1e-3)
+        np.testing.assert_allclose(scores.numpy(), their_scores[:, [number - 1 for number in COCO_IDS]], atol=1e-3)
+        unused = np.delete(their_scores, [number - 1 for number in COCO_IDS], axis=1)
+        assert unused.max() < 0.01  # nothing is lost with the ids that have no class
+
+
+def test_anchors_are_the_published_ones(package):
+    theirs = torch.from_numpy(read_tensors(package)["Postprocessor/ExpandDims"][0].copy())
+    ours = grid_anchors(published_anchors(), map_grids(300, 300))
+    torch.testing.assert_close(ours[:, [1, 0, 3, 2]], theirs, rtol=0, atol=1e-6)
+
+
+def test_the_classes_are_cocos(shared_data):
+    names = yaml.safe_load((shared_data / "coco_val128" / "classes.yaml").read_text())["names"]
+    assert list(COCO_CLASSES) == [names[index] for index in range(80)]
+    assert len(COCO_IDS) == 80
+    assert (COCO_IDS[0], COCO_IDS[-1]) == (1, 90)
+
+
+def test_a_new_number_of_classes_and_new_anchors_keep_all_but_the_last_layers(published):
+    published(NAME)
+    state = load_weights(NAME)
+    anchors = [[[0.06, 0.08], [0.16, 0.2]], [[0.3, 0.4]]]
+    net = build(NAME, num_classes=3, anchors=anchors)
+    fresh = {key: value.clone() for key, value in net.state_dict().items()}
+    sentence = load_into(net, state, new_head=True)
+    assert sentence == "The predictors were replaced by ones for other classes or anchors; the rest was kept."
+    for key, value in net.state_dict().items():
+        if key in ("boxes.0.1.weight", "classes.0.1.weight", "boxes.1.1.bias", "classes.1.1.bias"):
+            assert torch.equal(value, fresh[key]), key
+        elif not key.endswith("num_batches_tracked") and ".1.weight" not in key and ".1.bias" not in key:
+            assert torch.equal(value, state[key]), key
+    with pytest.raises(InputError, match="of another shape"):
+        load_into(build(NAME, num_classes=3), state, new_head=False)
+
+
+def test_what_is_no_such_package_is_refused(tmp_path, package):
+    whole = package.read_bytes()
+    for content in (b"", b"no archive", whole[: len(whole) // 2]):
+        (tmp_path / "x.tgz").write_bytes(content)
+        with pytest.raises(InputError, match="not a whole package"):
+            load_weights(tmp_path / "x.tgz")
+    (tmp_path / "hello").write_text("hello")
+    with tarfile.open(tmp_path / "x.tgz", "w:gz") as archive:
+        archive.add(tmp_path / "hello", "package/hello")
+    with pytest.raises(InputError, match=r"has no model\.json"):
+        load_weights(tmp_path / "x.tgz")
