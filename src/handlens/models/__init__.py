@@ -15,6 +15,8 @@ from handlens.models.classify.mobilenet_v2 import MobileNetV2
 from handlens.models.detect.ssd import SSD
 from handlens.models.options import construct
 from handlens.models.segment.deeplab_v3 import DeepLabV3
+from handlens.models.segment.encoder_decoder import EncoderDecoder
+from handlens.models.segment.unet import UNet
 
 __all__ = ["CATALOGUE", "Backbone", "Entry", "backbone", "build", "resolve_map"]
 
@@ -68,6 +70,24 @@ CATALOGUE: dict[str, Entry] = {
         weights=(),
         converts_to=("onnx", "openvino"),
         about="Chen et al. 2017: a class per pixel from dilated MobileNetV2, with ASPP or without",
+    ),
+    "unet": Entry(
+        constructor=UNet,
+        task="segment",
+        image_size=512,
+        scaling="imagenet",
+        weights=(),
+        converts_to=("onnx", "openvino"),
+        about="Ronneberger et al. 2015: down and up with connections across; also on a pretrained backbone",
+    ),
+    "encoder_decoder": Entry(
+        constructor=EncoderDecoder,
+        task="segment",
+        image_size=200,
+        scaling="unit",
+        weights=(),
+        converts_to=("onnx", "openvino"),
+        about="Chollet 2021: strided convolutions down, transposed ones up",
     ),
     "ssd": Entry(
         constructor=SSD,

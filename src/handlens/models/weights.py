@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import re
 import struct
 import tempfile
 import warnings
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from handlens.errors import InputError
 from handlens.files import cache_folder, sha256_of, write_bytes
+from handlens.models.backbones import Backbone
 from handlens.models.coco import COCO_CLASSES
 from handlens.models.detect.ssd import SSD
 from handlens.models.fetch import PLACES, NotHereError, Source
@@ -221,21 +223,29 @@ def load_into(net: nn.Module, weights: dict[str, Tensor], *, new_head: bool) -> 
     return sentence
 
 
-def load_backbone(backbone: nn.Module, weights: dict[str, Tensor]) -> str:
-    """Load a classifier's weights into the layers that a `Backbone` has of it, strictly.
+def load_backbone(backbone: Backbone, weights: dict[str, Tensor]) -> str:
+    """Load a classifier's weights into the layers that a backbone has of it, strictly.
 
     Returns:
-        a sentence on what was not taken.
+        a sentence on what the backbone has no use for.
 
     Raises:
-        InputError: a layer of the backbone has no weights, or of another shape.
+        InputError: names or shapes differ; a layer that no such classifier has is unexpected, as in `load_into`.
     """
-    wanted = backbone.state_dict()
-    weights = {key: value for key, value in wanted.items() if key.endswith(".num_batches_tracked")} | weights
-    taken = {key: value for key, value in weights.items() if key in wanted}
-    load_into(backbone, taken, new_head=False)
-    left = sorted({key.split(".")[0] for key in weights if key not in wanted})
-    return f"The trunk starts from pretrained weights; not taken: {', '.join(left)}."
+    kept, left = {}, set()
+    last = f"blocks.{len(backbone.blocks) - 1}."
+    for key, value in weights.items():
+        match = re.fullmatch(r"blocks\.(\d+)\..*", key)
+        behind = match is not None and int(match[1]) >= len(backbone.blocks)
+        if backbone.cut and key.startswith(last):  # of its last block a cut backbone has the expansion, by itself
+            behind = not key.startswith(f"{last}expand.")
+            key = key.replace(".expand.", ".")
+        if behind or key.startswith("classifier.") or (key.startswith("head.") and backbone.head is None):
+            left.add("blocks" if match else key.partition(".")[0])
+        else:
+            kept[key] = value
+    load_into(backbone, kept, new_head=False)
+    return f"The backbone starts from pretrained weights; left out: {', '.join(sorted(left)) or 'nothing'}."
 
 
 def with_new_head(net: nn.Module, weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], str | None]:

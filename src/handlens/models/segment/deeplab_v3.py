@@ -1,37 +1,73 @@
 """DeepLabv3: a class per pixel from one map of a classifier whose last strides became dilations.
 
-Source   Chen et al. 2017, arXiv:1706.05587; on MobileNetV2 as in Sandler et al. 2018, arXiv:1801.04381, section 6.3.
-Input    images (N, 3, H, W) float32, RGB, normalised; any size of at least 33 pixels, 513 x 513 in the papers.
+Source   Chen et al. 2017, arXiv:1706.05587, section 3; on MobileNetV2 as in Sandler et al. 2018, arXiv:1801.04381,
+         section 6.3: the 320-channel map, and without the atrous branches unless asked for.
+Input    images (N, 3, H, W) float32, RGB, normalised; any size, 513 x 513 in the papers.
 Output   logits (N, K, H, W), at the input's size.
-Size     on MobileNetV2, 21 classes: 2,113,557 parameters, with ASPP 4,523,541; 2.75 and 5.8 B multiply-adds at 513 and
-         output stride 16.
-Differs  Dropout, which the authors' configuration for MobileNetV2 has switched off, is an option.
+Size     on MobileNetV2, 21 classes, output stride 16: 2,113,557 parameters, with ASPP 4,523,541; at 513 x 513
+         2.74 and 5.36 B multiply-adds. The paper prints 2.75 and 5.8: TensorFlow runs a dilated convolution on a map
+         padded to a multiple of the dilation, 36 x 36 here where 33 x 33 are needed, which costs 0.46 B more.
+Differs  torchvision's DeepLabv3 has one more 3 x 3 convolution before the classifier; the paper and we do not.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from handlens.models.backbones import backbone as cut
-from handlens.models.blocks import ConvNormAct, initialise
+from handlens.models.blocks import ConvNormAct, Padding, initialise
 
 CHANNELS = 256  # of every branch: Chen et al. 2017, section 3.3
-RATES = {16: (6, 12, 18), 8: (12, 24, 36)}  # dilations of the three atrous branches, by output stride: section 3.3
+RATES = {16: (6, 12, 18), 8: (12, 24, 36)}  # dilations of the atrous branches by output stride: section 3.3
+
+
+class ASPP(nn.Module):
+    """Atrous spatial pyramid pooling: a 1x1 branch, a 3x3 branch per rate, and the mean of the whole map.
+
+    forward: (N, C, h, w) -> (N, 256, h, w). Without rates it is the head of the MobileNetV2 paper.
+    In training, the batch norm behind the mean needs at least two pictures.
+
+    Source: Chen et al. 2017, section 3.3.
+    """
+
+    def __init__(self, in_channels: int, rates: tuple[int, ...]) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList([_unit(in_channels, kernel=1)])
+        self.branches.extend(_unit(in_channels, kernel=3, dilation=rate) for rate in rates)
+        self.pooled = _unit(in_channels, kernel=1)
+        self.project = _unit(CHANNELS * (len(rates) + 2), kernel=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = [branch(x) for branch in self.branches]
+        mean = self.pooled(x.mean(dim=(2, 3), keepdim=True))  # (N, 256, 1, 1): what the whole picture is of
+        projected: Tensor = self.project(torch.cat([*maps, mean.expand_as(maps[0])], dim=1))
+        return projected
 
 
 class DeepLabV3(nn.Module):
-    """A backbone, branches that see more and more of its last map, and a linear classifier per pixel.
+    """A backbone, ASPP on its last map, and a linear classifier per pixel.
 
     Args:
-        backbone: a name of `models.backbones`.
-        output_stride: 16, or 8 for a map twice as fine at about four times the cost.
-        aspp: with the three atrous branches; without, as the MobileNetV2 paper, a 1x1 branch and the picture's mean.
+        num_classes: K.
+        backbone: a name of `backbones.BACKBONES`.
+        output_stride: 16, or 8 for a map twice as fine at about three times the cost.
+        aspp: with the atrous branches; without, as the MobileNetV2 paper, the 1x1 branch and the mean alone.
+        width: of the backbone; None is its own.
+        in_channels: of the images.
         dropout: before the classifier.
+        padding: of the backbone; None is its own, "same" is for weights that come from TensorFlow.
+        align_corners: upsample the logits so that the centres of the corner pixels of both maps coincide, as
+            TensorFlow's DeepLab does. It fits sizes that are a multiple of the output stride plus one; at others the
+            classes shift more the farther right and down they lie. Without it they shift alike everywhere, which is
+            learned.
 
     Raises:
-        ValueError: another output stride.
+        InputError: no such backbone, or one without this width.
+        ValueError: an argument out of range.
     """
 
     def __init__(
@@ -41,31 +77,33 @@ class DeepLabV3(nn.Module):
         backbone: str = "mobilenet_v2",
         output_stride: int = 16,
         aspp: bool = False,
+        width: float | None = None,
+        in_channels: int = 3,
         dropout: float = 0.0,
+        padding: Padding | None = None,
+        align_corners: bool = False,
     ) -> None:
         super().__init__()
+        if num_classes < 1:
+            raise ValueError(f"num_classes must be at least 1, got {num_classes}")
         if output_stride not in RATES:
             raise ValueError(f"output_stride must be one of {', '.join(map(str, RATES))}, got {output_stride}")
-        self.backbone = cut(backbone, maps=(f"s{output_stride}",), output_stride=output_stride)
-        channels = next(iter(self.backbone.channels.values()))
-        rates = RATES[output_stride] if aspp else ()
-        self.branches = nn.ModuleList([_branch(channels, CHANNELS, kernel=1)])
-        self.branches.extend(_branch(channels, CHANNELS, kernel=3, dilation=rate) for rate in rates)
-        self.pooled = _branch(channels, CHANNELS, kernel=1)
-        self.project = _branch(CHANNELS * (len(self.branches) + 1), CHANNELS, kernel=1)
+        options: dict[str, Any] = {"width": width, "padding": padding}
+        options = {"in_channels": in_channels} | {key: value for key, value in options.items() if value is not None}
+        last = f"s{output_stride}"
+        self.backbone = cut(backbone, maps=(last,), output_stride=output_stride, **options)
+        self.aspp = ASPP(self.backbone.channels[last], RATES[output_stride] if aspp else ())
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Conv2d(CHANNELS, num_classes, 1)
-        for part in (self.branches, self.pooled, self.project, self.classifier):
+        self.align_corners = align_corners
+        for part in (self.aspp, self.classifier):
             initialise(part)
 
     def forward(self, images: Tensor) -> Tensor:
         (x,) = self.backbone(images).values()
-        maps = [branch(x) for branch in self.branches]
-        mean = self.pooled(x.mean(dim=(2, 3), keepdim=True))  # what the whole picture is of
-        x = self.project(torch.cat([mean.expand_as(maps[0]), *maps], dim=1))
-        logits = self.classifier(self.dropout(x))
-        return F.interpolate(logits, size=images.shape[2:], mode="bilinear", align_corners=False)
+        logits = self.classifier(self.dropout(self.aspp(x)))
+        return F.interpolate(logits, size=images.shape[2:], mode="bilinear", align_corners=self.align_corners)
 
 
-def _branch(in_channels: int, out_channels: int, *, kernel: int, dilation: int = 1) -> ConvNormAct:
-    return ConvNormAct(in_channels, out_channels, kernel=kernel, dilation=dilation, activation=nn.ReLU)
+def _unit(in_channels: int, *, kernel: int, dilation: int = 1) -> ConvNormAct:
+    return ConvNormAct(in_channels, CHANNELS, kernel=kernel, dilation=dilation, activation=nn.ReLU)
