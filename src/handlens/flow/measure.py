@@ -11,10 +11,11 @@ import numpy as np
 from PIL import Image
 
 from handlens.data.decode import decode
+from handlens.data.masks import read_mask
 from handlens.data.record import MaskCoding, Record
 from handlens.evaluate import pictures
 from handlens.files import write_bytes
-from handlens.results import Boxes, Classes
+from handlens.results import Boxes, Classes, Mask
 from handlens.train.run import Run, read_metrics
 
 if TYPE_CHECKING:
@@ -48,7 +49,10 @@ class Measure(Protocol):
 def measure_for(run: Run, coding: MaskCoding | None) -> Measure:
     if run.task == "classify":
         return ClassMeasure(run)
-    return BoxMeasure(run)
+    if run.task == "detect":
+        return BoxMeasure(run)
+    assert coding is not None
+    return MaskMeasure(run, coding)
 
 
 class ClassMeasure:
@@ -126,6 +130,31 @@ class BoxMeasure:
 
         truths: Sequence[Any] = [record.boxes or () for record in self.records]
         return detection_metrics(self.predicted, truths, self.names, threshold=self.threshold)
+
+    def write_report(self, path: Path, run: Run, *, metrics: dict[str, Any], **parts: Any) -> None:
+        """A page is still to be made; evaluation.json has everything."""
+
+
+class MaskMeasure:
+    """Counts over pixels, at the size of the pictures."""
+
+    kept = ("miou", "pixel_accuracy", "pictures")
+
+    def __init__(self, run: Run, coding: MaskCoding) -> None:
+        from handlens.evaluate.segmentation import PixelCounts
+
+        self.coding = coding
+        self.counts = PixelCounts(run.class_names)
+        self.records: list[Record] = []
+
+    def add(self, record: Record, result: Mask) -> None:
+        assert record.mask is not None
+        height, width = result.classes.shape
+        self.counts.add(result.classes, read_mask(record.mask, self.coding, size=(height, width)))
+        self.records.append(record)
+
+    def metrics(self) -> dict[str, Any]:
+        return self.counts.metrics()
 
     def write_report(self, path: Path, run: Run, *, metrics: dict[str, Any], **parts: Any) -> None:
         """A page is still to be made; evaluation.json has everything."""

@@ -14,10 +14,10 @@ from handlens.deploy.engines import Arrays, Engine, OpenVINOEngine, Precision
 from handlens.deploy.graph_names import BOXES, CLASS_MAP, LABELS, PROBABILITIES, SCORES
 from handlens.deploy.stream import answers
 from handlens.preprocess import Preprocess
-from handlens.results import Boxes, Classes
+from handlens.results import Boxes, Classes, Mask
 from handlens.train.run import Run
 
-Result = Classes | Boxes
+Result = Classes | Mask | Boxes
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Predictor:
         if self.task == "classify":
             return Classes(arrays[PROBABILITIES], self.names)
         if self.task == "segment":
-            raise NotImplementedError(CLASS_MAP)
+            return Mask(self.preprocess.restored(arrays[CLASS_MAP], height, width), self.names)
         size = np.array([self.preprocess.width, self.preprocess.height] * 2)
         corners = self.preprocess.geometry(height, width).restored_boxes(arrays[BOXES] * size)
         return Boxes.clipped(

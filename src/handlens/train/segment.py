@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from handlens.data.record import IGNORE
-from handlens.losses.pixel import dice
+from handlens.losses.pixel import cross_entropy, dice
 from handlens.preprocess import Preprocess
 from handlens.train.recipe import Recipe
 from handlens.train.task import TaskTraining
@@ -38,7 +37,7 @@ class SegmenterTraining(TaskTraining):
     def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         targets = batch[1].long()
         logits = self.net(self.normalised(batch[0]))
-        loss = pixel_cross_entropy(logits, targets, label_smoothing=self.recipe.label_smoothing)
+        loss = cross_entropy(logits, targets)
         if self.recipe.dice:
             loss = loss + self.recipe.dice * dice(logits, targets)
         known = targets != IGNORE
@@ -58,7 +57,7 @@ class SegmenterTraining(TaskTraining):
         known = targets != IGNORE
         pairs = targets[known] * self.num_classes + logits.argmax(dim=1)[known]
         self.confusion += pairs.bincount(minlength=self.num_classes**2).view(self.num_classes, -1).cpu()
-        self.validation_loss[0] += float(pixel_cross_entropy(logits, targets)) * len(targets)
+        self.validation_loss[0] += float(cross_entropy(logits, targets)) * len(targets)
         self.validation_loss[1] += len(targets)
 
     def validation_result(self) -> tuple[float, float]:
@@ -67,9 +66,3 @@ class SegmenterTraining(TaskTraining):
         there = union > 0
         miou = float((hit[there] / union[there]).mean()) if there.any() else 0.0
         return miou, self.validation_loss[0] / self.validation_loss[1]
-
-
-def pixel_cross_entropy(logits: Tensor, targets: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
-    """Mean over the pixels that count; 0, with a gradient, where none does."""
-    total = F.cross_entropy(logits, targets, ignore_index=IGNORE, label_smoothing=label_smoothing, reduction="sum")
-    return total / (targets != IGNORE).sum().clamp(min=1)
