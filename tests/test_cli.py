@@ -435,13 +435,17 @@ def test_an_interrupted_csv_is_kept_beside(run: Path, data: Path, tmp_path: Path
     process = subprocess.Popen(
         [sys.executable, "-m", "handlens", "predict", run, folder, "--csv", tmp_path / "answers.csv"],
         stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where a shell began us with "&"
     )  # fmt: skip
-    deadline = time.monotonic() + 60
-    while not any(path.stat().st_size > 20_000 for path in tmp_path.glob(".answers.csv*")):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    try:
+        deadline = time.monotonic() + 60
+        while not any(path.stat().st_size > 20_000 for path in tmp_path.glob(".answers.csv*")):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert "answers.partial.csv" in errors
     assert not (tmp_path / "answers.csv").exists()
