@@ -240,6 +240,14 @@ def test_errors_are_one_sentence_with_an_exit_code(data: Path, weights: str, tmp
     assert not (tmp_path / "hacked").exists()
 
 
+def test_debug_shows_the_traceback_wherever_it_stands(tmp_path: Path):
+    for arguments in (("--debug", "check", tmp_path), ("check", tmp_path, "--debug")):
+        done = handlens(*arguments, check=False)
+        assert done.returncode == 1
+        assert "Traceback" in done.stderr
+        assert "InputError" in done.stderr
+
+
 def test_nfd_names_on_disk_are_nfc_in_results(weights: str, tmp_path: Path):
     write_pictures(tmp_path / "data", per_class=6, seed=3)
     name = next(name for name in CLASSES if not name.isascii())
@@ -255,19 +263,40 @@ epochs: 2
 batch_size: 6
 dropout: 0.3
 ema: 0.9
-workers: {workers}
+workers: 2
 checkpoint_seconds: 1.0
-augment: {{mixup: 0.2}}
+augment: {mixup: 0.2}
 """
 
 
-@pytest.mark.parametrize("workers", [2])
-def test_killed_or_interrupted_and_resumed_is_bit_for_bit_unbroken(data: Path, weights: str, tmp_path: Path, workers):
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(RECIPE.format(workers=workers))
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    handlens("train", data, "--recipe", recipe, "--out", whole, XDG_CACHE_HOME=weights)
+@pytest.fixture(scope="session")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("recipes") / "recipe.yaml"
+    path.write_text(RECIPE)
+    return path
 
+
+@pytest.fixture(scope="session")
+def unbroken(data: Path, weights: str, recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("runs") / "unbroken"
+    handlens("train", data, "--recipe", recipe, "--out", folder, XDG_CACHE_HOME=weights)
+    return folder
+
+
+def assert_equal_bit_for_bit(one: Path, other: Path) -> None:
+    """The best weights, and the last ones with their average: the best epoch may be the first."""
+    assert sha256_of(one / "model.safetensors") == sha256_of(other / "model.safetensors")
+    states = [torch.load(run / "checkpoints/last.ckpt", weights_only=True) for run in (one, other)]
+    for kind in ("state_dict", "averaged"):
+        for name, value in states[0][kind].items():
+            assert torch.equal(value, states[1][kind][name]), name
+
+
+def test_killed_or_interrupted_and_resumed_is_bit_for_bit_unbroken(
+    data: Path, weights: str, recipe: Path, unbroken: Path, tmp_path: Path
+):
+    broken = tmp_path / "broken"
     command = [sys.executable, "-m", "handlens", "train"]
     started: tuple[object, ...] = (data, "--recipe", recipe, "--out", broken)
     for sent, expected in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)):
@@ -290,12 +319,8 @@ def test_killed_or_interrupted_and_resumed_is_bit_for_bit_unbroken(data: Path, w
         started = ("--resume", broken)
     if not (broken / "model.json").exists():
         handlens("train", "--resume", broken, XDG_CACHE_HOME=weights)
-    assert sha256_of(broken / "model.safetensors") == sha256_of(whole / "model.safetensors")
-    states = [torch.load(run / "checkpoints/last.ckpt", weights_only=True) for run in (whole, broken)]
-    for kind in ("state_dict", "averaged"):  # also where the best epoch was the first
-        for name, value in states[0][kind].items():
-            assert torch.equal(value, states[1][kind][name]), name
-    rows = [list(csv.DictReader((run / "metrics.csv").read_text().splitlines())) for run in (whole, broken)]
+    assert_equal_bit_for_bit(broken, unbroken)
+    rows = [list(csv.DictReader((run / "metrics.csv").read_text().splitlines())) for run in (unbroken, broken)]
     for one, other in zip(*rows, strict=True):
         assert {k: v for k, v in one.items() if k != "seconds"} == {k: v for k, v in other.items() if k != "seconds"}
     again = handlens("train", "--resume", broken, check=False)
@@ -332,11 +357,10 @@ sys.exit(run(sys.argv[2:]))
 
 
 @pytest.mark.parametrize("moment", ["validation", "save"])
-def test_killed_during_validation_or_a_save_and_resumed_is_unbroken(data: Path, weights: str, tmp_path: Path, moment):
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(RECIPE.format(workers=0).replace("epochs: 2", "epochs: 1"))
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    handlens("train", data, "--recipe", recipe, "--out", whole, XDG_CACHE_HOME=weights)
+def test_killed_during_validation_or_a_save_and_resumed_is_unbroken(
+    data: Path, weights: str, recipe: Path, unbroken: Path, tmp_path: Path, moment: str
+):
+    broken = tmp_path / "broken"
     died = subprocess.run(
         [sys.executable, "-c", DIE, moment, "train", data, "--recipe", recipe, "--out", broken], check=False,
         env=os.environ | {"XDG_CACHE_HOME": weights}, capture_output=True, text=True,
@@ -344,37 +368,34 @@ def test_killed_during_validation_or_a_save_and_resumed_is_unbroken(data: Path, 
     assert died.returncode == -signal.SIGKILL, died.stderr
     assert not (broken / "model.json").exists()
     handlens("train", "--resume", broken, XDG_CACHE_HOME=weights)
-    assert sha256_of(broken / "model.safetensors") == sha256_of(whole / "model.safetensors")
-    states = [torch.load(run / "checkpoints/last.ckpt", weights_only=True)["averaged"] for run in (whole, broken)]
-    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+    assert_equal_bit_for_bit(broken, unbroken)
 
 
-def test_a_full_disk_while_saving_leaves_the_last_good_state(data: Path, weights: str, tmp_path: Path):
+def test_a_full_disk_while_saving_leaves_the_last_good_state(
+    data: Path, weights: str, recipe: Path, unbroken: Path, tmp_path: Path
+):
     """A real limit on the size of files, which a checkpoint exceeds and the start's weights do not."""
-    recipe, run = tmp_path / "recipe.yaml", tmp_path / "run"
-    recipe.write_text(RECIPE.format(workers=0))
+    run = tmp_path / "run"
     limited = (
         "import resource, sys; from handlens.cli import run;"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000_000, 20_000_000)); sys.exit(run(sys.argv[1:]))"
     )
-    for arguments in (("train", data, "--recipe", recipe, "--out", run), ("train", "--resume", run)):
-        done = subprocess.run(
-            [sys.executable, "-c", limited, *map(str, arguments)], check=False, capture_output=True, text=True,
-            env=os.environ | {"XDG_CACHE_HOME": weights},
-        )  # fmt: skip
-        assert done.returncode == 2, done.stderr
-        assert "no room left" in done.stderr
-        assert "Traceback" not in done.stderr
-        assert {path.name for path in (run / "checkpoints").iterdir()} <= {"start.safetensors", "best.safetensors"}
+    done = subprocess.run(
+        [sys.executable, "-c", limited, "train", data, "--recipe", recipe, "--out", run], check=False, text=True,
+        env=os.environ | {"XDG_CACHE_HOME": weights}, capture_output=True,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert "no room left" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert {path.name for path in (run / "checkpoints").iterdir()} <= {"start.safetensors", "best.safetensors"}
     handlens("train", "--resume", run, XDG_CACHE_HOME=weights)
-    handlens("evaluate", run, XDG_CACHE_HOME=weights)
+    assert_equal_bit_for_bit(run, unbroken)
 
 
-def test_two_writers_on_one_run(data: Path, weights: str, tmp_path: Path):
-    recipe, run = tmp_path / "recipe.yaml", tmp_path / "run"
-    recipe.write_text(RECIPE.format(workers=0).replace("epochs: 2", "epochs: 500"))
+def test_two_writers_on_one_run(data: Path, weights: str, recipe: Path, tmp_path: Path):
+    run = tmp_path / "run"
     first = subprocess.Popen(
-        [sys.executable, "-m", "handlens", "train", data, "--recipe", recipe, "--out", run, "--quiet"],
+        [sys.executable, "-m", "handlens", "train", data, "--recipe", recipe, "--epochs", "500", "--out", run],
         env=os.environ | {"XDG_CACHE_HOME": weights}, start_new_session=True,
     )  # fmt: skip
     try:
@@ -414,13 +435,17 @@ def test_an_interrupted_csv_is_kept_beside(run: Path, data: Path, tmp_path: Path
     process = subprocess.Popen(
         [sys.executable, "-m", "handlens", "predict", run, folder, "--csv", tmp_path / "answers.csv"],
         stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where a shell began us with "&"
     )  # fmt: skip
-    deadline = time.monotonic() + 60
-    while not any(path.stat().st_size > 20_000 for path in tmp_path.glob(".answers.csv*")):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    try:
+        deadline = time.monotonic() + 60
+        while not any(path.stat().st_size > 20_000 for path in tmp_path.glob(".answers.csv*")):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert "answers.partial.csv" in errors
     assert not (tmp_path / "answers.csv").exists()

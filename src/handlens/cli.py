@@ -46,7 +46,9 @@ Precision = Annotated[
 
 
 @app.callback()
-def root(debug: Annotated[bool, typer.Option(help="Show the traceback of an error.")] = False) -> None:
+def root(
+    debug: Annotated[bool, typer.Option(help="Show the traceback of an error; anywhere in a command.")] = False,
+) -> None:
     """From a folder of pictures to a small vision model that you can trust on a phone."""
 
 
@@ -303,10 +305,11 @@ def run(arguments: list[str]) -> int:
 
     # matplotlib keeps its list of fonts; left alone it would make a folder in the user's home.
     os.environ.setdefault("MPLCONFIGDIR", str(cache_folder() / "matplotlib"))
+    debug = "--debug" in arguments
     try:
-        app(arguments)
+        app([argument for argument in arguments if argument != "--debug"])
     except (InputError, ParityError) as error:
-        if "--debug" in arguments:
+        if debug:
             raise
         typer.echo(f"handlens: {error}", err=True)
         return error.exit_code
@@ -316,7 +319,7 @@ def run(arguments: list[str]) -> int:
         sys.stderr.close()
         return 0
     except OSError as error:  # permissions, a full disk, a share that went away
-        if "--debug" in arguments:
+        if debug:
             raise
         where = f"{error.filename}: " if error.filename else ""
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
