@@ -44,6 +44,7 @@ def convert(dataset: Dataset, folder: Path, *, to: Target) -> list[str]:
         InputError: the format does not hold this task; the folder is not empty, is a file or lies in the data set; no
             picture can be read; some pictures have a split and some have none.
     """
+    folder = folder.resolve()
     writers = _writers(dataset)
     if to not in writers:
         known = f"{to!r} is not known; {nearest(to, get_args(Target))}." if to not in get_args(Target) else ""
@@ -52,7 +53,7 @@ def convert(dataset: Dataset, folder: Path, *, to: Target) -> list[str]:
         raise InputError(known or f"pictures with {kind} cannot be written as {to}; {can}.")
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise InputError(f"{folder} is not empty; give a new folder.")
-    if folder.resolve().is_relative_to(dataset.root.resolve()):
+    if folder.is_relative_to(dataset.root.resolve()):
         raise InputError(f"{folder} lies in {dataset.root} and would be read as part of it; give a folder elsewhere.")
     items, lost = _items(dataset)
     all_or_none([item.record.split for item in items], str(dataset.root))

@@ -35,7 +35,7 @@ def write_voc(dataset: Dataset, items: Sequence[Item], folder: Path) -> list[str
         ET.indent(root)
         write(folder / "Annotations" / f"{item.stem}.xml", ET.tostring(root, encoding="unicode") + "\n")
     write_lists(items, folder / "ImageSets" / "Main")
-    write_config(folder, format="voc", class_names=list(dataset.class_names))
+    write_config(folder, {"format": "voc", "class_names": list(dataset.class_names)})
     points = sum(box.left + 1 == box.right and box.top + 1 == box.bottom for item in items for box in item.boxes)
     lost = [f"boxes of one pixel, which VOC cannot tell from a point: {points}"] if points else []
     return lost + lost_marks(items, "crowd", "area")

@@ -15,6 +15,7 @@ from handlens.data.formats.writing import Item, copy, lost_marks, write_config, 
 from handlens.data.listing import Tree
 from handlens.data.masks import read_mask
 from handlens.data.record import IGNORE, Dataset, nfc
+from handlens.errors import InputError
 
 
 def write_voc_masks(dataset: Dataset, items: Sequence[Item], folder: Path) -> list[str]:
@@ -23,9 +24,7 @@ def write_voc_masks(dataset: Dataset, items: Sequence[Item], folder: Path) -> li
         _save_mask(_mask(dataset, item), folder / "SegmentationClass" / f"{item.stem}.png")
     (folder / "ImageSets" / "Segmentation").mkdir(parents=True)  # by which the format is recognised
     write_lists(items, folder / "ImageSets" / "Segmentation")
-    write_config(
-        folder, format="voc-masks", class_names=list(dataset.class_names), masks=_as_stored(dataset.class_names)
-    )
+    _write_coding(folder, "voc-masks", dataset.class_names)
     return []
 
 
@@ -38,6 +37,9 @@ def write_outlines(dataset: Dataset, items: Sequence[Item], folder: Path) -> lis
     files, _ = instances(tree, dataset.root)
     finder = PictureFinder(tree, [record.path for record in dataset.records])
     names = categories(files)
+    renamed = [name for name in names.values() if nfc(name) not in dataset.class_names]
+    if renamed:
+        raise InputError(f"class {renamed[0]!r} has another name in handlens.yaml; convert without class_names there.")
     number_of = {id: 1 + dataset.class_names.index(nfc(name)) for id, name in names.items()}
     outlines: dict[Path | None, list[Any]] = {
         finder.find(str(image["file_name"]), near=file): list(file.annotations.get(image["id"], ()))
@@ -66,13 +68,15 @@ def _write_pairs(
     for item in items:
         copy(item, folder / "images" / item.part)
         _save_mask(mask_of(item), folder / "masks" / item.part / f"{item.stem}.png")
-    write_config(folder, format="masks", class_names=list(class_names), masks=_as_stored(class_names))
+    _write_coding(folder, "masks", class_names)
     return []
 
 
-def _as_stored(class_names: Sequence[str]) -> dict[str, Any]:
+def _write_coding(folder: Path, format: str, class_names: Sequence[str]) -> None:
     """Said for every number: 0 and 255 alone would be taken for two classes."""
-    return {"values": {number: number for number in range(len(class_names))} | {IGNORE: "ignore"}}
+    values: dict[int, int | str] = {number: number for number in range(len(class_names))}
+    content = {"format": format, "class_names": list(class_names), "masks": {"values": values | {IGNORE: "ignore"}}}
+    write_config(folder, content)
 
 
 def _mask(dataset: Dataset, item: Item) -> NDArray[np.uint8]:

@@ -57,7 +57,7 @@ def write_lists(items: Sequence[Item], folder: Path) -> None:
             write(folder / f"{short}.txt", "".join(f"{stem}\n" for stem in stems))
 
 
-def write_config(folder: Path, **content: Any) -> None:
+def write_config(folder: Path, content: dict[str, Any]) -> None:
     """handlens.yaml."""
     write(folder / FILE_NAME, yaml.safe_dump(content, allow_unicode=True, sort_keys=False))
 
