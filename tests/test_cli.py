@@ -50,10 +50,10 @@ def run(data: Path, weights: str, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 def test_help_is_quick_and_complete():
-    assert {"sample", "check", "train", "evaluate", "predict", "export", "weights"} <= set(
+    assert {"sample", "check", "show", "train", "evaluate", "predict", "export", "weights"} <= set(
         handlens("--help").stdout.split()
     )
-    for command in ("sample", "check", "train", "evaluate", "predict", "export"):
+    for command in ("sample", "check", "show", "train", "evaluate", "predict", "export"):
         assert "Usage" in handlens(command, "--help").stdout
 
 
@@ -187,6 +187,22 @@ def test_check_reads_and_never_writes(data: Path, tmp_path: Path):
     assert ["test/c/copy.jpg", "train/c/001.jpg"] in [sorted(group) for group in result["across_splits"]]
     assert {path: (sha256_of(path), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()} == before
     assert handlens("check", folder, check=False).stdout.count("warning") >= 2
+
+
+@pytest.mark.parametrize("task", ["segment", "detect"])
+def test_masks_and_boxes_are_made_checked_and_shown(task: str, tmp_path: Path):
+    folder = tmp_path / "빵집"
+    handlens("sample", "bakery", folder, "--task", task, "--per-class", 1, "--test-per-class", 1, "--size", 64)
+    result = json.loads(handlens("check", folder, "--json", check=False).stdout)
+    jsonschema.validate(result, read_json(SCHEMAS / "check.json"))
+    assert (result["task"], result["pictures"], result["unreadable"]) == (task, 20, [])
+    table = handlens("check", folder, check=False).stdout
+    assert "pretzel" in table
+    assert ("% of pixels" if task == "segment" else "train boxes") in table
+    done = handlens("show", folder, "-n", 3, "--out", tmp_path / "sheet.png")
+    assert done.stdout.strip() == str(tmp_path / "sheet.png")
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.width > 640
 
 
 def test_doubted_labels_are_found(data: Path, weights: str, tmp_path: Path):

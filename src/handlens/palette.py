@@ -9,7 +9,18 @@ from numpy.typing import NDArray
 
 LEVELS = np.array([0, 36, 73, 109, 146, 182, 219, 255])  # of red, green and blue that colours are picked from
 AVOIDED = ((0, 0, 0), (128, 128, 128), (255, 255, 255))  # no class looks like text, asphalt or paper
+LUMINANCE = np.array([0.2126, 0.7152, 0.0722])
 DARKEST = 0.175  # relative luminance; black text on anything lighter has a contrast of 4.5 or more (WCAG 2.1)
+CONES = np.array([
+    [0.4122214708, 0.5363325363, 0.0514459929],
+    [0.2119034982, 0.6806995451, 0.1073969566],
+    [0.0883024619, 0.2817188376, 0.6299787005],
+])  # fmt: skip
+OKLAB = np.array([
+    [0.2104542553, 0.7936177850, -0.0040720468],
+    [1.9779984951, -2.4285922050, 0.4505937099],
+    [0.0259040371, 0.7827717662, -0.8086757660],
+])  # fmt: skip
 
 
 def colours(count: int) -> NDArray[np.uint8]:
@@ -28,30 +39,31 @@ def colours(count: int) -> NDArray[np.uint8]:
 
 @lru_cache(maxsize=1)
 def _all_colours() -> NDArray[np.uint8]:
-    """Each next the farthest from its nearest neighbour so far. In whole numbers: the same on every system."""
+    """Each next the farthest from its nearest neighbour so far."""
     grid = np.stack(np.meshgrid(LEVELS, LEVELS, LEVELS, indexing="ij"), axis=-1).reshape(-1, 3)
-    grid = grid[_luminance(grid) >= DARKEST]
-    nearest = np.min([_difference(grid, np.array(colour)) for colour in AVOIDED], axis=0)
+    grid = grid[_linear(grid) @ LUMINANCE >= DARKEST]
+    places = _oklab(grid)
+    nearest = np.min([_distance(places, _oklab(np.array([colour]))) for colour in AVOIDED], axis=0)
     order = []
     for _ in range(len(grid)):
         order.append(int(nearest.argmax()))
-        nearest = np.minimum(nearest, _difference(grid, grid[order[-1]]))
+        nearest = np.minimum(nearest, _distance(places, places[order[-1:]]))
         nearest[order[-1]] = -1
     return grid[order].astype(np.uint8)
 
 
-def _difference(colours: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(N,) how different colours look: the square of "redmean", times 256.
-
-    Source: Riemersma, Colour metric, compuphase.com/cmetric.htm.
-    """
-    red = (colours[:, 0] + other[0]) // 2
-    square = (colours - other) ** 2
-    return (512 + red) * square[:, 0] + 1024 * square[:, 1] + (767 - red) * square[:, 2]
+def _oklab(colours: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(N, 3) lightness and two hues, where equal distances look equal; thousandths, so that the last bit of a system's
+    roots does not decide. Source: Ottosson 2020, bottosson.github.io/posts/oklab."""
+    cones = np.cbrt(_linear(colours) @ CONES.T)
+    return np.asarray(np.rint(1000 * cones @ OKLAB.T).astype(np.int64))
 
 
-def _luminance(colours: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(N,) relative luminance, 0 to 1. Source: WCAG 2.1, from sRGB (IEC 61966-2-1)."""
+def _distance(places: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.asarray(((places - other) ** 2).sum(axis=1))
+
+
+def _linear(colours: NDArray[np.int64]) -> NDArray[np.float64]:
+    """sRGB (IEC 61966-2-1) as linear light, 0 to 1."""
     share = colours / 255
-    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
-    return np.asarray(linear @ np.array([0.2126, 0.7152, 0.0722]))
+    return np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)

@@ -66,11 +66,11 @@ def test_a_box_drawn_as_a_mask_stays_that_masks_bounding_box(
     torch.manual_seed(seed)
     window = random_window(size, size, (64, 96), scale=(factor, factor), aspect=aspect)
     moved, kept = window.boxes(boxes, labels)
-    mask = window.mask(image[0] // 255)
-    assert set(mask.unique().tolist()) <= {0, 1, IGNORE}  # nothing between two classes is invented
+    mask = window.mask(image[0] // 255 * 2 + 1)
+    assert set(mask.unique().tolist()) <= {1, 3, IGNORE}  # no class 2 is invented between 1 and 3
     if len(kept):
-        check_bounds(moved[0], mask == 1, within=1)
-        assert (mask == 1).sum() >= 0.5 * (moved[0, 2:] - moved[0, :2]).prod()  # filled, not only framed
+        check_bounds(moved[0], mask == 3, within=1)
+        assert (mask == 3).sum() >= 0.5 * (moved[0, 2:] - moved[0, :2]).prod()  # filled, not only framed
 
 
 @settings(max_examples=60, deadline=None)
@@ -97,14 +97,15 @@ def test_the_segmenters_pipeline_moves_the_mask_with_the_picture(
     size, corners = case
     image, _, _ = drawn(size, corners)
     augment = segmentation_augment(preprocess, flip=0.5, vertical_flip=0.5, crop_area=0.2, colour=0, zoom_out=2)
-    moved, mask = seeded(augment, image, tv_tensors.Mask(image[0] // 255), key=(key,))
+    moved, mask = seeded(augment, image, tv_tensors.Mask(image[0] // 255 * 2 + 1), key=(key,))
     assert isinstance(mask, tv_tensors.Mask)
     assert mask.shape == (preprocess.height, preprocess.width)
     assert mask.dtype == torch.uint8
     padded, white, black = mask == IGNORE, moved[0] > 200, moved[0] < 50
     assert (moved[0][padded] == 114).all()
-    assert (mask[white] == 1).all()  # what is clearly one or the other; at an edge the picture is grey
-    assert (mask[black] == 0).all()
+    assert set(mask.unique().tolist()) <= {1, 3, IGNORE}
+    assert (mask[white] == 3).all()  # what is clearly one or the other; at an edge the picture is grey
+    assert (mask[black] == 1).all()
     assert (white | black | padded).float().mean() > 0.5
 
 

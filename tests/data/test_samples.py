@@ -12,7 +12,10 @@ import pytest
 from PIL import Image
 
 from handlens.data import open_dataset
-from handlens.data.samples import BREADS, bakery_scene, write_bakery
+from handlens.data.check import audit
+from handlens.data.masks import read_mask
+from handlens.data.record import Task
+from handlens.data.samples import BREADS, FIRST_TEST_INDEX, Scene, bakery_scene, write_bakery
 from handlens.errors import InputError
 
 
@@ -110,6 +113,66 @@ def test_a_folder_is_written_as_people_lay_out_theirs(tmp_path: Path):
         assert (picture.format, picture.mode, picture.size) == ("JPEG", "RGB", (64, 64))
 
 
+def scene_of(split: str, number: int, *, size: int, seed: int = 0) -> Scene:
+    """The scene that a picture with masks or boxes was drawn from."""
+    index = number + (FIRST_TEST_INDEX if split == "test" else 0)
+    count = int(np.random.default_rng([seed, index, 1]).integers(2, 6))
+    return bakery_scene(kind=None, index=index, seed=seed, size=size, count=count)
+
+
+def test_masks_hold_the_breads_that_can_be_seen(tmp_path: Path):
+    folder = write_bakery(tmp_path / "b", task="segment", per_class=1, test_per_class=1, size=64)
+    dataset = open_dataset(folder)
+    assert (dataset.task, dataset.format, dataset.splits()) == ("segment", "masks", ("train", "test"))
+    assert dataset.class_names == ("background", *BREADS)
+    assert dataset.coding is not None
+    assert len(dataset.records) == 20
+    for record in dataset.records:
+        assert record.mask is not None
+        scene = scene_of(record.path.parent.name, int(record.path.stem), size=64)
+        mask = read_mask(record.mask, dataset.coding, size=(64, 64))
+        assert 2 <= len(scene.breads) <= 5
+        for kind in BREADS:
+            seen = [bread.mask for bread in scene.breads if bread.kind == kind]
+            expected = np.any(seen, axis=0) if seen else np.zeros((64, 64), bool)
+            assert np.array_equal(mask == dataset.class_names.index(kind), expected)
+        assert np.array_equal(mask == 0, ~np.any([bread.mask for bread in scene.breads], axis=0))
+        with Image.open(record.path) as picture:
+            difference = np.abs(np.asarray(picture).astype(int) - scene.image)
+        assert difference.mean() < 8  # the picture of that mask, after JPEG
+    assert len(audit(dataset).bad_masks) == 0
+
+
+def test_boxes_are_exactly_the_bounding_boxes_of_the_masks(tmp_path: Path):
+    size = 72  # no power of two: thirds and ninths do not end
+    folder = write_bakery(tmp_path / "b", task="detect", per_class=1, test_per_class=1, size=size)
+    dataset = open_dataset(folder)
+    assert (dataset.task, dataset.format, dataset.class_names) == ("detect", "yolo", BREADS)
+    assert [len(dataset.part(split)) for split in dataset.splits()] == [10, 10]
+    for record in dataset.records:
+        scene = scene_of(record.path.parent.name, int(record.path.stem), size=size)
+        assert record.boxes is not None
+        assert [dataset.class_names[box.label] for box in record.boxes] == [bread.kind for bread in scene.breads]
+        for box, bread in zip(record.boxes, scene.breads, strict=True):
+            rows, columns = np.nonzero(bread.mask)
+            bounds = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+            np.testing.assert_allclose((box.left, box.top, box.right, box.bottom), bounds, atol=1e-6)
+    assert not [fault for fault in audit(dataset).box_faults if fault.kind != "tiny"]
+
+
+@pytest.mark.parametrize("task", ["segment", "detect"])
+def test_the_other_tasks_are_the_same_everywhere_too(tmp_path: Path, task: Task):
+    def written(name: str, *, per_class: int) -> dict[str, bytes]:
+        folder = write_bakery(tmp_path / name, task=task, per_class=per_class, test_per_class=1, size=32)
+        return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("0*.*")}
+
+    small, again, large = written("a", per_class=1), written("b", per_class=1), written("c", per_class=2)
+    assert small == again
+    assert len(small) == 40
+    assert small.items() <= large.items()
+    assert "drawings of bread" in (tmp_path / "a" / "README.txt").read_text(encoding="utf-8")
+
+
 def test_splits_and_seeds_share_no_picture_and_a_larger_training_set_keeps_the_rest(tmp_path: Path):
     def written(name: str, *, per_class: int, seed: int) -> dict[str, bytes]:
         folder = write_bakery(tmp_path / name, per_class=per_class, test_per_class=2, size=32, seed=seed)
@@ -142,8 +205,10 @@ def test_what_cannot_be_drawn_is_named(wrong: dict[str, object]):
         bakery_scene(**({"kind": "rye", "index": 0, "seed": 0, "size": 32} | wrong))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("wrong", [{"per_class": 0}, {"test_per_class": -1}, {"size": 8}, {"seed": -2}])
-def test_a_bakery_that_cannot_be_written_leaves_no_folder(tmp_path: Path, wrong: dict[str, int]):
+@pytest.mark.parametrize(
+    "wrong", [{"per_class": 0}, {"test_per_class": -1}, {"size": 8}, {"seed": -2}, {"task": "track"}]
+)
+def test_a_bakery_that_cannot_be_written_leaves_no_folder(tmp_path: Path, wrong: dict[str, object]):
     with pytest.raises(InputError, match=str(next(iter(wrong.values())))):
         write_bakery(tmp_path / "new", **wrong)  # type: ignore[arg-type]
     assert not (tmp_path / "new").exists()

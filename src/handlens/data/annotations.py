@@ -10,8 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from handlens.data.decode import UnreadablePictureError, probe
-from handlens.data.masks import read_mask
+from handlens.data.masks import open_mask, read_mask
 from handlens.data.record import IGNORE, Box, MaskCoding, Record
 from handlens.errors import InputError
 
@@ -118,10 +117,10 @@ def box_faults(record: Record, *, size: tuple[int, int]) -> Iterator[BoxFault]:
 def _mask_fault(path: Path, size: tuple[int, int]) -> MaskFault:
     """Which fault it is that `read_mask` had a sentence about."""
     try:
-        info = probe(path.read_bytes(), path.name)
-    except UnreadablePictureError:
+        image = open_mask(path)
+    except InputError:
         return "mask_unreadable"
-    return "mask_values" if (info.height, info.width) == size else "mask_size"
+    return "mask_values" if (image.height, image.width) == size else "mask_size"
 
 
 def _same(box: Box, other: Box) -> bool:

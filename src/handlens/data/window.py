@@ -113,6 +113,7 @@ def random_window(
 
 
 def xyxy(corners: Tensor, height: int, width: int) -> tv_tensors.BoundingBoxes:
+    """(N, 4) left, top, right, bottom in pixels of a picture of this size, as torchvision wants them."""
     boxes: tv_tensors.BoundingBoxes = tv_tensors.BoundingBoxes(
         corners, format="XYXY", canvas_size=(height, width)
     )  # fmt: skip
@@ -120,4 +121,5 @@ def xyxy(corners: Tensor, height: int, width: int) -> tv_tensors.BoundingBoxes:
 
 
 def uniform(low: float, high: float) -> float:
+    """From torch's own generator, which `seeded` sets."""
     return float(torch.empty(()).uniform_(low, high))

@@ -80,7 +80,7 @@ def with_boxes(
         font = label_font(name, size)
         width, height = math.ceil(draw.textlength(name, font=font)) + 4, round(1.3 * size)
         x = max(0, min(left, canvas.width - width))
-        y = top - height if top >= height else max(0, min(top, canvas.height - height))
+        y = top - height - 1 if top > height else max(0, min(top, canvas.height - height))
         tag = (x, y, x + width, y + height)
         if any(x < right and tag[2] > left and y < bottom and tag[3] > top for left, top, right, bottom in taken):
             continue
