@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from io import BytesIO
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from handlens.fonts import font_file, label_font
-from handlens.results import Boxes, Classes, box_colour
+from handlens.palette import colours
+from handlens.results import Boxes, Classes, Mask, box_colour
 
 
 def classes(*values: float, names: tuple[str, ...] = ("a", "b", "c")) -> Classes:
@@ -102,3 +106,81 @@ def test_classes_keep_their_colours_and_differ():
     colours = {box_colour(label) for label in range(20)}
     assert len(colours) == 20
     assert min(0.299 * r + 0.587 * g + 0.114 * b for r, g, b in colours) > 110  # black text on each can be read
+
+
+def mask(classes: list[list[int]] | np.ndarray, names: tuple[str, ...] = ("background", "빵", "cup")) -> Mask:
+    return Mask(np.array(classes, np.uint8), names)
+
+
+def test_areas_are_pixels_and_shares_of_the_picture():
+    assert mask([[0, 2, 2, 255]]).to_dict() == {
+        "width": 4,
+        "height": 1,
+        "areas": [
+            {"class": "cup", "pixels": 2, "share": 0.5},
+            {"class": "background", "pixels": 1, "share": 0.25},
+        ],
+    }
+    assert mask([[0, 2, 2, 255]]).pixels().tolist() == [1, 0, 2]
+
+
+@pytest.mark.parametrize(
+    ("classes", "names", "message"),
+    [(np.zeros((2, 2, 1), np.uint8), ("a",), r"\(H, W\) uint8"), (np.zeros((2, 2), int), ("a",), "int64"),
+     (np.zeros((0, 2), np.uint8), ("a",), r"\(0, 2\)"), (np.full((1, 1), 3, np.uint8), ("a", "b", "c"), "got 3"),
+     (np.zeros((1, 1), np.uint8), (), "got 0"), (np.zeros((1, 1), np.uint8), ("a",) * 256, "got 256")],
+)  # fmt: skip
+def test_masks_that_cannot_be_are_refused(classes, names, message):
+    with pytest.raises(ValueError, match=message):
+        Mask(classes, names)
+
+
+@pytest.mark.parametrize("wrong", [np.zeros((2, 2)), np.full((2, 2, 2), 1.5), np.full((2, 2, 2), np.nan)])
+def test_probabilities_of_a_mask_are_checked(wrong):
+    Mask(np.zeros((2, 2), np.uint8), ("a", "b"), np.full((2, 2, 2), 0.5, np.float32))
+    with pytest.raises(ValueError, match="probabilities must"):
+        Mask(np.zeros((2, 2), np.uint8), ("a", "b"), wrong.astype(np.float32))
+
+
+def test_a_mask_as_png_is_indices_for_programs_and_colours_for_people():
+    classes = np.arange(12, dtype=np.uint8).reshape(3, 4) % 3
+    classes[0, 0] = 255
+    picture = Image.open(BytesIO(mask(classes).png()))
+    assert picture.mode == "P"
+    np.testing.assert_array_equal(np.asarray(picture), classes)
+    shown = np.asarray(picture.convert("RGB"))
+    np.testing.assert_array_equal(shown[classes == 1], np.tile(colours(3)[1], (4, 1)))
+    assert shown[0, 0].tolist() == [224, 224, 192]
+
+
+def test_a_class_keeps_its_colour_whether_or_not_others_are_there():
+    names = tuple("abcdefghij")
+    alone = Image.open(BytesIO(mask(np.full((4, 4), 7), names).png())).convert("RGB")
+    every = Image.open(BytesIO(mask([list(range(10))], names).png())).convert("RGB")
+    fewer = Image.open(BytesIO(mask([[7]], names[:8]).png())).convert("RGB")
+    assert alone.getpixel((0, 0)) == every.getpixel((7, 0)) == fewer.getpixel((0, 0))
+
+
+def test_a_mask_is_drawn_over_a_copy_with_a_legend_of_what_is_there():
+    image = np.full((60, 160, 3), 200, np.uint8)
+    classes = np.zeros((60, 160), np.uint8)
+    classes[:, 80:120], classes[:, 120:] = 1, 255
+    drawn = mask(classes).draw(image)
+    assert (image == 200).all()
+    assert (drawn[:60, :80] == 200).all()  # background
+    assert (drawn[:60, 120:] == 200).all()  # unknown
+    assert (drawn[30, 100] == (colours(3)[1].astype(int) + 200) // 2).all()
+    legend = drawn[60:].reshape(-1, 3)
+    assert (legend == colours(3)[1]).all(axis=1).sum() > 50  # its swatch
+    assert not (legend == colours(3)[2]).all(axis=1).any()  # no cup is there
+    assert legend.min() < 60  # its name
+    assert mask(np.zeros((60, 160))).draw(image).shape == image.shape  # background alone needs no legend
+    with pytest.raises(ValueError, match=r"got \(60, 100, 3\)"):
+        mask(classes).draw(image[:, :100])
+
+
+def test_a_long_legend_is_as_wide_as_the_picture():
+    names = tuple(f"class {index}" for index in range(40))
+    drawn = mask(np.arange(40).repeat(40).reshape(40, 40), names).draw(np.zeros((40, 40, 3), np.uint8))
+    assert drawn.shape[1] == 40
+    assert drawn.shape[0] > 40 + 40 * 12

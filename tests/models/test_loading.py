@@ -16,9 +16,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from handlens.errors import InputError
-from handlens.models import build
+from handlens.models import backbone, build
 from handlens.models.layouts import to_our_names
-from handlens.models.weights import load_into, load_weights, read_state
+from handlens.models.weights import load_backbone, load_into, load_weights, read_state
 
 
 class FlatBlock(nn.Module):
@@ -210,3 +210,54 @@ def test_a_head_with_as_many_classes_is_kept():
     nn.init.normal_(net.classifier.weight)
     assert load_into(other, net.state_dict(), new_head=True) is None
     assert torch.equal(other.classifier.weight, net.classifier.weight)
+
+
+@pytest.mark.parametrize(
+    ("maps", "said"),
+    [(("s32",), "left out: classifier, head"), (("head",), "left out: classifier"),
+     (("s4", "s16"), "left out: blocks, classifier, head"),
+     (("block14.expand",), "left out: blocks, classifier, head")],
+)  # fmt: skip
+def test_a_backbone_takes_what_it_has_of_a_classifier_and_says_what_it_leaves(
+    maps, said, with_batch_norm_statistics, pictures
+):
+    """Against the maps of the whole net, by torchvision's published layout."""
+    theirs = with_batch_norm_statistics(torchvision.models.mobilenet_v2(num_classes=9))
+    whole = build("mobilenet_v2", num_classes=9).eval()
+    state = to_our_names(theirs.state_dict())
+    load_into(whole, state, new_head=False)
+    torch.manual_seed(1)
+    trunk = backbone("mobilenet_v2", maps=maps).eval()
+    assert load_backbone(trunk, state) == f"The backbone starts from pretrained weights; {said}."
+    images = pictures(1)
+    with torch.inference_mode():
+        expected, made = whole.features(images), trunk(images)
+    for asked, name in trunk.names.items():
+        torch.testing.assert_close(made[asked], expected[name])
+
+
+def test_a_backbone_refuses_weights_that_are_not_its_own():
+    state = build("mobilenet_v2", num_classes=2, width=0.35).state_dict()
+    trunk = backbone("mobilenet_v2", maps=("s16",), width=0.35)
+    before = {key: value.clone() for key, value in trunk.state_dict().items()}
+    with pytest.raises(InputError, match=r"1 unexpected: stray\.weight"):
+        load_backbone(trunk, state | {"stray.weight": torch.zeros(1)})
+    with pytest.raises(InputError, match=r"1 unexpected: blocks\.3\.stray"):
+        load_backbone(trunk, state | {"blocks.3.stray": torch.zeros(1)})
+    state.pop("blocks.3.project.conv.weight")
+    with pytest.raises(InputError, match=r"1 missing: blocks\.3\.project\.conv\.weight"):
+        load_backbone(trunk, state)
+    with pytest.raises(InputError, match="of another shape"):
+        load_backbone(trunk, build("mobilenet_v2", num_classes=2).state_dict())
+    assert all(torch.equal(value, before[key]) for key, value in trunk.state_dict().items())
+
+
+def test_the_classifier_of_a_segmenter_is_replaced_for_other_classes():
+    old = build("deeplab_v3", num_classes=21, width=0.35).state_dict()
+    net = build("deeplab_v3", num_classes=11, width=0.35)
+    fresh = net.classifier.weight.clone()
+    assert (
+        load_into(net, old, new_head=True) == "The head for 21 classes was replaced by one for 11; the rest was kept."
+    )
+    assert torch.equal(net.classifier.weight, fresh)
+    assert torch.equal(net.aspp.project.conv.weight, old["aspp.project.conv.weight"])

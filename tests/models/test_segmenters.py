@@ -52,12 +52,12 @@ def test_logits_have_the_size_of_the_pictures(net, pictures, size):
 
 @every_variant
 def test_pictures_do_not_mix(net, pictures):
-    """In float64: other batch sizes round otherwise."""
-    net, images = net.double(), pictures(2, height=40, width=40).double()
+    images = pictures(2, height=40, width=40)
     with torch.inference_mode():
         both, alone = net(images), net(images[:1])
-    assert (both[0] - both[1]).abs().max() > 1e-3  # else nothing could fail
-    torch.testing.assert_close(both[:1], alone, rtol=0, atol=1e-9 * float(both.abs().max()))
+    largest = float(both.abs().max())
+    assert (both[0] - both[1]).abs().max() > 0.05 * largest  # else nothing could fail
+    torch.testing.assert_close(both[:1], alone, rtol=0, atol=1e-3 * largest)  # other batch sizes round otherwise
 
 
 @every_variant
@@ -79,6 +79,7 @@ def test_training_and_evaluation_give_the_same_up_to_batch_norm(net, pictures):
 @every_variant
 def test_saved_and_loaded_it_answers_alike(make, net, pictures, tmp_path):
     save_file(net.state_dict(), tmp_path / "net.safetensors")
+    torch.manual_seed(1)  # other numbers than those of `net`
     other = make(4).eval()
     images = pictures(1, height=40, width=40)
     with torch.inference_mode():
@@ -107,21 +108,21 @@ def test_the_last_layer_is_the_classifier(net):
 @every_entry
 def test_it_learns_two_pictures(make):
     """Halves of other colours, one picture cut upright and one across; a net that cannot learn these learns nothing."""
-    targets = torch.zeros(2, 64, 64, dtype=torch.long)
-    targets[0, :, 32:] = 1
-    targets[1, :32] = 1
-    images = 0.1 * torch.randn(2, 3, 64, 64) + F.one_hot(targets, 3).movedim(-1, 1)
+    targets = torch.zeros(2, 32, 32, dtype=torch.long)
+    targets[0, :, 16:] = 1
+    targets[1, :16] = 1
+    images = 0.1 * torch.randn(2, 3, 32, 32) + F.one_hot(targets, 3).movedim(-1, 1)
     net = make(2).train()
     optimiser = torch.optim.Adam(net.parameters(), lr=3e-3)
-    for _ in range(60):
+    for _ in range(80):
         logits = net(images)  # in training, as the running statistics are young
-        if ((logits.argmax(dim=1) == targets).float().mean()) > 0.97:
+        if (logits.argmax(dim=1) == targets).float().mean() > 0.97:
             break
         optimiser.zero_grad()
         cross_entropy(logits, targets).backward()
         optimiser.step()
     else:
-        pytest.fail("60 steps were not enough for two pictures")
+        pytest.fail("80 steps were not enough for two pictures")
 
 
 @every_entry

@@ -90,5 +90,5 @@ def _window(image: Image, top: int, left: int, height: int, width: int) -> Image
 def _lengthened(band: Probabilities, height: int, channels: int) -> Probabilities:
     """A band of `height` rows that begins with the rows of `band`."""
     longer = np.zeros((height, band.shape[1], channels), dtype=np.float32)
-    longer[: band.shape[0]] = band
+    longer[: band.shape[0], :, : band.shape[2]] = band  # the very first band has no channels yet
     return longer

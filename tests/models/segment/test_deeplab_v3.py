@@ -115,8 +115,8 @@ def test_other_backbones_by_name():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"num_classes": 0}, "num_classes .* got 0"), ({"output_stride": 32}, "output_stride must be one of 16, 8, got 32"),
-     ({"dropout": 1.5}, "1.5")],
+    [({"num_classes": 0}, "num_classes must be at least 1, got 0"),
+     ({"output_stride": 32}, "output_stride must be one of 16, 8, got 32"), ({"dropout": 1.5}, "got 1.5")],
 )  # fmt: skip
 def test_what_cannot_be_is_refused(options, message):
     with pytest.raises(ValueError, match=message):

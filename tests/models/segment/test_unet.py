@@ -67,7 +67,7 @@ def test_width_multiplies_the_channels():
         net = build("unet", num_classes=2, width=0.25)
     assert list(net.backbone.channels.values()) == [16, 32, 64, 128, 256]
     assert [up.up.out_channels for up in net.ups] == [128, 64, 32, 16]
-    with pytest.raises(ValueError, match="width .* got 0"):
+    with pytest.raises(ValueError, match=r"width must be in \(0, 4\], got 0"):
         build("unet", num_classes=2, width=0)
 
 
