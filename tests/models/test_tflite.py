@@ -44,7 +44,7 @@ def net(published) -> nn.Module:
 
 def test_logits_are_the_published_files_on_real_pictures(net, interpreter, shared_data):
     preprocess = SOURCES[NAME].preprocess
-    files = sorted((shared_data / "coco_val128" / "images").iterdir())[:4]
+    files = sorted((shared_data / "coco_val128" / "images").iterdir())[:3]
     found = set()
     for picture in files:
         pixels = preprocess.pixels(np.asarray(Image.open(picture).convert("RGB")))
@@ -52,7 +52,7 @@ def test_logits_are_the_published_files_on_real_pictures(net, interpreter, share
         interpreter.invoke()
         theirs = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0]  # (257, 257, 21)
         with torch.inference_mode():
-            ours = net(Scale(preprocess)(torch.from_numpy(pixels)[None]))[0].permute(1, 2, 0).numpy()
+            ours = net(Scale(preprocess)(torch.tensor(pixels)[None]))[0].permute(1, 2, 0).numpy()
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-3)  # of up to 40
         assert (ours.argmax(axis=2) == theirs.argmax(axis=2)).mean() > 0.9999
         found |= set(np.unique(theirs.argmax(axis=2)).tolist())
@@ -88,16 +88,14 @@ def test_people_are_found(net, shared_data):
                     (width * height, labels.stem, x - width / 2, y - height / 2, x + width / 2, y + height / 2)
                 )
     inside = everywhere = 0
-    for _, stem, *corners in sorted(largest)[-8:]:
+    for _, stem, *corners in sorted(largest)[-4:]:
         left, top, right, bottom = (round(257 * side) for side in corners)
         pixels = preprocess.pixels(np.asarray(Image.open(folder / "images" / f"{stem}.jpg").convert("RGB")))
         with torch.inference_mode():
-            person = net(Scale(preprocess)(torch.from_numpy(pixels)[None]))[0].argmax(dim=0) == VOC_CLASSES.index(
-                "person"
-            )
+            person = net(Scale(preprocess)(torch.tensor(pixels)[None]))[0].argmax(dim=0) == VOC_CLASSES.index("person")
         inside += int(person[top:bottom, left:right].sum())
         everywhere += int(person.sum())
-    assert everywhere > 8 * 0.1 * 257**2
+    assert everywhere > 4 * 0.1 * 257**2
     assert inside / everywhere > 0.8
 
 
