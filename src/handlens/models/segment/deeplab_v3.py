@@ -56,7 +56,7 @@ class DeepLabV3(nn.Module):
         backbone: a name of `backbones.BACKBONES`.
         output_stride: 16, or 8 for a map twice as fine at about three times the cost.
         aspp: with the atrous branches; without, as the MobileNetV2 paper, the 1x1 branch and the mean alone.
-        width: of the backbone; None is its own.
+        width, round_to: of the backbone, as MobileNetV2 has them; None is its own.
         in_channels: of the images.
         dropout: before the classifier.
         padding: of the backbone; None is its own, "same" is for weights that come from TensorFlow.
@@ -78,6 +78,7 @@ class DeepLabV3(nn.Module):
         output_stride: int = 16,
         aspp: bool = False,
         width: float | None = None,
+        round_to: int | None = None,
         in_channels: int = 3,
         dropout: float = 0.0,
         padding: Padding | None = None,
@@ -88,7 +89,7 @@ class DeepLabV3(nn.Module):
             raise ValueError(f"num_classes must be at least 1, got {num_classes}")
         if output_stride not in RATES:
             raise ValueError(f"output_stride must be one of {', '.join(map(str, RATES))}, got {output_stride}")
-        options: dict[str, Any] = {"width": width, "padding": padding}
+        options: dict[str, Any] = {"width": width, "round_to": round_to, "padding": padding}
         options = {"in_channels": in_channels} | {key: value for key, value in options.items() if value is not None}
         last = f"s{output_stride}"
         self.backbone = cut(backbone, maps=(last,), output_stride=output_stride, **options)
