@@ -29,6 +29,15 @@ every_entry = pytest.mark.parametrize("variant", list(ENTRIES))
 prepared: dict[str, nn.Module] = {}
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Maps this small gain nothing from two, and lose much where others compute beside them."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture
 def make(variant):
     name, options = VARIANTS[variant]
@@ -127,8 +136,8 @@ def test_it_learns_two_pictures(make):
     targets[1, :16] = 1
     images = 0.1 * torch.randn(2, 3, 32, 32) + F.one_hot(targets, 3).movedim(-1, 1)
     net = make(2).train()
-    optimiser = torch.optim.Adam(net.parameters(), lr=3e-3)
-    for _ in range(80):
+    optimiser = torch.optim.Adam(net.parameters(), lr=1e-3)
+    for _ in range(60):
         logits = net(images)  # in training, as the running statistics are young
         if (logits.argmax(dim=1) == targets).float().mean() > 0.97:
             break
@@ -136,7 +145,7 @@ def test_it_learns_two_pictures(make):
         cross_entropy(logits, targets).backward()
         optimiser.step()
     else:
-        pytest.fail("80 steps were not enough for two pictures")
+        pytest.fail("60 steps were not enough for two pictures")
 
 
 @every_entry
