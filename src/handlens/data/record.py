@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -12,45 +12,7 @@ from typing import Literal
 from handlens.errors import InputError
 
 Split = Literal["train", "validation", "test"]
-Task = Literal["classify", "segment", "detect"]
-IGNORE = 255  # in a mask in memory: a pixel that counts neither in training nor in the metric
 PICTURE_EXTENSIONS = frozenset(".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .heic .heif".split())  # noqa: SIM905
-
-
-@dataclass(frozen=True, kw_only=True)
-class Box:
-    """One object in a picture.
-
-    Attributes:
-        label: index into the data set's class names.
-        left, top, right, bottom: pixels of the upright picture, measured at edges: the whole picture is
-            0, 0, width, height, and a box around its first pixel 0, 0, 1, 1.
-        area: square pixels of the object itself, where the data says so (COCO sorts by it); None: the box's.
-        crowd: a box around many objects, which the evaluator neither expects nor punishes.
-        difficult: VOC's mark for objects that the evaluator leaves out.
-    """
-
-    label: int
-    left: float
-    top: float
-    right: float
-    bottom: float
-    area: float | None = None
-    crowd: bool = False
-    difficult: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class MaskCoding:
-    """How the pixels of mask files become class indices: one for a whole data set.
-
-    Attributes:
-        values: stored number -> class index, or IGNORE. Empty where the stored numbers are the indices.
-        colours: stored (red, green, blue) -> class index, or IGNORE, for masks in colours. Empty for numbers.
-    """
-
-    values: Mapping[int, int] = field(default_factory=dict)
-    colours: Mapping[tuple[int, int, int], int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +22,7 @@ class Record:
     Attributes:
         path: where the file is, as found on disk: never normalised, so that it can be opened.
         id: its path below the data set's root, with "/", for tables and caches.
-        target: index into the data set's class names, or None where nothing is known, or where mask or boxes say more.
-        mask: the file with a class per pixel, as large as the picture. Read by `masks.read_mask`.
-        boxes: the objects; () is a picture that is known to hold none, None one of which nothing is known.
+        target: index into the data set's class names, or None where nothing is known.
         split: given by the data, or None where a split is still to be made.
         group: pictures of one group (one patient, one burst of shots) never straddle a split.
     """
@@ -70,8 +30,6 @@ class Record:
     path: Path
     id: str
     target: int | None = None
-    mask: Path | None = None
-    boxes: tuple[Box, ...] | None = None
     split: Split | None = None
     group: str | None = None
 
@@ -83,11 +41,8 @@ class Dataset:
     Attributes:
         root: the folder that was opened.
         format: which reader read it, as `--format` names it.
-        task: what the labels are for.
-        class_names: NFC, unique. Sorted by code point, except where the data itself numbers its classes (masks of
-            numbers, YOLO, COCO): then in that order. Empty where the pictures have no labels.
+        class_names: NFC, sorted by code point; empty where the pictures have no labels.
         records: sorted by id (code points).
-        coding: of the masks; None where there are none.
         notes: sentences for people: what was guessed, what was left aside.
     """
 
@@ -95,22 +50,14 @@ class Dataset:
     format: str
     class_names: tuple[str, ...]
     records: tuple[Record, ...]
-    task: Task = "classify"
-    coding: MaskCoding | None = None
     notes: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:
-        names = sorted_class_names(self.class_names)
-        if (list(self.class_names) if self.task == "classify" else sorted(self.class_names)) != names:
+        if list(self.class_names) != sorted_class_names(self.class_names):
             raise ValueError(f"class names must be unique, NFC and sorted by code point, got {self.class_names}")
-        if (self.task == "segment") != (self.coding is not None):
-            raise ValueError(f"a coding of masks belongs to segmentation alone, got {self.coding} for {self.task}")
         for record in self.records:
-            labels = [box.label for box in record.boxes or ()]
-            labels += [] if record.target is None else [record.target]
-            for label in labels:
-                if not 0 <= label < len(self.class_names):
-                    raise ValueError(f"{record.id}: target {label} is outside {len(self.class_names)} classes")
+            if record.target is not None and not 0 <= record.target < len(self.class_names):
+                raise ValueError(f"{record.id}: target {record.target} is outside {len(self.class_names)} classes")
 
     def part(self, split: Split) -> tuple[Record, ...]:
         """The records of one split, in order."""
@@ -123,13 +70,8 @@ class Dataset:
         return tuple(split for split in order if split in found)
 
     def class_counts(self, records: Iterable[Record] | None = None) -> dict[str, int]:
-        """Pictures per class name, or boxes where the task is detection; classes without any are included.
-
-        Masks are not read here: for segmentation every count is 0.
-        """
-        chosen = self.records if records is None else records
-        counts = Counter(record.target for record in chosen if record.target is not None)
-        counts.update(box.label for record in chosen for box in record.boxes or ())
+        """Pictures per class name, classes without a picture included."""
+        counts = Counter(r.target for r in (self.records if records is None else records) if r.target is not None)
         return {name: counts[index] for index, name in enumerate(self.class_names)}
 
     def with_records(self, records: Sequence[Record]) -> Dataset:
