@@ -58,7 +58,8 @@ def doubted_labels(
     Returns:
         dicts of file (id), label, suggested, probability (of the suggestion), label_probability.
     """
-    from handlens.flow.train import fit_frozen_head, start_net
+    from handlens.flow.heads import fit_frozen_head
+    from handlens.flow.train import start_net
     from handlens.train.recipe import make_recipe
 
     audit = check(data, format=format, config=config, report=report)

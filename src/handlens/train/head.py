@@ -20,7 +20,7 @@ from torch import Tensor
 WEIGHT_DECAYS = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)
 # Steps of L-BFGS. To compare decays, a rough fit from the neighbour's is enough; the last one converges.
 CHOOSING_STEPS, FINAL_STEPS = 15, 60
-# Of the loss along a class's logit, for scaling alone: 1/4 at most, less where answers are sure. Our choice, on flowers.
+# Of the loss along a class's logit, for scaling: 1/4 at most, less where answers are sure. Our choice, by flowers.
 CURVATURE = 0.03
 
 

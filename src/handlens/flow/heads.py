@@ -1,0 +1,154 @@
+"""A classifier's head on frozen features: computed through the engine, fitted by cross-validation."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from handlens.errors import FindingsError
+from handlens.flow.report import Reporter
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import nn
+
+    from handlens.data.check import Audit
+    from handlens.data.record import Record
+    from handlens.deploy.engines import Engine
+    from handlens.deploy.stream import Pixels
+    from handlens.preprocess import Preprocess
+    from handlens.train.head import Head
+    from handlens.train.recipe import Recipe
+
+
+def fit_frozen_head(
+    net: nn.Module, records: Sequence[Record], audit: Audit, recipe: Recipe, preprocess: Preprocess,
+    num_classes: int, report: Reporter,
+) -> Head:  # fmt: skip
+    """Features of every record through the engine, then the linear head by cross-validation.
+
+    Raises:
+        InputError: a picture that the audit could read cannot be read now.
+    """
+    import numpy as np
+
+    from handlens.data.split import folds
+    from handlens.train.head import balanced_weights, fit_head
+
+    views = [
+        frozen_features(net, records, audit, recipe, preprocess, report, view=view) for view in range(recipe.views + 1)
+    ]
+    report.say("Fitting the head.")
+    labels = np.array([record.target for record in records], dtype=np.int64)
+    weights = balanced_weights(labels, num_classes) if recipe.class_weights == "balanced" else None
+    return fit_head(
+        np.stack(views, axis=1).reshape(len(records) * len(views), -1),
+        labels,
+        num_classes=num_classes,
+        folds=folds(records, count=5, seed=recipe.seed, together=audit.duplicates),
+        views=len(views),
+        label_smoothing=recipe.label_smoothing,
+        class_weights=weights,
+    )
+
+
+def install_head(net: nn.Module, head: Head) -> None:
+    """Put a fitted head into the net's `classifier`."""
+    import torch
+
+    with torch.no_grad():
+        net.classifier.weight.copy_(head.weight)  # type: ignore[union-attr, operator]
+        net.classifier.bias.copy_(head.bias)  # type: ignore[union-attr, operator]
+
+
+def frozen_features(
+    net: nn.Module, records: Sequence[Record], audit: Audit, recipe: Recipe, preprocess: Preprocess,
+    report: Reporter, *, view: int = 0,
+) -> NDArray[np.float32]:  # fmt: skip
+    """(N, D). View 0 is the picture as it is predicted; the others are augmented, seeded by (seed, view, file)."""
+    from handlens.deploy.engines import OpenVINOEngine
+    from handlens.deploy.graph import EmbedGraph
+    from handlens.deploy.graph_names import FEATURES
+    from handlens.deploy.stream import load_pixels
+    from handlens.export.openvino import to_openvino
+    from handlens.train.features import cached_features
+
+    def engine() -> Engine:
+        graph = EmbedGraph(net.eval(), preprocess)
+        return OpenVINOEngine(to_openvino(graph, preprocess, output=FEATURES), precision=recipe.precision)
+
+    name = "" if view == 0 else f"view {view} seed {recipe.seed} {recipe.augment.model_dump_json()}"
+    return cached_features(
+        records, engine=engine, preprocess=preprocess, trunk=_trunk_digest(net), precision=recipe.precision,
+        digests=audit.digests, view=name, load=load_pixels if view == 0 else _view_loader(recipe, preprocess, view),
+        progress=report.steps("features" if view == 0 else f"features, view {view}"),
+    )  # fmt: skip
+
+
+def _view_loader(recipe: Recipe, preprocess: Preprocess, view: int) -> Callable[[Path, Preprocess], Pixels]:
+    """Loads a picture augmented; torchvision, which takes 2 s to import, is needed only here."""
+    import torch
+
+    from handlens.data.augment import classification_augment, seeded, smallest_training_decode
+    from handlens.data.decode import decode
+
+    augment = recipe.augment
+    transform = classification_augment(
+        preprocess, flip=augment.flip, crop_area=augment.crop_area, colour=augment.colour
+    )
+
+    def load(path: Path, preprocess: Preprocess) -> Pixels:
+        picture = decode(path, at_least=smallest_training_decode(preprocess, crop_area=augment.crop_area))
+        key = (recipe.seed, "view", view, path.name)
+        image = seeded(transform, torch.tensor(picture).permute(2, 0, 1), key=key)
+        return image.permute(1, 2, 0).contiguous().numpy()
+
+    return load
+
+
+def _trunk_digest(net: nn.Module) -> str:
+    """SHA-256 over the names and values of everything before the classifier."""
+    digest = hashlib.sha256(type(net).__name__.encode())
+    for name, value in sorted(net.state_dict().items()):
+        if not name.startswith("classifier."):
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def validate_head(
+    net: nn.Module, records: Sequence[Record], audit: Audit, recipe: Recipe, preprocess: Preprocess, report: Reporter
+) -> tuple[float, float]:
+    """(top1, -loss) of the head on the frozen features of the validation pictures."""
+    import torch
+    import torch.nn.functional as F
+
+    features = torch.from_numpy(frozen_features(net, records, audit, recipe, preprocess, report))
+    targets = torch.tensor([record.target for record in records])
+    with torch.inference_mode():
+        logits = net.classifier(features)  # type: ignore[operator]
+    right = int((logits.argmax(dim=1) == targets).sum())
+    return right / len(records), -float(F.cross_entropy(logits, targets))
+
+
+def fold_metrics(head: Head, records: Sequence[Record], names: Sequence[str]) -> dict[str, Any]:
+    """What cross-validation says of a head, for model.json: top1, loss, count, how, and the weight decays tried.
+
+    Raises:
+        FindingsError: too few pictures for folds.
+    """
+    import numpy as np
+
+    from handlens.evaluate.metrics import classification_metrics
+
+    if head.out_of_fold is None:
+        raise FindingsError("there are too few pictures to validate on: every class needs at least two.")
+    labels = np.array([record.target for record in records], dtype=np.int64)
+    metrics = classification_metrics(head.out_of_fold, labels, names)
+    return {
+        "top1": metrics["top1"], "loss": metrics["loss"], "count": len(records), "how": "5-fold cross-validation",
+        "weight_decay": head.weight_decay, "losses_by_weight_decay": {str(k): v for k, v in head.losses.items()},
+    }  # fmt: skip
