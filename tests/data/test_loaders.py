@@ -46,7 +46,9 @@ def test_the_number_of_workers_changes_nothing(pictures, workers):
             torch.testing.assert_close(targets, other_targets, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize(("count", "size", "batches"), [(9, 4, [4, 5]), (8, 4, [4, 4]), (7, 4, [4, 3]), (1, 4, [1])])
+@pytest.mark.parametrize(
+    ("count", "size", "batches"), [(9, 4, [4, 5]), (8, 4, [4, 4]), (7, 4, [4, 3]), (1, 4, [1]), (0, 4, [])]
+)
 def test_no_picture_is_left_out_and_none_trains_alone(count, size, batches):
     sampler = EpochBatches(count, batch_size=size, seed=0, shuffle=True)
     assert [len(batch) for batch in sampler] == batches

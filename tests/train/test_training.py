@@ -68,11 +68,13 @@ def test_a_last_batch_of_one_picture_trains_too(no_weights, tmp_path):
 
 
 def test_early_stopping_restores_the_best_weights(data, weights, tmp_path):
-    """A rate so small that nothing changes: no epoch is better than the head alone, which is epoch 0."""
-    run = train(data, tmp_path / "run", mode="finetune", epochs=5, patience=2, learning_rate=1e-30, weight_decay=0.0)
+    """A rate that destroys the net: no epoch is better than the head alone, which is epoch 0."""
+    run = train(data, tmp_path / "run", mode="finetune", epochs=5, patience=2, learning_rate=0.5)
     assert [int(row["epoch"]) for row in read_metrics(run)] == [0, 1, 2]
     best, start = load_file(run / "model.safetensors"), load_file(run / "checkpoints/start.safetensors")
     assert all(torch.equal(value, start[name]) for name, value in best.items())
+    last = torch.load(run / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    assert not torch.equal(last["net.classifier.weight"], start["classifier.weight"])
 
 
 def test_views_weights_of_classes_and_smoothing_change_the_head(data, weights, tmp_path):

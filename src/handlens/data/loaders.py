@@ -31,7 +31,7 @@ class EpochBatches:
         """Batches in a whole epoch. No picture is left out: the last batch is smaller, and a last picture alone joins
         the batch before it, because batch norm cannot learn from one value per channel."""
         whole, rest = divmod(self.count, self.batch_size)
-        return max(1, whole + (rest > 1))
+        return whole + (rest > 1 or (rest == 1 and whole == 0))
 
     def __iter__(self) -> Iterator[list[Key]]:
         order = self.order(self.epoch)

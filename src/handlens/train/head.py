@@ -20,9 +20,8 @@ from torch import Tensor
 WEIGHT_DECAYS = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)
 # Steps of L-BFGS. To compare decays, a rough fit from the neighbour's is enough; the last one converges.
 CHOOSING_STEPS, FINAL_STEPS = 15, 60
-CURVATURE = (
-    0.03  # of the loss along a class's logit: 1/4 at most, far less where answers are sure; a tenth suits flowers
-)
+# Of the loss along a class's logit, for scaling: 1/4 at most, less where answers are sure. Our choice, by flowers.
+CURVATURE = 0.03
 
 
 @dataclass(frozen=True)
