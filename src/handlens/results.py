@@ -31,8 +31,9 @@ class Classes:
         p = self.probabilities
         if p.shape != (len(self.names),):
             raise ValueError(f"probabilities must have shape ({len(self.names)},), got {p.shape}")
-        if not np.isfinite(p).all() or p.min() < -1e-6 or abs(float(p.sum()) - 1) > 1e-2:
-            raise ValueError(f"probabilities must be in [0, 1] and sum to 1, got sum {float(p.sum())}, min {p.min()}")
+        total, least = float(p.sum()), float(p.min())
+        if not (abs(total - 1) <= 1e-2 and least >= -1e-6):  # written so that NaN is refused too
+            raise ValueError(f"probabilities must be in [0, 1] and sum to 1, got sum {total}, min {least}")
 
     @property
     def label(self) -> str:
@@ -44,7 +45,7 @@ class Classes:
 
     def top(self, k: int) -> list[tuple[str, float]]:
         """The k likeliest (name, probability), likeliest first; ties in index order."""
-        order = np.argsort(-self.probabilities, kind="stable")[:k]
+        order = [int(self.probabilities.argmax())] if k == 1 else np.argsort(-self.probabilities, kind="stable")[:k]
         return [(self.names[i], float(self.probabilities[i])) for i in order]
 
     def to_dict(self, top: int = 5) -> dict[str, Any]:
