@@ -334,6 +334,9 @@ def test_killed_or_interrupted_and_resumed_is_bit_for_bit_unbroken(
     assert {"train/loss", "epoch/validation_top1"} <= set(events.Tags()["scalars"])
     logged = [round(event.value, 5) for event in events.Scalars("epoch/validation_top1")]
     assert logged == [round(float(row["validation_top1"]), 5) for row in rows[1][1:]]
+    events = EventAccumulator(str(unbroken / "tensorboard"))
+    events.Reload()
+    assert len(events.Scalars("train/loss")) == int(rows[0][-1]["step"])
 
 
 DIE = """
