@@ -19,6 +19,12 @@ FEWEST_TRAINING_PICTURES = 10  # per class
 SMALLEST_SIDE = 32  # pixels: the stem and the first blocks of a mobile net already reduce that to one
 
 
+def contents_fingerprint(digests: Mapping[str, str]) -> str:
+    """SHA-256 over (id, SHA-256 of the file) of some pictures, whatever their order."""
+    lines = sorted(json.dumps([nfc(id), digest]) for id, digest in digests.items())
+    return hashlib.sha256("\n".join(lines).encode("ascii")).hexdigest()
+
+
 @dataclass(frozen=True)
 class Finding:
     """Something to know about the data.

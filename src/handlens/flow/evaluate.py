@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from handlens.errors import InputError
-from handlens.files import read_json, write_bytes, write_json
+from handlens.files import read_json, sha256_of, write_bytes, write_json
 from handlens.flow.report import QUIET, Reporter
 from handlens.flow.runs import build_from, find_run
-from handlens.train.run import DATA, Run, kept_config, read_metrics, update_model_json
+from handlens.train.run import DATA, Run, kept_config, locked, read_metrics, update_model_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from handlens.preprocess import Preprocess
 
 EXAMPLES = 24
+EVALUATION = "evaluation.json"
 
 
 def evaluate(
@@ -37,13 +38,14 @@ def evaluate(
     """Measure a run on labelled pictures it was not trained on, write report.html and return the numbers.
 
     Args:
-        data: None is the data the run was trained from: its test split, or else its validation split.
-            Other data: its test split where it has one, or else all of it.
+        data: None is the data the run was trained from: its test split, or else its validation split; the result
+            belongs to the run and stands in its model.json. Other data: its test split where it has one, or else all
+            of it; the result stands in <run>/evaluations/<data>.
         preprocess: None is the run's own; another one is for experiments: the net is converted again with that
             normalisation inside, and nothing is written into the run.
 
     Returns:
-        {"metrics", "pictures", "split", "data", "precision", "runtime", "unreadable", "report"}.
+        {"metrics", "pictures", "split", "data", "precision", "runtime", "unreadable", "missing", "report"}.
 
     Raises:
         InputError: the data has no labels, or classes that the run does not know.
@@ -56,30 +58,33 @@ def evaluate(
     from handlens.evaluate.metrics import classification_metrics
 
     run = find_run(run, report=report)
-    records, split, root, notes = test_records(run, data, format=format, config=config)
-    for note in notes:
+    test = test_pictures(run, data, format=format, config=config)
+    for note in test.notes:
         report.say(note)
     engine = OpenVINOEngine(run.engine if preprocess is None else _converted(run, preprocess), precision=precision)
     used, rows, unreadable = [], [], []
-    stream = answers([record.path for record in records], engine, preprocess=preprocess or run.preprocess)
-    for done, (record, answer) in enumerate(zip(records, stream, strict=True), start=1):
+    stream = answers([record.path for record in test.records], engine, preprocess=preprocess or run.preprocess)
+    for done, (record, answer) in enumerate(zip(test.records, stream, strict=True), start=1):
         if answer.arrays is None:
             unreadable.append({"file": record.id, "reason": answer.error})
         else:
             used.append(record)
             rows.append(answer.arrays[PROBABILITIES])
-        report.progress("evaluating", done, len(records))
+        report.progress("evaluating", done, len(test.records))
     if not used:
-        raise InputError(f"none of the {len(records)} pictures in {root} can be read; see handlens check {root}.")
+        raise InputError(
+            f"none of the {len(test.records)} pictures in {test.root} can be read; see handlens check {test.root}."
+        )
     probabilities = np.stack(rows)
     labels = np.array([record.target for record in used], dtype=np.int64)
     result: dict[str, Any] = {
         "metrics": classification_metrics(probabilities, labels, run.class_names),
-        "pictures": len(used), "split": split, "data": str(root), "precision": engine.precision,
-        "runtime": engine.runtime, "unreadable": unreadable, "report": None,
+        "pictures": len(used), "split": test.split, "data": str(test.root), "precision": engine.precision,
+        "runtime": engine.runtime, "unreadable": unreadable, "missing": list(test.missing), "report": None,
     }  # fmt: skip
     if preprocess is None:
-        result["report"] = str(_write(run, result, probabilities, labels, used, notes))
+        with locked(run.folder):
+            result["report"] = str(_write(run, result, probabilities, labels, used, test))
     return result
 
 
@@ -92,46 +97,84 @@ def _converted(run: Run, preprocess: Preprocess) -> Any:
     return to_openvino(DeployGraph(build_from(run), preprocess), preprocess, output=PROBABILITIES)
 
 
-def test_records(
-    run: Run, data: Path | str | None, *, format: str | None, config: Path | None
-) -> tuple[list[Record], str, Path, list[str]]:
-    """The labelled records to measure a run on, their targets as indices into the run's classes.
+@dataclass(frozen=True)
+class TestPictures:
+    """Labelled pictures to measure a run on.
 
-    Returns:
-        records, the split they are from ("all" where the data has none), the data's root, sentences.
+    Attributes:
+        records: their targets are indices into the run's classes.
+        split: "test" or "validation"; "all" where the data has none.
+        own: they are of the data that the run was trained from.
+        missing: ids of the run's own split that are no longer there.
+        notes: sentences for people.
+    """
+
+    records: tuple[Record, ...]
+    split: str
+    root: Path
+    own: bool
+    missing: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def test_pictures(run: Run, data: Path | str | None, *, format: str | None, config: Path | None) -> TestPictures:
+    """What a run is measured on: as `evaluate` says of its `data`.
 
     Raises:
         InputError: no data, no labels, or a class that the run does not know.
     """
     from handlens.data import open_dataset
 
-    notes: list[str] = []
-    own = data is None
-    if data is None:
-        if "data" not in run.model:
-            raise InputError(f"{run.folder.name} was not trained here and has no data of its own; name DATA.")
-        data = run.model["data"]["root"]
-    root = Path(data)
-    own = own or root.resolve() == Path(run.model.get("data", {}).get("root", ""))
+    trained_on = run.model.get("data", {}).get("root")
+    if data is None and trained_on is None:
+        raise InputError(f"{run.folder.name} was not trained here and has no data of its own; name DATA.")
+    root = Path(trained_on if data is None else data)
+    own = data is None or (trained_on is not None and root.resolve() == Path(trained_on))
+    started = read_json(run.folder / DATA) if (run.folder / DATA).is_file() else {"splits": {}}
     if own:  # read as for training
-        started = read_json(run.folder / DATA)
         format, config = format or started["format"], config or kept_config(run.folder)
     dataset = open_dataset(root, format=format, config=config)
-    split = "all"
+    notes: list[str] = []
+    split, missing = "all", []
     records: Sequence[Record] = dataset.records
     if own:
-        splits = started["splits"]
-        split = "test" if splits.get("test") else "validation"
+        split = "test" if started["splits"].get("test") else "validation"
         if split == "validation":
-            notes.append("There is no test split: these are the validation pictures, which picked the weights.")
-        wanted = set(splits.get(split, []))
-        records = [record for record in dataset.records if record.id in wanted]
-    elif "test" in dataset.splits():
-        split, records = "test", dataset.part("test")
+            how = "" if run.model.get("recipe", {}).get("mode") == "head" else ", which picked the weights"
+            notes.append(f"There is no test split: these are the validation pictures{how}.")
+        found = {record.id: record for record in dataset.records}
+        records = [found[id] for id in started["splits"].get(split, []) if id in found]
+        missing = [id for id in started["splits"].get(split, []) if id not in found]
+        notes += _changes(records, missing, split, root, started["fingerprints"].get(split))
+    else:
+        if "test" in dataset.splits():
+            split, records = "test", dataset.part("test")
+        learned = {
+            Path(trained_on or "") / id for part in ("train", "validation") for id in started["splits"].get(part, [])
+        }
+        known = sum(record.path.resolve() in learned for record in records)
+        if known:
+            notes.append(f"{known} of these {len(records)} pictures were trained on: their share is no test.")
     records = [record for record in records if record.target is not None]
     if not records:
         raise InputError(f"{root} has no labelled pictures to evaluate on.")
-    return _in_the_runs_classes(records, dataset, run, notes), split, root, notes
+    records = _in_the_runs_classes(records, dataset, run, notes)
+    return TestPictures(tuple(records), split, root, own, tuple(missing), tuple(notes))
+
+
+def _changes(
+    records: Sequence[Record], missing: Sequence[str], split: str, root: Path, fingerprint: str | None
+) -> list[str]:
+    """What has happened to a split since the run was started."""
+    from handlens.data.findings import contents_fingerprint
+
+    if missing:
+        count = len(missing) + len(records)
+        return [f"{len(missing)} of the {count} {split} pictures are no longer in {root}, for example {missing[0]}."]
+    there = {record.id: sha256_of(record.path) for record in records}
+    if contents_fingerprint(there) != fingerprint:
+        return [f"Some of the {split} pictures in {root} have other contents than when the run was started."]
+    return []
 
 
 def _in_the_runs_classes(records: Sequence[Record], dataset: Dataset, run: Run, notes: list[str]) -> list[Record]:
@@ -139,7 +182,9 @@ def _in_the_runs_classes(records: Sequence[Record], dataset: Dataset, run: Run, 
     names = run.class_names
     if set(dataset.class_names) <= set(names):
         index = {i: names.index(name) for i, name in enumerate(dataset.class_names)}
-    elif all(name.isdecimal() and int(name) < len(names) for name in dataset.class_names):
+    elif not any(name.isdecimal() for name in names) and all(
+        name.isdecimal() and int(name) < len(names) for name in dataset.class_names
+    ):
         notes.append("The labels are numbers: taken as indices in the model's class order.")
         index = {i: int(name) for i, name in enumerate(dataset.class_names)}
     else:
@@ -153,9 +198,9 @@ def _in_the_runs_classes(records: Sequence[Record], dataset: Dataset, run: Run, 
 
 def _write(
     run: Run, result: dict[str, Any], probabilities: NDArray[np.float32], labels: NDArray[np.int64],
-    records: Sequence[Record], notes: Sequence[str],
+    records: Sequence[Record], test: TestPictures,
 ) -> Path:  # fmt: skip
-    """metrics into model.json, evaluation.json, confusion.png and report.html into the run."""
+    """evaluation.json, confusion.png and report.html; of the run's own data also the metrics into model.json."""
     import numpy as np
 
     from handlens.evaluate import pictures
@@ -164,16 +209,20 @@ def _write(
 
     metrics = result["metrics"]
     names = run.class_names
-    run = update_model_json(run, metrics={key: metrics[key] for key in ("top1", "top5", "loss", "count")})
+    if test.own:
+        run = update_model_json(run, metrics={key: metrics[key] for key in ("top1", "top5", "loss", "count")})
+        folder = run.folder
+    else:
+        folder = _folder_of_other_data(run, test.root)
     confusion = pictures.confusion_picture(np.array(metrics["confusion"]), names) if metrics["confusion"] else b""
     if confusion:
-        write_bytes(run.folder / "confusion.png", confusion)
+        write_bytes(folder / "confusion.png", confusion)
     order = ranked(probabilities, labels, [record.id for record in records])
     by_id = {record.id: record.path for record in records}
     rows = read_metrics(run.folder)
     stored = read_json(run.folder / DATA) if (run.folder / DATA).is_file() else {}
-    parity = run.folder / "exports" / "parity.json"
-    path = run.folder / "report.html"
+    exports = sorted((run.folder / "exports").glob("*.parity.json"))
+    path = folder / "report.html"
     write_report(
         path,
         title=run.folder.resolve().name,
@@ -185,11 +234,22 @@ def _write(
         confusion=confusion,
         reliability=pictures.reliability_picture(metrics["calibration"]["bins"]),
         examples={kind: _sheet(order[kind][:EXAMPLES], by_id, names) for kind in ("wrong", "right")},
-        parity=read_json(parity) if parity.is_file() else None,
-        notes=list(notes),
+        exports=[read_json(export) for export in exports],
+        notes=test.notes,
     )
-    write_json(run.folder / "evaluation.json", result | {"report": path.name})
+    write_json(folder / EVALUATION, result | {"report": path.name})
     return path
+
+
+def _folder_of_other_data(run: Run, root: Path) -> Path:
+    """<run>/evaluations/<name of the data>; of two data sets of one name, the second gets a number."""
+    base = run.folder / "evaluations" / (root.resolve().name or "data")
+    folder, number = base, 1
+    while (folder / EVALUATION).is_file() and Path(read_json(folder / EVALUATION)["data"]).resolve() != root.resolve():
+        number += 1
+        folder = base.with_name(f"{base.name}-{number}")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _sheet(entries: Sequence[dict[str, Any]], paths: dict[str, Path], names: Sequence[str]) -> bytes | None:

@@ -296,6 +296,8 @@ def _write_golden(folder: Path, net: nn.Module, preprocess: Preprocess, names: S
 
 
 def _data_summary(data: Path, audit: Audit, dataset: Dataset) -> dict[str, Any]:
+    from handlens.data.findings import contents_fingerprint
+
     parts = {split: dataset.part(split) for split in dataset.splits()}
     return {
         "root": str(data.resolve()),
@@ -304,6 +306,10 @@ def _data_summary(data: Path, audit: Audit, dataset: Dataset) -> dict[str, Any]:
         "class_names": list(dataset.class_names),
         "counts": {split: dataset.class_counts(records) for split, records in parts.items()},
         "splits": {split: [record.id for record in records] for split, records in parts.items()},
+        "fingerprints": {
+            split: contents_fingerprint({record.id: audit.digests[record.id] for record in records})
+            for split, records in parts.items()
+        },
         "unreadable": [{"file": name, "reason": reason} for name, reason in audit.unreadable],
         "findings": [{"level": f.level, "code": f.code, "message": f.message} for f in audit.findings],
         "notes": list(dataset.notes),
