@@ -220,6 +220,7 @@ def test_doubted_labels_are_found(data: Path, weights: str, tmp_path: Path):
         (("train", "{data}", "--learning-rate", "-1"), 2, "learning_rate = -1"),
         (("train", "{data}", "--mode", "magic"), 2, "magic"),
         (("train", "{data}", "--model", "mobilenet_v3"), 2, "mobilenet_v3"),
+        (("check", "{data}", "--sheet", "{new}"), 2, "--labels"),
         (
             (
                 "train",
@@ -350,6 +351,9 @@ def test_killed_or_interrupted_and_resumed_is_bit_for_bit_unbroken(
     assert {"train/loss", "epoch/validation_top1"} <= set(events.Tags()["scalars"])
     logged = [round(event.value, 5) for event in events.Scalars("epoch/validation_top1")]
     assert logged == [round(float(row["validation_top1"]), 5) for row in rows[1][1:]]
+    events = EventAccumulator(str(unbroken / "tensorboard"))
+    events.Reload()
+    assert len(events.Scalars("train/loss")) == int(rows[0][-1]["step"])
 
 
 DIE = """
@@ -426,6 +430,36 @@ def test_two_writers_on_one_run(data: Path, weights: str, recipe: Path, tmp_path
     finally:
         os.killpg(first.pid, signal.SIGKILL)
         first.wait()
+
+
+def test_a_reader_that_has_had_enough_is_no_error(run: Path, data: Path):
+    """More than a pipe holds, so that writing fails while predictions are still made."""
+    code = (
+        "import sys; from handlens import cli;"
+        "cli._print_line = lambda text: sys.stdout.write(text + 70_000 * ' ' + '\\n'); cli.main()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "predict", run, data / "test", "--json"], text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert json.loads(process.stdout.readline())["class"]
+    process.stdout.close()
+    assert process.wait(timeout=60) == 0
+    assert process.stderr.read() == ""
+    process.stderr.close()
+
+
+def test_a_wrong_path_or_run_leaves_an_earlier_csv_alone(run: Path, data: Path, tmp_path: Path):
+    table, empty = tmp_path / "answers.csv", tmp_path / "empty"
+    empty.mkdir()
+    table.write_text("of yesterday")
+    for arguments in ((run, tmp_path / "mistyped"), (run, empty), ("mobilenet_v3", data / "test")):
+        done = handlens("predict", *arguments, "--csv", table, check=False)
+        assert done.returncode == 2
+        assert done.stderr.startswith("handlens: ")
+        assert table.read_text() == "of yesterday"
 
 
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a pseudo-terminal")

@@ -39,7 +39,7 @@ Format = Annotated[
 ]
 Config = Annotated[Path | None, typer.Option("--data-config", help="A handlens.yaml that is not beside the data.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no sentences, errors only.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no sentences: answers and errors only.")]
 Precision = Annotated[
     str, typer.Option(help="auto: what the processor is fastest at; fp32: as measured against PyTorch.")
 ]
@@ -87,9 +87,11 @@ def check(
     """Decode every picture and say what is wrong. Never changes a file. Exit code 1 on findings."""
     from handlens import flow
 
+    if sheet and not labels:
+        raise InputError("--sheet shows the doubted labels: give --labels too.")
     with _reporting(quiet or as_json) as report:
         audit = flow.check(data, format=format, config=config, report=report)
-        doubted = flow.doubted_labels(data, format=format, config=config, report=report) if labels else None
+        doubted = flow.doubted_labels(audit, report=report) if labels else None
     if as_json:
         _print_json(audit.to_dict() | ({"doubted_labels": doubted} if doubted is not None else {}))
     else:
@@ -205,36 +207,51 @@ def predict(
     top: Annotated[int, typer.Option(min=1, help="Classes per picture.")] = 1,
     csv: Annotated[Path | None, typer.Option(help="Write a CSV (for spreadsheets, UTF-8 with BOM).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per picture.")] = False,
-    pictures: Annotated[Path | None, typer.Option(help="Write copies with the answer below into this folder.")] = None,
+    pictures: Annotated[Path | None, typer.Option(help="Write copies with the answer into this folder.")] = None,
+    masks: Annotated[Path | None, typer.Option(help="Write class maps as PNG into this folder (segmentation).")] = None,
+    threshold: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Lowest score (detection); default chosen on validation.")
+    ] = None,
     sheet: Annotated[Path | None, typer.Option(help="Write one contact sheet (PNG or JPEG).")] = None,
     precision: Precision = "auto",
     quiet: Quiet = False,
 ) -> None:
-    """Classify pictures. Bad files are named on standard error and the rest goes on; exit code 1 then."""
+    """Classify, segment or detect, as the run was trained. Bad files are named on standard error and the rest goes on;
+    exit code 1 then.
+    """
     from handlens import flow
-    from handlens.flow.sheets import PredictionWriter
+    from handlens.flow.sheets import SHEET_LIMIT, PredictionWriter
+    from handlens.results import KINDS
 
     bad = 0
     lines_on_screen = sys.stdout.isatty() and (as_json or not csv)  # they are progress enough
-    writer = PredictionWriter(
-        csv=csv, as_json=as_json, pictures=pictures, sheet=sheet, top=top, print_line=_print_line
-    )  # fmt: skip
+    writer = None
     try:
-        with _reporting(quiet or lines_on_screen) as report, writer:
-            for prediction in flow.predict(run, paths, precision=_precision(precision), report=report):
-                if prediction.result is None:
-                    bad += 1
-                    typer.echo(f"handlens: {prediction.error}", err=True)
-                writer.write(prediction)
-                report.progress("predicting", writer.count, None)
+        with _reporting(quiet or lines_on_screen) as report:
+            opened = flow.find_run(run, report=report)
+            predictions = flow.predict(
+                opened, paths, precision=_precision(precision), threshold=threshold, report=report
+            )  # fmt: skip
+            writer = PredictionWriter(
+                KINDS[opened.task], csv=csv, as_json=as_json, pictures=pictures, masks=masks, sheet=sheet, top=top,
+                print_line=_print_line,
+            )  # fmt: skip
+            # The writer opens files, which a wrong path or an unknown run must leave as they are.
+            with _reader_may_leave(), writer:
+                for prediction in predictions:
+                    if prediction.result is None:
+                        bad += 1
+                        typer.echo(f"handlens: {prediction.error}", err=True)
+                    writer.write(prediction)
+                    report.progress("predicting", writer.count, None)
     except KeyboardInterrupt:
-        if writer.partial:
+        if writer and writer.partial:
             typer.echo(f"handlens: stopped; the {writer.count} answers so far are in {writer.partial}.", err=True)
         raise
     if not quiet and (csv or pictures or sheet):
-        typer.echo(f"{writer.count} pictures, {bad} unreadable.", err=True)
-    if not writer.count:
-        raise InputError(f"no pictures in {', '.join(map(str, paths))}.")
+        left_out = writer.count - bad - SHEET_LIMIT if sheet else 0
+        cut = f" The sheet shows the first {SHEET_LIMIT}." if left_out > 0 else ""
+        typer.echo(f"{writer.count} pictures, {bad} unreadable.{cut}", err=True)
     if bad:
         raise typer.Exit(1)
 
@@ -296,7 +313,10 @@ def weights_get(name: Annotated[str, typer.Argument(help="As `weights list` name
 
 def main() -> None:
     """The entry point of the command `handlens`."""
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    with _reader_may_leave():
+        sys.stdout.flush()
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
@@ -315,9 +335,6 @@ def run(arguments: list[str]) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # the reader, `head` for example, has had enough
-        sys.stderr.close()
-        return 0
     except OSError as error:  # permissions, a full disk, a share that went away
         if debug:
             raise
@@ -339,6 +356,15 @@ def _precision(value: str) -> Any:
 
 def _print_json(value: Any) -> None:
     typer.echo(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+@contextlib.contextmanager
+def _reader_may_leave() -> Iterator[None]:
+    """Whoever reads our answers, `head` for example, may have enough of them: that is no error."""
+    try:
+        yield
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still in the buffer goes there
 
 
 def _print_line(text: str) -> None:
@@ -384,12 +410,15 @@ def _reporting(quiet: bool) -> Iterator[Reporter]:
     with Progress(
         *columns, console=console, transient=True, disable=not console.is_terminal, redirect_stdout=False
     ) as bar:
-        tasks: dict[str, Any] = {}
+        shown: dict[str, Any] = {}  # one bar: that of the task that goes on
 
         def progress(what: str, done: int, total: int | None) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total)
-            bar.update(tasks[what], completed=done)
+            if what not in shown:
+                for task in shown.values():
+                    bar.remove_task(task)
+                shown.clear()
+                shown[what] = bar.add_task(what, total=total)
+            bar.update(shown[what], completed=done, total=total)
 
         yield Reporter(say=lambda text: console.print(text, markup=False, soft_wrap=True), progress=progress)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import colorsys
 import math
+from collections import Counter
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,31 @@ from handlens.palette import colours
 UNKNOWN = 255  # in a mask: a pixel of which nothing is said
 BACKGROUND = "background"
 NO_COLOUR = (224, 224, 192)  # of UNKNOWN in palettes: as in VOC's
+
+
+class Result(Protocol):
+    """What every kind of result can be asked for."""
+
+    @staticmethod
+    def columns(top: int) -> list[str]:
+        """The header of a table of results; `top` is how many classes per picture, where that means something."""
+        ...
+
+    def rows(self, top: int) -> list[list[str]]:
+        """Rows of that table; none where there is nothing to say of the picture."""
+        ...
+
+    def caption(self) -> str:
+        """In a few words."""
+        ...
+
+    def to_dict(self, top: int = 5) -> dict[str, Any]:
+        """Ready for JSON."""
+        ...
+
+    def draw(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """A copy of the picture (H, W, 3) uint8 with the answer on it or below it."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,8 +65,9 @@ class Classes:
         p = self.probabilities
         if p.shape != (len(self.names),):
             raise ValueError(f"probabilities must have shape ({len(self.names)},), got {p.shape}")
-        if not np.isfinite(p).all() or p.min() < -1e-6 or abs(float(p.sum()) - 1) > 1e-2:
-            raise ValueError(f"probabilities must be in [0, 1] and sum to 1, got sum {float(p.sum())}, min {p.min()}")
+        total, least = float(p.sum()), float(p.min())
+        if not (abs(total - 1) <= 1e-2 and least >= -1e-6):  # written so that NaN is refused too
+            raise ValueError(f"probabilities must be in [0, 1] and sum to 1, got sum {total}, min {least}")
 
     @property
     def label(self) -> str:
@@ -52,8 +79,21 @@ class Classes:
 
     def top(self, k: int) -> list[tuple[str, float]]:
         """The k likeliest (name, probability), likeliest first; ties in index order."""
-        order = np.argsort(-self.probabilities, kind="stable")[:k]
+        order = [int(self.probabilities.argmax())] if k == 1 else np.argsort(-self.probabilities, kind="stable")[:k]
         return [(self.names[i], float(self.probabilities[i])) for i in order]
+
+    @staticmethod
+    def columns(top: int) -> list[str]:
+        return ["class", "probability"] + [
+            f"{name}{rank}" for rank in range(2, top + 1) for name in ("class", "probability")
+        ]
+
+    def rows(self, top: int) -> list[list[str]]:
+        """One row, the likeliest class first."""
+        return [[text for name, probability in self.top(top) for text in (name, f"{probability:.6f}")]]
+
+    def caption(self) -> str:
+        return f"{self.label} {100 * self.confidence:.0f} %"
 
     def to_dict(self, top: int = 5) -> dict[str, Any]:
         return {
@@ -141,7 +181,22 @@ class Boxes:
     def __len__(self) -> int:
         return len(self.scores)
 
-    def to_dict(self) -> dict[str, Any]:
+    @staticmethod
+    def columns(top: int) -> list[str]:
+        return ["class", "score", "left", "top", "right", "bottom"]
+
+    def rows(self, top: int) -> list[list[str]]:
+        """One row per object, likeliest first; pixels."""
+        return [
+            [self.names[label], f"{score:.6f}", *(f"{side:.2f}" for side in box)]
+            for box, label, score in zip(self.boxes.tolist(), self.labels.tolist(), self.scores.tolist(), strict=True)
+        ]
+
+    def caption(self) -> str:
+        counts = Counter(self.names[label] for label in self.labels.tolist())
+        return ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "nothing found"
+
+    def to_dict(self, top: int = 5) -> dict[str, Any]:
         rows = zip(self.boxes.tolist(), self.labels.tolist(), self.scores.tolist(), strict=True)
         return {
             "width": self.width,
@@ -242,7 +297,19 @@ class Mask:
         """(K,) how many pixels each class has."""
         return np.bincount(self.classes.ravel(), minlength=256)[: len(self.names)]
 
-    def to_dict(self) -> dict[str, Any]:
+    @staticmethod
+    def columns(top: int) -> list[str]:
+        return ["class", "pixels", "share"]
+
+    def rows(self, top: int) -> list[list[str]]:
+        """One row per class that is there, the largest first."""
+        return [[row["class"], str(row["pixels"]), f"{row['share']:.6f}"] for row in self.to_dict()["areas"]]
+
+    def caption(self) -> str:
+        areas = [row for row in self.to_dict()["areas"] if row["class"] != BACKGROUND]
+        return ", ".join(f"{row['class']} {100 * row['share']:.0f} %" for row in areas[:3]) or BACKGROUND
+
+    def to_dict(self, top: int = 5) -> dict[str, Any]:
         """The classes that are there, the largest first; shares of the whole picture."""
         height, width = self.classes.shape
         counts = self.pixels()
@@ -316,3 +383,6 @@ def _legend(texts: list[str], size: int, width: int) -> tuple[list[tuple[int, in
         places.append((x, y))
         x += wide
     return places, y + high if texts else 0
+
+
+KINDS: dict[str, type[Result]] = {"classify": Classes, "segment": Mask, "detect": Boxes}  # by task

@@ -83,13 +83,13 @@ def parts(names: list[str]) -> dict:
         "confusion": confusion_picture(metrics["confusion"], names),
         "reliability": reliability_picture(metrics["calibration"]["bins"]),
         "examples": {"wrong": sheet, "right": None},
-        "parity": {
+        "exports": [{
             "file": "flowers.onnx", "passed": False, "tolerance": 1e-4,
             "rows": [{"engine": "onnxruntime 1.20", "precision": "fp32", "pixels": "OpenCV", "pictures": 40,
                       "labels_equal": 0.975, "largest_difference": 0.25, "excused": [], "differing": ["a.jpg"],
                       "top1": None, "reference_top1": 0.9, "passed": False}],
             "resizers": [{"pixels": "OpenCV", "labels_changed": 0.1, "top1": 0.8}],
-        },
+        }],
         "notes": ["There is no validation split."],
     }  # fmt: skip
 
@@ -163,8 +163,8 @@ def test_text_of_the_user_is_escaped_everywhere(tmp_path):
     changes["model"]["architecture"] = {"name": HOSTILE, "arguments": {HOSTILE: HOSTILE}}
     changes["model"]["data"]["counts"] = {HOSTILE: {HOSTILE: 3}}
     changes["model"]["recipe"] = {HOSTILE: HOSTILE}
-    changes["parity"]["rows"][0]["pixels"] = HOSTILE
-    changes["parity"]["file"] = HOSTILE
+    changes["exports"][0]["rows"][0]["pixels"] = HOSTILE
+    changes["exports"][0]["file"] = HOSTILE
     shown, text = page(tmp_path / "report.html", **changes)
     assert "<script" not in text
     assert not shown.all("script")
@@ -179,7 +179,7 @@ def test_a_bare_report_of_a_pretrained_net(tmp_path):
         "preprocess": Preprocess(resize="stretch").to_dict(),
         "pretrained": {"sha256": "0", "licence": "BSD-3-Clause"},
     }
-    changes |= {"curves": None, "confusion": b"", "reliability": None, "parity": None, "findings": [], "notes": []}
+    changes |= {"curves": None, "confusion": b"", "reliability": None, "exports": [], "findings": [], "notes": []}
     changes["examples"] = {"wrong": None, "right": None}
     shown, _ = page(tmp_path / "report.html", **changes)
     assert not shown.all("img")

@@ -35,5 +35,14 @@ def test_another_normalisation_inside_ends_with_exit_code_3_and_keeps_the_old_fi
     assert command(arguments) == 3
     assert "answers differently" in capsys.readouterr().err
     assert {path.name: sha256_of(path) for path in (out, out.with_suffix(".bin"))} == before
-    assert not read_json(tmp_path / "parity.json")["passed"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.bin", "model.xml", "parity.json", "run"]
+    failed = tmp_path / "model.xml.parity-failed.json"
+    assert not read_json(failed)["passed"]
+    assert read_json(tmp_path / "model.xml.parity.json")["passed"]  # the report of the file that is there
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "model.bin", "model.xml", "model.xml.parity-failed.json", "model.xml.parity.json", "run",
+    ]  # fmt: skip
+    monkeypatch.undo()
+    assert command(arguments) == 0
+    assert not failed.exists()
+    assert command([*arguments[:-2], str(tmp_path / "model.onnx")]) == 2
+    assert "ends in .xml" in capsys.readouterr().err

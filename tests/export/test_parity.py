@@ -47,8 +47,8 @@ def measure(tmp_path: Path, pictures, *, shift: float):
             return graph(torch.from_numpy(batch)).numpy()
 
     return measure_parity(
-        path, runner="onnx", precisions=("fp32",), images=pictures, labels=[0] * 12, preprocess=PREPROCESS,
-        reference=reference,
+        path, runner="onnx", precisions=("fp32",), images=[(name, picture, 0) for name, picture in pictures],
+        preprocess=PREPROCESS, reference=reference,
     )  # fmt: skip
 
 

@@ -53,6 +53,15 @@ def test_what_is_written_is_read_back(tmp_path):
     assert recipe != Recipe()
 
 
+def test_an_empty_file_is_all_defaults_and_yaml_numbers_that_are_text_are_explained(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("# nothing yet\n")
+    assert read_recipe(path) == Recipe()
+    path.write_text("learning_rate: 1e-3\n")
+    with pytest.raises(InputError, match=r"write 1\.0e-3"):
+        read_recipe(path)
+
+
 @pytest.mark.parametrize("text", ["a: [", "just words", "- 1\n- 2\n"])
 def test_what_is_no_recipe_is_refused(tmp_path, text):
     path = tmp_path / "recipe.yaml"

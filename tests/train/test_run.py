@@ -55,8 +55,8 @@ def test_another_version_is_refused(run: Path):
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path):
     with pytest.raises(InputError, match="not a run folder"):
         open_run(tmp_path)
-    (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints/last.ckpt").write_bytes(b"")
+    for name in ("recipe.yaml", "data.json"):
+        (tmp_path / name).write_text("{}")
     with pytest.raises(InputError, match="--resume"):
         open_run(tmp_path)
 

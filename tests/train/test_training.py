@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,87 @@ def test_early_stopping_restores_the_best_weights(data, weights, tmp_path):
     assert all(torch.equal(value, start[name]) for name, value in best.items())
     last = torch.load(run / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
     assert not torch.equal(last["net.classifier.weight"], start["classifier.weight"])
+
+    before, rows = sha256_of(run / "model.safetensors"), read_metrics(run)
+    (run / "model.json").unlink()  # as if it had been killed after the last save
+    handlens.train(resume=run, golden=False)
+    assert read_metrics(run) == rows  # patience was at its end, and still is
+    assert sha256_of(run / "model.safetensors") == before
+
+
+def test_where_there_is_no_test_split_a_head_does_not_learn_from_what_it_is_evaluated_on(weights, tmp_path):
+    heads = []
+    for name in ("as it is", "other labels"):
+        data = tmp_path / name
+        write_pictures(data / "train", per_class=6, seed=0)
+        write_pictures(data / "val", per_class=2, seed=1)
+        if name == "other labels":
+            first, last = (data / "val" / label for label in sorted(CLASSES)[:2])
+            first.rename(data / "other")
+            last.rename(first)
+            (data / "other").rename(last)
+        run = train(data, tmp_path / f"{name} run", mode="head")
+        heads.append(load_file(run / "model.safetensors")["classifier.weight"])
+        result = handlens.evaluate(run)
+        assert (result["split"], result["pictures"]) == ("validation", 2 * len(CLASSES))
+    assert torch.equal(*heads)
+
+
+def test_a_head_says_what_it_has_no_use_for(data, weights, tmp_path):
+    said: list[str] = []
+    train(data, tmp_path / "run", said, mode="head", epochs=9)
+    assert "A head alone has no use for batch_size, epochs; ask for --mode finetune to use it." in said
+
+
+def test_a_head_that_was_interrupted_is_resumed(data, weights, tmp_path, monkeypatch):
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    said: list[str] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules[handlens.train.__module__], "fit_frozen_head", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(data, tmp_path / "run", said, mode="head")
+    assert said[-1].endswith(f"Continue with: handlens train --resume {tmp_path / 'run'}")
+    with pytest.raises(InputError, match="holds an unfinished run"):
+        train(data, tmp_path / "run", mode="head")
+    assert open_run(handlens.train(resume=tmp_path / "run", golden=False)).class_names
+
+
+def test_a_folder_that_another_training_took_meanwhile_is_left_alone(data, weights, tmp_path, monkeypatch):
+    module = sys.modules[handlens.train.__module__]
+    audit = module.check
+
+    def meanwhile(*arguments: Any, **options: Any) -> Any:
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / "model.json").write_text("somebody else's")
+        return audit(*arguments, **options)
+
+    monkeypatch.setattr(module, "check", meanwhile)
+    with pytest.raises(InputError, match="not empty"):
+        train(data, tmp_path / "run", mode="head")
+    assert (tmp_path / "run" / "model.json").read_text() == "somebody else's"
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [".lock", "model.json"]
+
+
+def test_a_misspelt_net_is_answered_with_the_nearest_and_leaves_no_folder(data, tmp_path):
+    with pytest.raises(InputError, match=r"no net called 'mobilnet_v2'; the nearest is 'mobilenet_v2'"):
+        train(data, tmp_path / "run", model="mobilnet_v2")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_view_is_that_of_the_content_whatever_the_file_is_called(data, tmp_path):
+    from handlens.flow.heads import _view_loader
+    from handlens.preprocess import Preprocess
+
+    one = next((data / "train" / "c").iterdir())
+    copy, other = tmp_path / "copy.jpg", sorted((data / "train" / "c").iterdir())[1]
+    shutil.copyfile(one, copy)
+    contents = {path: sha256_of(path) for path in (one, copy, other)}
+    preprocess = Preprocess(height=64, width=64, short_side=64)
+    load = _view_loader(make_recipe(SMALL), preprocess, 1, contents)
+    np.testing.assert_array_equal(load(one, preprocess), load(copy, preprocess))
+    assert not np.array_equal(load(one, preprocess), load(other, preprocess))
 
 
 def test_views_weights_of_classes_and_smoothing_change_the_head(data, weights, tmp_path):

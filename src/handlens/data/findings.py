@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -12,6 +13,12 @@ from handlens.data.record import Dataset, Record, nfc
 
 Level = Literal["error", "warning", "note"]
 Groups = tuple[tuple[str, ...], ...]
+
+
+def contents_fingerprint(digests: Mapping[str, str]) -> str:
+    """SHA-256 over (id, SHA-256 of the file) of some pictures, whatever their order."""
+    lines = sorted(json.dumps([nfc(id), digest]) for id, digest in digests.items())
+    return hashlib.sha256("\n".join(lines).encode("ascii")).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ def write_report(
     confusion: bytes | None,
     reliability: bytes | None,
     examples: Mapping[str, bytes | None],
-    parity: Mapping[str, Any] | None,
+    exports: Sequence[Mapping[str, Any]],
     notes: Sequence[str],
 ) -> None:
     """Write the page; the old one stays whole if that fails.
@@ -47,7 +47,7 @@ def write_report(
         findings: {level, message} each, as the audit stored them.
         curves, confusion, reliability: PNG or JPEG bytes from `pictures`, or nothing.
         examples: {"wrong", "right"}: a contact sheet each, or None.
-        parity: as `export.parity.Parity.to_dict` returns it, or None.
+        exports: as `export.parity.Parity.to_dict` returns each, with its `file`.
         notes: further sentences.
 
     Every text is escaped: class names and paths are the user's, and may be somebody else's.
@@ -74,7 +74,7 @@ def write_report(
         "findings": findings,
         "pictures": {"curves": curves, "confusion": confusion, "reliability": reliability},
         "examples": examples,
-        "parity": parity,
+        "exports": exports,
         "notes": notes,
         "validation_interval": _validation_interval(model),
         "most_confused": most_confused(metrics)[:MOST_CONFUSED],

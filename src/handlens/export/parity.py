@@ -4,11 +4,13 @@ as PyTorch does on pixels that our Preprocess did not make.
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,8 +25,10 @@ from handlens.preprocess import Preprocess
 
 TOLERANCE = 1e-4  # of a probability, in f32
 RESIZE_TOLERANCE = 2e-2  # one level of 255 in some pixels, where the two resizes round differently
+BATCH = 16  # pictures
 RUNNERS = Path(__file__).parent / "runners"
 Pixels = NDArray[np.uint8]
+Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -85,94 +89,104 @@ def measure_parity(
     *,
     runner: str,
     precisions: Sequence[str],
-    images: Sequence[tuple[str, Pixels]],
-    labels: Sequence[int | None],
+    images: Iterable[tuple[str, Pixels, int | None]],
     preprocess: Preprocess,
-    reference: Callable[[Pixels], NDArray[np.float32]],
+    reference: Callable[[Pixels], Floats],
     any_size: bool = False,
-    progress: Callable[[int, int], None] | None = None,
 ) -> Parity:
     """
     Args:
         model: the exported file. runner: "onnx" or "openvino".
         precisions: "fp32" decides; "auto", the runtime's default, informs.
-        images: (id, decoded picture (H, W, 3) uint8 at full size).
-        labels: class index of each picture, None where unknown.
+        images: (id, decoded picture (H, W, 3) uint8 at full size, class index or None), each taken once: what is
+            kept of them is on disk.
         reference: PyTorch fp32, (N, height, width, C) uint8 -> (N, K) probabilities.
         any_size: the model resizes inside: it is given the full pictures, and compared with PyTorch on
             Preprocess's pixels. Resizing rounds to whole levels, so RESIZE_TOLERANCE applies.
     """
-    if any_size:
-        return _measure_any_size(
-            model, runner=runner, precisions=precisions, images=images, labels=labels, preprocess=preprocess,
-            reference=reference,
-        )  # fmt: skip
-    ids = [name for name, _ in images]
-    ours = np.stack([preprocess.pixels(image) for _, image in images])
-    pixels = {name: np.stack([resize(image, preprocess) for _, image in images]) for name, resize in RESIZERS.items()}
-    expected = {name: reference(batch) for name, batch in pixels.items()}
-    own_labels = reference(ours).argmax(axis=1)
-    truth = np.array([-1 if label is None else label for label in labels])
-    rows = []
-    for index, precision in enumerate(precisions):
-        answers, engine = run_outside(model, runner=runner, precision=precision, pixels=pixels)
-        name, computed = engine.rsplit(" ", 1)
-        for kind in pixels:
+    kinds = {"full pictures, resized inside": lambda image, _: image} if any_size else RESIZERS
+    tolerance = RESIZE_TOLERANCE if any_size else TOLERANCE
+    with tempfile.TemporaryDirectory() as scratch:
+        pixels = Path(scratch) / "pixels"
+        pixels.mkdir()
+        ids, truth, own, expected = _write_pixels(
+            pixels, kinds, images, preprocess=preprocess, reference=reference, any_size=any_size
+        )
+        rows = []
+        for precision in precisions:
+            answers, engine = run_outside(model, runner=runner, precision=precision, pixels=pixels)
+            name, computed = engine.rsplit(" ", 1)
             decides = precision == "fp32"
-            row = _compare(
-                answers[f"{kind}/{PROBABILITIES}"], expected[kind], ids, truth, engine=name, pixels=kind,
-                precision=computed if decides else f"{computed} (default)", decides=decides,
-            )  # fmt: skip
-            rows.append(row)
-        if progress:
-            progress(index + 1, len(precisions))
+            for number, kind in enumerate(kinds):
+                row = _compare(
+                    answers[f"{number}/{PROBABILITIES}"], expected[kind], ids, truth, engine=name, pixels=kind,
+                    precision=computed if decides else f"{computed} (default)", decides=decides, tolerance=tolerance,
+                )  # fmt: skip
+                rows.append(row)
+    if any_size:
+        return Parity(tolerance, tuple(rows))
     resizers = tuple(
         {
             "pixels": kind,
-            "labels_changed": float((values.argmax(axis=1) != own_labels).mean()),
+            "labels_changed": float((values.argmax(axis=1) != own.argmax(axis=1)).mean()),
             "top1": _share(values.argmax(axis=1) == truth, truth >= 0),
         }
         for kind, values in expected.items()
     )
-    return Parity(TOLERANCE, tuple(rows), resizers)
+    return Parity(tolerance, tuple(rows), resizers)
 
 
-def _measure_any_size(
-    model: Path, *, runner: str, precisions: Sequence[str], images: Sequence[tuple[str, Pixels]],
-    labels: Sequence[int | None], preprocess: Preprocess, reference: Callable[[Pixels], NDArray[np.float32]],
-) -> Parity:  # fmt: skip
-    ids = [name for name, _ in images]
-    expected = reference(np.stack([preprocess.pixels(image) for _, image in images]))
-    truth = np.array([-1 if label is None else label for label in labels])
-    full = {str(index): image[None] for index, (_, image) in enumerate(images)}
-    rows = []
-    for precision in precisions:
-        answers, engine = run_outside(model, runner=runner, precision=precision, pixels=full)
-        values = np.concatenate([answers[f"{index}/{PROBABILITIES}"] for index in full])
-        name, computed = engine.rsplit(" ", 1)
-        decides = precision == "fp32"
-        rows.append(
-            _compare(values, expected, ids, truth, engine=name, pixels="full pictures, resized inside",
-                     precision=computed if decides else f"{computed} (default)", decides=decides,
-                     tolerance=RESIZE_TOLERANCE)
-        )  # fmt: skip
-    return Parity(RESIZE_TOLERANCE, tuple(rows))
-
-
-def run_outside(model: Path, *, runner: str, precision: str, pixels: dict[str, Pixels]) -> tuple[dict[str, Any], str]:
-    """Run a model in a new process that imports its runtime and numpy only.
+def _write_pixels(
+    folder: Path, kinds: Mapping[str, Callable[[Pixels, Preprocess], Pixels]],
+    images: Iterable[tuple[str, Pixels, int | None]], *, preprocess: Preprocess,
+    reference: Callable[[Pixels], Floats], any_size: bool,
+) -> tuple[list[str], NDArray[np.int64], Floats, dict[str, Floats]]:  # fmt: skip
+    """Every picture as every kind of pixels, in <number of the kind>.npy: batches, one array after the other.
 
     Returns:
-        arrays by "pixels/output", and "runtime version precision".
+        ids, class indices (-1 where unknown), the reference's answers to Preprocess's pixels, and those to each kind's
+        (to Preprocess's again, where the model resizes inside).
+    """
+    ids: list[str] = []
+    truth: list[int] = []
+    own: list[Floats] = []
+    expected: dict[str, list[Floats]] = {kind: [] for kind in kinds}
+    with ExitStack() as stack:
+        files = [stack.enter_context((folder / f"{number}.npy").open("wb")) for number in range(len(kinds))]
+        for chunk in _chunks(images, 1 if any_size else BATCH):
+            ids += [name for name, _, _ in chunk]
+            truth += [-1 if label is None else label for _, _, label in chunk]
+            own.append(reference(np.stack([preprocess.pixels(image) for _, image, _ in chunk])))
+            for file, (kind, resize) in zip(files, kinds.items(), strict=True):
+                batch = np.stack([resize(image, preprocess) for _, image, _ in chunk])
+                np.save(file, batch)
+                expected[kind].append(own[-1] if any_size else reference(batch))
+    answers = {kind: np.concatenate(parts) for kind, parts in expected.items()}
+    return ids, np.array(truth), np.concatenate(own), answers
+
+
+def _chunks(images: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    source = iter(images)
+    while chunk := list(itertools.islice(source, size)):
+        yield chunk
+
+
+def run_outside(model: Path, *, runner: str, precision: str, pixels: Path) -> tuple[dict[str, Any], str]:
+    """Run a model in a new process that imports its runtime and numpy only.
+
+    Args:
+        pixels: a folder of .npy files, in each of which batches follow each other.
+
+    Returns:
+        arrays by "file/output", and "runtime version precision".
 
     Raises:
         RuntimeError: the process failed; with what it printed.
     """
     with tempfile.TemporaryDirectory() as folder:
-        source, destination = Path(folder) / "in.npz", Path(folder) / "out.npz"
-        np.savez(source, **pixels)  # type: ignore[arg-type]
+        destination = Path(folder) / "out.npz"
         script = RUNNERS / f"{runner}_runner.py"
-        command = [sys.executable, "-I", str(script), str(model), str(source), str(destination), precision]
+        command = [sys.executable, "-I", str(script), str(model), str(pixels), str(destination), precision]
         # ONNX Runtime leaves a device identifier in the user's cache: it gets a home that is thrown away.
         homes = {"HOME": folder, "XDG_CACHE_HOME": folder}
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | homes)
@@ -184,7 +198,7 @@ def run_outside(model: Path, *, runner: str, precision: str, pixels: dict[str, P
 
 def _compare(
     values: NDArray[np.float32], expected: NDArray[np.float32], ids: Sequence[str], truth: NDArray[np.int64],
-    *, engine: str, precision: str, pixels: str, decides: bool, tolerance: float = TOLERANCE,
+    *, engine: str, precision: str, pixels: str, decides: bool, tolerance: float,
 ) -> Row:  # fmt: skip
     label, reference = values.argmax(axis=1), expected.argmax(axis=1)
     top_two = np.sort(expected, axis=1)[:, -2:]

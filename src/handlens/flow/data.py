@@ -48,10 +48,8 @@ def stop_on_findings(audit: Audit, *, strict: bool) -> None:
         raise FindingsError(" ".join(finding.message for finding in stopping))
 
 
-def doubted_labels(
-    data: Path | str, *, format: str | None = None, config: Path | None = None, report: Reporter = QUIET
-) -> list[dict[str, Any]]:
-    """Pictures whose label the model doubts, most doubted first.
+def doubted_labels(audit: Audit, *, report: Reporter = QUIET) -> list[dict[str, Any]]:
+    """Pictures of an audited data set whose label the model doubts, most doubted first.
 
     A head is fitted on ImageNet features of all labelled pictures; each picture is judged by the fold that
     did not see it. A label is doubted where another class gets the higher probability.
@@ -63,7 +61,6 @@ def doubted_labels(
     from handlens.flow.tasks import start_classifier
     from handlens.train.recipe import make_recipe
 
-    audit = check(data, format=format, config=config, report=report)
     stop_on_findings(audit, strict=False)
     records = [record for record in audit.usable().records if record.target is not None]
     names = audit.dataset.class_names

@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 from handlens.deploy.engines import OpenVINOEngine
 from handlens.errors import InputError
-from handlens.files import read_json, write_json
+from handlens.files import read_json, sha256_of, write_json
 from handlens.flow.measure import Measure, measure_for
 from handlens.flow.report import QUIET, Reporter
 from handlens.flow.runs import build_from, find_run
 from handlens.predict.predictor import Predictor
-from handlens.train.run import DATA, Run, kept_config, update_model_json
+from handlens.train.run import DATA, Run, kept_config, locked, update_model_json
 
 if TYPE_CHECKING:
     from handlens.data.record import Dataset, MaskCoding, Record
     from handlens.deploy.engines import Precision
     from handlens.preprocess import Preprocess
+
+EVALUATION = "evaluation.json"
 
 
 def evaluate(
@@ -35,13 +37,14 @@ def evaluate(
     """Measure a run on labelled pictures it was not trained on, write report.html and return the numbers.
 
     Args:
-        data: None is the data the run was trained from: its test split, or else its validation split.
-            Other data: its test split where it has one, or else all of it.
+        data: None is the data the run was trained from: its test split, or else its validation split; the result
+            belongs to the run and stands in its model.json. Other data: its test split where it has one, or else all
+            of it; the result stands in <run>/evaluations/<data>.
         preprocess: None is the run's own; another one is for experiments: the net is converted again with that
             normalisation inside, and nothing is written into the run.
 
     Returns:
-        {"task", "metrics", "pictures", "split", "data", "precision", "runtime", "unreadable", "report"}.
+        {"task", "metrics", "pictures", "split", "data", "precision", "runtime", "unreadable", "missing", "report"}.
 
     Raises:
         InputError: the data has no labels, or classes that the run does not know.
@@ -62,14 +65,17 @@ def evaluate(
             measure.add(record, prediction.result)
         report.progress("evaluating", done, len(test.records))
     if not measure.records:
-        raise InputError(f"none of the {len(test.records)} pictures in {test.root} can be read; try handlens check.")
+        raise InputError(
+            f"none of the {len(test.records)} pictures in {test.root} can be read; see handlens check {test.root}."
+        )
     result: dict[str, Any] = {
         "task": run.task, "metrics": measure.metrics(), "pictures": len(measure.records), "split": test.split,
         "data": str(test.root), "precision": engine.precision, "runtime": engine.runtime,
-        "unreadable": unreadable, "report": None,
+        "unreadable": unreadable, "missing": list(test.missing), "report": None,
     }  # fmt: skip
     if preprocess is None:
-        result["report"] = str(_write(run, result, measure, test.notes))
+        with locked(run.folder):
+            result["report"] = str(_write(run, result, measure, test))
     return result
 
 
@@ -88,58 +94,84 @@ class TestPictures:
     """Labelled pictures to measure a run on, their labels as indices into the run's classes.
 
     Attributes:
-        split: which part of the data they are; "all" where the data has none.
+        split: "test" or "validation"; "all" where the data has none.
         coding: of masks, into the run's classes.
+        own: they are of the data that the run was trained from.
+        missing: ids of the run's own split that are no longer there.
         notes: sentences for people.
     """
 
-    records: list[Record]
+    records: tuple[Record, ...]
     split: str
     root: Path
     coding: MaskCoding | None
-    notes: list[str]
+    own: bool
+    missing: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 def test_pictures(run: Run, data: Path | str | None, *, format: str | None, config: Path | None) -> TestPictures:
-    """
+    """What a run is measured on: as `evaluate` says of its `data`.
+
     Raises:
         InputError: no data, no labels, labels for another task, or a class that the run does not know.
     """
     from handlens.data import open_dataset
 
-    notes: list[str] = []
-    own = data is None
-    if data is None:
-        if "data" not in run.model:
-            raise InputError(f"{run.folder.name} was not trained here and has no data of its own; name DATA.")
-        data = run.model["data"]["root"]
-    root = Path(data)
-    own = own or root.resolve() == Path(run.model.get("data", {}).get("root", ""))
+    trained_on = run.model.get("data", {}).get("root")
+    if data is None and trained_on is None:
+        raise InputError(f"{run.folder.name} was not trained here and has no data of its own; name DATA.")
+    root = Path(trained_on if data is None else data)
+    own = data is None or (trained_on is not None and root.resolve() == Path(trained_on))
+    started = read_json(run.folder / DATA) if (run.folder / DATA).is_file() else {"splits": {}}
     if own:  # read as for training
-        started = read_json(run.folder / DATA)
         format, config = format or started["format"], config or kept_config(run.folder)
     dataset = open_dataset(root, format=format, config=config)
     if dataset.task != run.task:
         raise InputError(f"{run.folder.name} was trained to {run.task}, and {root} is data to {dataset.task}.")
-    split = "all"
+    notes: list[str] = []
+    split, missing = "all", []
     records: Sequence[Record] = dataset.records
     if own:
-        splits = started["splits"]
-        split = "test" if splits.get("test") else "validation"
+        split = "test" if started["splits"].get("test") else "validation"
         if split == "validation":
-            notes.append("There is no test split: these are the validation pictures, which picked the weights.")
-        wanted = set(splits.get(split, []))
-        records = [record for record in dataset.records if record.id in wanted]
-    elif "test" in dataset.splits():
-        split, records = "test", dataset.part("test")
+            how = "" if run.model.get("recipe", {}).get("mode") == "head" else ", which picked the weights"
+            notes.append(f"There is no test split: these are the validation pictures{how}.")
+        found = {record.id: record for record in dataset.records}
+        records = [found[id] for id in started["splits"].get(split, []) if id in found]
+        missing = [id for id in started["splits"].get(split, []) if id not in found]
+        notes += _changes(records, missing, split, root, started["fingerprints"].get(split))
+    else:
+        if "test" in dataset.splits():
+            split, records = "test", dataset.part("test")
+        learned = {
+            Path(trained_on or "") / id for part in ("train", "validation") for id in started["splits"].get(part, [])
+        }
+        known = sum(record.path.resolve() in learned for record in records)
+        if known:
+            notes.append(f"{known} of these {len(records)} pictures were trained on: their share is no test.")
     records = [r for r in records if r.target is not None or r.mask is not None or r.boxes is not None]
     if not records:
         raise InputError(f"{root} has no labelled pictures to evaluate on.")
     index = _run_classes(dataset, run, notes)
-    coding = None
-    if dataset.coding is not None:
-        coding = dataset.coding.renumbered(index)
-    return TestPictures([_renumbered(record, index) for record in records], split, root, coding, notes)
+    coding = None if dataset.coding is None else dataset.coding.renumbered(index)
+    records = [_renumbered(record, index) for record in records]
+    return TestPictures(tuple(records), split, root, coding, own, tuple(missing), tuple(notes))
+
+
+def _changes(
+    records: Sequence[Record], missing: Sequence[str], split: str, root: Path, fingerprint: str | None
+) -> list[str]:
+    """What has happened to a split since the run was started."""
+    from handlens.data.findings import contents_fingerprint
+
+    if missing:
+        count = len(missing) + len(records)
+        return [f"{len(missing)} of the {count} {split} pictures are no longer in {root}, for example {missing[0]}."]
+    there = {record.id: sha256_of(record.path) for record in records}
+    if contents_fingerprint(there) != fingerprint:
+        return [f"Some of the {split} pictures in {root} have other contents than when the run was started."]
+    return []
 
 
 def _run_classes(dataset: Dataset, run: Run, notes: list[str]) -> dict[int, int]:
@@ -147,7 +179,9 @@ def _run_classes(dataset: Dataset, run: Run, notes: list[str]) -> dict[int, int]
     names = run.class_names
     if set(dataset.class_names) <= set(names):
         return {i: names.index(name) for i, name in enumerate(dataset.class_names)}
-    if all(name.isdecimal() and int(name) < len(names) for name in dataset.class_names):
+    if not any(name.isdecimal() for name in names) and all(
+        name.isdecimal() and int(name) < len(names) for name in dataset.class_names
+    ):
         notes.append("The labels are numbers: taken as indices in the model's class order.")
         return {i: int(name) for i, name in enumerate(dataset.class_names)}
     unknown = [name for name in dataset.class_names if name not in names]
@@ -163,17 +197,32 @@ def _renumbered(record: Record, index: dict[int, int]) -> Record:
     return replace(record, target=target, boxes=boxes)
 
 
-def _write(run: Run, result: dict[str, Any], measure: Measure, notes: Sequence[str]) -> Path:
-    """metrics into model.json, evaluation.json, and report.html with its pictures into the run."""
+def _write(run: Run, result: dict[str, Any], measure: Measure, test: TestPictures) -> Path:
+    """evaluation.json and report.html with its pictures; of the run's own data also the metrics into model.json."""
     metrics = result["metrics"]
-    run = update_model_json(run, metrics={key: metrics[key] for key in measure.kept})
-    path = run.folder / "report.html"
+    if test.own:
+        run = update_model_json(run, metrics={key: metrics[key] for key in measure.kept})
+        folder = run.folder
+    else:
+        folder = _folder_of_other_data(run, test.root)
+    path = folder / "report.html"
     stored = read_json(run.folder / DATA) if (run.folder / DATA).is_file() else {}
-    parity = run.folder / "exports" / "parity.json"
+    exports = sorted((run.folder / "exports").glob("*.parity.json"))
     measure.write_report(
         path, run, dataset={"root": result["data"], "split": result["split"], "pictures": result["pictures"]},
-        metrics=metrics, findings=stored.get("findings", []),
-        parity=read_json(parity) if parity.is_file() else None, notes=list(notes),
+        metrics=metrics, findings=stored.get("findings", []), exports=[read_json(export) for export in exports],
+        notes=test.notes,
     )  # fmt: skip
-    write_json(run.folder / "evaluation.json", result | {"report": path.name})
+    write_json(folder / EVALUATION, result | {"report": path.name})
     return path
+
+
+def _folder_of_other_data(run: Run, root: Path) -> Path:
+    """<run>/evaluations/<name of the data>; of two data sets of one name, the second gets a number."""
+    base = run.folder / "evaluations" / (root.resolve().name or "data")
+    folder, number = base, 1
+    while (folder / EVALUATION).is_file() and Path(read_json(folder / EVALUATION)["data"]).resolve() != root.resolve():
+        number += 1
+        folder = base.with_name(f"{base.name}-{number}")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -11,7 +13,7 @@ from handlens.files import write_json
 from handlens.flow.evaluate import test_pictures
 from handlens.flow.report import QUIET, Reporter
 from handlens.flow.runs import build_from, find_run
-from handlens.train.run import Run
+from handlens.train.run import Run, locked
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from handlens.export.parity import Parity
 
 Target = Literal["onnx", "openvino"]
+SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
 PRECISIONS = {"onnx": ("fp32",), "openvino": ("fp32", "auto")}
 
 
@@ -42,12 +45,12 @@ def export(
         pictures: how many of them at most.
 
     Returns:
-        the file and the report, which also lies beside it as parity.json.
+        the file and the report, which also lies beside it as <file>.parity.json.
 
     Raises:
         ParityError: the exported file answers differently. It is thrown away, a file of that name from before stays
-            as it was, and the report is kept.
-        InputError: the packages for this runtime are not installed, or there are no pictures.
+            as it was, and the report is kept as <file>.parity-failed.json.
+        InputError: the packages for this runtime are not installed, there are no pictures, or `out` is no such file.
     """
     import torch
 
@@ -61,79 +64,94 @@ def export(
         raise InputError(f"there is no export to {to!r}; there are {', '.join(PRECISIONS)}.")
     run = find_run(run, report=report)
     preprocess = run.preprocess
-    images, labels = _proof_pictures(run, data, pictures)
+    name = run.folder.resolve().name + ("-any-size" if with_resize else "")
+    path = Path(out) if out else run.folder / "exports" / f"{name}{SUFFIXES[to]}"
+    if path.suffix.lower() != SUFFIXES[to] or path.is_dir():
+        raise InputError(f"an export to {to} is a file that ends in {SUFFIXES[to]}, got {path}.")
+    sources = _proof_pictures(run, data, pictures)
     net = build_from(run)
     deployed = DeployGraph(net, preprocess)
     graph = ResizingGraph(deployed, preprocess) if with_resize else deployed
-    name = run.folder.resolve().name + ("-any-size" if with_resize else "")
-    path = Path(out) if out else run.folder / "exports" / f"{name}.{'onnx' if to == 'onnx' else 'xml'}"
     metadata = {"class_names": list(run.class_names), "preprocess": preprocess.to_dict()}
 
     def reference(batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.inference_mode():
-            parts = [deployed(torch.from_numpy(batch[i : i + 32])) for i in range(0, len(batch), 32)]
-        return torch.cat(parts).numpy()
+            answer: NDArray[np.float32] = deployed(torch.from_numpy(batch)).numpy()
+        return answer
 
     path.parent.mkdir(parents=True, exist_ok=True)
+    good, bad = (path.with_name(f"{path.name}.{kind}.json") for kind in ("parity", "parity-failed"))
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export") as unproved:
         made = Path(unproved) / path.name
         report.say(f"Converting to {to}.")
+        report.progress("converting", 0, None)
         if to == "onnx":
             export_onnx(graph, preprocess, made, outputs=(PROBABILITIES,), metadata=metadata, any_size=with_resize)
         else:
             model = to_openvino(graph, preprocess, outputs=(PROBABILITIES,), any_size=with_resize)
             save_openvino(model, made, metadata=metadata)
-        report.say(f"Comparing on {len(images)} pictures, in a process without PyTorch.")
+        report.say(f"Comparing on {len(sources)} pictures, in a process without PyTorch.")
         parity = measure_parity(
-            made, runner=to, precisions=PRECISIONS[to], images=images, labels=labels, preprocess=preprocess,
-            reference=reference, any_size=with_resize, progress=report.steps("comparing"),
+            made, runner=to, precisions=PRECISIONS[to], images=_decoded(sources, report), preprocess=preprocess,
+            reference=reference, any_size=with_resize,
         )  # fmt: skip
-        write_json(path.parent / "parity.json", {"file": path.name, "to": to} | parity.to_dict())
-        if parity.passed:
-            for file in sorted(
-                made.parent.iterdir(), key=lambda file: file.suffix != ".bin"
-            ):  # the .bin before its .xml
-                file.replace(path.parent / file.name)
+        rows = {"file": path.name, "to": to} | parity.to_dict()
+        if not parity.passed:
+            write_json(bad, rows)
+        else:
+            with locked(run.folder) if out is None else nullcontext():  # a run may be read-only
+                bad.unlink(missing_ok=True)
+                for file in sorted(made.parent.iterdir(), key=lambda file: file.suffix != ".bin"):
+                    file.replace(path.parent / file.name)  # the .bin before its .xml
+                write_json(good, rows)
     if not parity.passed:
         worst = max(parity.rows, key=lambda row: (row.passed is False, row.largest_difference))
         raise ParityError(
             f"{to} answers differently from PyTorch: {100 * (1 - worst.labels_equal):.2f} % of the labels, "
             f"probabilities by up to {worst.largest_difference:.2g} (allowed: {parity.tolerance:g}). "
-            f"It was not kept; the numbers are in {path.parent / 'parity.json'}."
+            f"It was not kept; the numbers are in {bad}."
         )
     return path, parity
 
 
-def _proof_pictures(
-    run: Run, data: Path | str | None, limit: int
-) -> tuple[list[tuple[str, NDArray[np.uint8]]], list[int | None]]:
-    """Decoded pictures (id, (H, W, 3)) and labels, spread evenly over what there is."""
+def _proof_pictures(run: Run, data: Path | str | None, limit: int) -> list[tuple[str, Path, int | None]]:
+    """(id, file, class index where it is known), spread evenly over what there is."""
     import numpy as np
 
     from handlens.data import walk
-    from handlens.data.decode import UnreadablePictureError, decode
 
-    labels: list[int | None]
     if data is None and not ("data" in run.model and Path(run.model["data"]["root"]).exists()):
         folder = run.folder / "golden"
-        paths = [(path.name, path) for path in walk([folder])] if folder.is_dir() else []
-        labels = [None] * len(paths)
-        if not paths:
+        golden = list(walk([folder])) if folder.is_dir() else []
+        if not golden:
             raise InputError(
                 f"there are no pictures to prove the export of {run.folder.name} with; name some by --data."
             )
-    else:
-        records = test_pictures(run, data, format=None, config=None).records
-        chosen = np.linspace(0, len(records) - 1, min(limit, len(records))).astype(int)
-        paths = [(records[i].id, records[i].path) for i in chosen]
-        labels = [records[i].target for i in chosen]
-    images, kept = [], []
-    for (name, path), label in zip(paths, labels, strict=True):
+        return [(path.name, path, None) for path in golden]
+    records = test_pictures(run, data, format=None, config=None).records
+    chosen = np.linspace(0, len(records) - 1, min(limit, len(records))).astype(int)
+    return [(records[i].id, records[i].path, records[i].target) for i in chosen]
+
+
+def _decoded(
+    sources: Sequence[tuple[str, Path, int | None]], report: Reporter
+) -> Iterator[tuple[str, NDArray[np.uint8], int | None]]:
+    """One picture at a time at full size.
+
+    Raises:
+        InputError: not one can be read.
+    """
+    from handlens.data.decode import UnreadablePictureError, decode
+
+    readable = 0
+    for done, (name, path, label) in enumerate(sources, start=1):
+        report.progress("pictures for the proof", done, len(sources))
         try:
-            images.append((name, decode(path)))
+            picture = decode(path)
         except UnreadablePictureError:  # the audit and evaluate name them; the proof needs pictures, not these ones
             continue
-        kept.append(label)
-    if not images:
-        raise InputError(f"none of the {len(paths)} pictures for the proof can be read; name others by --data.")
-    return images, kept
+        readable += 1
+        yield name, picture, label
+    report.progress("comparing", 0, None)
+    if not readable:
+        raise InputError(f"none of the {len(sources)} pictures for the proof can be read; name others by --data.")

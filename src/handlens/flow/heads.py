@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,7 @@ def fit_frozen_head(
     numbers = range(recipe.views + 1)
     views = [frozen_features(net, records, audit, recipe, preprocess, report, view=number) for number in numbers]
     report.say("Fitting the head.")
+    report.progress("fitting the head", 0, None)
     labels = np.array([record.target for record in records], dtype=np.int64)
     weights = balanced_weights(labels, num_classes) if recipe.class_weights == "balanced" else None
     return fit_head(
@@ -63,7 +64,7 @@ def frozen_features(
     net: nn.Module, records: Sequence[Record], audit: Audit, recipe: Recipe, preprocess: Preprocess,
     report: Reporter, *, view: int = 0,
 ) -> NDArray[np.float32]:  # fmt: skip
-    """(N, D). View 0 is the picture as it is predicted; the others are augmented, seeded by (seed, view, file)."""
+    """(N, D). View 0 is the picture as it is predicted; the others are augmented, seeded by (seed, view, content)."""
     from handlens.deploy.engines import OpenVINOEngine
     from handlens.deploy.graph import EmbedGraph
     from handlens.deploy.graph_names import FEATURES
@@ -75,16 +76,22 @@ def frozen_features(
         graph = EmbedGraph(net.eval(), preprocess)
         return OpenVINOEngine(to_openvino(graph, preprocess, outputs=(FEATURES,)), precision=recipe.precision)
 
+    contents = {record.path: audit.digests[record.id] for record in records}
     name = "" if view == 0 else f"view {view} seed {recipe.seed} {recipe.augment.model_dump_json()}"
     return cached_features(
         records, engine=engine, preprocess=preprocess, trunk=_trunk_digest(net), precision=recipe.precision,
-        digests=audit.digests, view=name, load=load_pixels if view == 0 else _view_loader(recipe, preprocess, view),
-        progress=report.steps("features" if view == 0 else f"features, view {view}"),
+        digests=audit.digests, view=name, progress=report.steps("features" if view == 0 else f"features, view {view}"),
+        load=load_pixels if view == 0 else _view_loader(recipe, preprocess, view, contents),
     )  # fmt: skip
 
 
-def _view_loader(recipe: Recipe, preprocess: Preprocess, view: int) -> Callable[[Path, Preprocess], Pixels]:
-    """Loads a picture augmented; torchvision, which takes 2 s to import, is needed only here."""
+def _view_loader(
+    recipe: Recipe, preprocess: Preprocess, view: int, contents: Mapping[Path, str]
+) -> Callable[[Path, Preprocess], Pixels]:
+    """Loads a picture augmented, by its content as the cache names it: two names of one picture give one view.
+
+    torchvision, which takes 2 s to import, is needed only here.
+    """
     import torch
 
     from handlens.data.augment import classification_augment, seeded, smallest_training_decode
@@ -97,7 +104,7 @@ def _view_loader(recipe: Recipe, preprocess: Preprocess, view: int) -> Callable[
 
     def load(path: Path, preprocess: Preprocess) -> Pixels:
         picture = decode(path, at_least=smallest_training_decode(preprocess, crop_area=augment.crop_area))
-        key = (recipe.seed, "view", view, path.name)
+        key = (recipe.seed, "view", view, contents[path])
         image = seeded(transform, torch.tensor(picture).permute(2, 0, 1), key=key)
         return image.permute(1, 2, 0).contiguous().numpy()
 

@@ -58,7 +58,7 @@ def measure_for(run: Run, coding: MaskCoding | None) -> Measure:
 class ClassMeasure:
     """Probabilities and labels of every picture."""
 
-    kept = ("top1", "top5", "loss", "count")
+    kept: tuple[str, ...] = ("top1", "top5", "loss", "count")
 
     def __init__(self, run: Run) -> None:
         self.names = run.class_names
@@ -81,7 +81,7 @@ class ClassMeasure:
         confusion = b""
         if metrics["confusion"]:
             confusion = pictures.confusion_picture(np.array(metrics["confusion"]), self.names)
-            write_bytes(run.folder / "confusion.png", confusion)
+            write_bytes(path.with_name("confusion.png"), confusion)
         order = ranked(np.stack(self.rows), self._labels(), [record.id for record in self.records])
         rows = read_metrics(run.folder)
         write_report(
@@ -113,7 +113,7 @@ class ClassMeasure:
 class BoxMeasure:
     """Boxes down to the smallest score, and the objects, of every picture."""
 
-    kept = ("map", "map50", "pictures", "objects")
+    kept: tuple[str, ...] = ("map", "map50", "pictures", "objects")
 
     def __init__(self, run: Run) -> None:
         self.names = run.class_names
@@ -138,7 +138,7 @@ class BoxMeasure:
 class MaskMeasure:
     """Counts over pixels, at the size of the pictures."""
 
-    kept = ("miou", "pixel_accuracy", "pictures")
+    kept: tuple[str, ...] = ("miou", "pixel_accuracy", "pictures")
 
     def __init__(self, run: Run, coding: MaskCoding) -> None:
         from handlens.evaluate.segmentation import PixelCounts

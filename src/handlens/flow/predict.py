@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from handlens.errors import InputError
 from handlens.flow.report import QUIET, Reporter
 from handlens.flow.runs import find_run
 from handlens.predict.predictor import Prediction, Predictor
@@ -28,16 +29,28 @@ def predict(
     paths: Iterable[Path | str],
     *,
     precision: Precision = "auto",
+    threshold: float | None = None,
     report: Reporter = QUIET,
 ) -> Iterator[Prediction]:
     """Predict files and folders: one Prediction per picture, in order, streaming.
 
     Args:
         paths: files and folders; a folder is walked, sorted by name, and what is no picture is left aside.
+        threshold: lowest score, of detection; None is the run's own, chosen on validation.
+
+    Raises:
+        InputError: at once, before the first picture: no such run, none of the paths exists, or no picture in them.
     """
     from handlens.data import walk
 
-    files = walk([Path(path) for path in paths])
+    named = [Path(path) for path in paths]
+    if not any(path.exists() for path in named):
+        raise InputError(f"there is no {' and no '.join(map(str, named[:5]))}.")
+    files = walk(named)
     first = list(itertools.islice(files, FEW + 1))
-    predictor = Predictor(find_run(run, report=report), precision=precision, latency=len(first) <= FEW)
-    yield from predictor.predict(itertools.chain(first, files))
+    if not first:
+        raise InputError(f"no pictures in {', '.join(map(str, named[:5]))}.")
+    predictor = Predictor(
+        find_run(run, report=report), precision=precision, latency=len(first) <= FEW, threshold=threshold
+    )
+    return predictor.predict(itertools.chain(first, files))

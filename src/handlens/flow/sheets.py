@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from handlens.errors import InputError
-from handlens.files import atomic_path
+from handlens.files import atomic_path, write_bytes
+from handlens.results import Classes, Mask, Result
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,9 +29,12 @@ class PredictionWriter:
     kept beside it as NAME.partial.csv.
 
     Args:
-        csv: file for id, class, probability and, with top > 1, class2, probability2 ... (UTF-8 with BOM).
+        kind: of the results, for the table's columns.
+        csv: file for id, what the results say, and error (UTF-8 with BOM). A picture has a row at least, with
+            detection one per object, with segmentation one per class.
         as_json: one JSON object per line to `print_line`; otherwise, without a csv, tab-separated text.
-        pictures: folder for copies with the answer on a band below.
+        pictures: folder for copies with the answer on them or below.
+        masks: folder for class maps as PNG, of segmentation only.
         sheet: file for one contact sheet of the first SHEET_LIMIT pictures.
         top: classes per picture.
 
@@ -40,9 +44,13 @@ class PredictionWriter:
     """
 
     def __init__(
-        self, *, csv: Path | None, as_json: bool, pictures: Path | None, sheet: Path | None, top: int,
-        print_line: Callable[[str], None],
+        self, kind: type[Result], *, csv: Path | None = None, as_json: bool = False, pictures: Path | None = None,
+        masks: Path | None = None, sheet: Path | None = None, top: int = 1, print_line: Callable[[str], None],
     ) -> None:  # fmt: skip
+        if masks and kind is not Mask:
+            raise InputError("--masks writes the class maps of a net that segments; this one does not.")
+        self.columns = kind.columns(top)
+        self.masks = masks
         self.csv, self.as_json, self.pictures, self.sheet, self.top = csv, as_json, pictures, sheet, top
         self.print_line = print_line
         self.count = 0
@@ -59,12 +67,10 @@ class PredictionWriter:
             temporary = self._stack.enter_context(atomic_path(self.csv))
             self._file: TextIO = self._stack.enter_context(temporary.open("w", encoding="utf-8-sig", newline=""))
             self._rows = csv_module.writer(self._file)
-            header = ["id", "class", "probability"]
-            for rank in range(2, self.top + 1):
-                header += [f"class{rank}", f"probability{rank}"]
-            self._rows.writerow([*header, "error"])
-        if self.pictures:
-            self.pictures.mkdir(parents=True, exist_ok=True)
+            self._rows.writerow(["id", *self.columns, "error"])
+        for folder in (self.pictures, self.masks):
+            if folder:
+                folder.mkdir(parents=True, exist_ok=True)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
@@ -84,28 +90,35 @@ class PredictionWriter:
             return
         if self.pictures:
             self._write_picture(prediction)
+        if self.masks and isinstance(prediction.result, Mask):
+            write_bytes(_new_name(self.masks, prediction.path), prediction.result.png())
         if self.sheet and len(self._tiles) < SHEET_LIMIT:
-            from handlens.data.decode import decode
-
-            self._tiles.append(_thumbnail(decode(prediction.path, at_least=(TILE, TILE))))
-            self._captions.append(f"{prediction.result.label} {100 * prediction.result.confidence:.0f} %")
+            self._tiles.append(_thumbnail(self._tile(prediction)))
+            self._captions.append(prediction.result.caption())
 
     def _write_row(self, prediction: Prediction) -> None:
         result = prediction.result
+        rows = result.rows(self.top) if result else []
         if self._rows:
-            row: list[Any] = [str(prediction.path)]
-            if result:
-                for name, probability in result.top(self.top):
-                    row += [name, f"{probability:.6f}"]
-            row += [""] * (1 + 2 * self.top - len(row))
-            self._rows.writerow([*row, prediction.error or ""])
+            for row in rows or [[]]:  # a picture of which there is nothing to say has a row all the same
+                padding = [""] * (len(self.columns) - len(row))
+                self._rows.writerow([str(prediction.path), *row, *padding, prediction.error or ""])
         if self.as_json:
             value: dict[str, Any] = {"id": str(prediction.path)}
             value |= result.to_dict(self.top) if result else {"error": prediction.error}
             self.print_line(json.dumps(value, ensure_ascii=False))
         elif result and not self.csv:
-            answers = [f"{name}\t{probability:.4f}" for name, probability in result.top(self.top)]
-            self.print_line("\t".join([str(prediction.path), *answers]))
+            for row in rows or [[]]:
+                self.print_line("\t".join([str(prediction.path), *row]))
+
+    def _tile(self, prediction: Prediction) -> NDArray[Any]:
+        """A class stands in the caption; masks and boxes are drawn, at full size, where they belong."""
+        from handlens.data.decode import decode
+
+        assert prediction.result is not None
+        if isinstance(prediction.result, Classes):
+            return decode(prediction.path, at_least=(TILE, TILE))
+        return prediction.result.draw(decode(prediction.path))
 
     def _write_picture(self, prediction: Prediction) -> None:
         from PIL import Image
@@ -114,13 +127,17 @@ class PredictionWriter:
 
         assert self.pictures is not None and prediction.result is not None
         drawn = prediction.result.draw(decode(prediction.path))
-        target = self.pictures / f"{prediction.path.stem}.png"
-        number = 1
-        while target.exists():  # two folders may hold pictures of one name; nothing is overwritten
-            number += 1
-            target = self.pictures / f"{prediction.path.stem}-{number}.png"
-        with atomic_path(target) as temporary:
+        with atomic_path(_new_name(self.pictures, prediction.path)) as temporary:
             Image.fromarray(drawn).save(temporary, "PNG")
+
+
+def _new_name(folder: Path, picture: Path) -> Path:
+    """<name>.png, or <name>-2.png ...: two folders may hold pictures of one name, and nothing is overwritten."""
+    target, number = folder / f"{picture.stem}.png", 1
+    while target.exists():
+        number += 1
+        target = folder / f"{picture.stem}-{number}.png"
+    return target
 
 
 def doubted_sheet(audit: Audit, doubted: Sequence[dict[str, Any]], path: Path) -> Path:

@@ -44,8 +44,6 @@ def start_task(recipe: Recipe, dataset: Dataset, report: Reporter) -> Start:
     """
     from handlens.models import CATALOGUE
 
-    if recipe.model not in CATALOGUE:
-        raise InputError(f"there is no net called {recipe.model!r}; there are {', '.join(CATALOGUE)}.")
     if CATALOGUE[recipe.model].task != dataset.task:
         fitting = [name for name, entry in CATALOGUE.items() if entry.task == dataset.task]
         raise InputError(
@@ -236,8 +234,7 @@ def _detector_task(recipe: Recipe, dataset: Dataset, preprocess: Preprocess) -> 
 
 
 def _load_trunk(net: nn.Module, recipe: Recipe, report: Reporter) -> None:
-    from torch import nn
-
+    from handlens.models.backbones import Backbone
     from handlens.models.weights import load_backbone, load_into, load_weights
 
     if recipe.mode == "scratch":
@@ -246,7 +243,7 @@ def _load_trunk(net: nn.Module, recipe: Recipe, report: Reporter) -> None:
         sentence = load_into(net, load_weights(recipe.weights), new_head=True)
     else:
         trunk = net.backbone
-        assert isinstance(trunk, nn.Module)
+        assert isinstance(trunk, Backbone)
         sentence = load_backbone(trunk, load_weights(weights_of(recipe)))
     if sentence:
         report.say(sentence)

@@ -14,7 +14,17 @@ from handlens.flow.heads import fit_frozen_head, fold_metrics, install_head, val
 from handlens.flow.report import QUIET, Reporter
 from handlens.flow.runs import machine, write_run
 from handlens.flow.tasks import METRICS, start_task, training_task, weights_of
-from handlens.train.run import DATA, DATA_CONFIG, LAST, MODEL, RECIPE, WEIGHTS, append_metrics, kept_config, locked
+from handlens.train.run import (
+    DATA,
+    DATA_CONFIG,
+    MODEL,
+    RECIPE,
+    WEIGHTS,
+    append_metrics,
+    kept_config,
+    locked,
+    unfinished,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,6 +36,7 @@ if TYPE_CHECKING:
     from handlens.train.recipe import Mode, Recipe
 
 START = "checkpoints/start.safetensors"
+NOT_FOR_A_HEAD = {"epochs", "batch_size", "learning_rate", "layer_decay", "warmup", "dropout", "ema", "patience"}
 
 
 def train(
@@ -63,10 +74,7 @@ def train(
 
     if resume is not None:
         folder = Path(resume)
-        if (folder / MODEL).is_file():
-            raise InputError(f"{folder} is finished; there is nothing to resume.")
-        if not (folder / RECIPE).is_file() or not (folder / DATA).is_file():
-            raise InputError(f"{folder} cannot be resumed: it has no {RECIPE} or no {DATA}.")
+        _require_unfinished(folder)
         recipe = read_recipe(folder / RECIPE)
         started = read_json(folder / DATA)
         data = Path(started["root"]) if data is None else Path(data)
@@ -79,19 +87,34 @@ def train(
     else:
         folder = _new_run_folder(Path(data), out)
         recipe = recipe or make_recipe({})
+    known_net(recipe.model)
 
     audit = check(data, format=format, config=config, report=report)
     for finding in audit.findings:
         report.say(f"{finding.level}: {finding.message}")
     stop_on_findings(audit, strict=strict)
     with locked(folder):
+        # Only now is the folder ours: another training may have begun or ended in it since it was chosen.
+        if resume is None:
+            _require_empty(folder)
+        else:
+            _require_unfinished(folder)
         stated = config or Path(data) / FILE_NAME
         if resume is None and stated.is_file():
             write_text(folder / DATA_CONFIG, stated.read_text(encoding="utf-8-sig"))
-        return _train(Path(data), audit, folder, recipe, golden=golden, report=report)
+        try:
+            return _train(
+                Path(data), audit, folder, recipe, resuming=resume is not None, golden=golden, report=report
+            )  # fmt: skip
+        except KeyboardInterrupt:
+            if unfinished(folder):
+                report.say(f"Stopped, and everything is saved. Continue with: handlens train --resume {folder}")
+            raise
 
 
-def _train(data: Path, audit: Audit, folder: Path, recipe: Recipe, *, golden: bool, report: Reporter) -> Path:
+def _train(
+    data: Path, audit: Audit, folder: Path, recipe: Recipe, *, resuming: bool, golden: bool, report: Reporter
+) -> Path:
     import torch
     from safetensors.torch import load_file
 
@@ -104,10 +127,13 @@ def _train(data: Path, audit: Audit, folder: Path, recipe: Recipe, *, golden: bo
     report.say(f"{len(training)} pictures to train on, {len(validation)} to validate, {len(names)} classes.")
     recipe = choose_mode(recipe, dataset.task, len(training), report)
     summary = _data_summary(data, audit, dataset)
-    if (folder / RECIPE).is_file():
+    if resuming:
         if read_json(folder / DATA)["fingerprint"] != summary["fingerprint"]:
             raise InputError(f"the pictures in {data} are not those that {folder} was started with; start a new run.")
     else:
+        unused = sorted(recipe.model_fields_set & NOT_FOR_A_HEAD) if recipe.mode == "head" else []
+        if unused:
+            report.say(f"A head alone has no use for {', '.join(unused)}; ask for --mode finetune to use it.")
         write_json(folder / DATA, summary)
         write_text(folder / RECIPE, recipe.to_yaml())
 
@@ -115,7 +141,9 @@ def _train(data: Path, audit: Audit, folder: Path, recipe: Recipe, *, golden: bo
     start = start_task(recipe, dataset, report)
     net, preprocess = start.net, start.preprocess
     if recipe.mode == "head":
-        records = [*training, *validation]
+        # Cross-validation picks the weight decay, so that validation pictures can be learned from; but where there is
+        # no test split, they are all that an evaluation has.
+        records = [*training, *validation] if dataset.part("test") else training
         head = fit_frozen_head(net, records, audit, recipe, preprocess, len(names), report)
         install_head(net, head)
         validated = fold_metrics(head, records, names)
@@ -152,6 +180,21 @@ def _train(data: Path, audit: Audit, folder: Path, recipe: Recipe, *, golden: bo
     metric = METRICS[dataset.task]
     report.say(f"Validation: {metric} {100 * validated[metric]:.1f} % ({validated['how']}). Run folder: {folder}")
     return folder
+
+
+def known_net(name: str) -> None:
+    """
+    Raises:
+        InputError: the catalogue has no such net; the nearest is named.
+    """
+    import difflib
+
+    from handlens.models import CATALOGUE
+
+    if name not in CATALOGUE:
+        near = difflib.get_close_matches(name, CATALOGUE, n=1)
+        hint = f"the nearest is {near[0]!r}" if near else f"there are {', '.join(CATALOGUE)}"
+        raise InputError(f"there is no net called {name!r}; {hint}.")
 
 
 def choose_mode(recipe: Recipe, task: TaskName, pictures: int, report: Reporter) -> Recipe:
@@ -197,11 +240,12 @@ def _fit(
             say=report.say, progress=report.progress,
         )  # fmt: skip
     except InterruptedTraining:
-        report.say(f"Stopped, and everything is saved. Continue with: handlens train --resume {folder}")
         raise KeyboardInterrupt from None
 
 
 def _data_summary(data: Path, audit: Audit, dataset: Dataset) -> dict[str, Any]:
+    from handlens.data.findings import contents_fingerprint
+
     parts = {split: dataset.part(split) for split in dataset.splits()}
     return {
         "root": str(data.resolve()),
@@ -211,6 +255,10 @@ def _data_summary(data: Path, audit: Audit, dataset: Dataset) -> dict[str, Any]:
         "class_names": list(dataset.class_names),
         "counts": {split: dataset.class_counts(records) for split, records in parts.items()},
         "splits": {split: [record.id for record in records] for split, records in parts.items()},
+        "fingerprints": {
+            split: contents_fingerprint({record.id: audit.digests[record.id] for record in records})
+            for split, records in parts.items()
+        },
         "unreadable": [{"file": name, "reason": reason} for name, reason in audit.unreadable],
         "findings": [{"level": f.level, "code": f.code, "message": f.message} for f in audit.findings],
         "notes": list(dataset.notes),
@@ -221,10 +269,7 @@ def _data_summary(data: Path, audit: Audit, dataset: Dataset) -> dict[str, Any]:
 def _new_run_folder(data: Path, out: Path | str | None) -> Path:
     if out is not None:
         folder = Path(out)
-        if (folder / LAST).is_file() and not (folder / MODEL).is_file():
-            raise InputError(f"{folder} holds an unfinished run; continue it with --resume {folder}.")
-        if folder.exists() and any(entry.name != ".lock" for entry in folder.iterdir()):
-            raise InputError(f"{folder} is not empty; nothing in it was changed. Choose another --out.")
+        _require_empty(folder)
         return folder
     name = data.resolve().name
     for number in range(1, 10_000):
@@ -232,3 +277,19 @@ def _new_run_folder(data: Path, out: Path | str | None) -> Path:
         if not folder.exists():
             return folder
     raise InputError("runs/ is full; use --out.")
+
+
+def _require_empty(folder: Path) -> None:
+    if unfinished(folder):
+        raise InputError(f"{folder} holds an unfinished run; continue it with --resume {folder}.")
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file; a run needs a folder. Choose another --out.")
+    if folder.exists() and any(entry.name != ".lock" for entry in folder.iterdir()):
+        raise InputError(f"{folder} is not empty; nothing in it was changed. Choose another --out.")
+
+
+def _require_unfinished(folder: Path) -> None:
+    if (folder / MODEL).is_file():
+        raise InputError(f"{folder} is finished; there is nothing to resume.")
+    if not unfinished(folder):
+        raise InputError(f"{folder} cannot be resumed: it has no {RECIPE} or no {DATA}.")

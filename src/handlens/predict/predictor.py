@@ -14,10 +14,8 @@ from handlens.deploy.engines import Arrays, Engine, OpenVINOEngine, Precision
 from handlens.deploy.graph_names import BOXES, CLASS_MAP, LABELS, PROBABILITIES, SCORES
 from handlens.deploy.stream import answers
 from handlens.preprocess import Preprocess
-from handlens.results import Boxes, Classes, Mask
+from handlens.results import Boxes, Classes, Mask, Result
 from handlens.train.run import Run
-
-Result = Classes | Mask | Boxes
 
 
 @dataclass(frozen=True)

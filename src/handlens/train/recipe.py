@@ -122,6 +122,7 @@ def read_recipe(path: Path | None, **overrides: Any) -> Recipe:
             raise InputError(f"recipe {path} cannot be read: {error}.") from None
         except yaml.YAMLError as error:
             raise InputError(f"recipe {path} is not YAML: {str(error).splitlines()[0]}.") from None
+        loaded = {} if loaded is None else loaded  # an empty file: all defaults
         if not isinstance(loaded, dict):
             raise InputError(f"recipe {path} must be a list of 'key: value' lines, got {type(loaded).__name__}.")
         values = loaded
@@ -148,4 +149,7 @@ def _sentence(error: ValidationError) -> str:
         near = difflib.get_close_matches(where.split(".")[-1], known, n=1, cutoff=0.4)
         hint = f"the nearest is {near[0]!r}" if near else f"known are {', '.join(known)}"
         return f"the recipe has no key {where!r}; {hint}."
-    return f"recipe: {where} = {first['input']!r} is not accepted: {first['msg'].lower()}."
+    hint = ""
+    if isinstance(first["input"], str) and first["type"] in ("float_type", "int_type"):
+        hint = " (YAML reads a number such as 1e-3 as text: write 1.0e-3, and no quotes)"
+    return f"recipe: {where} = {first['input']!r} is not accepted: {first['msg'].lower()}{hint}."

@@ -57,6 +57,11 @@ class Run:
         return self.folder / ENGINE
 
 
+def unfinished(folder: Path) -> bool:
+    """Whether a training was started here and can be resumed: it has its recipe and its data, and no model yet."""
+    return all((folder / name).is_file() for name in (RECIPE, DATA)) and not (folder / MODEL).is_file()
+
+
 def open_run(folder: Path) -> Run:
     """Open a run folder and check every file that model.json lists against its SHA-256.
 
@@ -64,8 +69,8 @@ def open_run(folder: Path) -> Run:
         InputError: not a run, of another version, a file missing, or a file that changed since it was written.
     """
     if not (folder / MODEL).is_file():
-        if (folder / LAST).is_file():
-            raise InputError(f"{folder} holds an unfinished run; finish it with: handlens train DATA --resume {folder}")
+        if unfinished(folder):
+            raise InputError(f"{folder} holds an unfinished run; finish it with: handlens train --resume {folder}")
         raise InputError(f"{folder} is not a run folder: it has no {MODEL}.")
     model = read_json(folder / MODEL)
     found = model.get("format") if isinstance(model, dict) else None

@@ -78,6 +78,10 @@ class TaskTraining(pl.LightningModule):
                 else:
                     self.averaged[name].copy_(value)
 
+    def on_fit_start(self) -> None:
+        if self.averaged is not None:  # made, or read from a checkpoint, on the CPU
+            self.averaged = {name: value.to(self.device) for name, value in self.averaged.items()}
+
     def on_validation_start(self) -> None:
         self.reset_validation()
         if self.averaged is not None:

@@ -48,6 +48,7 @@ class RunWriter(pl.Callback):
         self.loader = loader
         self.best = best  # (top1, -loss) on validation
         self.best_epoch = 0
+        self.stopped = False  # patience is at its end: a resumed run must not go on
         self.say = say
         self.progress = progress
         self.interrupted = False
@@ -55,11 +56,14 @@ class RunWriter(pl.Callback):
         self._events: Any = None
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": list(self.best), "best_epoch": self.best_epoch, "loader": self.loader.state_dict()}
+        return {
+            "best": list(self.best), "best_epoch": self.best_epoch, "stopped": self.stopped,
+            "loader": self.loader.state_dict(),
+        }  # fmt: skip
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.best = (state["best"][0], state["best"][1])
-        self.best_epoch = state["best_epoch"]
+        self.best_epoch, self.stopped = state["best_epoch"], state["stopped"]
         # Lightning restores a loader only from checkpoints within an epoch; from one at its end it would silently
         # begin with the first epoch's order again.
         self.loader.load_state_dict(state["loader"])
@@ -69,6 +73,7 @@ class RunWriter(pl.Callback):
 
         self._events = SummaryWriter(str(self.folder / "tensorboard"), purge_step=trainer.global_step + 1)
         self._saved_at = self._began = time.monotonic()
+        trainer.should_stop = self.stopped
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
@@ -95,14 +100,20 @@ class RunWriter(pl.Callback):
         pl_module.update_average()
         what = f"epoch {trainer.current_epoch + 1} of {self.recipe.epochs}"
         self.progress(what, batch_idx + 1, len(self.loader))
+        self._events.add_scalar("train/loss", float(outputs["loss"].detach()), trainer.global_step)
         if batch_idx + 1 >= len(self.loader):
             return  # validation follows, and the epoch's own save after it
-        self._events.add_scalar("train/loss", float(outputs["loss"].detach()), trainer.global_step)
         due = time.monotonic() - self._saved_at > self.recipe.checkpoint_seconds
         if due or self.interrupted:
             self.save(trainer)
         if self.interrupted:
             raise InterruptedTraining
+
+    def on_validation_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:  # fmt: skip
+        self.progress("validating", batch_idx + 1, int(trainer.num_val_batches[dataloader_idx]))
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, TaskTraining)
@@ -138,7 +149,7 @@ class RunWriter(pl.Callback):
         )
         pl_module.train_counts = [0.0, 0.0, 0.0]
         if self.recipe.patience and trainer.current_epoch + 1 - self.best_epoch >= self.recipe.patience:
-            trainer.should_stop = True
+            self.stopped = trainer.should_stop = True
         self.save(trainer)
         if self.interrupted:
             raise InterruptedTraining

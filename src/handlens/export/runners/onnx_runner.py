@@ -1,6 +1,7 @@
-"""Run an ONNX file in a process without handlens: python onnx_runner.py MODEL IN.npz OUT.npz PRECISION."""
+"""Run an ONNX file in a process without handlens: python onnx_runner.py MODEL FOLDER OUT.npz PRECISION."""
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -8,12 +9,15 @@ import onnxruntime
 model, source, destination, precision = sys.argv[1:]
 session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
 names = [output.name for output in session.get_outputs()]
-pixels = np.load(source)
 results = {}
-for key in pixels.files:
-    parts = [session.run(names, {"images": pixels[key][i : i + 16]}) for i in range(0, len(pixels[key]), 16)]
+for path in sorted(Path(source).glob("*.npy")):  # in each: batches, one array after the other
+    parts = []
+    with path.open("rb") as file:
+        while file.peek(1):
+            batch = np.load(file)
+            parts.append(session.run(names, {"images": batch}))
     for index, name in enumerate(names):
-        results[f"{key}/{name}"] = np.concatenate([part[index] for part in parts])
+        results[f"{path.stem}/{name}"] = np.concatenate([part[index] for part in parts])
 assert not {"torch", "handlens"} & set(sys.modules)
 np.savez(destination, **results)  # type: ignore[arg-type]
 print(f"ONNX Runtime {onnxruntime.__version__} f32")

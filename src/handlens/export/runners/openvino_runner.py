@@ -1,6 +1,7 @@
-"""Run an OpenVINO model in a process without handlens: python openvino_runner.py MODEL IN.npz OUT.npz PRECISION."""
+"""Run an OpenVINO model in a process without handlens: python openvino_runner.py MODEL FOLDER OUT.npz PRECISION."""
 
 import sys
+from pathlib import Path
 
 import numpy as np
 
@@ -11,12 +12,15 @@ model, source, destination, precision = sys.argv[1:]
 hints = {"INFERENCE_PRECISION_HINT": "f32"} if precision == "fp32" else {}
 compiled = openvino.Core().compile_model(model, "CPU", hints)
 names = [output.get_any_name() for output in compiled.outputs]
-pixels = np.load(source)
 results = {}
-for key in pixels.files:
-    parts = [compiled({"images": pixels[key][i : i + 16]}) for i in range(0, len(pixels[key]), 16)]
+for path in sorted(Path(source).glob("*.npy")):  # in each: batches, one array after the other
+    parts = []
+    with path.open("rb") as file:
+        while file.peek(1):
+            batch = np.load(file)
+            parts.append(compiled({"images": batch}))
     for index, name in enumerate(names):
-        results[f"{key}/{name}"] = np.concatenate([part[index] for part in parts])
+        results[f"{path.stem}/{name}"] = np.concatenate([part[index] for part in parts])
 assert not {"torch", "handlens"} & set(sys.modules)
 np.savez(destination, **results)  # type: ignore[arg-type]
 print(f"OpenVINO {openvino.__version__.split('-')[0]} {compiled.get_property('INFERENCE_PRECISION_HINT').to_string()}")
