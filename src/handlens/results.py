@@ -5,7 +5,7 @@ from __future__ import annotations
 import colorsys
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import Any, Protocol
 
@@ -180,6 +180,11 @@ class Boxes:
 
     def __len__(self) -> int:
         return len(self.scores)
+
+    def above(self, threshold: float) -> Boxes:
+        """Those that score `threshold` or more."""
+        count = int((self.scores >= threshold).sum())
+        return replace(self, boxes=self.boxes[:count], labels=self.labels[:count], scores=self.scores[:count])
 
     @staticmethod
     def columns(top: int) -> list[str]:

@@ -78,6 +78,49 @@ def print_doubted(console: Console, doubted: Sequence[dict[str, Any]], *, limit:
 
 
 def print_evaluation(console: Console, result: dict[str, Any]) -> None:
+    headline = {"classify": _print_classes, "segment": _print_masks, "detect": _print_boxes}
+    headline[result["task"]](console, result)
+    console.print(f"Computed by {result['runtime']} in {result['precision']}.")
+    for entry in result["unreadable"]:
+        console.print(f"[yellow]unreadable[/] {escape(entry['reason'])}")
+    if result["report"]:
+        console.print(f"Report: {escape(result['report'])}")
+
+
+def _print_masks(console: Console, result: dict[str, Any]) -> None:
+    metrics = result["metrics"]
+    console.print(
+        f"[bold]Mean IoU {_percent(metrics['miou'])}[/] on {result['pictures']} pictures ({result['split']}); "
+        f"{_percent(metrics['pixel_accuracy'])} of the pixels right; boundary IoU {_percent(metrics['boundary_iou'])}; "
+        f"always answering the commonest class: {_percent(metrics['majority_baseline']['share'])} of the pixels."
+    )
+    _print_classwise(console, metrics["per_class"], ("share", "recall", "precision", "boundary_iou", "iou"))
+
+
+def _print_boxes(console: Console, result: dict[str, Any]) -> None:
+    metrics, point = result["metrics"], result["metrics"]["operating_point"]
+    console.print(
+        f"[bold]mAP50 {_percent(metrics['map50'])}[/], mAP {_percent(metrics['map'])} on {result['pictures']} pictures "
+        f"({result['split']}) with {metrics['objects']} objects."
+    )
+    if point:
+        console.print(
+            f"At scores of {point['threshold']:.2f} and above: precision {_percent(point['precision'])}, "
+            f"recall {_percent(point['recall'])}."
+        )
+    _print_classwise(console, metrics["per_class"], ("objects", "ap", "ap50"))
+
+
+def _print_classwise(console: Console, rows: Sequence[dict[str, Any]], keys: Sequence[str]) -> None:
+    if len(rows) <= 100:
+        print_rows(console, [{"class": row["class"]} | {key: row[key] for key in keys} for row in rows])
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f} %"
+
+
+def _print_classes(console: Console, result: dict[str, Any]) -> None:
     metrics = result["metrics"]
     low, high = metrics["top1_interval"]
     console.print(
@@ -87,17 +130,10 @@ def print_evaluation(console: Console, result: dict[str, Any]) -> None:
     )
     if metrics["top5"] is not None:
         console.print(f"Among the first five: {100 * metrics['top5']:.1f} %.")
-    console.print(
-        f"Loss {metrics['loss']:.4f}; calibration error {100 * metrics['calibration']['ece']:.1f} %; "
-        f"computed by {result['runtime']} in {result['precision']}."
-    )
+    console.print(f"Loss {metrics['loss']:.4f}; calibration error {100 * metrics['calibration']['ece']:.1f} %.")
     rows = [row for row in metrics["per_class"] if row["count"]]
     if len(rows) <= 50:
         print_rows(console, rows)
-    for entry in result["unreadable"]:
-        console.print(f"[yellow]unreadable[/] {escape(entry['reason'])}")
-    if result["report"]:
-        console.print(f"Report: {escape(result['report'])}")
 
 
 def print_parity(console: Console, parity: Parity) -> None:

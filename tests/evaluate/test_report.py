@@ -69,6 +69,7 @@ def parts(names: list[str]) -> dict:
     return {
         "title": "flowers",
         "model": {
+            "task": "classify",
             "architecture": {"name": "mobilenet_v2", "arguments": {"num_classes": classes, "width": 0.35}},
             "preprocess": Preprocess(short_side=256).to_dict(),
             "recipe": {"mode": "head", "epochs": None},
@@ -79,9 +80,10 @@ def parts(names: list[str]) -> dict:
         "metrics": metrics,
         "dataset": {"root": "/home/someone/photos", "split": "test", "pictures": 40},
         "findings": [{"level": "warning", "message": "3 pictures are twice here."}],
-        "curves": curves(rows),
-        "confusion": confusion_picture(metrics["confusion"], names),
-        "reliability": reliability_picture(metrics["calibration"]["bins"]),
+        "pictures": {
+            "curves": curves(rows), "confusion": confusion_picture(metrics["confusion"], names),
+            "reliability": reliability_picture(metrics["calibration"]["bins"]),
+        },
         "examples": {"wrong": sheet, "right": None},
         "exports": [{
             "file": "flowers.onnx", "passed": False, "tolerance": 1e-4,
@@ -175,11 +177,13 @@ def test_text_of_the_user_is_escaped_everywhere(tmp_path):
 def test_a_bare_report_of_a_pretrained_net(tmp_path):
     changes = parts([f"class {i}" for i in range(50)])
     changes["model"] = {
+        "task": "classify",
         "architecture": {"name": "mobilenet_v2", "arguments": {}},
         "preprocess": Preprocess(resize="stretch").to_dict(),
         "pretrained": {"sha256": "0", "licence": "BSD-3-Clause"},
     }
-    changes |= {"curves": None, "confusion": b"", "reliability": None, "exports": [], "findings": [], "notes": []}
+    changes |= {"pictures": {"curves": None, "confusion": b"", "reliability": None}, "exports": [], "findings": []}
+    changes["notes"] = []
     changes["examples"] = {"wrong": None, "right": None}
     shown, _ = page(tmp_path / "report.html", **changes)
     assert not shown.all("img")
@@ -193,7 +197,7 @@ def test_the_old_page_stays_when_the_new_one_fails(tmp_path):
     path = tmp_path / "report.html"
     path.write_text("old", encoding="utf-8")
     changes = parts(["a", "b"])
-    changes["confusion"] = b"GIF89a"
+    changes["pictures"]["confusion"] = b"GIF89a"
     with pytest.raises(ValueError, match="GIF89a"):
         write_report(path, **changes)
     assert path.read_text(encoding="utf-8") == "old"

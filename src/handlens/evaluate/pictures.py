@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 INK, QUIET, GRID = "#1d2733", "#5c6773", "#e3e7eb"
 BLUE, ORANGE = "#2b6cb0", "#c05621"
 WRONG = (214, 40, 40)  # the frame of a picture that was named wrong
+METRICS = {"top1": "accuracy", "pixel_accuracy": "pixel accuracy", "miou": "mean IoU", "map50": "mAP50"}  # drawn in %
 NAMED_CLASSES = 100  # above this a confusion picture has no room for names
 
 
@@ -125,26 +126,27 @@ def confusion_picture(confusion: ArrayLike, names: Sequence[str]) -> bytes:
 
 
 def curves(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """Loss and accuracy per epoch as PNG bytes.
+    """Loss and metric per epoch as PNG bytes.
 
     Args:
         rows: one per epoch, as metrics.csv has them (text or numbers): `epoch` and any of `train_loss`,
-            `validation_loss`, `train_top1`, `validation_top1`. An empty value leaves its point out.
+            `validation_loss`, and `train_` and `validation_` of the metrics in METRICS. An empty value leaves its
+            point out.
 
     Raises:
         ValueError: no row has a value to draw.
     """
     panels = [
         (title, column, [part for part in ("train", "validation") if _points(rows, f"{part}_{column}")])
-        for title, column in (("loss", "loss"), ("accuracy, %", "top1"))
+        for title, column in (("loss", "loss"), *((f"{title}, %", column) for column, title in METRICS.items()))
     ]
     panels = [panel for panel in panels if panel[2]]
     if not panels:
-        raise ValueError(f"no loss or top1 per epoch to draw in {len(rows)} rows")
+        raise ValueError(f"no loss or metric per epoch to draw in {len(rows)} rows")
     figure = _figure(4.6 * len(panels), 3.1)
     for axes, (title, column, parts) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         for part in parts:
-            scale = 100 if column == "top1" else 1
+            scale = 100 if column in METRICS else 1
             points = _points(rows, f"{part}_{column}")
             colour = BLUE if part == "validation" else ORANGE
             axes.plot(*zip(*((x, y * scale) for x, y in points), strict=True), color=colour, label=part,
@@ -189,6 +191,49 @@ def reliability_picture(bins: Sequence[Mapping[str, Any]]) -> bytes:
     for axes in (upper, lower):
         axes.grid(axis="y", color=GRID)
         _quiet(axes)
+    figure.tight_layout()
+    return _png(figure)
+
+
+def precision_recall_picture(
+    per_class: Sequence[Mapping[str, Any]], point: Mapping[str, Any] | None = None, *, limit: int = 10
+) -> bytes:
+    """A line per class, precision against recall at IoU 0.5, as PNG bytes.
+
+    Args:
+        per_class: as `detection.detection_metrics` returns it; of many classes the `limit` with the most objects.
+        point: its operating point, drawn as dots.
+
+    Raises:
+        ValueError: no class has a curve.
+    """
+    from handlens.palette import colours
+
+    rows = [(place, row) for place, row in enumerate(per_class) if row["precision"] is not None]
+    if not rows:
+        raise ValueError(f"none of {len(per_class)} classes has a curve to draw")
+    rows = sorted(rows, key=lambda entry: -entry[1]["objects"])[:limit]
+    palette = colours(len(per_class)) / 255
+    figure = _figure(6.2, 3.9)
+    axes = figure.add_subplot()
+    for place, row in rows:
+        recalls = np.linspace(0, 100, len(row["precision"]))
+        name = unicodedata.normalize("NFC", row["class"])
+        axes.plot(recalls, 100 * np.array(row["precision"]), color=palette[place], linewidth=2,
+                  label=f"{name}, {100 * row['ap50']:.1f}")  # fmt: skip
+        chosen = point["per_class"][place] if point else {"precision": None, "recall": None}
+        if chosen["precision"] is not None and chosen["recall"] is not None:
+            axes.plot(100 * chosen["recall"], 100 * chosen["precision"], "o", color=palette[place],
+                      markeredgecolor=INK, markersize=7)  # fmt: skip
+    axes.set_xlim(0, 101)
+    axes.set_ylim(0, 103)
+    axes.set_xlabel("recall, % of the objects", color=QUIET)
+    axes.set_ylabel("precision, % of the boxes", color=QUIET)
+    axes.grid(color=GRID)
+    legend = axes.legend(frameon=False, labelcolor=INK, loc="center left", bbox_to_anchor=(1, 0.5), title="class, AP50")
+    for text in legend.get_texts():
+        text.set(fontproperties=_font(text.get_text()), fontsize=9, parse_math=False)
+    _quiet(axes)
     figure.tight_layout()
     return _png(figure)
 

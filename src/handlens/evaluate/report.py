@@ -14,7 +14,6 @@ from handlens.evaluate.metrics import wilson_interval
 from handlens.files import write_text
 from handlens.fonts import font_file
 
-TEMPLATE = "report.html.jinja"
 TABLE_CLASSES = 40  # above this the confusion matrix is no table that anybody reads
 MOST_CONFUSED = 8
 HANGUL = re.compile("[\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3]")
@@ -28,9 +27,7 @@ def write_report(
     metrics: Mapping[str, Any],
     dataset: Mapping[str, Any],
     findings: Sequence[Mapping[str, Any]],
-    curves: bytes | None,
-    confusion: bytes | None,
-    reliability: bytes | None,
+    pictures: Mapping[str, bytes | None],
     examples: Mapping[str, bytes | None],
     exports: Sequence[Mapping[str, Any]],
     notes: Sequence[str],
@@ -40,13 +37,16 @@ def write_report(
     Args:
         path: the .html file.
         title: the run's name.
-        model: model.json. `architecture` and `preprocess` are needed; `recipe`, `validation`, `data`,
+        model: model.json. `task`, `architecture` and `preprocess` are needed; `recipe`, `validation`, `data`,
             `pretrained` and `machine` are shown where they are there.
-        metrics: as `metrics.classification_metrics` returns them.
+        metrics: as `metrics.classification_metrics`, `segmentation.segmentation_metrics` or
+            `detection.detection_metrics` returns them.
         dataset: what was measured on: {root, split, pictures}. Only the folder's name is shown.
         findings: {level, message} each, as the audit stored them.
-        curves, confusion, reliability: PNG or JPEG bytes from `pictures`, or nothing.
-        examples: {"wrong", "right"}: a contact sheet each, or None.
+        pictures: PNG or JPEG bytes, or nothing: `curves` for all, `confusion` and `reliability` of classes, `confusion`
+            of masks, `precision_recall` of boxes.
+        examples: {"wrong", "right"}: a contact sheet each, or None. Of masks and boxes "wrong" alone: truth beside
+            answer.
         exports: as `export.parity.Parity.to_dict` returns each, with its `file`.
         notes: further sentences.
 
@@ -66,21 +66,24 @@ def write_report(
         lstrip_blocks=True,
     )
     environment.filters |= {"percent": percent, "number": number, "data_uri": data_uri, "folder_name": _folder_name}
-    values = {
+    values: dict[str, Any] = {
         "title": title,
         "model": model,
         "metrics": metrics,
         "dataset": dataset,
         "findings": findings,
-        "pictures": {"curves": curves, "confusion": confusion, "reliability": reliability},
+        "pictures": pictures,
         "examples": examples,
         "exports": exports,
         "notes": notes,
-        "validation_interval": _validation_interval(model),
-        "most_confused": most_confused(metrics)[:MOST_CONFUSED],
-        "confusion_table": len(metrics["per_class"]) <= TABLE_CLASSES,
     }
-    template = environment.get_template(TEMPLATE)
+    if model["task"] == "classify":
+        values |= {
+            "validation_interval": _validation_interval(model),
+            "most_confused": most_confused(metrics)[:MOST_CONFUSED],
+            "confusion_table": len(metrics["per_class"]) <= TABLE_CLASSES,
+        }
+    template = environment.get_template(f"{model['task']}.html.jinja")
     page = template.render(values, font=None)
     font = _hangul_font(page)
     write_text(path, template.render(values, font=font) if font else page)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from PIL import Image
 
 from handlens.data.decode import decode
 from handlens.data.masks import read_mask
-from handlens.data.record import MaskCoding, Record
+from handlens.data.record import IGNORE, MaskCoding, Record
 from handlens.evaluate import pictures
 from handlens.files import write_bytes
 from handlens.results import Boxes, Classes, Mask
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 EXAMPLES = 24
+PAIRS = 12  # of truth and answer
+LEGEND = 40  # classes; of more, nobody tells the colours apart
 
 
 class Measure(Protocol):
@@ -83,11 +86,12 @@ class ClassMeasure:
             confusion = pictures.confusion_picture(np.array(metrics["confusion"]), self.names)
             write_bytes(path.with_name("confusion.png"), confusion)
         order = ranked(np.stack(self.rows), self._labels(), [record.id for record in self.records])
-        rows = read_metrics(run.folder)
         write_report(
             path, title=run.folder.resolve().name, model=run.model, metrics=metrics,
-            curves=pictures.curves(rows) if len(rows) > 1 else None, confusion=confusion,
-            reliability=pictures.reliability_picture(metrics["calibration"]["bins"]),
+            pictures={
+                "curves": _curves(run), "confusion": confusion,
+                "reliability": pictures.reliability_picture(metrics["calibration"]["bins"]),
+            },
             examples={kind: self._sheet(order[kind][:EXAMPLES]) for kind in ("wrong", "right")}, **parts,
         )  # fmt: skip
 
@@ -117,7 +121,7 @@ class BoxMeasure:
 
     def __init__(self, run: Run) -> None:
         self.names = run.class_names
-        self.threshold = run.model.get("threshold")
+        self.threshold: float | None = run.model.get("threshold")
         self.predicted: list[Boxes] = []
         self.records: list[Record] = []
 
@@ -128,11 +132,45 @@ class BoxMeasure:
     def metrics(self) -> dict[str, Any]:
         from handlens.evaluate.detection import detection_metrics
 
-        truths: Sequence[Any] = [record.boxes or () for record in self.records]
+        truths = [record.boxes or () for record in self.records]
         return detection_metrics(self.predicted, truths, self.names, threshold=self.threshold)
 
     def write_report(self, path: Path, run: Run, *, metrics: dict[str, Any], **parts: Any) -> None:
-        """A page is still to be made; evaluation.json has everything."""
+        from handlens.evaluate.report import write_report
+
+        known = any(row["precision"] for row in metrics["per_class"])
+        write_report(
+            path, title=run.folder.resolve().name, model=run.model, metrics=metrics,
+            pictures={
+                "curves": _curves(run),
+                "precision_recall": pictures.precision_recall_picture(metrics["per_class"], metrics["operating_point"])
+                if known else None,
+            },
+            examples={"wrong": self._sheet()}, **parts,
+        )  # fmt: skip
+
+    def _sheet(self) -> bytes | None:
+        """Objects and answer side by side, of the pictures with the most missed objects and wrong boxes."""
+        from handlens.evaluate.annotated import with_boxes
+        from handlens.evaluate.detection import match_boxes
+
+        mistakes = []
+        for place, (record, boxes) in enumerate(zip(self.records, self.predicted, strict=True)):
+            taken = boxes.above(self.threshold or 0.0)
+            matched = match_boxes(taken, record.boxes or ())
+            missed = sum(score == 0 for score in matched.found)
+            mistakes.append((missed + int((matched.counts & ~matched.right).sum()), -place, taken))
+        images, captions = [], []
+        for count, place, taken in sorted(mistakes, key=lambda entry: entry[:2], reverse=True)[:PAIRS]:
+            record = self.records[-place]
+            if not count:
+                break
+            picture, truth = decode(record.path), record.boxes or ()
+            corners = np.array([[box.left, box.top, box.right, box.bottom] for box in truth])
+            there = with_boxes(picture, corners, [box.label for box in truth], self.names)
+            images.append(np.concatenate([there, taken.draw(picture)], axis=1))
+            captions.append(f"{record.path.name}: {count} {'mistake' if count == 1 else 'mistakes'}")
+        return _jpeg(pictures.contact_sheet(images, captions, columns=2, tile=480)) if images else None
 
 
 class MaskMeasure:
@@ -144,20 +182,61 @@ class MaskMeasure:
         from handlens.evaluate.segmentation import PixelCounts
 
         self.coding = coding
+        self.names = run.class_names
         self.counts = PixelCounts(run.class_names)
         self.records: list[Record] = []
+        self.least_right: list[tuple[float, int, Mask]] = []  # (-share of right pixels, place, answer): a heap
 
     def add(self, record: Record, result: Mask) -> None:
         assert record.mask is not None
         height, width = result.classes.shape
-        self.counts.add(result.classes, read_mask(record.mask, self.coding, size=(height, width)))
+        truth = read_mask(record.mask, self.coding, size=(height, width))
+        self.counts.add(result.classes, truth)
+        known = truth != IGNORE
+        if known.any():
+            right = float((result.classes == truth)[known].mean())
+            heapq.heappush(self.least_right, (-right, len(self.records), result))
+            if len(self.least_right) > PAIRS:
+                heapq.heappop(self.least_right)
         self.records.append(record)
 
     def metrics(self) -> dict[str, Any]:
         return self.counts.metrics()
 
     def write_report(self, path: Path, run: Run, *, metrics: dict[str, Any], **parts: Any) -> None:
-        """A page is still to be made; evaluation.json has everything."""
+        from handlens.evaluate.report import write_report
+
+        confusion = b""
+        if metrics["confusion"]:
+            confusion = pictures.confusion_picture(np.array(metrics["confusion"]), self.names)
+            write_bytes(path.with_name("confusion.png"), confusion)
+        write_report(
+            path, title=run.folder.resolve().name, model=run.model, metrics=metrics,
+            pictures={"curves": _curves(run), "confusion": confusion}, examples={"wrong": self._sheet()}, **parts,
+        )  # fmt: skip
+
+    def _sheet(self) -> bytes | None:
+        """Truth and answer side by side, the least right pictures first."""
+        from handlens.evaluate.annotated import with_legend, with_mask
+
+        images, captions = [], []
+        for negative, place, answer in sorted(self.least_right, key=lambda entry: entry[:2], reverse=True):
+            record = self.records[place]
+            assert record.mask is not None
+            picture = decode(record.path)
+            truth = read_mask(record.mask, self.coding, size=answer.classes.shape)
+            pair = [with_mask(picture, mask, self.names) for mask in (truth, answer.classes)]
+            images.append(np.concatenate(pair, axis=1))
+            captions.append(f"{record.path.name}: {-100 * negative:.1f} % right")
+        if not images:
+            return None
+        sheet = pictures.contact_sheet(images, captions, columns=2, tile=480)
+        return _jpeg(with_legend(sheet, dict(enumerate(self.names[:LEGEND]))))
+
+
+def _curves(run: Run) -> bytes | None:
+    rows = read_metrics(run.folder)
+    return pictures.curves(rows) if len(rows) > 1 else None
 
 
 def _jpeg(image: NDArray[np.uint8]) -> bytes:

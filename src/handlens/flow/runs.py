@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from handlens.preprocess import Preprocess
 
 # Run folders that anyone can have without training; a literal, so that `predict` need not import torch to know.
-PRETRAINED = ("mobilenet_v2", "efficientnet_lite0")
+PRETRAINED = ("mobilenet_v2", "efficientnet_lite0", "ssdlite_mobilenet_v2_coco", "deeplab_v3_mobilenet_v2_voc")
 
 
 def find_run(run: Path | str | Run, *, report: Reporter = QUIET) -> Run:
@@ -100,10 +100,12 @@ def machine() -> dict[str, Any]:
 
 
 def _make_pretrained(name: str, folder: Path, report: Reporter) -> Run:
-    from handlens.models import build
+    from handlens.flow.threshold import USUAL
+    from handlens.models import CATALOGUE, build
     from handlens.models.weights import SOURCES, get_weights, load_into, load_weights
     from handlens.train.saving import save_net
 
+    task = CATALOGUE[name].task
     source = SOURCES[name]
     report.say(f"Preparing {name} ({source.licence}).")
     get_weights(name)
@@ -113,6 +115,7 @@ def _make_pretrained(name: str, folder: Path, report: Reporter) -> Run:
         save_net(net, folder / WEIGHTS)
         return write_run(
             folder, net, architecture={"name": name, "arguments": {"num_classes": len(source.class_names)}},
-            preprocess=source.preprocess, class_names=source.class_names, task="classify",
-            extra={"pretrained": {"sha256": source.sha256, "licence": source.licence}, "metrics": {}},
+            preprocess=source.preprocess, class_names=source.class_names, task=task,
+            extra={"pretrained": {"sha256": source.sha256, "licence": source.licence}, "metrics": {}}
+            | ({"threshold": USUAL} if task == "detect" else {}),
         )  # fmt: skip

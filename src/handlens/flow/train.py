@@ -14,6 +14,7 @@ from handlens.flow.heads import fit_frozen_head, fold_metrics, install_head, val
 from handlens.flow.report import QUIET, Reporter
 from handlens.flow.runs import machine, write_run
 from handlens.flow.tasks import METRICS, start_task, training_task, weights_of
+from handlens.flow.threshold import choose_threshold
 from handlens.train.run import (
     DATA,
     DATA_CONFIG,
@@ -167,12 +168,16 @@ def _train(
             METRICS[dataset.task]: best[0], "loss": -best[1], "count": len(validation), "how": "validation split"
         }  # fmt: skip
     save_net(net, folder / WEIGHTS)
+    chosen = {}
+    if dataset.task == "detect":
+        chosen["threshold"] = choose_threshold(net, preprocess, dataset, folder, report)
+        report.say(f"Score threshold {chosen['threshold']:.3f}: the best F1 on validation.")
     if golden:
         write_golden(folder, net, preprocess, dataset)
     write_run(
         folder, net, architecture=start.architecture, preprocess=preprocess, class_names=names, task=dataset.task,
         extra={
-            "recipe": recipe.model_dump(), "validation": validated, "metrics": {},
+            "recipe": recipe.model_dump(), "validation": validated, "metrics": {}, **chosen,
             "data": {key: summary[key] for key in ("root", "fingerprint", "counts")}
             | {"unreadable": len(audit.unreadable)},
         },

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from handlens.data.record import Task
 from handlens.models.backbones import Backbone, backbone, resolve_map
 from handlens.models.classify.efficientnet_lite import EfficientNetLite0
 from handlens.models.classify.mobilenet_v2 import MobileNetV2
@@ -35,7 +36,7 @@ class Entry:
     """
 
     constructor: Callable[..., nn.Module]
-    task: str
+    task: Task
     image_size: int
     scaling: str
     weights: tuple[str, ...]
