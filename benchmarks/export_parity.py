@@ -30,7 +30,7 @@ with tempfile.TemporaryDirectory() as scratch:
                         "precision",
                         "pixels",
                         "pictures",
-                        "labels_equal",
+                        "equal",
                         "largest_difference",
                         "top1",
                         "reference_top1",
@@ -39,7 +39,7 @@ with tempfile.TemporaryDirectory() as scratch:
                 for row in result["rows"]
             ]
             notes += [
-                f"{entry['pixels']}: {100 * entry['labels_changed']:.1f} % of labels change, top1 {entry['top1']:.3f}"
+                f"{entry['pixels']}: {100 * entry['changed']:.1f} % of labels change, top1 {entry['top1']:.3f}"
                 for entry in result["resizers"]
                 if to == "onnx"
             ]

@@ -18,16 +18,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from handlens.data import open_dataset
-    from handlens.flow import check, evaluate, export, load, predict, sample, show, train
+    from handlens.flow import check, convert, evaluate, export, load, predict, sample, show, train
     from handlens.models import backbone, build
     from handlens.preprocess import Preprocess
-    from handlens.results import Classes
+    from handlens.results import Boxes, Classes, Mask
     from handlens.train.recipe import Recipe
 
 __version__ = "0.1.0"
 
 _WHERE = {
     "check": "handlens.flow",
+    "convert": "handlens.flow",
     "evaluate": "handlens.flow",
     "export": "handlens.flow",
     "load": "handlens.flow",
@@ -39,18 +40,23 @@ _WHERE = {
     "build": "handlens.models",
     "backbone": "handlens.models",
     "Preprocess": "handlens.preprocess",
+    "Boxes": "handlens.results",
     "Classes": "handlens.results",
+    "Mask": "handlens.results",
     "Recipe": "handlens.train.recipe",
 }
 
 __all__ = [
+    "Boxes",
     "Classes",
+    "Mask",
     "Preprocess",
     "Recipe",
     "__version__",
     "backbone",
     "build",
     "check",
+    "convert",
     "evaluate",
     "export",
     "load",

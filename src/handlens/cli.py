@@ -130,6 +130,29 @@ def show(
 
 
 @app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="Pictures with masks or boxes, in any format that is read.")],
+    folder: Annotated[Path, typer.Argument(help="A new or empty folder.")],
+    to: Annotated[str, typer.Option(help="voc, coco or yolo for boxes; voc or masks for masks.")],
+    format: Format = None,
+    config: Config = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write a data set in another format, and say what that format cannot hold. Pictures are copied as they are."""
+    from handlens import flow
+
+    with _reporting(quiet or as_json) as report:
+        lost = flow.convert(source, folder, to=to, format=format, config=config, report=report)
+    if as_json:
+        _print_json({"folder": str(folder), "lost": lost})
+        return
+    for sentence in lost:
+        typer.echo(sentence)
+    typer.echo(f"{folder}: written as {to}" + ("." if lost else ", and nothing was lost."))
+
+
+@app.command()
 def train(
     data: Annotated[Path | None, typer.Argument(help="A folder of pictures, or a CSV.")] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder; default runs/<name of the data>.")] = None,
@@ -213,6 +236,9 @@ def predict(
         float | None, typer.Option(min=0, max=1, help="Lowest score (detection); default chosen on validation.")
     ] = None,
     sheet: Annotated[Path | None, typer.Option(help="Write one contact sheet (PNG or JPEG).")] = None,
+    tiles: Annotated[
+        bool, typer.Option("--tiles", help="Large pictures in overlapping windows at their own size (segmentation).")
+    ] = False,
     precision: Precision = "auto",
     quiet: Quiet = False,
 ) -> None:
@@ -230,7 +256,7 @@ def predict(
         with _reporting(quiet or lines_on_screen) as report:
             opened = flow.find_run(run, report=report)
             predictions = flow.predict(
-                opened, paths, precision=_precision(precision), threshold=threshold, report=report
+                opened, paths, precision=_precision(precision), threshold=threshold, tiles=tiles, report=report
             )  # fmt: skip
             writer = PredictionWriter(
                 KINDS[opened.task], csv=csv, as_json=as_json, pictures=pictures, masks=masks, sheet=sheet, top=top,

@@ -137,11 +137,13 @@ def _print_classes(console: Console, result: dict[str, Any]) -> None:
 
 
 def print_parity(console: Console, parity: Parity) -> None:
+    things = {"classify": "labels", "segment": "pixels", "detect": "boxes"}[parity.task]
     print_rows(console, [
         {
             "engine": f"{row.engine} {row.precision}", "pixels": row.pixels, "pictures": row.pictures,
-            "labels_equal": f"{100 * row.labels_equal:.2f} %", "largest_difference": f"{row.largest_difference:.1e}",
-            "top1": row.top1, "PyTorch_top1": row.reference_top1,
+            f"same_{things}": f"{100 * row.equal:.2f} %",
+            "largest_difference": "-" if row.largest_difference is None else f"{row.largest_difference:.1e}",
+            **({"top1": row.top1, "PyTorch_top1": row.reference_top1} if parity.task == "classify" else {}),
             "": {True: "agrees", False: "DIFFERS", None: ""}[row.passed],
         }
         for row in parity.rows
@@ -149,7 +151,8 @@ def print_parity(console: Console, parity: Parity) -> None:
     if parity.resizers:
         console.print("What an app changes by resizing otherwise than here (PyTorch on both):")
         print_rows(console, [
-            {"resize": row["pixels"], "labels_changed": f"{100 * row['labels_changed']:.1f} %", "top1": row["top1"]}
+            {"resize": row["pixels"], f"{things}_changed": f"{100 * row['changed']:.1f} %"}
+            | ({"top1": row["top1"]} if parity.task == "classify" else {})
             for row in parity.resizers
         ])  # fmt: skip
 

@@ -86,11 +86,11 @@ def parts(names: list[str]) -> dict:
         },
         "examples": {"wrong": sheet, "right": None},
         "exports": [{
-            "file": "flowers.onnx", "passed": False, "tolerance": 1e-4,
+            "file": "flowers.onnx", "task": "classify", "passed": False, "tolerance": 1e-4,
             "rows": [{"engine": "onnxruntime 1.20", "precision": "fp32", "pixels": "OpenCV", "pictures": 40,
-                      "labels_equal": 0.975, "largest_difference": 0.25, "excused": [], "differing": ["a.jpg"],
+                      "equal": 0.975, "largest_difference": 0.25, "excused": [], "differing": ["a.jpg"],
                       "top1": None, "reference_top1": 0.9, "passed": False}],
-            "resizers": [{"pixels": "OpenCV", "labels_changed": 0.1, "top1": 0.8}],
+            "resizers": [{"pixels": "OpenCV", "changed": 0.1, "top1": 0.8}],
         }],
         "notes": ["There is no validation split."],
     }  # fmt: skip

@@ -37,17 +37,17 @@ def pictures() -> list[tuple[str, np.ndarray]]:
 
 def measure(tmp_path: Path, pictures, *, shift: float):
     net = TinyNet().eval()
-    path = export_onnx(DeployGraph(net, PREPROCESS), PREPROCESS, tmp_path / "a.onnx", output=PROBABILITIES, metadata={})
+    path = export_onnx(DeployGraph(net, PREPROCESS), PREPROCESS, tmp_path / "a.onnx", outputs=(PROBABILITIES,), metadata={})
     with torch.no_grad():
         net.linear.bias[0] += shift  # the reference is now another net
     graph = DeployGraph(net, PREPROCESS)
 
-    def reference(batch: np.ndarray) -> np.ndarray:
+    def reference(batch: np.ndarray) -> dict[str, np.ndarray]:
         with torch.inference_mode():
-            return graph(torch.from_numpy(batch)).numpy()
+            return {PROBABILITIES: graph(torch.from_numpy(batch)).numpy()}
 
     return measure_parity(
-        path, runner="onnx", precisions=("fp32",), images=[(name, picture, 0) for name, picture in pictures],
+        path, task="classify", runner="onnx", precisions=("fp32",), images=[(name, picture, 0) for name, picture in pictures],
         preprocess=PREPROCESS, reference=reference,
     )  # fmt: skip
 
@@ -68,7 +68,7 @@ def test_a_slightly_different_net_fails(tmp_path, pictures):
 def test_differing_labels_are_named(tmp_path, pictures):
     parity = measure(tmp_path, pictures, shift=30)
     assert not parity.passed
-    assert parity.rows[0].labels_equal < 1
+    assert parity.rows[0].equal < 1
     assert set(parity.rows[0].differing) <= {name for name, _ in pictures}
     assert parity.rows[0].differing
 

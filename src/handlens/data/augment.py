@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -77,19 +79,38 @@ def segmentation_augment(
     Raises:
         ValueError: crop_area or zoom_out out of range; from the transform: a mask of another size than its picture.
     """
-    scale = _side_factors(crop_area, zoom_out)
-    shape = (preprocess.height, preprocess.width)
-    mirror, recolour = _flips(flip, vertical_flip), v2.Compose(_colours(preprocess, colour))
+    moves = _Moves(
+        preprocess, _side_factors(crop_area, zoom_out), _flips(flip, vertical_flip),
+        v2.Compose(_colours(preprocess, colour)),
+    )  # fmt: skip
+    return partial(_with_its_mask, moves)
 
-    def transform(image: Tensor, mask: tv_tensors.Mask) -> tuple[Tensor, tv_tensors.Mask]:
-        if image.shape[-2:] != mask.shape[-2:]:
-            raise ValueError(f"picture and mask must have one size, got {image.shape} and {mask.shape}")
-        size = (image.shape[-2], image.shape[-1])
-        window = random_window(size, taken_by(preprocess, size), shape, scale=scale, aspect=0)
-        image, mask = mirror(tv_tensors.Image(window.picture(image)), tv_tensors.Mask(window.mask(mask)))
-        return recolour(image), mask
 
-    return transform
+@dataclass(frozen=True)
+class _Moves:
+    """What a transform of a picture with its target draws from. No closure: loader processes get it by pickle.
+
+    Attributes:
+        scale: of the sides of what is seen, relative to what Preprocess takes.
+    """
+
+    preprocess: Preprocess
+    scale: tuple[float, float]
+    mirror: v2.Transform
+    recolour: v2.Transform
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.preprocess.height, self.preprocess.width
+
+
+def _with_its_mask(moves: _Moves, image: Tensor, mask: tv_tensors.Mask) -> tuple[Tensor, tv_tensors.Mask]:
+    if image.shape[-2:] != mask.shape[-2:]:
+        raise ValueError(f"picture and mask must have one size, got {image.shape} and {mask.shape}")
+    size = (image.shape[-2], image.shape[-1])
+    window = random_window(size, taken_by(moves.preprocess, size), moves.shape, scale=moves.scale, aspect=0)
+    image, mask = moves.mirror(tv_tensors.Image(window.picture(image)), tv_tensors.Mask(window.mask(mask)))
+    return moves.recolour(image), mask
 
 
 def detection_augment(
@@ -114,27 +135,28 @@ def detection_augment(
 
     Source: the crop and the expansion of Liu et al. 2016, arXiv:1512.02325, section 3.6, as one draw.
     """
-    scale = _side_factors(crop_area, zoom_out)
-    shape = (preprocess.height, preprocess.width)
-    mirror, recolour = _flips(flip, vertical_flip), v2.Compose(_colours(preprocess, colour))
+    moves = _Moves(
+        preprocess, _side_factors(crop_area, zoom_out), _flips(flip, vertical_flip),
+        v2.Compose(_colours(preprocess, colour)),
+    )  # fmt: skip
+    return partial(_with_its_boxes, moves)
 
-    def transform(image: Tensor, boxes: tv_tensors.BoundingBoxes, labels: Tensor) -> Boxed:
-        if len(boxes) != len(labels):
-            raise ValueError(f"boxes and labels must be as many, got {len(boxes)} and {len(labels)}")
-        size = (image.shape[-2], image.shape[-1])
-        taken = taken_by(preprocess, size)
-        for _ in range(CROP_TRIES):
-            window = random_window(size, taken, shape, scale=scale, aspect=ASPECT)
-            kept_boxes, kept_labels = window.boxes(boxes, labels)
-            if len(kept_boxes) or not len(boxes):
-                break
-        else:
-            window = random_window(size, taken, shape, scale=(1, 1), aspect=0)
-            kept_boxes, kept_labels = window.boxes(boxes, labels)
-        image, kept_boxes = mirror(tv_tensors.Image(window.picture(image)), kept_boxes)
-        return recolour(image), kept_boxes, kept_labels
 
-    return transform
+def _with_its_boxes(moves: _Moves, image: Tensor, boxes: tv_tensors.BoundingBoxes, labels: Tensor) -> Boxed:
+    if len(boxes) != len(labels):
+        raise ValueError(f"boxes and labels must be as many, got {len(boxes)} and {len(labels)}")
+    size = (image.shape[-2], image.shape[-1])
+    taken = taken_by(moves.preprocess, size)
+    for _ in range(CROP_TRIES):
+        window = random_window(size, taken, moves.shape, scale=moves.scale, aspect=ASPECT)
+        kept_boxes, kept_labels = window.boxes(boxes, labels)
+        if len(kept_boxes) or not len(boxes):
+            break
+    else:
+        window = random_window(size, taken, moves.shape, scale=(1, 1), aspect=0)
+        kept_boxes, kept_labels = window.boxes(boxes, labels)
+    image, kept_boxes = moves.mirror(tv_tensors.Image(window.picture(image)), kept_boxes)
+    return moves.recolour(image), kept_boxes, kept_labels
 
 
 def mosaic(samples: Sequence[Boxed], *, height: int, width: int, key: tuple[int | str, ...]) -> Boxed:

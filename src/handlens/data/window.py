@@ -12,9 +12,8 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from handlens.data.record import IGNORE
-from handlens.preprocess import Preprocess
+from handlens.preprocess import PADDING, Preprocess
 
-PADDING = 114  # grey, as Preprocess pads
 # Our choice: a box that is cut to less says little about its object.
 LEAST_AREA_LEFT = 0.3  # of the box
 LEAST_SIDE_LEFT = 2.0  # pixels of the net's input

@@ -20,15 +20,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from handlens.data.record import Task
+from handlens.deploy.engines import Arrays
 from handlens.deploy.graph_names import PROBABILITIES
+from handlens.export.agreement import CHANGED, COMPARE, TOLERANCE
 from handlens.preprocess import Preprocess
 
-TOLERANCE = 1e-4  # of a probability, in f32
 RESIZE_TOLERANCE = 2e-2  # one level of 255 in some pixels, where the two resizes round differently
 BATCH = 16  # pictures
 RUNNERS = Path(__file__).parent / "runners"
 Pixels = NDArray[np.uint8]
-Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,10 @@ class Row:
     """One engine at one precision on the pixels of one resizer, against PyTorch fp32.
 
     Attributes:
-        labels_equal: share of pictures whose label is the same.
-        largest_difference: of any probability.
+        equal: share of the labels, of the pixels or of the boxes that are the same.
+        largest_difference: of a probability, or of the scores of boxes that are the same; None for class maps.
         excused: ids whose label differs while the reference's top two lie within twice the tolerance.
-        differing: ids whose label differs without that excuse.
+        differing: ids that differ without that excuse.
         top1: share of right labels, None without labels; reference_top1: PyTorch's on the same pixels.
         passed: None where the row informs and does not decide.
     """
@@ -48,8 +49,8 @@ class Row:
     precision: str
     pixels: str
     pictures: int
-    labels_equal: float
-    largest_difference: float
+    equal: float
+    largest_difference: float | None
     excused: tuple[str, ...]
     differing: tuple[str, ...]
     top1: float | None
@@ -62,10 +63,13 @@ class Parity:
     """The report. `passed` is what the exit code follows.
 
     Attributes:
-        resizers: per way of resizing, how many labels differ from those on Preprocess's pixels, both in PyTorch:
-            what an app changes by resizing otherwise.
+        task: decides what is compared: labels and probabilities, pixels, or boxes.
+        tolerance: of a probability; of masks and boxes see `agreement`.
+        resizers: per way of resizing, what share of the labels, pixels or boxes is another than on Preprocess's
+            pixels, both in PyTorch: what an app changes by resizing otherwise.
     """
 
+    task: Task
     tolerance: float
     rows: tuple[Row, ...]
     resizers: tuple[dict[str, Any], ...] = field(default=())
@@ -77,6 +81,7 @@ class Parity:
 
     def to_dict(self) -> dict[str, Any]:
         return {
+            "task": self.task,
             "passed": self.passed,
             "tolerance": self.tolerance,
             "rows": [asdict(row) for row in self.rows],
@@ -87,11 +92,12 @@ class Parity:
 def measure_parity(
     model: Path,
     *,
+    task: Task,
     runner: str,
     precisions: Sequence[str],
     images: Iterable[tuple[str, Pixels, int | None]],
     preprocess: Preprocess,
-    reference: Callable[[Pixels], Floats],
+    reference: Callable[[Pixels], Arrays],
     any_size: bool = False,
 ) -> Parity:
     """
@@ -100,57 +106,72 @@ def measure_parity(
         precisions: "fp32" decides; "auto", the runtime's default, informs.
         images: (id, decoded picture (H, W, 3) uint8 at full size, class index or None), each taken once: what is
             kept of them is on disk.
-        reference: PyTorch fp32, (N, height, width, C) uint8 -> (N, K) probabilities.
+        reference: PyTorch fp32, (N, height, width, C) uint8 -> arrays (N, ...) by output name.
         any_size: the model resizes inside: it is given the full pictures, and compared with PyTorch on
             Preprocess's pixels. Resizing rounds to whole levels, so RESIZE_TOLERANCE applies.
     """
     kinds = {"full pictures, resized inside": lambda image, _: image} if any_size else RESIZERS
     tolerance = RESIZE_TOLERANCE if any_size else TOLERANCE
+    rows = []
     with tempfile.TemporaryDirectory() as scratch:
         pixels = Path(scratch) / "pixels"
         pixels.mkdir()
-        ids, truth, own, expected = _write_pixels(
-            pixels, kinds, images, preprocess=preprocess, reference=reference, any_size=any_size
-        )
-        rows = []
+        proof = _write_pixels(pixels, kinds, images, preprocess=preprocess, reference=reference, any_size=any_size)
         for precision in precisions:
             answers, engine = run_outside(model, runner=runner, precision=precision, pixels=pixels)
             name, computed = engine.rsplit(" ", 1)
             decides = precision == "fp32"
-            for number, kind in enumerate(kinds):
-                row = _compare(
-                    answers[f"{number}/{PROBABILITIES}"], expected[kind], ids, truth, engine=name, pixels=kind,
-                    precision=computed if decides else f"{computed} (default)", decides=decides, tolerance=tolerance,
+            for number, (kind, expected) in enumerate(proof.expected.items()):
+                values = {output: answers[f"{number}/{output}"] for output in expected}
+                found = COMPARE[task](values, expected, proof.ids, tolerance=tolerance)
+                row = Row(
+                    engine=name, precision=computed if decides else f"{computed} (default)", pixels=kind,
+                    pictures=len(proof.ids), **asdict(found) | {"passed": found.passed if decides else None},
+                    top1=proof.top1(values), reference_top1=proof.top1(expected),
                 )  # fmt: skip
                 rows.append(row)
     if any_size:
-        return Parity(tolerance, tuple(rows))
+        return Parity(task, tolerance, tuple(rows))
     resizers = tuple(
-        {
-            "pixels": kind,
-            "labels_changed": float((values.argmax(axis=1) != own.argmax(axis=1)).mean()),
-            "top1": _share(values.argmax(axis=1) == truth, truth >= 0),
-        }
-        for kind, values in expected.items()
+        {"pixels": kind, "changed": CHANGED[task](values, proof.own), "top1": proof.top1(values)}
+        for kind, values in proof.expected.items()
     )
-    return Parity(tolerance, tuple(rows), resizers)
+    return Parity(task, tolerance, tuple(rows), resizers)
+
+
+@dataclass(frozen=True)
+class _Proof:
+    """What PyTorch answers.
+
+    Attributes:
+        truth: class indices, -1 where unknown.
+        own: the answers to Preprocess's pixels. expected: those to each kind's (to Preprocess's again, where the model
+            resizes inside).
+    """
+
+    ids: list[str]
+    truth: NDArray[np.int64]
+    own: Arrays
+    expected: dict[str, Arrays]
+
+    def top1(self, arrays: Arrays) -> float | None:
+        """Share of right labels; None where there are no labels, and for masks and boxes."""
+        known = self.truth >= 0
+        if PROBABILITIES not in arrays or not known.any():
+            return None
+        return float((arrays[PROBABILITIES].argmax(axis=1) == self.truth)[known].mean())
 
 
 def _write_pixels(
     folder: Path, kinds: Mapping[str, Callable[[Pixels, Preprocess], Pixels]],
     images: Iterable[tuple[str, Pixels, int | None]], *, preprocess: Preprocess,
-    reference: Callable[[Pixels], Floats], any_size: bool,
-) -> tuple[list[str], NDArray[np.int64], Floats, dict[str, Floats]]:  # fmt: skip
-    """Every picture as every kind of pixels, in <number of the kind>.npy: batches, one array after the other.
-
-    Returns:
-        ids, class indices (-1 where unknown), the reference's answers to Preprocess's pixels, and those to each kind's
-        (to Preprocess's again, where the model resizes inside).
-    """
+    reference: Callable[[Pixels], Arrays], any_size: bool,
+) -> _Proof:  # fmt: skip
+    """Every picture as every kind of pixels, in <number of the kind>.npy: batches, one array after the other."""
     ids: list[str] = []
     truth: list[int] = []
-    own: list[Floats] = []
-    expected: dict[str, list[Floats]] = {kind: [] for kind in kinds}
+    own: list[Arrays] = []
+    expected: dict[str, list[Arrays]] = {kind: [] for kind in kinds}
     with ExitStack() as stack:
         files = [stack.enter_context((folder / f"{number}.npy").open("wb")) for number in range(len(kinds))]
         for chunk in _chunks(images, 1 if any_size else BATCH):
@@ -161,8 +182,11 @@ def _write_pixels(
                 batch = np.stack([resize(image, preprocess) for _, image, _ in chunk])
                 np.save(file, batch)
                 expected[kind].append(own[-1] if any_size else reference(batch))
-    answers = {kind: np.concatenate(parts) for kind, parts in expected.items()}
-    return ids, np.array(truth), np.concatenate(own), answers
+    return _Proof(ids, np.array(truth), _joined(own), {kind: _joined(parts) for kind, parts in expected.items()})
+
+
+def _joined(parts: Sequence[Arrays]) -> Arrays:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _chunks(images: Iterable[Any], size: int) -> Iterator[list[Any]]:
@@ -194,29 +218,6 @@ def run_outside(model: Path, *, runner: str, precision: str, pixels: Path) -> tu
             raise RuntimeError(f"{runner} could not run {model}:\n{done.stderr.strip()}")
         with np.load(destination) as loaded:
             return dict(loaded), done.stdout.strip().splitlines()[-1]
-
-
-def _compare(
-    values: NDArray[np.float32], expected: NDArray[np.float32], ids: Sequence[str], truth: NDArray[np.int64],
-    *, engine: str, precision: str, pixels: str, decides: bool, tolerance: float,
-) -> Row:  # fmt: skip
-    label, reference = values.argmax(axis=1), expected.argmax(axis=1)
-    top_two = np.sort(expected, axis=1)[:, -2:]
-    tied = top_two[:, 1] - top_two[:, 0] <= 2 * tolerance
-    other = label != reference
-    differing = tuple(ids[int(i)] for i in np.flatnonzero(other & ~tied))
-    largest = float(np.abs(values - expected).max()) if np.isfinite(values).all() else float("inf")
-    return Row(
-        engine=engine, precision=precision, pixels=pixels, pictures=len(ids),
-        labels_equal=float((~other).mean()), largest_difference=largest,
-        excused=tuple(ids[int(i)] for i in np.flatnonzero(other & tied)), differing=differing,
-        top1=_share(label == truth, truth >= 0), reference_top1=_share(reference == truth, truth >= 0),
-        passed=(not differing and largest <= tolerance) if decides else None,
-    )  # fmt: skip
-
-
-def _share(right: NDArray[np.bool_], known: NDArray[np.bool_]) -> float | None:
-    return float(right[known].mean()) if known.any() else None
 
 
 def _with(resize: Callable[[Pixels, int, int], Pixels]) -> Callable[[Pixels, Preprocess], Pixels]:

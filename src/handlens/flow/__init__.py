@@ -3,7 +3,7 @@
 Nothing heavy is imported until it is needed: `predict` starts without torch.
 """
 
-from handlens.flow.data import check, doubted_labels, sample
+from handlens.flow.data import check, convert, doubted_labels, sample
 from handlens.flow.evaluate import evaluate
 from handlens.flow.export import export
 from handlens.flow.predict import load, predict
@@ -16,6 +16,7 @@ __all__ = [
     "QUIET",
     "Reporter",
     "check",
+    "convert",
     "doubted_labels",
     "evaluate",
     "export",

@@ -38,6 +38,23 @@ def check(
     return audit(open_dataset(Path(data), format=format, config=config), progress=report.steps("checking"))
 
 
+def convert(
+    data: Path | str, folder: Path | str, *, to: str, format: str | None = None, config: Path | None = None,
+    report: Reporter = QUIET,
+) -> list[str]:  # fmt: skip
+    """Write a data set with masks or boxes in another format; see `data.convert.convert`.
+
+    Returns:
+        Sentences that say what was lost.
+    """
+    from handlens.data import open_dataset
+    from handlens.data.convert import convert as write
+
+    report.progress(f"writing {to}", 0, None)
+    dataset = open_dataset(Path(data), format=format, config=config)
+    return write(dataset, Path(folder), to=to)  # type: ignore[arg-type]  # checked there
+
+
 def stop_on_findings(audit: Audit, *, strict: bool) -> None:
     """
     Raises:

@@ -19,9 +19,12 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from handlens.deploy.engines import Arrays
     from handlens.export.parity import Parity
 
 Target = Literal["onnx", "openvino"]
+COMPARED = {"classify": "labels", "segment": "pixels", "detect": "boxes"}
+FAR = {"classify": "probabilities", "detect": "scores"}
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
 PRECISIONS = {"onnx": ("fp32",), "openvino": ("fp32", "auto")}
 
@@ -55,7 +58,7 @@ def export(
     import torch
 
     from handlens.deploy.graph import DeployGraph, ResizingGraph
-    from handlens.deploy.graph_names import PROBABILITIES
+    from handlens.deploy.graph_names import OUTPUTS
     from handlens.export.onnx import export_onnx
     from handlens.export.openvino import save_openvino, to_openvino
     from handlens.export.parity import measure_parity
@@ -70,14 +73,17 @@ def export(
         raise InputError(f"an export to {to} is a file that ends in {SUFFIXES[to]}, got {path}.")
     sources = _proof_pictures(run, data, pictures)
     net = build_from(run)
-    deployed = DeployGraph(net, preprocess)
+    if with_resize and (run.task == "segment" or preprocess.resize == "pad"):
+        raise InputError("resizing inside the graph is for nets that classify or detect: a mask has the net's own size.")
+    deployed = DeployGraph(net, preprocess, task=run.task)
     graph = ResizingGraph(deployed, preprocess) if with_resize else deployed
     metadata = {"class_names": list(run.class_names), "preprocess": preprocess.to_dict()}
 
-    def reference(batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def reference(batch: NDArray[np.uint8]) -> Arrays:
         with torch.inference_mode():
-            answer: NDArray[np.float32] = deployed(torch.from_numpy(batch)).numpy()
-        return answer
+            answer = deployed(torch.from_numpy(batch))
+        parts = answer if isinstance(answer, tuple) else (answer,)
+        return {name: part.numpy() for name, part in zip(OUTPUTS[run.task], parts, strict=True)}
 
     path.parent.mkdir(parents=True, exist_ok=True)
     good, bad = (path.with_name(f"{path.name}.{kind}.json") for kind in ("parity", "parity-failed"))
@@ -86,13 +92,13 @@ def export(
         report.say(f"Converting to {to}.")
         report.progress("converting", 0, None)
         if to == "onnx":
-            export_onnx(graph, preprocess, made, outputs=(PROBABILITIES,), metadata=metadata, any_size=with_resize)
+            export_onnx(graph, preprocess, made, outputs=OUTPUTS[run.task], metadata=metadata, any_size=with_resize)
         else:
-            model = to_openvino(graph, preprocess, outputs=(PROBABILITIES,), any_size=with_resize)
+            model = to_openvino(graph, preprocess, outputs=OUTPUTS[run.task], any_size=with_resize)
             save_openvino(model, made, metadata=metadata)
         report.say(f"Comparing on {len(sources)} pictures, in a process without PyTorch.")
         parity = measure_parity(
-            made, runner=to, precisions=PRECISIONS[to], images=_decoded(sources, report), preprocess=preprocess,
+            made, task=run.task, runner=to, precisions=PRECISIONS[to], images=_decoded(sources, report), preprocess=preprocess,
             reference=reference, any_size=with_resize,
         )  # fmt: skip
         rows = {"file": path.name, "to": to} | parity.to_dict()
@@ -105,10 +111,10 @@ def export(
                     file.replace(path.parent / file.name)  # the .bin before its .xml
                 write_json(good, rows)
     if not parity.passed:
-        worst = max(parity.rows, key=lambda row: (row.passed is False, row.largest_difference))
+        worst = max(parity.rows, key=lambda row: (row.passed is False, row.largest_difference or 1 - row.equal))
+        far = f", {FAR[run.task]} by up to {worst.largest_difference:.2g}" if worst.largest_difference else ""
         raise ParityError(
-            f"{to} answers differently from PyTorch: {100 * (1 - worst.labels_equal):.2f} % of the labels, "
-            f"probabilities by up to {worst.largest_difference:.2g} (allowed: {parity.tolerance:g}). "
+            f"{to} answers differently from PyTorch: {100 * (1 - worst.equal):.2f} % of the {COMPARED[run.task]}{far}. "
             f"It was not kept; the numbers are in {bad}."
         )
     return path, parity

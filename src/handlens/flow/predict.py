@@ -30,6 +30,7 @@ def predict(
     *,
     precision: Precision = "auto",
     threshold: float | None = None,
+    tiles: bool = False,
     report: Reporter = QUIET,
 ) -> Iterator[Prediction]:
     """Predict files and folders: one Prediction per picture, in order, streaming.
@@ -37,6 +38,7 @@ def predict(
     Args:
         paths: files and folders; a folder is walked, sorted by name, and what is no picture is left aside.
         threshold: lowest score, of detection; None is the run's own, chosen on validation.
+        tiles: segment large pictures in overlapping windows at their own size.
 
     Raises:
         InputError: at once, before the first picture: no such run, none of the paths exists, or no picture in them.
@@ -51,6 +53,6 @@ def predict(
     if not first:
         raise InputError(f"no pictures in {', '.join(map(str, named[:5]))}.")
     predictor = Predictor(
-        find_run(run, report=report), precision=precision, latency=len(first) <= FEW, threshold=threshold
+        find_run(run, report=report), precision=precision, latency=len(first) <= FEW, threshold=threshold, tiles=tiles
     )
     return predictor.predict(itertools.chain(first, files))

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from handlens.data.decode import decode
+from handlens.data.decode import UnreadablePictureError, decode
 from handlens.deploy.engines import Arrays, Engine, OpenVINOEngine, Precision
 from handlens.deploy.graph_names import BOXES, CLASS_MAP, LABELS, PROBABILITIES, SCORES
 from handlens.deploy.stream import answers
+from handlens.errors import InputError
+from handlens.predict.tiles import tiled_classes
 from handlens.preprocess import Preprocess
 from handlens.results import Boxes, Classes, Mask, Result
 from handlens.train.run import Run
@@ -34,6 +36,8 @@ class Predictor:
         precision: "auto" is what the processor is fastest at; "fp32" is what was measured against PyTorch.
         latency: tuned for a few pictures rather than for many.
         threshold: of detection's scores; None is the run's own, chosen on validation.
+        tiles: segment pictures larger than the net's input in overlapping windows at their own size, rather than
+            reduced: for pictures taken at the scale of those the net was trained with, and more of it.
         engine, preprocess: in place of the run's own, for experiments.
     """
 
@@ -44,10 +48,14 @@ class Predictor:
         precision: Precision = "auto",
         latency: bool = False,
         threshold: float | None = None,
+        tiles: bool = False,
         engine: Engine | None = None,
         preprocess: Preprocess | None = None,
     ) -> None:
         self.task = run.task
+        if tiles and self.task != "segment":
+            raise InputError(f"tiles are for nets that segment; {run.folder.name} is a net to {self.task}.")
+        self.tiles = tiles
         self.preprocess = preprocess or run.preprocess
         self.names = run.class_names
         self.threshold = float(run.model.get("threshold", 0.0)) if threshold is None else threshold
@@ -55,6 +63,9 @@ class Predictor:
 
     def predict(self, paths: Iterable[Path]) -> Iterator[Prediction]:
         """One Prediction per path, in order; paths are taken lazily."""
+        if self.tiles:
+            yield from map(self._tiled_file, paths)
+            return
         for answer in answers(paths, self.engine, preprocess=self.preprocess, sized=self.task != "classify"):
             if answer.arrays is None:
                 yield Prediction(answer.path, None, answer.error)
@@ -70,8 +81,28 @@ class Predictor:
         if not isinstance(picture, np.ndarray):
             reduced = self.preprocess.smallest_decode() if self.task == "classify" else None
             picture = decode(Path(picture), at_least=reduced)
+        if self.tiles:
+            return self._tiled(picture)
         arrays = self.engine.run(self.preprocess.pixels(picture)[None])
         return self.result({name: values[0] for name, values in arrays.items()}, picture.shape[0], picture.shape[1])
+
+    def _tiled_file(self, path: Path) -> Prediction:
+        try:
+            return Prediction(path, self._tiled(decode(path)))
+        except UnreadablePictureError as error:
+            return Prediction(path, None, str(error))
+
+    def _tiled(self, picture: NDArray[np.uint8]) -> Mask:
+        """Each window votes for the classes it sees, its middle more than its edge."""
+        votes = np.eye(len(self.names), dtype=np.float32)
+
+        whole = replace(self.preprocess, resize="stretch")  # a window has the net's size; its colours may change
+
+        def predict(window: NDArray[np.uint8]) -> NDArray[np.float32]:
+            return np.asarray(votes[self.engine.run(whole.pixels(window)[None])[CLASS_MAP][0]])
+
+        height, width = self.preprocess.height, self.preprocess.width
+        return Mask(tiled_classes(picture, predict, height=height, width=width), self.names)
 
     def result(self, arrays: Arrays, height: int, width: int) -> Result:
         """What the engine's arrays of one picture say about it, in the picture's own pixels."""

@@ -75,8 +75,8 @@ def fit(
     """
     keep_freed_memory()
     net.train()  # Lightning leaves the mode as it finds it, and features are computed in eval mode
-    if recipe.freeze_batch_norm:
-        freeze_batch_norm(net)
+    if recipe.freeze_batch_norm:  # of what came with statistics: a new head has none yet
+        freeze_batch_norm(getattr(net, "backbone", net))
     net.to(memory_format=torch.channels_last)
 
     def loader(records: Sequence[Record], *, train: bool, workers: int) -> ResumableLoader:

@@ -1,0 +1,132 @@
+"""Whether a runtime answers as PyTorch does, in the terms of each task. Needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from handlens.deploy.engines import Arrays
+from handlens.deploy.graph_names import BOXES, CLASS_MAP, LABELS, PROBABILITIES, SCORES
+
+TOLERANCE = 1e-4  # of a probability, in f32
+PIXELS_EQUAL = 0.999  # share of a test set's pixels with the same class
+SAME_BOX, SAME_SCORE = 0.99, 1e-3  # IoU above which, and difference of scores below which, two boxes are one
+FAINT = 0.05  # boxes of lower scores are not compared: which of them are among the likeliest hangs on the last bit
+SHOWN, ALIKE = 0.3, 0.5  # score and IoU by which an app that resizes otherwise still finds an object
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """
+    Attributes:
+        equal: share of the labels, pixels or boxes that are the same.
+        largest_difference: of a probability or of the scores of matched boxes; None for class maps.
+        excused: ids whose label differs while the reference's top two lie within twice the tolerance.
+        differing: ids that differ without that excuse.
+        passed: it may count as the same model.
+    """
+
+    equal: float
+    largest_difference: float | None
+    excused: tuple[str, ...]
+    differing: tuple[str, ...]
+    passed: bool
+
+
+def compare_classes(values: Arrays, expected: Arrays, ids: Sequence[str], *, tolerance: float) -> Agreement:
+    """Probabilities (N, K): the same labels, and no probability off by more than the tolerance."""
+    answered, wanted = values[PROBABILITIES], expected[PROBABILITIES]
+    label, reference = answered.argmax(axis=1), wanted.argmax(axis=1)
+    top_two = np.sort(wanted, axis=1)[:, -2:]
+    tied = top_two[:, 1] - top_two[:, 0] <= 2 * tolerance
+    other = label != reference
+    differing = tuple(ids[int(i)] for i in np.flatnonzero(other & ~tied))
+    largest = float(np.abs(answered - wanted).max()) if np.isfinite(answered).all() else float("inf")
+    excused = tuple(ids[int(i)] for i in np.flatnonzero(other & tied))
+    return Agreement(float((~other).mean()), largest, excused, differing, not differing and largest <= tolerance)
+
+
+def compare_masks(values: Arrays, expected: Arrays, ids: Sequence[str], *, tolerance: float) -> Agreement:
+    """Class maps (N, H, W): PIXELS_EQUAL of all pixels the same. A tie between two classes may fall either way."""
+    same = (values[CLASS_MAP] == expected[CLASS_MAP]).reshape(len(ids), -1).mean(axis=1)
+    differing = tuple(ids[int(i)] for i in np.flatnonzero(same < PIXELS_EQUAL))
+    equal = float(same.mean())
+    return Agreement(equal, None, (), differing, equal >= PIXELS_EQUAL)
+
+
+def compare_boxes(values: Arrays, expected: Arrays, ids: Sequence[str], *, tolerance: float) -> Agreement:
+    """Boxes (N, M, 4), scores and labels (N, M): one to one the same boxes, by label, place and score."""
+    differing, matched, count, largest = [], 0, 0, 0.0
+    for place, id in enumerate(ids):
+        ours, theirs = (_picture(arrays, place, above=FAINT / 2) for arrays in (values, expected))
+        pairs = _pairs(ours, theirs, iou=SAME_BOX)
+        differences = [abs(float(ours.scores[one] - theirs.scores[other])) for one, other in pairs]
+        largest = max([largest, *differences])
+        good = sum(difference < SAME_SCORE for difference in differences)
+        taken, wanted = {one for one, _ in pairs}, {other for _, other in pairs}
+        alone = sum(score >= FAINT for index, score in enumerate(ours.scores) if index not in taken)
+        alone += sum(score >= FAINT for index, score in enumerate(theirs.scores) if index not in wanted)
+        matched, count = matched + good, count + len(pairs) + alone
+        if good < len(pairs) + alone:
+            differing.append(id)
+    return Agreement(matched / count if count else 1.0, largest, (), tuple(differing), not differing)
+
+
+def changed_classes(values: Arrays, own: Arrays) -> float:
+    return float((values[PROBABILITIES].argmax(axis=1) != own[PROBABILITIES].argmax(axis=1)).mean())
+
+
+def changed_masks(values: Arrays, own: Arrays) -> float:
+    return float((values[CLASS_MAP] != own[CLASS_MAP]).mean())
+
+
+def changed_boxes(values: Arrays, own: Arrays) -> float:
+    """Share of the boxes that an app shows that are not found again, or come new."""
+    same = total = 0
+    for place in range(len(own[SCORES])):
+        ours, theirs = (_picture(arrays, place, above=SHOWN) for arrays in (values, own))
+        pairs = len(_pairs(ours, theirs, iou=ALIKE))
+        same, total = same + pairs, total + len(ours.scores) + len(theirs.scores) - pairs
+    return 1 - same / total if total else 0.0
+
+
+@dataclass(frozen=True)
+class _Found:
+    boxes: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    labels: NDArray[np.int64]
+
+
+def _picture(arrays: Arrays, place: int, *, above: float) -> _Found:
+    kept = arrays[SCORES][place] > above
+    return _Found(arrays[BOXES][place][kept], arrays[SCORES][place][kept], arrays[LABELS][place][kept])
+
+
+def _pairs(ours: _Found, theirs: _Found, *, iou: float) -> list[tuple[int, int]]:
+    """Indices of boxes that are the same, the best overlap first, each box once."""
+    low = np.maximum(ours.boxes[:, None, :2], theirs.boxes[None, :, :2])
+    high = np.minimum(ours.boxes[:, None, 2:], theirs.boxes[None, :, 2:])
+    inner = (high - low).clip(min=0).prod(axis=2)
+    areas = [(found.boxes[:, 2:] - found.boxes[:, :2]).prod(axis=1) for found in (ours, theirs)]
+    union = areas[0][:, None] + areas[1][None, :] - inner
+    overlap = np.where(union > 0, inner / np.where(union > 0, union, 1), 0)
+    overlap[ours.labels[:, None] != theirs.labels[None, :]] = 0
+    pairs = []
+    for flat in np.argsort(-overlap, axis=None, kind="stable"):
+        one, other = (int(index) for index in np.unravel_index(flat, overlap.shape))
+        if overlap[one, other] <= iou:
+            break
+        pairs.append((one, other))
+        overlap[one, :] = overlap[:, other] = 0
+    return pairs
+
+
+COMPARE: dict[str, Callable[..., Agreement]] = {
+    "classify": compare_classes, "segment": compare_masks, "detect": compare_boxes,
+}  # fmt: skip
+CHANGED: dict[str, Callable[[Arrays, Arrays], float]] = {
+    "classify": changed_classes, "segment": changed_masks, "detect": changed_boxes,
+}  # fmt: skip

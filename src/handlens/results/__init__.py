@@ -1,0 +1,42 @@
+"""What a model says about a picture. Frozen, checked at birth, ready for a file or a person."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from handlens.results.boxes import Boxes
+from handlens.results.classes import Classes
+from handlens.results.mask import BACKGROUND, UNKNOWN, Mask
+
+
+class Result(Protocol):
+    """What every kind of result can be asked for."""
+
+    @staticmethod
+    def columns(top: int) -> list[str]:
+        """The header of a table of results; `top` is how many classes per picture, where that means something."""
+        ...
+
+    def rows(self, top: int) -> list[list[str]]:
+        """Rows of that table; none where there is nothing to say of the picture."""
+        ...
+
+    def caption(self) -> str:
+        """In a few words."""
+        ...
+
+    def to_dict(self, top: int = 5) -> dict[str, Any]:
+        """Ready for JSON."""
+        ...
+
+    def draw(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """A copy of the picture (H, W, 3) uint8 with the answer on it or below it."""
+        ...
+
+
+KINDS: dict[str, type[Result]] = {"classify": Classes, "segment": Mask, "detect": Boxes}  # by task
+
+__all__ = ["BACKGROUND", "KINDS", "UNKNOWN", "Boxes", "Classes", "Mask", "Result"]

@@ -1,0 +1,85 @@
+"""What counts as the same answer, of labels, of masks and of boxes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from handlens.deploy.graph_names import BOXES, CLASS_MAP, LABELS, PROBABILITIES, SCORES
+from handlens.export.agreement import changed_boxes, compare_boxes, compare_classes, compare_masks
+
+Arrays = dict[str, np.ndarray]
+
+
+def detections(*rows: tuple[float, float, float, float, float, int]) -> Arrays:
+    """One picture: left, top, right, bottom, score, label; padded to eight boxes."""
+    boxes, scores, labels = np.zeros((1, 8, 4), np.float32), np.zeros((1, 8), np.float32), np.zeros((1, 8), np.int64)
+    for place, (left, top, right, bottom, score, label) in enumerate(rows):
+        boxes[0, place], scores[0, place], labels[0, place] = (left, top, right, bottom), score, label
+    return {BOXES: boxes, SCORES: scores, LABELS: labels}
+
+
+ONE, TWO = (0.1, 0.1, 0.4, 0.5, 0.9, 0), (0.5, 0.5, 0.9, 0.8, 0.6, 1)
+
+
+def test_the_same_boxes_in_another_order_are_the_same():
+    found = compare_boxes(detections(TWO, ONE), detections(ONE, TWO), ["a"], tolerance=0)
+    assert found.passed
+    assert (found.equal, found.differing, found.largest_difference) == (1.0, (), 0.0)
+
+
+@pytest.mark.parametrize(
+    ("answer", "equal"),
+    [
+        ((ONE,), 0.5),  # one is missing
+        ((ONE, TWO, (0.0, 0.0, 0.1, 0.1, 0.2, 0)), 2 / 3),  # one more
+        ((ONE, TWO, TWO), 2 / 3),  # the same object twice
+        ((ONE, (*TWO[:5], 0)), 1 / 3),  # another class: neither is found again
+        ((ONE, (*TWO[:4], 0.602, 1)), 0.5),  # a score too far off
+        ((ONE, (0.5, 0.5, 0.9, 0.81, 0.6, 1)), 1 / 3),  # a box too far off
+    ],
+)
+def test_what_is_not_the_same_is_counted_and_named(answer, equal):
+    found = compare_boxes(detections(*answer), detections(ONE, TWO), ["a"], tolerance=0)
+    assert not found.passed
+    assert found.differing == ("a",)
+    assert found.equal == pytest.approx(equal)
+
+
+def test_faint_boxes_do_not_decide():
+    faint = (0.0, 0.0, 0.2, 0.2, 0.04, 0)
+    assert compare_boxes(detections(ONE, faint), detections(ONE), ["a"], tolerance=0).passed
+    nearly = (0.0, 0.0, 0.2, 0.2, 0.0496, 0), (0.0, 0.0, 0.2, 0.2, 0.0504, 0)  # one of them lies below the limit
+    assert compare_boxes(detections(ONE, nearly[0]), detections(ONE, nearly[1]), ["a"], tolerance=0).passed
+
+
+def test_an_app_that_resizes_otherwise_loses_boxes_and_gets_others():
+    moved = (0.12, 0.1, 0.42, 0.5, 0.8, 0)
+    assert changed_boxes(detections(moved, TWO), detections(ONE, TWO)) == 0
+    assert changed_boxes(detections(moved), detections(ONE, TWO)) == pytest.approx(1 / 2)
+    assert changed_boxes(detections(), detections()) == 0
+
+
+def test_a_thousandth_of_the_pixels_may_differ():
+    truth = np.zeros((2, 50, 40), np.uint8)
+    answer = truth.copy()
+    answer[1].flat[:4] = 1  # of 4000
+    found = compare_masks({CLASS_MAP: answer}, {CLASS_MAP: truth}, ["a", "b"], tolerance=0)
+    assert found.passed
+    assert (found.equal, found.differing) == (0.999, ("b",))
+    answer[0].flat[0] = 1
+    assert not compare_masks({CLASS_MAP: answer}, {CLASS_MAP: truth}, ["a", "b"], tolerance=0).passed
+
+
+def test_a_tie_excuses_another_label_and_nothing_else():
+    wanted = np.array([[0.50004, 0.49996], [0.9, 0.1]], np.float32)
+    turned = np.array([[0.49998, 0.50002], [0.9, 0.1]], np.float32)
+    found = compare_classes({PROBABILITIES: turned}, {PROBABILITIES: wanted}, ["a", "b"], tolerance=1e-4)
+    assert (found.passed, found.excused, found.differing) == (True, ("a",), ())
+    turned[1] = 0.1, 0.9
+    found = compare_classes({PROBABILITIES: turned}, {PROBABILITIES: wanted}, ["a", "b"], tolerance=1e-4)
+    assert (found.passed, found.differing) == (False, ("b",))
+    broken = np.array([[np.nan, 0.5], [0.9, 0.1]], np.float32)
+    found = compare_classes({PROBABILITIES: broken}, {PROBABILITIES: wanted}, ["a", "b"], tolerance=1e-4)
+    assert found.largest_difference == float("inf")
+    assert not found.passed

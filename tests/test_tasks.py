@@ -1,0 +1,121 @@
+"""Masks and boxes through every command, as a user meets them: real processes, real files, real runtimes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+from PIL import Image
+
+import handlens as package
+from command import handlens
+from handlens.files import read_json
+
+SCHEMAS = Path(__file__).resolve().parents[1] / "docs" / "schemas"
+# Learning is not what is tested here: benchmarks/bakery_tasks.py does that.
+RECIPE = "image_size: 96\nepochs: 1\nbatch_size: 4\nworkers: 0\n"
+
+
+@pytest.fixture(scope="module", params=["segment", "detect"])
+def trained(
+    request: pytest.FixtureRequest, weights: str, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, Path, Path]:
+    """(task, data, run), by the commands. Tests must not change them."""
+    folder = tmp_path_factory.mktemp(f"빵 {request.param}")
+    data, run, recipe = folder / "data", folder / "run", folder / "recipe.yaml"
+    recipe.write_text(RECIPE)
+    handlens("sample", "bakery", data, "--task", request.param, "--per-class", "2", "--test-per-class", "1",
+             "--size", "96")  # fmt: skip
+    done = handlens("train", data, "--recipe", recipe, "--out", run, "--json", XDG_CACHE_HOME=weights)
+    value = json.loads(done.stdout)
+    assert set(value["validation"]) >= {"miou" if request.param == "segment" else "map50", "loss", "count"}
+    return request.param, data, run
+
+
+def test_check_and_show_know_the_labels(trained: tuple[str, Path, Path], tmp_path: Path):
+    task, data, _ = trained
+    result = json.loads(handlens("check", data, "--json", check=False).stdout)
+    jsonschema.validate(result, read_json(SCHEMAS / "check.json"))
+    table = handlens("check", data, check=False).stdout
+    assert ("% of pixels" if task == "segment" else "boxes") in table
+    handlens("show", data, "-n", "4", "--out", tmp_path / "sheet.png")
+    assert min(Image.open(tmp_path / "sheet.png").size) > 150
+
+
+def test_evaluate_prints_and_writes(trained: tuple[str, Path, Path], weights: str, tmp_path: Path):
+    task, _, run = trained
+    copy = shutil.copytree(run, tmp_path / "run")
+    result = json.loads(handlens("evaluate", copy, "--json", XDG_CACHE_HOME=weights).stdout)
+    jsonschema.validate(result, read_json(SCHEMAS / "evaluate.json"))
+    assert (result["task"], result["split"]) == (task, "test")
+    page = (copy / "report.html").read_text(encoding="utf-8")
+    assert ("mean IoU" if task == "segment" else "mAP at IoU 0.5") in page
+    assert page.count("data:image/") >= 2
+    stored = read_json(copy / "model.json")["metrics"]
+    assert stored.items() <= result["metrics"].items()
+    assert ("Mean IoU" if task == "segment" else "mAP50") in handlens("evaluate", copy, XDG_CACHE_HOME=weights).stdout
+
+
+def test_predict_writes_tables_lines_and_pictures(trained: tuple[str, Path, Path], tmp_path: Path):
+    task, data, run = trained
+    pictures = sorted((data / "test").rglob("*.jpg"))
+    table, folder, masks = tmp_path / "a.csv", tmp_path / "pictures", tmp_path / "masks"
+    options = ("--masks", masks) if task == "segment" else ("--threshold", "0.01")
+    done = handlens("predict", run, *pictures, "--csv", table, "--json", "--pictures", folder,
+                    "--sheet", tmp_path / "sheet.jpg", *options)  # fmt: skip
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    for line in lines:
+        jsonschema.validate(line, read_json(SCHEMAS / "predict.json"))
+    assert [line["id"] for line in lines] == [str(path) for path in pictures]
+    rows = list(csv.DictReader(table.read_text(encoding="utf-8-sig").splitlines()))
+    kind = "areas" if task == "segment" else "boxes"
+    assert len(rows) == sum(max(1, len(line[kind])) for line in lines)
+    assert len(list(folder.iterdir())) == len(pictures)
+    if task == "segment":
+        names = read_json(run / "model.json")["class_names"]
+        for path, line in zip(pictures, lines, strict=True):
+            found = np.asarray(Image.open(masks / f"{path.stem}.png"))
+            assert found.shape == (line["height"], line["width"])
+            assert {names[index] for index in np.unique(found)} == {area["class"] for area in line["areas"]}
+        assert sum(area["pixels"] for area in lines[0]["areas"]) == lines[0]["height"] * lines[0]["width"]
+
+
+def test_golden_pictures_are_answered_as_promised(trained: tuple[str, Path, Path]):
+    task, _, run = trained
+    golden = np.load(run / "golden/golden.npz")
+    predictor = package.load(run, precision="fp32")
+    answers = [predictor.engine.run(pixels[None]) for pixels in golden["images"]]
+    for name in ("classes",) if task == "segment" else ("boxes", "scores"):
+        found = np.concatenate([answer[name] for answer in answers])
+        if task == "segment":
+            assert (found == golden[name]).mean() > 0.999
+        else:  # of faint boxes the last bit decides which are among the hundred
+            np.testing.assert_allclose(found[:, :10], golden[name][:, :10], atol=1e-3)
+
+
+@pytest.mark.parametrize("to", ["onnx", "openvino"])
+def test_export_is_proved_by_its_own_runtime(
+    trained: tuple[str, Path, Path], weights: str, tmp_path: Path, to: str
+):  # fmt: skip
+    task, _, run = trained
+    out = tmp_path / f"model.{'onnx' if to == 'onnx' else 'xml'}"
+    result = json.loads(handlens("export", run, "--to", to, "--out", out, "--json", XDG_CACHE_HOME=weights).stdout)
+    jsonschema.validate(result, read_json(SCHEMAS / "export.json"))
+    assert (result["task"], result["passed"]) == (task, True)
+
+
+def test_tiles_are_for_masks(trained: tuple[str, Path, Path], tmp_path: Path):
+    task, data, run = trained
+    small = Image.open(next(iter(sorted((data / "test").rglob("*.jpg")))))
+    small.resize((230, 190)).save(tmp_path / "large.png")
+    done = handlens("predict", run, tmp_path / "large.png", "--json", "--tiles", check=False)
+    if task == "segment":
+        assert json.loads(done.stdout)["height"] == 190
+    else:
+        assert done.returncode == 2
+        assert "tiles are for nets that segment" in done.stderr
