@@ -123,10 +123,13 @@ class Preprocess:
         short = min(height, width)
         new_height = int(self.short_side * height / short)
         new_width = int(self.short_side * width / short)
-        resized = _resize(image, new_height, new_width)
         top = round((new_height - self.height) / 2)
         left = round((new_width - self.width) / 2)
-        return resized[top : top + self.height, left : left + self.width]
+        if new_height < height or new_width < width:
+            return _resize(image, new_height, new_width)[top : top + self.height, left : left + self.width]
+        # Enlarging, Pillow does the columns first: those that are cut away need not go through the rows.
+        columns = _resized(Image.fromarray(image), height, new_width).crop((left, 0, left + self.width, height))
+        return np.asarray(_resized(columns, new_height, self.width))[top : top + self.height]
 
     def _pad(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         height, width = image.shape[:2]
@@ -139,6 +142,8 @@ class Preprocess:
 
 
 def _resize(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    if image.shape[:2] == (height, width):
-        return image
-    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+    return image if image.shape[:2] == (height, width) else np.asarray(_resized(Image.fromarray(image), height, width))
+
+
+def _resized(image: Image.Image, height: int, width: int) -> Image.Image:
+    return image if image.size == (width, height) else image.resize((width, height), Image.Resampling.BILINEAR)
