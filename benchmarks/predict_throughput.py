@@ -4,6 +4,7 @@ At least 85 % of min(decode alone, engine alone) of the same run; and 6 x (bf16)
 plain eager loops under inference_mode: one by one, and a DataLoader of batch 32 with 2 workers.
 """
 
+import copy
 import os
 import statistics
 import tempfile
@@ -22,26 +23,26 @@ from handlens import flow
 from handlens.deploy.engines import OpenVINOEngine
 from handlens.deploy.stream import load_pixels
 from handlens.flow.sheets import PredictionWriter
+from handlens.preprocess import Preprocess
+from handlens.train.recipe import make_recipe
+from handlens.train.run import Run
 
 folder = pictures("flowers") / "test"
 files = sorted(folder.glob("*/*"))
 some = files[::4]
 EMULATED = 64  # pictures for the bf16 loop: a processor without bf16 takes ten times as long
-run = flow.find_run("mobilenet_v2")
-preprocess = run.preprocess
-net = torchvision.models.mobilenet_v2().eval()
-transform = T.Compose([T.Resize(256), T.CenterCrop(224), T.ToTensor(), T.Normalize(preprocess.mean, preprocess.std)])
+random = np.random.default_rng(0).integers(0, 256, (1, 224, 224, 3), dtype=np.uint8)
 
 
 class Folder(torch.utils.data.Dataset):
-    def __init__(self, count: int = len(some)) -> None:
-        self.count = count
+    def __init__(self, transform: T.Compose, count: int = len(some)) -> None:
+        self.transform, self.count = transform, count
 
     def __len__(self) -> int:
         return self.count
 
     def __getitem__(self, index: int) -> torch.Tensor:
-        return transform(Image.open(some[index]).convert("RGB"))
+        return self.transform(Image.open(some[index]).convert("RGB"))
 
 
 def rate(work, count: int) -> float:
@@ -51,38 +52,37 @@ def rate(work, count: int) -> float:
 
 
 @torch.inference_mode()
-def one_by_one() -> None:
-    for index in range(len(some)):
-        net(Folder()[index][None]).softmax(1)
+def one_by_one(net: torch.nn.Module, data: Folder) -> None:
+    for index in range(len(data)):
+        net(data[index][None]).softmax(1)
 
 
 @torch.inference_mode()
-def batches() -> None:
-    for images in torch.utils.data.DataLoader(Folder(), batch_size=32, num_workers=2):
+def batches(net: torch.nn.Module, data: Folder) -> None:
+    for images in torch.utils.data.DataLoader(data, batch_size=32, num_workers=2):
         net(images).softmax(1)
 
 
 @torch.inference_mode()
-def batches_bf16() -> None:
-    fast = torchvision.models.mobilenet_v2().eval().to(memory_format=torch.channels_last)
-    for images in torch.utils.data.DataLoader(Folder(EMULATED), batch_size=32, num_workers=2):
+def batches_bf16(net: torch.nn.Module, data: Folder) -> None:
+    fast = copy.deepcopy(net).to(memory_format=torch.channels_last)
+    for images in torch.utils.data.DataLoader(data, batch_size=32, num_workers=2):
         with torch.autocast("cpu", torch.bfloat16):
             fast(images.contiguous(memory_format=torch.channels_last)).softmax(1)
 
 
-def decode_alone() -> None:
+def decode_alone(preprocess: Preprocess) -> None:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for _ in pool.map(lambda path: load_pixels(path, preprocess), files):
             pass
 
 
-def engine_alone(precision: str) -> None:
-    engine = engines[precision]
+def engine_alone(engine: OpenVINOEngine) -> None:
     for _ in engine.stream((i, random) for i in range(len(files))):
         pass
 
 
-def predict(precision: str) -> None:
+def predict(run: Run, precision: str) -> None:
     with (
         tempfile.TemporaryDirectory() as scratch,
         PredictionWriter(
@@ -94,36 +94,46 @@ def predict(precision: str) -> None:
         assert writer.count == len(files)
 
 
-random = np.random.default_rng(0).integers(0, 256, (1, 224, 224, 3), dtype=np.uint8)
-engines = {precision: OpenVINOEngine(run.engine, precision=precision) for precision in ("fp32", "auto")}
-native = engines["auto"].precision
-rivals = {
-    "plain, one by one": lambda: rate(one_by_one, len(some)),
-    "plain, DataLoader 32, 2 workers": lambda: rate(batches, len(some)),
-    "plain, channels_last bf16": lambda: rate(batches_bf16, EMULATED),
-    "decode alone": lambda: rate(decode_alone, len(files)),
-    "engine alone, fp32": lambda: rate(lambda: engine_alone("fp32"), len(files)),
-    "predict, fp32": lambda: rate(lambda: predict("fp32"), len(files)),
-}
-if native != "f32":
-    rivals[f"engine alone, {native}"] = lambda: rate(lambda: engine_alone("auto"), len(files))
-    rivals[f"predict, {native}"] = lambda: rate(lambda: predict("auto"), len(files))
-rates = interleaved(rivals, rounds=3)
-plain = max(rates["plain, one by one"], rates["plain, DataLoader 32, 2 workers"])
-limit = min(rates["decode alone"], rates["engine alone, fp32"])
-store(
-    "predict_throughput",
-    [
+def measured(name: str, run: Run) -> list[dict]:
+    preprocess = run.preprocess
+    net = torchvision.models.mobilenet_v2(num_classes=len(run.class_names)).eval()
+    steps = [T.Resize(preprocess.short_side), T.CenterCrop(preprocess.height), T.ToTensor()]
+    data = Folder(T.Compose([*steps, T.Normalize(preprocess.mean, preprocess.std)]))
+    few = Folder(data.transform, EMULATED)
+    engines = {precision: OpenVINOEngine(run.engine, precision=precision) for precision in ("fp32", "auto")}
+    rivals = {
+        "plain, one by one": lambda: rate(lambda: one_by_one(net, data), len(data)),
+        "plain, DataLoader 32, 2 workers": lambda: rate(lambda: batches(net, data), len(data)),
+        "plain, channels_last bf16": lambda: rate(lambda: batches_bf16(net, few), len(few)),
+        "decode alone": lambda: rate(lambda: decode_alone(preprocess), len(files)),
+        "engine alone, fp32": lambda: rate(lambda: engine_alone(engines["fp32"]), len(files)),
+        "predict, fp32": lambda: rate(lambda: predict(run, "fp32"), len(files)),
+    }
+    native = engines["auto"].precision
+    if native != "f32":
+        rivals[f"engine alone, {native}"] = lambda: rate(lambda: engine_alone(engines["auto"]), len(files))
+        rivals[f"predict, {native}"] = lambda: rate(lambda: predict(run, "auto"), len(files))
+    rates = interleaved(rivals, rounds=5)
+    plain = max(rates["plain, one by one"], rates["plain, DataLoader 32, 2 workers"])
+    limit = min(rates["decode alone"], rates["engine alone, fp32"])
+    return [
         {
-            "what": name,
+            "run": name,
+            "what": what,
             "pictures_per_second": value,
             "times_the_faster_plain_loop": value / plain,
             "of_the_limit": value / limit,
         }
-        for name, value in rates.items()
-    ],
-    notes=[
-        f"The processor's own precision in OpenVINO: {native}.",
-        f"Median picture: {statistics.median(f.stat().st_size for f in files) / 1024:.0f} KB.",
-    ],
-)
+        for what, value in rates.items()
+    ]
+
+
+with tempfile.TemporaryDirectory() as scratch:
+    recipe = make_recipe({"mode": "head"})
+    trained = flow.train(folder.parent, out=Path(scratch) / "run", recipe=recipe, golden=False)
+    rows = measured("trained on flowers: 224 of 224, 5 classes", flow.find_run(trained))
+    rows += measured("mobilenet_v2: 224 of 256, 1000 classes", flow.find_run("mobilenet_v2"))
+store(
+    "predict_throughput", rows,
+    notes=[f"Median picture: {statistics.median(f.stat().st_size for f in files) / 1024:.0f} KB."],
+)  # fmt: skip

@@ -10,7 +10,6 @@ from PIL import Image
 
 from handlens.fonts import font_file, label_font
 from handlens.palette import colours
-from handlens.palette import colours
 from handlens.results import Boxes, Classes, Mask
 
 

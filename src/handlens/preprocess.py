@@ -91,7 +91,7 @@ class Preprocess:
         """
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
             raise ValueError(f"image must be (H, W, 3) uint8, got {image.shape} {image.dtype}")
-        resized = self._placed(image, _resize, fill=PADDING)
+        resized = self._enlarged(image) if self._enlarges(image) else self._placed(image, _resize, fill=PADDING)
         if self.colour == "grey":
             resized = np.asarray(Image.fromarray(resized).convert("L"))[:, :, None]
         return np.ascontiguousarray(resized)
@@ -155,6 +155,17 @@ class Preprocess:
         new_height, new_width = max(1, round(height * scale)), max(1, round(width * scale))
         return new_height, new_width, (self.height - new_height) // 2, (self.width - new_width) // 2
 
+    def _enlarges(self, image: NDArray[np.uint8]) -> bool:
+        new_height, new_width, _, _ = self._placement(*image.shape[:2])
+        return self.resize == "crop" and new_height >= image.shape[0] and new_width >= image.shape[1]
+
+    def _enlarged(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Enlarging, Pillow does the columns first: those that are cut away need not go through the rows."""
+        height = image.shape[0]
+        new_height, new_width, top, left = self._placement(*image.shape[:2])
+        columns = _resized(Image.fromarray(image), height, new_width).crop((-left, 0, self.width - left, height))
+        return np.asarray(_resized(columns, new_height, self.width))[-top : self.height - top]
+
     def _placed(self, image: NDArray[np.uint8], resize: Resize, *, fill: int) -> NDArray[np.uint8]:
         """(H, W, ...) -> (height, width, ...): resized, then cut or padded."""
         new_height, new_width, top, left = self._placement(*image.shape[:2])
@@ -200,6 +211,8 @@ def _nearest(mask: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uin
 
 
 def _resize(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    if image.shape[:2] == (height, width):
-        return image
-    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+    return image if image.shape[:2] == (height, width) else np.asarray(_resized(Image.fromarray(image), height, width))
+
+
+def _resized(image: Image.Image, height: int, width: int) -> Image.Image:
+    return image if image.size == (width, height) else image.resize((width, height), Image.Resampling.BILINEAR)

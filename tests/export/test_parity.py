@@ -37,7 +37,9 @@ def pictures() -> list[tuple[str, np.ndarray]]:
 
 def measure(tmp_path: Path, pictures, *, shift: float):
     net = TinyNet().eval()
-    path = export_onnx(DeployGraph(net, PREPROCESS), PREPROCESS, tmp_path / "a.onnx", outputs=(PROBABILITIES,), metadata={})
+    path = export_onnx(
+        DeployGraph(net, PREPROCESS), PREPROCESS, tmp_path / "a.onnx", outputs=(PROBABILITIES,), metadata={}
+    )
     with torch.no_grad():
         net.linear.bias[0] += shift  # the reference is now another net
     graph = DeployGraph(net, PREPROCESS)
@@ -47,8 +49,8 @@ def measure(tmp_path: Path, pictures, *, shift: float):
             return {PROBABILITIES: graph(torch.from_numpy(batch)).numpy()}
 
     return measure_parity(
-        path, task="classify", runner="onnx", precisions=("fp32",), images=[(name, picture, 0) for name, picture in pictures],
-        preprocess=PREPROCESS, reference=reference,
+        path, task="classify", runner="onnx", precisions=("fp32",), preprocess=PREPROCESS, reference=reference,
+        images=[(name, picture, 0) for name, picture in pictures],
     )  # fmt: skip
 
 

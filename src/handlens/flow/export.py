@@ -74,7 +74,9 @@ def export(
     sources = _proof_pictures(run, data, pictures)
     net = build_from(run)
     if with_resize and (run.task == "segment" or preprocess.resize == "pad"):
-        raise InputError("resizing inside the graph is for nets that classify or detect: a mask has the net's own size.")
+        raise InputError(
+            "resizing inside the graph is for nets that classify or detect: a mask has the net's own size."
+        )
     deployed = DeployGraph(net, preprocess, task=run.task)
     graph = ResizingGraph(deployed, preprocess) if with_resize else deployed
     metadata = {"class_names": list(run.class_names), "preprocess": preprocess.to_dict()}
@@ -98,8 +100,8 @@ def export(
             save_openvino(model, made, metadata=metadata)
         report.say(f"Comparing on {len(sources)} pictures, in a process without PyTorch.")
         parity = measure_parity(
-            made, task=run.task, runner=to, precisions=PRECISIONS[to], images=_decoded(sources, report), preprocess=preprocess,
-            reference=reference, any_size=with_resize,
+            made, task=run.task, runner=to, precisions=PRECISIONS[to], images=_decoded(sources, report),
+            preprocess=preprocess, reference=reference, any_size=with_resize,
         )  # fmt: skip
         rows = {"file": path.name, "to": to} | parity.to_dict()
         if not parity.passed:
