@@ -65,7 +65,9 @@ def test_predict_writes_tables_lines_and_pictures(trained: tuple[str, Path, Path
     task, data, run = trained
     pictures = sorted((data / "test").rglob("*.jpg"))
     table, folder, masks = tmp_path / "a.csv", tmp_path / "pictures", tmp_path / "masks"
-    options = ("--masks", masks) if task == "segment" else ("--threshold", "0.01")
+    coco, yolo = tmp_path / "coco.json", tmp_path / "yolo"
+    boxes = ("--threshold", "0.01", "--coco", coco, "--yolo", yolo)
+    options = ("--masks", masks) if task == "segment" else boxes
     done = handlens("predict", run, *pictures, "--csv", table, "--json", "--pictures", folder,
                     "--sheet", tmp_path / "sheet.jpg", *options)  # fmt: skip
     lines = [json.loads(line) for line in done.stdout.splitlines()]
@@ -76,8 +78,20 @@ def test_predict_writes_tables_lines_and_pictures(trained: tuple[str, Path, Path
     kind = "areas" if task == "segment" else "boxes"
     assert len(rows) == sum(max(1, len(line[kind])) for line in lines)
     assert len(list(folder.iterdir())) == len(pictures)
+    names = read_json(run / "model.json")["class_names"]
+    if task == "detect":
+        rows = read_json(coco)
+        assert len(rows) == sum(len(line["boxes"]) for line in lines)
+        first = next(line for line in lines if line["boxes"])
+        row, box = next(row for row in rows if row["file_name"] == Path(first["id"]).name), first["boxes"][0]
+        assert names[row["category_id"] - 1] == box["class"]
+        left, top, right, bottom = box["box"]
+        assert row["bbox"] == pytest.approx([left, top, right - left, bottom - top], abs=0.02)
+        assert (yolo / "classes.txt").read_text(encoding="utf-8").split() == names
+        line = (yolo / f"{Path(first['id']).stem}.txt").read_text().splitlines()[0].split()
+        assert names[int(line[0])] == box["class"]
+        assert float(line[1]) * first["width"] == pytest.approx((left + right) / 2, abs=0.02)
     if task == "segment":
-        names = read_json(run / "model.json")["class_names"]
         for path, line in zip(pictures, lines, strict=True):
             found = np.asarray(Image.open(masks / f"{path.stem}.png"))
             assert found.shape == (line["height"], line["width"])

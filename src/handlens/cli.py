@@ -232,6 +232,8 @@ def predict(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per picture.")] = False,
     pictures: Annotated[Path | None, typer.Option(help="Write copies with the answer into this folder.")] = None,
     masks: Annotated[Path | None, typer.Option(help="Write class maps as PNG into this folder (segmentation).")] = None,
+    coco: Annotated[Path | None, typer.Option(help="Write a COCO result list (detection).")] = None,
+    yolo: Annotated[Path | None, typer.Option(help="Write YOLO texts into this folder (detection).")] = None,
     threshold: Annotated[
         float | None, typer.Option(min=0, max=1, help="Lowest score (detection); default chosen on validation.")
     ] = None,
@@ -259,8 +261,8 @@ def predict(
                 opened, paths, precision=_precision(precision), threshold=threshold, tiles=tiles, report=report
             )  # fmt: skip
             writer = PredictionWriter(
-                KINDS[opened.task], csv=csv, as_json=as_json, pictures=pictures, masks=masks, sheet=sheet, top=top,
-                print_line=_print_line,
+                KINDS[opened.task], csv=csv, as_json=as_json, pictures=pictures, masks=masks, coco=coco, yolo=yolo,
+                sheet=sheet, top=top, print_line=_print_line,
             )  # fmt: skip
             # The writer opens files, which a wrong path or an unknown run must leave as they are.
             with _reader_may_leave(), writer:
@@ -274,7 +276,7 @@ def predict(
         if writer and writer.partial:
             typer.echo(f"handlens: stopped; the {writer.count} answers so far are in {writer.partial}.", err=True)
         raise
-    if not quiet and (csv or pictures or sheet):
+    if not quiet and (csv or pictures or masks or coco or yolo or sheet):
         left_out = writer.count - bad - SHEET_LIMIT if sheet else 0
         cut = f" The sheet shows the first {SHEET_LIMIT}." if left_out > 0 else ""
         typer.echo(f"{writer.count} pictures, {bad} unreadable.{cut}", err=True)
@@ -291,6 +293,9 @@ def export(
     with_resize: Annotated[
         bool, typer.Option("--with-resize", help="The graph takes any size and resizes inside.")
     ] = False,
+    suppress: Annotated[
+        bool, typer.Option("--suppress/--no-suppress", help="No: the app suppresses doubled boxes itself.")
+    ] = True,
     pictures: Annotated[int, typer.Option(min=1, help="How many pictures the proof uses at most.")] = 1000,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -300,7 +305,8 @@ def export(
 
     with _reporting(quiet or as_json) as report:
         path, parity = flow.export(
-            run, to=to, out=out, data=data, with_resize=with_resize, pictures=pictures, report=report  # type: ignore[arg-type]
+            run, to=to, out=out, data=data, with_resize=with_resize, suppress=suppress,  # type: ignore[arg-type]
+            pictures=pictures, report=report,
         )  # fmt: skip
     if as_json:
         _print_json({"file": str(path)} | parity.to_dict())

@@ -20,13 +20,19 @@ class DeployGraph(nn.Module):
         segment: the likeliest class of each pixel (N, height, width) uint8;
         detect: boxes (N, M, 4) float32 left, top, right, bottom in fractions of the input, scores (N, M) float32,
             labels (N, M) int64, doubles suppressed; a score of 0 is padding.
+
+    Args:
+        suppress: False leaves the suppression of doubles, of detection, to the app: M is then larger.
     """
 
-    def __init__(self, net: nn.Module, preprocess: Preprocess, *, task: Task = "classify") -> None:
+    def __init__(
+        self, net: nn.Module, preprocess: Preprocess, *, task: Task = "classify", suppress: bool = True
+    ) -> None:
         super().__init__()
         self.net = net
         self.scale = Scale(preprocess)
         self.task = task
+        self.suppress = suppress
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
         answer = self.net(self.scale(images))
@@ -34,7 +40,7 @@ class DeployGraph(nn.Module):
             return answer.softmax(dim=1)
         if self.task == "segment":
             return answer.argmax(dim=1).to(torch.uint8)
-        boxes, scores, labels = self.net.decode(answer)  # type: ignore[operator]
+        boxes, scores, labels = self.net.decode(answer, suppress=self.suppress)  # type: ignore[operator]
         return boxes, scores, labels
 
 

@@ -36,6 +36,7 @@ def export(
     out: Path | str | None = None,
     data: Path | str | None = None,
     with_resize: bool = False,
+    suppress: bool = True,
     pictures: int = 1000,
     report: Reporter = QUIET,
 ) -> tuple[Path, Parity]:
@@ -45,6 +46,7 @@ def export(
         out: the file; None is <run>/exports/<run>.onnx or .xml.
         data: pictures for the proof; None is the run's own test or validation pictures, or else its golden ones.
         with_resize: the graph takes pictures of any size, one at a time, and resizes inside.
+        suppress: False leaves the suppression of doubled boxes to the app; for nets that detect.
         pictures: how many of them at most.
 
     Returns:
@@ -67,7 +69,7 @@ def export(
         raise InputError(f"there is no export to {to!r}; there are {', '.join(PRECISIONS)}.")
     run = find_run(run, report=report)
     preprocess = run.preprocess
-    name = run.folder.resolve().name + ("-any-size" if with_resize else "")
+    name = run.folder.resolve().name + ("-any-size" if with_resize else "") + ("" if suppress else "-doubles")
     path = Path(out) if out else run.folder / "exports" / f"{name}{SUFFIXES[to]}"
     if path.suffix.lower() != SUFFIXES[to] or path.is_dir():
         raise InputError(f"an export to {to} is a file that ends in {SUFFIXES[to]}, got {path}.")
@@ -77,7 +79,9 @@ def export(
         raise InputError(
             "resizing inside the graph is for nets that classify or detect: a mask has the net's own size."
         )
-    deployed = DeployGraph(net, preprocess, task=run.task)
+    if not suppress and run.task != "detect":
+        raise InputError(f"only boxes are suppressed, and {run.folder.name} is a net to {run.task}.")
+    deployed = DeployGraph(net, preprocess, task=run.task, suppress=suppress)
     graph = ResizingGraph(deployed, preprocess) if with_resize else deployed
     metadata = {"class_names": list(run.class_names), "preprocess": preprocess.to_dict()}
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from handlens.errors import InputError
-from handlens.files import atomic_path, write_bytes
-from handlens.results import Classes, Mask, Result
+from handlens.files import atomic_path, write_bytes, write_text
+from handlens.results import Boxes, Classes, Mask, Result
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,6 +35,9 @@ class PredictionWriter:
         as_json: one JSON object per line to `print_line`; otherwise, without a csv, tab-separated text.
         pictures: folder for copies with the answer on them or below.
         masks: folder for class maps as PNG, of segmentation only.
+        coco: file for a COCO result list, of detection only: image_id is the number that is the file's name, as in
+            COCO, or else the picture's place in the list, from 1; file_name stands beside it.
+        yolo: folder for a YOLO text per picture, with scores, and classes.txt; of detection only.
         sheet: file for one contact sheet of the first SHEET_LIMIT pictures.
         top: classes per picture.
 
@@ -45,12 +48,15 @@ class PredictionWriter:
 
     def __init__(
         self, kind: type[Result], *, csv: Path | None = None, as_json: bool = False, pictures: Path | None = None,
-        masks: Path | None = None, sheet: Path | None = None, top: int = 1, print_line: Callable[[str], None],
+        masks: Path | None = None, coco: Path | None = None, yolo: Path | None = None, sheet: Path | None = None,
+        top: int = 1, print_line: Callable[[str], None],
     ) -> None:  # fmt: skip
         if masks and kind is not Mask:
             raise InputError("--masks writes the class maps of a net that segments; this one does not.")
+        if (coco or yolo) and kind is not Boxes:
+            raise InputError("--coco and --yolo write the boxes of a net that detects; this one does not.")
         self.columns = kind.columns(top)
-        self.masks = masks
+        self.masks, self.coco, self.yolo = masks, coco, yolo
         self.csv, self.as_json, self.pictures, self.sheet, self.top = csv, as_json, pictures, sheet, top
         self.print_line = print_line
         self.count = 0
@@ -68,7 +74,12 @@ class PredictionWriter:
             self._file: TextIO = self._stack.enter_context(temporary.open("w", encoding="utf-8-sig", newline=""))
             self._rows = csv_module.writer(self._file)
             self._rows.writerow(["id", *self.columns, "error"])
-        for folder in (self.pictures, self.masks):
+        if self.coco:
+            temporary = self._stack.enter_context(atomic_path(self.coco))
+            self._results: TextIO = self._stack.enter_context(temporary.open("w", encoding="utf-8"))
+            self._results.write("[")
+            self._separator = "\n"
+        for folder in (self.pictures, self.masks, self.yolo):
             if folder:
                 folder.mkdir(parents=True, exist_ok=True)
         return self
@@ -79,6 +90,8 @@ class PredictionWriter:
             self.partial = self.csv.with_suffix(f".partial{self.csv.suffix}")
             with atomic_path(self.partial) as kept:
                 shutil.copyfile(self._file.name, kept)
+        if self.coco:
+            self._results.write("\n]\n")
         self._stack.__exit__(kind, error, trace)
         if kind is None and self.sheet and self._tiles:
             save_sheet(self._tiles, self._captions, self.sheet)
@@ -92,6 +105,8 @@ class PredictionWriter:
             self._write_picture(prediction)
         if self.masks and isinstance(prediction.result, Mask):
             write_bytes(_new_name(self.masks, prediction.path), prediction.result.png())
+        if isinstance(prediction.result, Boxes):
+            self._write_boxes(prediction.path, prediction.result)
         if self.sheet and len(self._tiles) < SHEET_LIMIT:
             self._tiles.append(_thumbnail(self._tile(prediction)))
             self._captions.append(prediction.result.caption())
@@ -110,6 +125,17 @@ class PredictionWriter:
         elif result and not self.csv:
             for row in rows or [[]]:
                 self.print_line("\t".join([str(prediction.path), *row]))
+
+    def _write_boxes(self, path: Path, boxes: Boxes) -> None:
+        if self.coco:
+            for row in boxes.to_coco(int(path.stem) if path.stem.isdecimal() else self.count):
+                self._results.write(self._separator + json.dumps(row | {"file_name": path.name}, ensure_ascii=False))
+                self._separator = ",\n"
+        if self.yolo:
+            if not (self.yolo / "classes.txt").exists():
+                write_text(self.yolo / "classes.txt", "".join(f"{name}\n" for name in boxes.names))
+            lines = "".join(f"{line}\n" for line in boxes.to_yolo())
+            write_text(_new_name(self.yolo, path, suffix=".txt"), lines)
 
     def _tile(self, prediction: Prediction) -> NDArray[Any]:
         """A class stands in the caption; masks and boxes are drawn, at full size, where they belong."""
@@ -131,12 +157,12 @@ class PredictionWriter:
             Image.fromarray(drawn).save(temporary, "PNG")
 
 
-def _new_name(folder: Path, picture: Path) -> Path:
+def _new_name(folder: Path, picture: Path, *, suffix: str = ".png") -> Path:
     """<name>.png, or <name>-2.png ...: two folders may hold pictures of one name, and nothing is overwritten."""
-    target, number = folder / f"{picture.stem}.png", 1
+    target, number = folder / f"{picture.stem}{suffix}", 1
     while target.exists():
         number += 1
-        target = folder / f"{picture.stem}-{number}.png"
+        target = folder / f"{picture.stem}-{number}{suffix}"
     return target
 
 

@@ -36,7 +36,7 @@ class Recipe(BaseModel):
     image_size: int | list[int] | None = Field(
         None, description="pixels, or [height, width]; none is the net's own, or what suits the pictures"
     )
-    options: dict[str, Any] = Field(default_factory=dict, description="further arguments of the net, by name")
+    options: dict[str, Any] = Field({}, description="further arguments of the net, by name")
     anchors: Literal["fitted", "paper"] = Field("fitted", description="of detectors: k-means over the training boxes")
     box_loss: Literal["mined", "focal"] = Field("mined", description="of detectors: Liu et al. 2016, Lin et al. 2017")
     dice: float = Field(0.0, ge=0, description="of segmenters: weight of the Dice loss beside the cross-entropy")
