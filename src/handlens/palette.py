@@ -7,6 +7,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+IGNORE = 255  # in a class map: a pixel of which nothing is said; it counts neither in training nor in the metric
 LEVELS = np.array([0, 36, 73, 109, 146, 182, 219, 255])  # of red, green and blue that colours are picked from
 AVOIDED = ((0, 0, 0), (128, 128, 128), (255, 255, 255))  # no class looks like text, asphalt or paper
 LUMINANCE = np.array([0.2126, 0.7152, 0.0722])

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from handlens.errors import InputError
+from handlens.palette import IGNORE
 
 ResizePolicy = Literal["crop", "stretch", "pad"]
 Colour = Literal["rgb", "grey"]
 PADDING = 114  # grey, what "pad" fills with
-IGNORED_PIXEL = 255  # what it fills masks with: counts neither in training nor in the metric
 
 # Named input scalings: (mean, std) of pixels in [0, 1]. The scaling follows the weights.
 SCALINGS: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
@@ -99,11 +99,11 @@ class Preprocess:
     def mask(self, mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Class indices of a picture's pixels, (H, W) uint8, as they lie in the net's input: (height, width).
 
-        Nearest neighbour: a class between two others would be an invention. Padding becomes IGNORED_PIXEL.
+        Nearest neighbour: a class between two others would be an invention. Padding becomes IGNORE.
         """
         if mask.dtype != np.uint8 or mask.ndim != 2 or mask.size == 0:
             raise ValueError(f"mask must be (H, W) uint8, got {mask.shape} {mask.dtype}")
-        return np.ascontiguousarray(self._placed(mask, _nearest, fill=IGNORED_PIXEL))
+        return np.ascontiguousarray(self._placed(mask, _nearest, fill=IGNORE))
 
     def geometry(self, height: int, width: int) -> Geometry:
         """Where a picture of this size lies in the net's input."""

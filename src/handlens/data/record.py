@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Literal
 
 from handlens.errors import InputError
+from handlens.palette import IGNORE as IGNORE
 
 Split = Literal["train", "validation", "test"]
 Task = Literal["classify", "segment", "detect"]
-IGNORE = 255  # in a mask in memory: a pixel that counts neither in training nor in the metric
 PICTURE_EXTENSIONS = frozenset(".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .heic .heif".split())  # noqa: SIM905
 
 

@@ -151,7 +151,7 @@ class BoxMeasure:
 
     def _sheet(self) -> bytes | None:
         """Objects and answer side by side, of the pictures with the most missed objects and wrong boxes."""
-        from handlens.evaluate.annotated import with_boxes
+        from handlens.drawing import with_boxes
         from handlens.evaluate.detection import match_boxes
 
         mistakes = []
@@ -167,7 +167,8 @@ class BoxMeasure:
                 break
             picture, truth = decode(record.path), record.boxes or ()
             corners = np.array([[box.left, box.top, box.right, box.bottom] for box in truth])
-            there = with_boxes(picture, corners, [box.label for box in truth], self.names)
+            labels = [box.label for box in truth]
+            there = with_boxes(picture, corners, labels, [self.names[label] for label in labels])
             images.append(np.concatenate([there, taken.draw(picture)], axis=1))
             captions.append(f"{record.path.name}: {count} {'mistake' if count == 1 else 'mistakes'}")
         return _jpeg(pictures.contact_sheet(images, captions, columns=2, tile=480)) if images else None
@@ -217,7 +218,7 @@ class MaskMeasure:
 
     def _sheet(self) -> bytes | None:
         """Truth and answer side by side, the least right pictures first."""
-        from handlens.evaluate.annotated import with_legend, with_mask
+        from handlens.drawing import with_legend, with_mask
 
         images, captions = [], []
         for negative, place, answer in sorted(self.least_right, key=lambda entry: entry[:2], reverse=True):

@@ -40,7 +40,7 @@ def show(
 
     from handlens.data import open_dataset
     from handlens.data.seeds import seed_for
-    from handlens.evaluate.annotated import with_legend
+    from handlens.drawing import with_legend
     from handlens.evaluate.pictures import contact_sheet
     from handlens.flow.sheets import sheet_format
 
@@ -100,7 +100,7 @@ def _masked_tile(
     import numpy as np
     from PIL import Image
 
-    from handlens.evaluate.annotated import with_mask
+    from handlens.drawing import with_mask
 
     names = dataset.class_names
     counts = np.bincount(mask.ravel(), minlength=256)[: len(names)]
@@ -117,12 +117,13 @@ def _boxed_tile(
     import numpy as np
     from PIL import Image
 
-    from handlens.evaluate.annotated import with_boxes
+    from handlens.drawing import with_boxes
 
     small = _shrunk(picture, Image.Resampling.LANCZOS)
     scale = np.tile([small.shape[1] / picture.shape[1], small.shape[0] / picture.shape[0]], 2)
     corners = np.array([(box.left, box.top, box.right, box.bottom) for box in boxes]).reshape(-1, 4) * scale
-    drawn = with_boxes(small, corners, [box.label for box in boxes], dataset.class_names)
+    labels = [box.label for box in boxes]
+    drawn = with_boxes(small, corners, labels, [dataset.class_names[label] for label in labels])
     counts = Counter(box.label for box in boxes)
     caption = _caption([f"{dataset.class_names[label]} {count}" for label, count in counts.most_common()])
     return drawn, caption or "no objects", set(counts)

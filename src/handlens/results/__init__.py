@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from handlens.results.boxes import Boxes
 from handlens.results.classes import Classes
-from handlens.results.mask import BACKGROUND, UNKNOWN, Mask
+from handlens.results.mask import Mask
 
 
 class Result(Protocol):
@@ -39,4 +39,4 @@ class Result(Protocol):
 
 KINDS: dict[str, type[Result]] = {"classify": Classes, "segment": Mask, "detect": Boxes}  # by task
 
-__all__ = ["BACKGROUND", "KINDS", "UNKNOWN", "Boxes", "Classes", "Mask", "Result"]
+__all__ = ["KINDS", "Boxes", "Classes", "Mask", "Result"]

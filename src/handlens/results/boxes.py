@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
 
-from handlens.fonts import label_font
-from handlens.palette import colours
+from handlens.drawing import with_boxes
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,29 +125,13 @@ class Boxes:
         ]
 
     def draw(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """A copy of the picture (H, W, 3) uint8 with every box, its name and its score, the likeliest on top.
+        """A copy of the picture (H, W, 3) uint8 with every box, and name and score where they can be read.
 
         Raises:
             ValueError: the picture has another size.
         """
         if image.shape != (self.height, self.width, 3):
             raise ValueError(f"the boxes are of a picture ({self.height}, {self.width}, 3), got {image.shape}")
-        canvas = Image.fromarray(image)
-        draw = ImageDraw.Draw(canvas)
-        size = max(11, round(min(self.height, self.width) / 32))
-        line = max(2, size // 7)
-        palette = colours(len(self.names)).tolist()
-        for box, label, score in list(zip(self.boxes.tolist(), self.labels.tolist(), self.scores, strict=True))[::-1]:
-            colour = tuple(palette[label])
-            left, top, right, bottom = (round(side) for side in box)
-            # Dark outside, coloured inside: one of the two shows on any background.
-            draw.rectangle((left - 1, top - 1, right, bottom), outline="black")
-            draw.rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), outline=colour, width=line)
-            text = f"{self.names[label]} {100 * float(score):.0f} %"
-            font = label_font(text, size)
-            wide, high = math.ceil(draw.textlength(text, font=font)) + 6, round(size * 1.4)
-            x = max(0, min(left, self.width - wide))
-            y = top - high if top >= high else min(top, max(0, self.height - high))
-            draw.rectangle((x, y, x + wide, y + high), fill=colour, outline="black")
-            draw.text((x + 3, y + high / 2), text, fill="black", font=font, anchor="lm")
-        return np.asarray(canvas)
+        rows = zip(self.labels.tolist(), self.scores.tolist(), strict=True)
+        texts = [f"{self.names[label]} {100 * score:.0f} %" for label, score in rows]
+        return with_boxes(image, self.boxes, self.labels.tolist(), texts)

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image
 
-from handlens.fonts import label_font
-from handlens.palette import colours
+from handlens.drawing import BACKGROUND, with_legend, with_mask
+from handlens.palette import IGNORE, colours
 
-UNKNOWN = 255  # a pixel of which nothing is said
-BACKGROUND = "background"
-NO_COLOUR = (224, 224, 192)  # of UNKNOWN in palettes: as in VOC's
+NO_COLOUR = (224, 224, 192)  # of IGNORE in palettes: as in VOC's
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +21,7 @@ class Mask:
     """A class for every pixel.
 
     Attributes:
-        classes: (H, W) uint8, indices into `names`, or UNKNOWN where nothing is said.
+        classes: (H, W) uint8, indices into `names`, or IGNORE where nothing is said.
         names: K class names in index order, at most 255.
         probabilities: (H, W, K) float32 in [0, 1], or None where they were not kept.
 
@@ -40,10 +37,10 @@ class Mask:
         classes, count = self.classes, len(self.names)
         if classes.ndim != 2 or classes.size == 0 or classes.dtype != np.uint8:
             raise ValueError(f"classes must be (H, W) uint8, got {classes.shape} {classes.dtype}")
-        if not 1 <= count <= UNKNOWN:
-            raise ValueError(f"there must be 1 to {UNKNOWN} names, got {count}")
-        for value in classes[(classes >= count) & (classes != UNKNOWN)][:1]:
-            raise ValueError(f"classes must be in [0, {count}) or {UNKNOWN}, got {value}")
+        if not 1 <= count <= IGNORE:
+            raise ValueError(f"there must be 1 to {IGNORE} names, got {count}")
+        for value in classes[(classes >= count) & (classes != IGNORE)][:1]:
+            raise ValueError(f"classes must be in [0, {count}) or {IGNORE}, got {value}")
         if self.probabilities is not None:
             if self.probabilities.shape != (*classes.shape, count):
                 raise ValueError(
@@ -90,31 +87,17 @@ class Mask:
     def draw(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The picture (H, W, 3) uint8 under the colours of its classes, and below it what each colour means.
 
-        A class called "background" is not coloured, and neither is UNKNOWN.
+        A class called "background" is left as the picture is; pixels that are IGNORE are dark.
 
         Raises:
             ValueError: the picture has another size.
         """
         if image.shape != (*self.classes.shape, 3):
             raise ValueError(f"the mask is of a picture {(*self.classes.shape, 3)}, got {image.shape}")
-        height, width = self.classes.shape
-        palette = _palette(len(self.names))
-        clear = [index for index, name in enumerate(self.names) if name == BACKGROUND]
-        coloured = ~np.isin(self.classes, [*clear, UNKNOWN])
-        mixed = image.copy()
-        mixed[coloured] = (image[coloured].astype(np.uint16) + palette[self.classes[coloured]]) // 2
         areas = [row for row in self.to_dict()["areas"] if row["class"] != BACKGROUND]
-        size = max(12, round(min(width, 1200) / 28))
-        entries = [(self.names.index(row["class"]), f"{row['class']} {100 * row['share']:.1f} %") for row in areas]
-        places, bottom = _legend([text for _, text in entries], size, width)
-        canvas = Image.new("RGB", (width, height + bottom), "white")
-        canvas.paste(Image.fromarray(mixed), (0, 0))
-        draw = ImageDraw.Draw(canvas)
-        for (index, text), (x, y) in zip(entries, places, strict=True):
-            top = height + y
-            draw.rectangle((x, top, x + size, top + size), fill=tuple(palette[index].tolist()), outline="black")
-            draw.text((x + 1.4 * size, top + size / 2), text, fill="black", font=label_font(text, size), anchor="lm")
-        return np.asarray(canvas)
+        entries = {self.names.index(row["class"]): f"{row['class']} {100 * row['share']:.1f} %" for row in areas}
+        size = max(12, round(min(image.shape[1], 1200) / 28))
+        return with_legend(with_mask(image, self.classes, self.names), entries, size=size)
 
     def png(self) -> bytes:
         """A PNG whose numbers are the class indices and whose palette shows them: also what training reads."""
@@ -126,20 +109,7 @@ class Mask:
 
 
 def _palette(count: int) -> NDArray[np.uint8]:
-    """(256, 3): the fixed colours of the classes, and one for UNKNOWN."""
+    """(256, 3): the fixed colours of the classes, and one for IGNORE."""
     palette = np.full((256, 3), NO_COLOUR, dtype=np.uint8)
     palette[:count] = colours(count)
     return palette
-
-
-def _legend(texts: list[str], size: int, width: int) -> tuple[list[tuple[int, int]], int]:
-    """Where each text begins with its swatch, in rows as wide as the picture, and how high all are; pixels."""
-    gap, high = size // 2, round(1.5 * size)
-    places, x, y = [], gap, gap
-    for text in texts:
-        wide = math.ceil(label_font(text, size).getlength(text) + 2.2 * size)
-        if x > gap and x + wide > width:
-            x, y = gap, y + high
-        places.append((x, y))
-        x += wide
-    return places, y + high if texts else 0

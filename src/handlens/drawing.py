@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw
 
-from handlens.data.record import IGNORE
 from handlens.fonts import label_font
-from handlens.palette import colours
+from handlens.palette import IGNORE, colours
 
 OPACITY = 0.5  # of a mask: the picture still shows through
 IGNORED = 0.25  # what is left of the light where pixels do not count
@@ -44,27 +43,27 @@ def with_mask(image: NDArray[np.uint8], mask: NDArray[np.uint8], names: Sequence
 
 
 def with_boxes(
-    image: NDArray[np.uint8], boxes: ArrayLike, labels: Sequence[int], names: Sequence[str]
+    image: NDArray[np.uint8], boxes: ArrayLike, labels: Sequence[int], texts: Sequence[str]
 ) -> NDArray[np.uint8]:
-    """A copy with a frame around every object, small ones on top, and its name beside it where no other name is.
+    """A copy with a frame around every object, small ones on top, and its text beside it where no other text is.
 
-    Names of large objects come first; for the rest the colour stands, and a legend.
+    Texts of large objects come first; for the rest the colour stands, and a legend.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         boxes: (N, 4) left, top, right, bottom; pixels of this picture.
-        labels: N class indices.
-        names: in index order.
+        labels: N class indices, for the colours. texts: N.
 
     Raises:
-        ValueError: there are not as many labels as boxes.
+        ValueError: there are not as many labels or texts as boxes.
     """
     corners = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
-    if len(corners) != len(labels):
-        raise ValueError(f"boxes and labels must be as many, got {len(corners)} and {len(labels)}")
+    if not len(corners) == len(labels) == len(texts):
+        raise ValueError(f"boxes and labels must be as many, got {len(corners)}, {len(labels)} and {len(texts)} texts")
     canvas = Image.fromarray(image)  # Pillow copies what it cannot write to
     draw = ImageDraw.Draw(canvas)
-    size = max(10, round(min(canvas.size) / 26))
+    size = max(10, round(min(canvas.size) / 28))
+    line = max(2, size // 7)
     order = np.argsort(-(corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1]), kind="stable").tolist()
     palette = colours(max(labels, default=-1) + 1).tolist()
     for place in order:
@@ -72,13 +71,13 @@ def with_boxes(
         # Dark outside, coloured inside: one of the two shows on any background.
         draw.rectangle((left - 1, top - 1, right, bottom), outline="black")
         inner = (left, top, max(left, right - 1), max(top, bottom - 1))
-        draw.rectangle(inner, outline=tuple(palette[labels[place]]), width=2)
+        draw.rectangle(inner, outline=tuple(palette[labels[place]]), width=line)
     taken: list[tuple[int, int, int, int]] = []
     for place in order:
         left, top = round(corners[place, [0, 2]].min()), round(corners[place, [1, 3]].min())
-        name = names[labels[place]]
-        font = label_font(name, size)
-        width, height = math.ceil(draw.textlength(name, font=font)) + 4, round(1.3 * size)
+        text = texts[place]
+        font = label_font(text, size)
+        width, height = math.ceil(draw.textlength(text, font=font)) + 4, round(1.3 * size)
         x = max(0, min(left, canvas.width - width))
         y = top - height - 1 if top > height else max(0, min(top, canvas.height - height))
         tag = (x, y, x + width, y + height)
@@ -86,17 +85,18 @@ def with_boxes(
             continue
         taken.append(tag)
         draw.rectangle(tag, fill=tuple(palette[labels[place]]), outline="black")
-        draw.text((x + 3, y + height / 2), name, fill="black", font=font, anchor="lm")
+        draw.text((x + 3, y + height / 2), text, fill="black", font=font, anchor="lm")
     return np.asarray(canvas)
 
 
-def with_legend(sheet: NDArray[np.uint8], classes: Mapping[int, str]) -> NDArray[np.uint8]:
+def with_legend(sheet: NDArray[np.uint8], classes: Mapping[int, str], *, size: int = 16) -> NDArray[np.uint8]:
     """A sheet (H, W, 3) uint8 with the colour and the name of each class in rows below it.
 
     Args:
         classes: index -> name, in the order to be drawn.
+        size: of the letters, pixels.
     """
-    width, size = sheet.shape[1], 16
+    width = sheet.shape[1]
     palette = colours(max(classes, default=-1) + 1).tolist()
     measure = ImageDraw.Draw(Image.new("RGB", (1, 1)))
     places: list[tuple[int, int]] = []

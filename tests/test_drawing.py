@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from handlens.data.record import IGNORE
-from handlens.evaluate.annotated import with_boxes, with_legend, with_mask
+from handlens.drawing import with_boxes, with_legend, with_mask
 from handlens.palette import colours
 
 NAMES = ("background", "호밀빵", "bun")
@@ -33,7 +33,7 @@ def test_the_first_class_is_drawn_unless_it_is_the_background():
 
 def test_a_box_is_a_frame_and_a_name():
     image = np.full((100, 120, 3), 128, np.uint8)
-    drawn = with_boxes(image, [(40, 40, 80, 90)], [2], NAMES)
+    drawn = with_boxes(image, [(40, 40, 80, 90)], [2], [NAMES[2]])
     assert (image == 128).all()
     colour = colours(3)[2]
     assert (drawn[40:90, 40] == colour).all()  # the box's first and last column and row
@@ -47,8 +47,8 @@ def test_a_box_is_a_frame_and_a_name():
 
 def test_names_that_would_lie_over_one_another_are_left_out_small_ones_first():
     image = np.full((200, 200, 3), 128, np.uint8)
-    one = with_boxes(image, [(50, 50, 150, 150)], [1], NAMES)
-    both = with_boxes(image, [(52, 52, 60, 60), (50, 50, 150, 150)], [2, 1], NAMES)
+    one = with_boxes(image, [(50, 50, 150, 150)], [1], [NAMES[1]])
+    both = with_boxes(image, [(52, 52, 60, 60), (50, 50, 150, 150)], [2, 1], [NAMES[2], NAMES[1]])
     assert np.array_equal(one[:50], both[:50])  # the large one's name, and no second one on it
     assert (both[52, 52:60] == colours(3)[2]).all()  # but its frame, on top
 
@@ -57,12 +57,12 @@ def test_names_that_would_lie_over_one_another_are_left_out_small_ones_first():
     "box", [(-20, -20, 300, 300), (0, 0, 0, 0), (80, 90, 10, 20), (119.6, 99.7, 120, 100), (500, 500, 600, 600)]
 )
 def test_any_box_can_be_drawn(box: tuple[float, ...]):
-    assert with_boxes(np.zeros((100, 120, 3), np.uint8), [box], [1], NAMES).shape == (100, 120, 3)
+    assert with_boxes(np.zeros((100, 120, 3), np.uint8), [box], [1], [NAMES[1]]).shape == (100, 120, 3)
 
 
 def test_no_boxes_change_nothing():
     image = np.random.default_rng(0).integers(0, 256, (10, 12, 3), dtype=np.uint8)
-    assert np.array_equal(with_boxes(image, [], [], NAMES), image)
+    assert np.array_equal(with_boxes(image, [], [], []), image)
 
 
 def test_a_legend_has_a_square_per_class_in_as_many_rows_as_needed():
@@ -83,5 +83,5 @@ def test_wrong_inputs_are_named():
         with_mask(image, np.zeros((9, 12), np.uint8), NAMES)
     with pytest.raises(ValueError, match="class 3"):
         with_mask(image, np.full((10, 12), 3, np.uint8), NAMES)
-    with pytest.raises(ValueError, match="1 and 0"):
-        with_boxes(image, [(0, 0, 5, 5)], [], NAMES)
+    with pytest.raises(ValueError, match="1, 0 and 0"):
+        with_boxes(image, [(0, 0, 5, 5)], [], [])
