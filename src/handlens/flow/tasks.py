@@ -239,12 +239,13 @@ def _load_trunk(net: nn.Module, recipe: Recipe, report: Reporter) -> None:
 
     if recipe.mode == "scratch":
         return
-    if recipe.weights is not None:
-        sentence = load_into(net, load_weights(recipe.weights), new_head=True)
+    source = weights_of(recipe)
+    if recipe.weights is not None or source == recipe.model:  # the user's own, or a net that was published whole
+        sentence = load_into(net, load_weights(recipe.weights or source), new_head=True)
     else:
         trunk = net.backbone
         assert isinstance(trunk, Backbone)
-        sentence = load_backbone(trunk, load_weights(weights_of(recipe)))
+        sentence = load_backbone(trunk, load_weights(source))
     if sentence:
         report.say(sentence)
 
