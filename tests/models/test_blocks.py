@@ -10,8 +10,14 @@ import torch
 from timm.layers import Conv2dSame
 from torch import nn
 
-from handlens.models import build
-from handlens.models.blocks import ConvNormAct, freeze_batch_norm, initialise, round_channels
+from handlens.models import blocks, build
+from handlens.models.blocks import (
+    ConvNormAct,
+    convolve_interleaved,
+    freeze_batch_norm,
+    initialise,
+    round_channels,
+)
 
 
 @pytest.mark.parametrize(
@@ -160,3 +166,40 @@ def test_the_usual_start():
     assert net[2].weight.std().item() == pytest.approx(0.01, rel=0.02)
     assert net[2].bias.abs().max() == 0
     initialise(nn.Sequential(nn.BatchNorm2d(4, affine=False), nn.GroupNorm(2, 4, affine=False)))
+
+
+@pytest.mark.parametrize(("dilation", "size"), [(2, (23, 30)), (4, (7, 9)), (3, (2, 1))])
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_a_dilated_depthwise_convolution_interleaved_is_the_same_with_the_same_gradients(dilation, size, kernel):
+    conv = nn.Conv2d(
+        6, 6, kernel, groups=6, dilation=dilation, padding=(kernel - 1) // 2 * dilation, dtype=torch.float64
+    )  # fmt: skip
+    images = torch.randn(2, 6, *size, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
+
+    def answer_and_gradients(convolve):
+        x = images.clone().requires_grad_()
+        answer = convolve(x)
+        answer.square().sum().backward()
+        gradients = [x.grad, conv.weight.grad, conv.bias.grad]
+        conv.zero_grad()
+        return [answer, *gradients]
+
+    expected = answer_and_gradients(conv)
+    made = answer_and_gradients(lambda x: convolve_interleaved(x, conv.weight, conv.bias, dilation=dilation))
+    for ours, torchs in zip(made, expected, strict=True):
+        torch.testing.assert_close(ours, torchs)
+
+
+def test_only_training_on_the_cpu_interleaves(monkeypatch):
+    used = []
+    monkeypatch.setattr(blocks, "convolve_interleaved", lambda x, *_, **__: used.append(1) or x)
+    images = torch.zeros(1, 4, 8, 8)
+    depthwise = ConvNormAct(4, 4, dilation=2, groups=4)
+    depthwise(images)
+    assert used == [1]
+    depthwise.eval()(images)
+    with torch.no_grad():
+        depthwise.train()(images)
+    ConvNormAct(4, 4, dilation=2)(images)
+    ConvNormAct(4, 4, groups=4)(images)
+    assert used == [1]

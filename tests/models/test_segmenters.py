@@ -22,6 +22,7 @@ SMALL = {"deeplab_v3": {"width": 0.35}, "unet": {"width": 0.25}}  # fewer number
 ENTRIES = {name: (name, SMALL.get(name, {})) for name, entry in CATALOGUE.items() if entry.task == "segment"}
 VARIANTS = ENTRIES | {
     "deeplab_v3, ASPP, stride 8": ("deeplab_v3", {"aspp": True, "output_stride": 8, "width": 0.35}),
+    "deeplab_v3, decoder": ("deeplab_v3", {"decoder": 32, "width": 0.35}),
     "unet on MobileNetV2": ("unet", {"backbone": "mobilenet_v2", "batch_norm": True, "width": 0.5}),
 }
 every_variant = pytest.mark.parametrize("variant", list(VARIANTS))

@@ -62,7 +62,7 @@ class TrivialAugment(v2.TrivialAugmentWide):
 
 
 def segmentation_augment(
-    preprocess: Preprocess, *, flip: float, crop_area: float, colour: float, zoom_out: float = 1.25,
+    preprocess: Preprocess, *, flip: float, crop_area: float, colour: float, zoom_out: float | None = None,
     vertical_flip: float = 0.0,
 ) -> Callable[[Tensor, tv_tensors.Mask], tuple[Tensor, tv_tensors.Mask]]:  # fmt: skip
     """(3, H, W) uint8 and its mask (H, W) uint8, any size -> (C, height, width) and (height, width), moved alike.
@@ -74,13 +74,14 @@ def segmentation_augment(
         flip, vertical_flip: probabilities of mirroring left and right, up and down.
         crop_area: the smallest crop, as a share of the area that Preprocess takes.
         colour: as in classification_augment.
-        zoom_out: how many times longer than what Preprocess takes the sides of what is seen can be; 1 is never.
+        zoom_out: how many times longer than what Preprocess takes the sides of what is seen can be; 1 is never, None
+            is 1.25.
 
     Raises:
         ValueError: crop_area or zoom_out out of range; from the transform: a mask of another size than its picture.
     """
     moves = _Moves(
-        preprocess, _side_factors(crop_area, zoom_out), _flips(flip, vertical_flip),
+        preprocess, _side_factors(crop_area, 1.25 if zoom_out is None else zoom_out), _flips(flip, vertical_flip),
         v2.Compose(_colours(preprocess, colour)),
     )  # fmt: skip
     return partial(_with_its_mask, moves)
@@ -114,7 +115,7 @@ def _with_its_mask(moves: _Moves, image: Tensor, mask: tv_tensors.Mask) -> tuple
 
 
 def detection_augment(
-    preprocess: Preprocess, *, flip: float, crop_area: float, colour: float, zoom_out: float = 2.0,
+    preprocess: Preprocess, *, flip: float, crop_area: float, colour: float, zoom_out: float | None = None,
     vertical_flip: float = 0.0,
 ) -> Callable[[Tensor, tv_tensors.BoundingBoxes, Tensor], Boxed]:  # fmt: skip
     """(3, H, W) uint8, its boxes and their labels -> (C, height, width) and the boxes that are left in it.
@@ -127,8 +128,8 @@ def detection_augment(
         flip, vertical_flip: probabilities of mirroring left and right, up and down.
         crop_area: the smallest crop, as a share of the area that Preprocess takes.
         colour: as in classification_augment.
-        zoom_out: how many times longer than what Preprocess takes the sides of what is seen can be; 1 is never.
-            Small objects are learned from it.
+        zoom_out: how many times longer than what Preprocess takes the sides of what is seen can be; 1 is never, None
+            is 2. Small objects are learned from it.
 
     Raises:
         ValueError: crop_area or zoom_out out of range; from the transform: boxes and labels of different number.
@@ -136,7 +137,7 @@ def detection_augment(
     Source: the crop and the expansion of Liu et al. 2016, arXiv:1512.02325, section 3.6, as one draw.
     """
     moves = _Moves(
-        preprocess, _side_factors(crop_area, zoom_out), _flips(flip, vertical_flip),
+        preprocess, _side_factors(crop_area, 2.0 if zoom_out is None else zoom_out), _flips(flip, vertical_flip),
         v2.Compose(_colours(preprocess, colour)),
     )  # fmt: skip
     return partial(_with_its_boxes, moves)

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from handlens.train.fit import Task
     from handlens.train.recipe import Recipe
 
+NOT_OF_TASK = {  # what a recipe may ask for and a task has no use for
+    "classify": {"anchors", "box_loss", "dice"},
+    "segment": {"anchors", "box_loss", "class_weights", "dropout", "label_smoothing", "views"},
+    "detect": {"class_weights", "dice", "dropout", "label_smoothing", "views"},
+}
 METRICS = {"classify": "top1", "segment": "miou", "detect": "map50"}  # what the best epoch is chosen by
 UNREACHED = 0.05  # share of a class's boxes without an anchor from which a finer map is taken
 LONGEST_SIDE = 512  # pixels, of a segmenter's input where the recipe does not say
@@ -92,7 +97,7 @@ def start_classifier(recipe: Recipe, num_classes: int, report: Reporter) -> Star
 def _start_segmenter(recipe: Recipe, dataset: Dataset, report: Reporter) -> Start:
     from handlens.models import build
 
-    arguments: dict[str, Any] = {"num_classes": len(dataset.class_names)} | recipe.options
+    arguments = _arguments(recipe, dataset)
     net = build(recipe.model, **arguments)
     height, width = _usual_size(dataset.part("train")) if recipe.image_size is None else recipe.size()
     preprocess = _scaled_as(recipe, Preprocess(height=height, width=width, resize="pad"))
@@ -111,7 +116,7 @@ def _start_detector(recipe: Recipe, dataset: Dataset, report: Reporter) -> Start
     size = CATALOGUE[recipe.model].image_size
     height, width = (size, size) if recipe.image_size is None else recipe.size()
     preprocess = _scaled_as(recipe, Preprocess(height=height, width=width, resize="stretch"))
-    arguments: dict[str, Any] = {"num_classes": len(dataset.class_names)} | recipe.options
+    arguments = _arguments(recipe, dataset)
     corners, classes = _all_boxes(dataset.part("train"))
     boxes, labels = torch.tensor(corners, dtype=torch.float32), torch.tensor(classes)
     stride = arguments.get("first_stride", 16)
@@ -138,6 +143,11 @@ def _fitted(boxes: Tensor, labels: Tensor, height: int, width: int, *, stride: i
         if max(coverage(boxes, labels, grid_anchors(anchors, grids[: len(anchors)])).values()) <= UNREACHED:
             break
     return first, anchors
+
+
+def _arguments(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
+    width = {} if recipe.width is None else {"width": recipe.width}
+    return {"num_classes": len(dataset.class_names)} | width | recipe.options
 
 
 def training_task(recipe: Recipe, dataset: Dataset, preprocess: Preprocess) -> Task:
@@ -199,7 +209,7 @@ def _segmenter_task(recipe: Recipe, dataset: Dataset, preprocess: Preprocess) ->
 
     def examples(records: Sequence[Record], train: bool) -> Examples:
         transform = segmentation_augment(
-            preprocess, flip=augment.flip, crop_area=augment.crop_area, colour=augment.colour
+            preprocess, flip=augment.flip, crop_area=augment.crop_area, colour=augment.colour, zoom_out=augment.zoom_out
         )
         return MaskedPictures(
             records, preprocess=preprocess, transform=transform if train else None, coding=coding, seed=recipe.seed
@@ -222,7 +232,9 @@ def _detector_task(recipe: Recipe, dataset: Dataset, preprocess: Preprocess) -> 
     augment = recipe.augment
 
     def examples(records: Sequence[Record], train: bool) -> Examples:
-        transform = detection_augment(preprocess, flip=augment.flip, crop_area=augment.crop_area, colour=augment.colour)
+        transform = detection_augment(
+            preprocess, flip=augment.flip, crop_area=augment.crop_area, colour=augment.colour, zoom_out=augment.zoom_out
+        )
         return BoxedPictures(records, preprocess=preprocess, transform=transform if train else None, seed=recipe.seed)
 
     return Task(

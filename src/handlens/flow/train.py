@@ -13,7 +13,7 @@ from handlens.flow.golden import write_golden
 from handlens.flow.heads import fit_frozen_head, fold_metrics, install_head, validate_head
 from handlens.flow.report import QUIET, Reporter
 from handlens.flow.runs import machine, write_run
-from handlens.flow.tasks import METRICS, start_task, training_task, weights_of
+from handlens.flow.tasks import METRICS, NOT_OF_TASK, start_task, training_task, weights_of
 from handlens.flow.threshold import choose_threshold
 from handlens.train.run import (
     DATA,
@@ -132,9 +132,7 @@ def _train(
         if read_json(folder / DATA)["fingerprint"] != summary["fingerprint"]:
             raise InputError(f"the pictures in {data} are not those that {folder} was started with; start a new run.")
     else:
-        unused = sorted(recipe.model_fields_set & NOT_FOR_A_HEAD) if recipe.mode == "head" else []
-        if unused:
-            report.say(f"A head alone has no use for {', '.join(unused)}; ask for --mode finetune to use it.")
+        _say_unused(recipe, dataset.task, report)
         write_json(folder / DATA, summary)
         write_text(folder / RECIPE, recipe.to_yaml())
 
@@ -185,6 +183,15 @@ def _train(
     metric = METRICS[dataset.task]
     report.say(f"Validation: {metric} {100 * validated[metric]:.1f} % ({validated['how']}). Run folder: {folder}")
     return folder
+
+
+def _say_unused(recipe: Recipe, task: TaskName, report: Reporter) -> None:
+    unused = sorted(recipe.model_fields_set & NOT_OF_TASK[task])
+    if unused:
+        report.say(f"Training to {task} has no use for {', '.join(unused)}.")
+    unused = sorted(recipe.model_fields_set & NOT_FOR_A_HEAD) if recipe.mode == "head" else []
+    if unused:
+        report.say(f"A head alone has no use for {', '.join(unused)}; ask for --mode finetune to use it.")
 
 
 def known_net(name: str) -> None:

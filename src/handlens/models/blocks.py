@@ -66,21 +66,54 @@ class ConvNormAct(nn.Module):
             x = pad_same(x, kernel=self.conv.kernel_size, stride=self.conv.stride, dilation=self.conv.dilation)
         if self.folded:
             return self.act(self._folded_convolution(x))
-        return self.act(self.norm(self.conv(x)))
+        return self.act(self.norm(self._convolution(x, self.conv.weight, None)))
+
+    def _convolution(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        conv = self.conv
+        if torch.is_grad_enabled() and x.device.type == "cpu" and self.training and _is_slow_to_learn(conv):
+            return convolve_interleaved(x, weight, bias, dilation=conv.dilation[0])
+        return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
 
     def _folded_convolution(self, x: Tensor) -> Tensor:
         norm = self.norm
         scale = norm.weight * (norm.running_var + norm.eps).rsqrt()  # type: ignore[operator]
         bias = norm.bias - norm.running_mean * scale  # type: ignore[operator]
-        weight = self.conv.weight * scale[:, None, None, None]
-        conv = self.conv
-        return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+        return self._convolution(x, self.conv.weight * scale[:, None, None, None], bias)
 
     def train(self, mode: bool = True) -> ConvNormAct:
         super().train(mode)
         if self.frozen:
             self.norm.eval()
         return self
+
+
+def _is_slow_to_learn(conv: nn.Conv2d) -> bool:
+    """Whether the gradient of a convolution is one that PyTorch has no fast CPU kernel for: depthwise and dilated."""
+    reach = (conv.kernel_size[0] - 1) * conv.dilation[0] // 2
+    return conv.groups == conv.in_channels > 1 and conv.dilation[0] > 1 and conv.padding == (reach, reach)
+
+
+def convolve_interleaved(x: Tensor, weight: Tensor, bias: Tensor | None, *, dilation: int) -> Tensor:
+    """A depthwise convolution of stride 1 with dilation d, as d * d plain ones over every d-th pixel.
+
+    Forward and backward together take a quarter to an eighth of the time on the CPU (benchmarks/dilated_training.py).
+
+    Args:
+        x: (N, C, H, W), channels last. weight: (C, 1, k, k), k odd. bias: (C,) or None.
+
+    Returns:
+        (N, C, H, W), channels last: what F.conv2d gives with padding (k - 1) / 2 * d.
+
+    Source: the "space to batch" of Chen et al. 2015, arXiv:1412.7062, section 3.1, as TensorFlow has it.
+    """
+    (n, channels, height, width), d = x.shape, dilation
+    rows, columns = -(-height // d), -(-width // d)
+    x = F.pad(x, (0, columns * d - width, 0, rows * d - height)).permute(0, 2, 3, 1)
+    grids = x.reshape(n, rows, d, columns, d, channels).permute(0, 2, 4, 1, 3, 5)
+    grids = grids.reshape(n * d * d, rows, columns, channels).permute(0, 3, 1, 2)
+    made = F.conv2d(grids, weight, bias, padding=weight.shape[-1] // 2, groups=channels).permute(0, 2, 3, 1)
+    made = made.reshape(n, d, d, rows, columns, channels).permute(0, 3, 1, 4, 2, 5)
+    return made.reshape(n, rows * d, columns * d, channels)[:, :height, :width].permute(0, 3, 1, 2)
 
 
 def freeze_batch_norm(model: nn.Module, *, fold: bool = True) -> None:

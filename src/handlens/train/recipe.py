@@ -22,6 +22,10 @@ class Augment(BaseModel):
 
     flip: float = Field(0.5, ge=0, le=1, description="probability of a horizontal mirror image")
     crop_area: float = Field(0.35, gt=0, le=1, description="smallest share of the picture a random crop keeps")
+    zoom_out: float | None = Field(
+        None, ge=1, le=8, description="how many times longer the sides of what is seen can be than the picture's, of "
+        "segmenters and detectors; none: 1.25 and 2"
+    )  # fmt: skip
     colour: float = Field(0.2, ge=0, le=1, description="strength of brightness, contrast and saturation changes")
     mixup: float = Field(0.0, ge=0, le=10, description="Beta parameter of mixup; 0 is off")
 

@@ -24,6 +24,21 @@ def test_it_has_the_published_size(aspp, millions, exact):
     assert exact / 1e6 == pytest.approx(millions, abs=0.005)
 
 
+def test_the_decoder_adds_what_its_paper_describes():
+    reduce = 24 * 48 + 2 * 48
+    refine = 304 * 9 + 2 * 304 + 304 * 256 + 2 * 256 + 256 * 9 + 2 * 256 + 256 * 256 + 2 * 256
+    assert parameters(built(decoder=256)) - parameters(built()) == reduce + refine
+
+
+def test_the_decoder_classifies_at_stride_4(pictures):
+    net = build("deeplab_v3", num_classes=3, width=0.35, decoder=32).eval()
+    seen = []
+    net.classifier.register_forward_hook(lambda module, inputs, output: seen.append(output.shape))
+    with torch.inference_mode():
+        net(pictures(1, height=70, width=64))
+    assert seen == [(1, 3, 18, 16)]
+
+
 def dilated_by_batches(size: int, *, rate: int, numbers: int) -> int:
     """How many multiply-adds more a 3 x 3 convolution costs as TensorFlow runs it: SAME padding, filled up to a
     multiple of the dilation, cut into rate x rate small maps, each convolved without padding.
@@ -116,7 +131,8 @@ def test_other_backbones_by_name():
 @pytest.mark.parametrize(
     ("options", "message"),
     [({"num_classes": 0}, "num_classes must be at least 1, got 0"),
-     ({"output_stride": 32}, "output_stride must be one of 16, 8, got 32"), ({"dropout": 1.5}, "got 1.5")],
+     ({"output_stride": 32}, "output_stride must be one of 16, 8, got 32"),
+     ({"decoder": -1}, "decoder must be a number of channels, or 0, got -1"), ({"dropout": 1.5}, "got 1.5")],
 )  # fmt: skip
 def test_what_cannot_be_is_refused(options, message):
     with pytest.raises(ValueError, match=message):

@@ -1,7 +1,8 @@
 """DeepLabv3: a class per pixel from one map of a classifier whose last strides became dilations.
 
 Source   Chen et al. 2017, arXiv:1706.05587, section 3; on MobileNetV2 as in Sandler et al. 2018, arXiv:1801.04381,
-         section 6.3: the 320-channel map, and without the atrous branches unless asked for.
+         section 6.3: the 320-channel map, and without the atrous branches unless asked for. The decoder, where asked
+         for, is that of DeepLabv3+: Chen et al. 2018, arXiv:1802.02611, section 3.1.
 Input    images (N, 3, H, W) float32, RGB, normalised; any size, 513 x 513 in the papers.
 Output   logits (N, K, H, W), at the input's size.
 Size     on MobileNetV2, 21 classes, output stride 16: 2,113,557 parameters, with ASPP 4,523,541; at 513 x 513
@@ -22,6 +23,7 @@ from handlens.models.backbones import backbone as cut
 from handlens.models.blocks import ConvNormAct, Padding, initialise
 
 CHANNELS = 256  # of every branch: Chen et al. 2017, section 3.3
+FINE_CHANNELS = 48  # of the map at stride 4, before it meets the coarse one: Chen et al. 2018, section 4.1
 RATES = {16: (6, 12, 18), 8: (12, 24, 36)}  # dilations of the atrous branches by output stride: section 3.3
 
 
@@ -48,14 +50,37 @@ class ASPP(nn.Module):
         return projected
 
 
+class Decoder(nn.Module):
+    """Edges and thin things from the map at stride 4: it and the coarse map, refined together.
+
+    forward: fine (N, C, h, w), coarse (N, 256, any, any) -> (N, channels, h, w).
+
+    Source: Chen et al. 2018, section 3.1, with the separable convolutions of section 3.2.
+    """
+
+    def __init__(self, fine_channels: int, channels: int) -> None:
+        super().__init__()
+        self.reduce = _unit(fine_channels, FINE_CHANNELS, kernel=1)
+        self.refine = nn.Sequential(
+            *_separable(CHANNELS + FINE_CHANNELS, channels),
+            *_separable(channels, channels),
+        )
+
+    def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
+        coarse = F.interpolate(coarse, size=fine.shape[2:], mode="bilinear", align_corners=False)
+        refined: Tensor = self.refine(torch.cat([coarse, self.reduce(fine)], dim=1))
+        return refined
+
+
 class DeepLabV3(nn.Module):
-    """A backbone, ASPP on its last map, and a linear classifier per pixel.
+    """A backbone, ASPP on its last map, a decoder where asked for, and a linear classifier per pixel.
 
     Args:
         num_classes: K.
         backbone: a name of `backbones.BACKBONES`.
         output_stride: 16, or 8 for a map twice as fine at about three times the cost.
         aspp: with the atrous branches; without, as the MobileNetV2 paper, the 1x1 branch and the mean alone.
+        decoder: channels of the decoder, 256 in its paper; 0 is without.
         width, round_to: of the backbone, as MobileNetV2 has them; None is its own.
         in_channels: of the images.
         dropout: before the classifier.
@@ -77,6 +102,7 @@ class DeepLabV3(nn.Module):
         backbone: str = "mobilenet_v2",
         output_stride: int = 16,
         aspp: bool = False,
+        decoder: int = 0,
         width: float | None = None,
         round_to: int | None = None,
         in_channels: int = 3,
@@ -89,22 +115,38 @@ class DeepLabV3(nn.Module):
             raise ValueError(f"num_classes must be at least 1, got {num_classes}")
         if output_stride not in RATES:
             raise ValueError(f"output_stride must be one of {', '.join(map(str, RATES))}, got {output_stride}")
+        if decoder < 0:
+            raise ValueError(f"decoder must be a number of channels, or 0, got {decoder}")
         options: dict[str, Any] = {"width": width, "round_to": round_to, "padding": padding}
         options = {"in_channels": in_channels} | {key: value for key, value in options.items() if value is not None}
         last = f"s{output_stride}"
-        self.backbone = cut(backbone, maps=(last,), output_stride=output_stride, **options)
+        maps = (last, "s4") if decoder else (last,)
+        self.backbone = cut(backbone, maps=maps, output_stride=output_stride, **options)
         self.aspp = ASPP(self.backbone.channels[last], RATES[output_stride] if aspp else ())
+        self.decoder = Decoder(self.backbone.channels["s4"], decoder) if decoder else None
         self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Conv2d(CHANNELS, num_classes, 1)
+        self.classifier = nn.Conv2d(decoder or CHANNELS, num_classes, 1)
         self.align_corners = align_corners
-        for part in (self.aspp, self.classifier):
-            initialise(part)
+        for part in (self.aspp, self.decoder, self.classifier):
+            if part is not None:
+                initialise(part)
 
     def forward(self, images: Tensor) -> Tensor:
-        (x,) = self.backbone(images).values()
-        logits = self.classifier(self.dropout(self.aspp(x)))
+        coarse, *fine = self.backbone(images).values()
+        x = self.aspp(coarse)
+        if self.decoder is not None:
+            x = self.decoder(*fine, x)
+        logits = self.classifier(self.dropout(x))
         return F.interpolate(logits, size=images.shape[2:], mode="bilinear", align_corners=self.align_corners)
 
 
-def _unit(in_channels: int, *, kernel: int, dilation: int = 1) -> ConvNormAct:
-    return ConvNormAct(in_channels, CHANNELS, kernel=kernel, dilation=dilation, activation=nn.ReLU)
+def _unit(
+    in_channels: int, channels: int = CHANNELS, *, kernel: int, dilation: int = 1, groups: int = 1
+) -> ConvNormAct:
+    return ConvNormAct(
+        in_channels, channels, kernel=kernel, dilation=dilation, groups=groups, activation=nn.ReLU
+    )  # fmt: skip
+
+
+def _separable(in_channels: int, channels: int) -> tuple[ConvNormAct, ConvNormAct]:
+    return _unit(in_channels, in_channels, kernel=3, groups=in_channels), _unit(in_channels, channels, kernel=1)
