@@ -110,12 +110,23 @@ def test_a_new_number_of_classes_and_new_anchors_keep_all_but_the_last_layers(pu
     sentence = load_into(net, state, new_head=True)
     assert sentence == "The predictors were replaced by ones for other classes or anchors; the rest was kept."
     for key, value in net.state_dict().items():
-        if key in ("boxes.0.1.weight", "classes.0.1.weight", "boxes.1.1.bias", "classes.1.1.bias"):
+        if key in ("boxes.s16.1.weight", "classes.s16.1.weight", "boxes.s32.1.bias", "classes.s32.1.bias"):
             assert torch.equal(value, fresh[key]), key
         elif not key.endswith("num_batches_tracked") and ".1.weight" not in key and ".1.bias" not in key:
             assert torch.equal(value, state[key]), key
     with pytest.raises(InputError, match="of another shape"):
         load_into(build(NAME, num_classes=3), state, new_head=False)
+
+
+def test_a_finer_map_is_learned_and_the_others_start_from_theirs(published):
+    published(NAME)
+    state = load_weights(NAME)
+    net = build(NAME, num_classes=3, anchors=[[[0.03, 0.04]], [[0.1, 0.1]], [[0.3, 0.4]]], first_stride=8)
+    fresh = net.boxes["s8"][0].conv.weight.clone()
+    load_into(net, state, new_head=True)
+    assert torch.equal(net.boxes["s8"][0].conv.weight, fresh)
+    assert torch.equal(net.boxes["s16"][0].conv.weight, state["boxes.s16.0.conv.weight"])
+    assert torch.equal(net.classes["s32"][0].conv.weight, state["classes.s32.0.conv.weight"])
 
 
 def test_what_is_no_such_package_is_refused(tmp_path, package):

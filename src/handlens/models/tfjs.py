@@ -82,9 +82,9 @@ def ssdlite_state(tensors: Tensors) -> dict[str, Tensor]:
             _scaled(state, f"extras.{index}.1", tensors, f"{second}_depthwise")
             _folded(state, f"extras.{index}.2", tensors, second)
         for index in range(6):
-            predictor = f"BoxPredictor_{index}"
-            _predictor(state, f"boxes.{index}", tensors, f"{predictor}/BoxEncodingPredictor", 4, (1, 0, 3, 2))
-            _predictor(state, f"classes.{index}", tensors, f"{predictor}/ClassPredictor", CLASSES, COCO_IDS)
+            theirs, ours = f"BoxPredictor_{index}", f"s{16 << index}"
+            _predictor(state, f"boxes.{ours}", tensors, f"{theirs}/BoxEncodingPredictor", 4, (1, 0, 3, 2))
+            _predictor(state, f"classes.{ours}", tensors, f"{theirs}/ClassPredictor", CLASSES, COCO_IDS)
     except KeyError as error:
         raise InputError(
             f"the TensorFlow.js model is not ssdlite_mobilenet_v2_coco: it has no tensor {error}."

@@ -269,12 +269,17 @@ def with_new_head(net: nn.Module, weights: dict[str, Tensor]) -> tuple[dict[str,
     """The weights with the net's own fresh numbers for the layers that depend on the classes, where these differ.
 
     That is the classifier; of a detector the last layer of each predictor, which depends on the anchors too. A detector
-    whose anchors need fewer maps has no use for the layers of the others.
+    whose anchors need fewer maps has no use for the layers of the others; one with a finer map learns its predictor.
     """
     wanted = net.state_dict()
     if isinstance(net, SSD):
         kept = {key: value for key, value in weights.items() if key in wanted or not key.startswith(SSD.PER_MAP)}
-        last = {key: value for key, value in wanted.items() if SSD.LAST_LAYER.fullmatch(key)}
+        trained = {key.split(".")[1] for key in weights if SSD.LAST_LAYER.fullmatch(key)}  # strides
+        last = {
+            key: value for key, value in wanted.items()
+            if SSD.LAST_LAYER.fullmatch(key)
+            or (key.startswith(("boxes.", "classes.")) and key.split(".")[1] not in trained)
+        }  # fmt: skip
         if all(key in weights and weights[key].shape == value.shape for key, value in last.items()):
             return kept, None
         return kept | last, "The predictors were replaced by ones for other classes or anchors; the rest was kept."

@@ -66,7 +66,7 @@ class SSD(nn.Module):
     """
 
     PER_MAP = ("boxes.", "classes.", "extras.")  # names of layers that a net for fewer maps does not have
-    LAST_LAYER = re.compile(r"(boxes|classes)\.\d+\.\d+\.(weight|bias)")  # of the predictors
+    LAST_LAYER = re.compile(r"(boxes|classes)\.s\d+\.\d+\.(weight|bias)")  # of the predictors
 
     def __init__(
         self,
@@ -102,11 +102,12 @@ class SSD(nn.Module):
             self.extras.append(_extra(channels[-1], out_channels, separable=separable, padding=padding))
             channels.append(out_channels)
         outputs = num_classes + (scores == "softmax")
-        self.boxes, self.classes = nn.ModuleDict(), nn.ModuleDict()  # by the number of the map; none without anchors
+        self.boxes, self.classes = nn.ModuleDict(), nn.ModuleDict()  # by the stride of the map; none without anchors
         for number, (size, shapes) in enumerate(zip(channels, self.anchors, strict=True)):
             if shapes:
-                self.boxes[str(number)] = _predictor(size, len(shapes) * 4, separable=separable)
-                self.classes[str(number)] = _predictor(size, len(shapes) * outputs, separable=separable)
+                name = f"s{first_stride << number}"
+                self.boxes[name] = _predictor(size, len(shapes) * 4, separable=separable)
+                self.classes[name] = _predictor(size, len(shapes) * outputs, separable=separable)
         self.outputs = outputs
         self._initialise()
 
@@ -114,8 +115,9 @@ class SSD(nn.Module):
         maps = list(self.backbone(images).values())
         for extra in self.extras:
             maps.append(extra(maps[-1]))
-        offsets = [_rows(predict(maps[int(number)]), 4) for number, predict in self.boxes.items()]
-        logits = [_rows(predict(maps[int(number)]), self.outputs) for number, predict in self.classes.items()]
+        by_stride = {f"s{self.first_stride << number}": x for number, x in enumerate(maps)}
+        offsets = [_rows(predict(by_stride[name]), 4) for name, predict in self.boxes.items()]
+        logits = [_rows(predict(by_stride[name]), self.outputs) for name, predict in self.classes.items()]
         anchors = grid_anchors(self.anchors, [(x.shape[2], x.shape[3]) for x in maps])
         return Raw(torch.cat(offsets, dim=1), torch.cat(logits, dim=1), anchors.to(images.device))
 
