@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 from handlens.data.augment import classification_augment, mixup, smallest_training_decode
-from handlens.data.loaders import EpochBatches, Pictures, ResumableLoader
+from handlens.data.examples import Pictures
+from handlens.data.loaders import EpochBatches, ResumableLoader
 from handlens.data.record import Record
 from handlens.preprocess import Preprocess
 

@@ -108,7 +108,7 @@ FROM_SCRATCH: dict[str, Any] = {
 OF_TASK: dict[Task, dict[str, Any]] = {
     "classify": {},
     "segment": {"model": "deeplab_v3", "epochs": 30, "batch_size": 8, "learning_rate": 1e-3, "layer_decay": 1.0},
-    "detect": {"model": "ssdlite", "epochs": 60, "batch_size": 16, "learning_rate": 1e-3, "layer_decay": 1.0},
+    "detect": {"model": "ssdlite_mobilenet_v2_coco", "epochs": 40, "batch_size": 16, "learning_rate": 1e-3, "layer_decay": 1.0},
 }
 
 
