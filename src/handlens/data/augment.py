@@ -24,12 +24,13 @@ Boxed = tuple[Tensor, tv_tensors.BoundingBoxes, Tensor]
 
 
 def classification_augment(
-    preprocess: Preprocess, *, flip: float, crop_area: float, colour: float, trivial: bool = False
-) -> v2.Transform:
+    preprocess: Preprocess, *, flip: float, crop_area: float, colour: float, trivial: bool = False,
+    vertical_flip: float = 0.0,
+) -> v2.Transform:  # fmt: skip
     """(3, H, W) uint8, any size -> (C, height, width) uint8, randomly cropped, mirrored and recoloured.
 
     Args:
-        flip: probability of mirroring.
+        flip, vertical_flip: probabilities of mirroring left and right, up and down.
         crop_area: the smallest crop, as a share of the picture's area.
         colour: how far brightness, contrast and saturation go; 0.3 is 0.7 to 1.3 times.
         trivial: one more random operation of a random strength (Müller and Hutter 2021, arXiv:2103.10158).
@@ -39,6 +40,8 @@ def classification_augment(
     ]
     if flip:
         steps.append(v2.RandomHorizontalFlip(flip))
+    if vertical_flip:
+        steps.append(v2.RandomVerticalFlip(vertical_flip))
     if trivial:
         steps.append(TrivialAugment())
     return v2.Compose([*steps, *_colours(preprocess, colour)])

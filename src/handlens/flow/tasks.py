@@ -181,8 +181,9 @@ def _classifier_task(recipe: Recipe, dataset: Dataset, preprocess: Preprocess) -
 
     def examples(records: Sequence[Record], train: bool) -> Examples:
         transform = classification_augment(
-            preprocess, flip=augment.flip, crop_area=augment.crop_area, colour=augment.colour
-        )
+            preprocess, flip=augment.flip, crop_area=augment.crop_area, colour=augment.colour,
+            vertical_flip=augment.vertical_flip,
+        )  # fmt: skip
         at_least = smallest_training_decode(preprocess, crop_area=augment.crop_area)
         return Pictures(
             records, preprocess=preprocess, transform=transform if train else None, seed=recipe.seed,
@@ -209,8 +210,9 @@ def _segmenter_task(recipe: Recipe, dataset: Dataset, preprocess: Preprocess) ->
 
     def examples(records: Sequence[Record], train: bool) -> Examples:
         transform = segmentation_augment(
-            preprocess, flip=augment.flip, crop_area=augment.crop_area, colour=augment.colour, zoom_out=augment.zoom_out
-        )
+            preprocess, flip=augment.flip, crop_area=augment.crop_area, colour=augment.colour,
+            zoom_out=augment.zoom_out, vertical_flip=augment.vertical_flip,
+        )  # fmt: skip
         return MaskedPictures(
             records, preprocess=preprocess, transform=transform if train else None, coding=coding, seed=recipe.seed
         )
@@ -233,8 +235,9 @@ def _detector_task(recipe: Recipe, dataset: Dataset, preprocess: Preprocess) -> 
 
     def examples(records: Sequence[Record], train: bool) -> Examples:
         transform = detection_augment(
-            preprocess, flip=augment.flip, crop_area=augment.crop_area, colour=augment.colour, zoom_out=augment.zoom_out
-        )
+            preprocess, flip=augment.flip, crop_area=augment.crop_area, colour=augment.colour,
+            zoom_out=augment.zoom_out, vertical_flip=augment.vertical_flip,
+        )  # fmt: skip
         return BoxedPictures(records, preprocess=preprocess, transform=transform if train else None, seed=recipe.seed)
 
     return Task(

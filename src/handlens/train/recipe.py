@@ -21,6 +21,9 @@ class Augment(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     flip: float = Field(0.5, ge=0, le=1, description="probability of a horizontal mirror image")
+    vertical_flip: float = Field(
+        0.0, ge=0, le=1, description="probability of turning it upside down, for what has no above: cells, parts, maps"
+    )  # fmt: skip
     crop_area: float = Field(0.35, gt=0, le=1, description="smallest share of the picture a random crop keeps")
     zoom_out: float | None = Field(
         None, ge=1, le=8, description="how many times longer the sides of what is seen can be than the picture's, of "
@@ -108,7 +111,13 @@ FROM_SCRATCH: dict[str, Any] = {
 OF_TASK: dict[Task, dict[str, Any]] = {
     "classify": {},
     "segment": {"model": "deeplab_v3", "epochs": 30, "batch_size": 8, "learning_rate": 1e-3, "layer_decay": 1.0},
-    "detect": {"model": "ssdlite_mobilenet_v2_coco", "epochs": 40, "batch_size": 16, "learning_rate": 1e-3, "layer_decay": 1.0},
+    "detect": {
+        "model": "ssdlite_mobilenet_v2_coco",
+        "epochs": 40,
+        "batch_size": 16,
+        "learning_rate": 1e-3,
+        "layer_decay": 1.0,
+    },
 }
 
 
