@@ -17,7 +17,7 @@ from command import handlens
 from handlens.files import read_json
 
 SCHEMAS = Path(__file__).resolve().parents[1] / "docs" / "schemas"
-# Learning is not what is tested here: benchmarks/bakery_tasks.py does that.
+# Learning is not what is tested here: benchmarks/task_trainings.py does that.
 RECIPE = "image_size: 96\nepochs: 1\nbatch_size: 4\nworkers: 0\n"
 
 
@@ -37,6 +37,10 @@ def trained(
     return request.param, data, run
 
 
+def held_out(data: Path, run: Path) -> list[Path]:
+    return [data / id for id in read_json(run / "data.json")["splits"]["test"]]
+
+
 def test_check_and_show_know_the_labels(trained: tuple[str, Path, Path], tmp_path: Path):
     task, data, _ = trained
     result = json.loads(handlens("check", data, "--json", check=False).stdout)
@@ -44,7 +48,8 @@ def test_check_and_show_know_the_labels(trained: tuple[str, Path, Path], tmp_pat
     table = handlens("check", data, check=False).stdout
     assert ("% of pixels" if task == "segment" else "boxes") in table
     handlens("show", data, "-n", "4", "--out", tmp_path / "sheet.png")
-    assert min(Image.open(tmp_path / "sheet.png").size) > 150
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert min(sheet.size) > 150
 
 
 def test_evaluate_prints_and_writes(trained: tuple[str, Path, Path], weights: str, tmp_path: Path):
@@ -63,7 +68,7 @@ def test_evaluate_prints_and_writes(trained: tuple[str, Path, Path], weights: st
 
 def test_predict_writes_tables_lines_and_pictures(trained: tuple[str, Path, Path], tmp_path: Path):
     task, data, run = trained
-    pictures = sorted((data / "test").rglob("*.jpg"))
+    pictures = held_out(data, run)
     table, folder, masks = tmp_path / "a.csv", tmp_path / "pictures", tmp_path / "masks"
     coco, yolo = tmp_path / "coco.json", tmp_path / "yolo"
     boxes = ("--threshold", "0.01", "--coco", coco, "--yolo", yolo)
@@ -93,7 +98,8 @@ def test_predict_writes_tables_lines_and_pictures(trained: tuple[str, Path, Path
         assert float(line[1]) * first["width"] == pytest.approx((left + right) / 2, abs=0.02)
     if task == "segment":
         for path, line in zip(pictures, lines, strict=True):
-            found = np.asarray(Image.open(masks / f"{path.stem}.png"))
+            with Image.open(masks / f"{path.stem}.png") as mask:
+                found = np.asarray(mask)
             assert found.shape == (line["height"], line["width"])
             assert {names[index] for index in np.unique(found)} == {area["class"] for area in line["areas"]}
         assert sum(area["pixels"] for area in lines[0]["areas"]) == lines[0]["height"] * lines[0]["width"]
@@ -125,8 +131,8 @@ def test_export_is_proved_by_its_own_runtime(
 
 def test_tiles_are_for_masks(trained: tuple[str, Path, Path], tmp_path: Path):
     task, data, run = trained
-    small = Image.open(next(iter(sorted((data / "test").rglob("*.jpg")))))
-    small.resize((230, 190)).save(tmp_path / "large.png")
+    with Image.open(held_out(data, run)[0]) as small:
+        small.resize((230, 190)).save(tmp_path / "large.png")
     done = handlens("predict", run, tmp_path / "large.png", "--json", "--tiles", check=False)
     if task == "segment":
         assert json.loads(done.stdout)["height"] == 190

@@ -118,6 +118,15 @@ def test_a_new_number_of_classes_and_new_anchors_keep_all_but_the_last_layers(pu
         load_into(build(NAME, num_classes=3), state, new_head=False)
 
 
+def test_where_the_anchors_need_only_the_finest_map_the_backbone_is_cut_there(published):
+    published(NAME)
+    state = load_weights(NAME)
+    net = build(NAME, num_classes=3, anchors=[[[0.03, 0.04]]], first_stride=8)
+    load_into(net, state, new_head=True)
+    cut = net.backbone.blocks[-1].conv.weight
+    assert torch.equal(cut, state["backbone.blocks.6.expand.conv.weight"])
+
+
 def test_a_finer_map_is_learned_and_the_others_start_from_theirs(published):
     published(NAME)
     state = load_weights(NAME)

@@ -217,11 +217,11 @@ def load_into(net: nn.Module, weights: dict[str, Tensor], *, new_head: bool) -> 
         InputError: names or shapes differ; each is listed (the first ten).
     """
     wanted = net.state_dict()
-    # Files from before 2018 lack the counters of batch norm, which no result depends on.
-    weights = {key: value for key, value in wanted.items() if key.endswith(".num_batches_tracked")} | weights
     sentence = None
     if new_head:
         weights, sentence = with_new_head(net, weights)
+    # Files from before 2018 lack the counters of batch norm, which no result depends on.
+    weights = {key: value for key, value in wanted.items() if key.endswith(".num_batches_tracked")} | weights
     missing = sorted(set(wanted) - set(weights))
     extra = sorted(set(weights) - set(wanted))
     shapes = [
@@ -249,6 +249,13 @@ def load_backbone(backbone: Backbone, weights: dict[str, Tensor]) -> str:
     Raises:
         InputError: names or shapes differ; a layer that no such classifier has is unexpected, as in `load_into`.
     """
+    kept, left = _of_backbone(backbone, weights)
+    load_into(backbone, kept, new_head=False)
+    return f"The backbone starts from pretrained weights; left out: {', '.join(sorted(left)) or 'nothing'}."
+
+
+def _of_backbone(backbone: Backbone, weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], set[str]]:
+    """A whole classifier's weights by the backbone's names, and the parts that it does not have."""
     kept, left = {}, set()
     last = f"blocks.{len(backbone.blocks) - 1}."
     for key, value in weights.items():
@@ -261,8 +268,7 @@ def load_backbone(backbone: Backbone, weights: dict[str, Tensor]) -> str:
             left.add("blocks" if match else key.partition(".")[0])
         else:
             kept[key] = value
-    load_into(backbone, kept, new_head=False)
-    return f"The backbone starts from pretrained weights; left out: {', '.join(sorted(left)) or 'nothing'}."
+    return kept, left
 
 
 def with_new_head(net: nn.Module, weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], str | None]:
@@ -273,7 +279,12 @@ def with_new_head(net: nn.Module, weights: dict[str, Tensor]) -> tuple[dict[str,
     """
     wanted = net.state_dict()
     if isinstance(net, SSD):
-        kept = {key: value for key, value in weights.items() if key in wanted or not key.startswith(SSD.PER_MAP)}
+        trunk = {key.removeprefix("backbone."): value for key, value in weights.items() if key.startswith("backbone.")}
+        kept = {f"backbone.{key}": value for key, value in _of_backbone(net.backbone, trunk)[0].items()}
+        kept |= {
+            key: value for key, value in weights.items()
+            if not key.startswith("backbone.") and (key in wanted or not key.startswith(SSD.PER_MAP))
+        }  # fmt: skip
         trained = {key.split(".")[1] for key in weights if SSD.LAST_LAYER.fullmatch(key)}  # strides
         last = {
             key: value for key, value in wanted.items()
