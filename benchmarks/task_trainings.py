@@ -18,8 +18,8 @@ class_names: [sky, building, pole, road, pavement, tree, sign, fence, car, pedes
 masks: {values: {11: ignore}}
 """
 RECIPES = {
-    "camvid": "epochs: 30\nimage_size: [360, 480]\nema: 0.98\naugment: {colour: 0.3}\n",
-    "bccd": "epochs: 60\nema: 0.98\n",
+    "camvid": "epochs: 24\nimage_size: [360, 480]\noptions: {decoder: 128}\nema: 0.98\ndice: 1.0\naugment: {colour: 0.5}\n",
+    "bccd": "epochs: 20\nimage_size: [384, 512]\nema: 0.98\naugment: {zoom_out: 1.3, vertical_flip: 0.5}\n",
     "bakery segment": "",
     "bakery detect": "",
 }
