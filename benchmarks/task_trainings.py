@@ -18,8 +18,20 @@ class_names: [sky, building, pole, road, pavement, tree, sign, fence, car, pedes
 masks: {values: {11: ignore}}
 """
 RECIPES = {
-    "camvid": "epochs: 24\nimage_size: [360, 480]\noptions: {decoder: 128}\nema: 0.98\ndice: 1.0\naugment: {colour: 0.5}\n",
-    "bccd": "epochs: 20\nimage_size: [384, 512]\nema: 0.98\naugment: {zoom_out: 1.3, vertical_flip: 0.5}\n",
+    "camvid": """
+epochs: 24
+image_size: [360, 480]
+options: {decoder: 128}
+ema: 0.98
+dice: 1.0
+augment: {colour: 0.5}
+""",
+    "bccd": """
+epochs: 20
+image_size: [384, 512]
+ema: 0.98
+augment: {zoom_out: 1.3, vertical_flip: 0.5}
+""",
     "bakery segment": "",
     "bakery detect": "",
 }

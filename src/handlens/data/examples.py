@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,10 +14,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
-from handlens.data.augment import seeded
+from handlens.data.augment import Boxed, mosaic, seeded
 from handlens.data.decode import decode
 from handlens.data.masks import read_mask
 from handlens.data.record import Box, MaskCoding, Record
+from handlens.data.seeds import seed_for
+from handlens.data.window import xyxy
 from handlens.preprocess import Preprocess
 
 Key = tuple[int, int]  # (epoch, index)
@@ -102,23 +105,33 @@ class BoxedPictures(Examples):
     """Detection: ((C, height, width) uint8, (n, 4) boxes in fractions of the net's input, (n,) class indices).
 
     A crowd and a difficult object have the class -1: neither to be found nor background.
+
+    Args:
+        mosaic: share of the training pictures that are put together of four.
     """
 
+    def __init__(
+        self, records: Sequence[Record], *, preprocess: Preprocess, transform: Callable[..., Any] | None,
+        mosaic: float = 0.0, seed: int,
+    ) -> None:  # fmt: skip
+        super().__init__(records, preprocess=preprocess, transform=transform, seed=seed)
+        self.mosaic = mosaic
+
     def example(self, record: Record, key: tuple[int | str, ...]) -> tuple[Tensor, Tensor, Tensor]:
-        if record.boxes is None:
-            raise ValueError(f"{record.id} has no boxes, not even the statement that there are none")
-        picture = decode(record.path)
-        height, width = picture.shape[:2]
-        objects = [_clipped(box, height, width) for box in record.boxes]
-        objects = [box for box in objects if box.left < box.right and box.top < box.bottom]
-        corners = np.array([(b.left, b.top, b.right, b.bottom) for b in objects], np.float32).reshape(-1, 4)
-        labels = torch.tensor([-1 if b.crowd or b.difficult else b.label for b in objects], dtype=torch.long)
-        size = torch.tensor([self.preprocess.width, self.preprocess.height] * 2, dtype=torch.float32)
+        preprocess = self.preprocess
+        size = torch.tensor([preprocess.width, preprocess.height] * 2, dtype=torch.float32)
+        picture, corners, labels = _labelled(record)
         if self.transform is None:
-            placed = self.preprocess.geometry(height, width).boxes(corners)
-            return _to_tensor(self.preprocess.pixels(picture)), torch.from_numpy(placed) / size, labels
-        boxes = tv_tensors.BoundingBoxes(torch.from_numpy(corners), format="XYXY", canvas_size=(height, width))
-        image, boxes, labels = seeded(self.transform, tv_tensors.Image(_to_tensor(picture)), boxes, labels, key=key)
+            placed = preprocess.geometry(*picture.shape[:2]).boxes(corners)
+            return _to_tensor(preprocess.pixels(picture)), torch.from_numpy(placed) / size, labels
+        sample = _as_boxed(picture, corners, labels)
+        draw = random.Random(seed_for(*key, "mosaic"))
+        if draw.random() < self.mosaic:
+            others = [_as_boxed(*_labelled(draw.choice(self.records))) for _ in range(3)]
+            sample = mosaic(
+                [sample, *others], height=preprocess.height, width=preprocess.width, key=(*key, "corners")
+            )  # fmt: skip
+        image, boxes, labels = seeded(self.transform, *sample, key=key)
         return image.as_subclass(Tensor), boxes.as_subclass(Tensor) / size, labels
 
 
@@ -131,6 +144,22 @@ def collate(examples: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:
     if len(rest) == 1:
         return torch.stack(first), torch.stack(rest[0])
     return (torch.stack(first), *(list(part) for part in rest))
+
+
+def _labelled(record: Record) -> tuple[NDArray[np.uint8], NDArray[np.float32], Tensor]:
+    """(H, W, 3), corners (n, 4) in its pixels, class indices (n,); of the boxes that have an area within it."""
+    if record.boxes is None:
+        raise ValueError(f"{record.id} has no boxes, not even the statement that there are none")
+    picture = decode(record.path)
+    objects = [_clipped(box, *picture.shape[:2]) for box in record.boxes]
+    objects = [box for box in objects if box.left < box.right and box.top < box.bottom]
+    corners = np.array([(b.left, b.top, b.right, b.bottom) for b in objects], np.float32).reshape(-1, 4)
+    labels = torch.tensor([-1 if b.crowd or b.difficult else b.label for b in objects], dtype=torch.long)
+    return picture, corners, labels
+
+
+def _as_boxed(picture: NDArray[np.uint8], corners: NDArray[np.float32], labels: Tensor) -> Boxed:
+    return tv_tensors.Image(_to_tensor(picture)), xyxy(torch.from_numpy(corners), *picture.shape[:2]), labels
 
 
 def _clipped(box: Box, height: int, width: int) -> Box:

@@ -19,9 +19,29 @@ if TYPE_CHECKING:
     from handlens.train.recipe import Recipe
 
 NOT_OF_TASK = {  # what a recipe may ask for and a task has no use for
-    "classify": {"anchors", "box_loss", "dice"},
-    "segment": {"anchors", "box_loss", "class_weights", "dropout", "label_smoothing", "views"},
-    "detect": {"class_weights", "dice", "dropout", "label_smoothing", "views"},
+    "classify": {"anchors", "box_loss", "dice", "augment.zoom_out", "augment.mosaic"},
+    "segment": {
+        "anchors",
+        "box_loss",
+        "class_weights",
+        "dropout",
+        "label_smoothing",
+        "views",
+        "augment.mixup",
+        "augment.cutmix",
+        "augment.trivial",
+        "augment.mosaic",
+    },
+    "detect": {
+        "class_weights",
+        "dice",
+        "dropout",
+        "label_smoothing",
+        "views",
+        "augment.mixup",
+        "augment.cutmix",
+        "augment.trivial",
+    },
 }
 METRICS = {"classify": "top1", "segment": "miou", "detect": "map50"}  # what the best epoch is chosen by
 UNREACHED = 0.05  # share of a class's boxes without an anchor from which a finer map is taken
@@ -182,7 +202,7 @@ def _classifier_task(recipe: Recipe, dataset: Dataset, preprocess: Preprocess) -
     def examples(records: Sequence[Record], train: bool) -> Examples:
         transform = classification_augment(
             preprocess, flip=augment.flip, crop_area=augment.crop_area, colour=augment.colour,
-            vertical_flip=augment.vertical_flip,
+            vertical_flip=augment.vertical_flip, trivial=augment.trivial,
         )  # fmt: skip
         at_least = smallest_training_decode(preprocess, crop_area=augment.crop_area)
         return Pictures(
@@ -238,7 +258,10 @@ def _detector_task(recipe: Recipe, dataset: Dataset, preprocess: Preprocess) -> 
             preprocess, flip=augment.flip, crop_area=augment.crop_area, colour=augment.colour,
             zoom_out=augment.zoom_out, vertical_flip=augment.vertical_flip,
         )  # fmt: skip
-        return BoxedPictures(records, preprocess=preprocess, transform=transform if train else None, seed=recipe.seed)
+        return BoxedPictures(
+            records, preprocess=preprocess, transform=transform if train else None, mosaic=augment.mosaic,
+            seed=recipe.seed,
+        )  # fmt: skip
 
     return Task(
         examples,

@@ -186,7 +186,8 @@ def _train(
 
 
 def _say_unused(recipe: Recipe, task: TaskName, report: Reporter) -> None:
-    unused = sorted(recipe.model_fields_set & NOT_OF_TASK[task])
+    asked = recipe.model_fields_set | {f"augment.{name}" for name in recipe.augment.model_fields_set}
+    unused = sorted(asked & NOT_OF_TASK[task])
     if unused:
         report.say(f"Training to {task} has no use for {', '.join(unused)}.")
     unused = sorted(recipe.model_fields_set & NOT_FOR_A_HEAD) if recipe.mode == "head" else []

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from handlens.data.augment import mixup
+from handlens.data.augment import cutmix, mixup
 from handlens.preprocess import Preprocess
 from handlens.train.recipe import Recipe
 from handlens.train.task import TaskTraining
@@ -33,14 +35,19 @@ class ClassifierTraining(TaskTraining):
 
     def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         images, targets = self.normalised(batch[0]), F.one_hot(batch[1], self.num_classes).float()
-        if self.recipe.augment.mixup:
-            key = (self.recipe.seed, "mixup", self.global_step)
-            images, targets = mixup(images, targets, alpha=self.recipe.augment.mixup, key=key)
+        for mix, alpha in self._mixing():
+            images, targets = mix(images, targets, alpha=alpha, key=(self.recipe.seed, mix.__name__, self.global_step))
         logits = self.net(images)
         weights = None if self.class_weights is None else self.class_weights.to(logits.device)
         loss = F.cross_entropy(logits, targets, weight=weights, label_smoothing=self.recipe.label_smoothing)
         _count(self.train_counts, loss, logits, batch[1])
         return loss
+
+    def _mixing(self) -> list[tuple[Any, float]]:
+        """What is done to this step's batch: at most one of them."""
+        wanted = [(mix, alpha) for mix, alpha in ((mixup, self.recipe.augment.mixup),
+                                                  (cutmix, self.recipe.augment.cutmix)) if alpha]  # fmt: skip
+        return wanted[self.global_step % len(wanted) :][:1] if wanted else []
 
     def reset_validation(self) -> None:
         self.validation_counts = [0.0, 0.0, 0.0]

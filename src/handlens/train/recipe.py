@@ -30,7 +30,12 @@ class Augment(BaseModel):
         "segmenters and detectors; none: 1.25 and 2"
     )  # fmt: skip
     colour: float = Field(0.2, ge=0, le=1, description="strength of brightness, contrast and saturation changes")
-    mixup: float = Field(0.0, ge=0, le=10, description="Beta parameter of mixup; 0 is off")
+    mixup: float = Field(0.0, ge=0, le=10, description="of classifiers: Beta parameter of mixup; 0 is off")
+    cutmix: float = Field(
+        0.0, ge=0, le=10, description="of classifiers: Beta parameter of CutMix; 0 is off; with mixup they take turns"
+    )  # fmt: skip
+    trivial: bool = Field(False, description="of classifiers: one operation of TrivialAugment more")
+    mosaic: float = Field(0.0, ge=0, le=1, description="of detectors: share of the pictures put together of four")
 
 
 class Recipe(BaseModel):
