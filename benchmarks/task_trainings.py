@@ -22,14 +22,10 @@ RECIPES = {
 epochs: 24
 image_size: [360, 480]
 options: {decoder: 128}
-ema: 0.98
-dice: 1.0
 augment: {colour: 0.5}
 """,
     "bccd": """
 epochs: 20
-image_size: [384, 512]
-ema: 0.98
 augment: {zoom_out: 1.3, vertical_flip: 0.5}
 """,
     "bakery segment": "",

@@ -46,6 +46,8 @@ NOT_OF_TASK = {  # what a recipe may ask for and a task has no use for
 METRICS = {"classify": "top1", "segment": "miou", "detect": "map50"}  # what the best epoch is chosen by
 UNREACHED = 0.05  # share of a class's boxes without an anchor from which a finer map is taken
 LONGEST_SIDE = 512  # pixels, of a segmenter's input where the recipe does not say
+DETECTOR_SIDES = (320, 416, 512)  # of a detector's: the first at which no class is smaller than SMALLEST
+SMALLEST = 28  # pixels: square root of the middle area of a class's boxes, below which a map at stride 16 says little
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,9 @@ def _start_segmenter(recipe: Recipe, dataset: Dataset, report: Reporter) -> Star
 
     arguments = _arguments(recipe, dataset)
     net = build(recipe.model, **arguments)
-    height, width = _usual_size(dataset.part("train")) if recipe.image_size is None else recipe.size()
+    height, width = (
+        _usual_size(dataset.part("train"), longest=LONGEST_SIDE) if recipe.image_size is None else recipe.size()
+    )
     preprocess = _scaled_as(recipe, Preprocess(height=height, width=width, resize="pad"))
     _load_trunk(net, recipe, report)
     return Start(net, preprocess, {"name": recipe.model, "arguments": arguments})
@@ -129,16 +133,18 @@ def _start_detector(recipe: Recipe, dataset: Dataset, report: Reporter) -> Start
     """The anchors are fitted to the training boxes unless the recipe asks for the paper's."""
     import torch
 
-    from handlens.models import CATALOGUE, build
+    from handlens.models import build
     from handlens.models.detect.anchors import coverage, grid_anchors
     from handlens.models.detect.ssd import map_grids
 
-    size = CATALOGUE[recipe.model].image_size
-    height, width = (size, size) if recipe.image_size is None else recipe.size()
-    preprocess = _scaled_as(recipe, Preprocess(height=height, width=width, resize="stretch"))
     arguments = _arguments(recipe, dataset)
     corners, classes = _all_boxes(dataset.part("train"))
     boxes, labels = torch.tensor(corners, dtype=torch.float32), torch.tensor(classes)
+    height, width = (
+        _size_for_boxes(dataset.part("train"), boxes, labels) if recipe.image_size is None else recipe.size()
+    )
+    report.say(f"The net sees pictures of {width} x {height} pixels.")
+    preprocess = _scaled_as(recipe, Preprocess(height=height, width=width, resize="stretch"))
     stride = arguments.get("first_stride", 16)
     if recipe.anchors == "fitted":
         stride, arguments["anchors"] = _fitted(boxes, labels, height, width, stride=recipe.options.get("first_stride"))
@@ -296,11 +302,27 @@ def _scaled_as(recipe: Recipe, preprocess: Preprocess) -> Preprocess:
     return replace(preprocess, mean=mean, std=std)
 
 
-def _usual_size(records: Sequence[Record]) -> tuple[int, int]:
-    """(height, width) of the middle picture by area, no side above LONGEST_SIDE, in multiples of 8."""
+def _size_for_boxes(records: Sequence[Record], boxes: Tensor, labels: Tensor) -> tuple[int, int]:
+    """(height, width): of DETECTOR_SIDES the first at which the objects of every class are large enough, or the last.
+
+    Args:
+        boxes: (N, 4) fractions of their pictures. labels: (N,).
+    """
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
+    smallest = min(float(areas[labels == label].median()) for label in labels.unique())
+    for longest in DETECTOR_SIDES:
+        height, width = _usual_size(records, longest=longest, enlarge=True)
+        if (smallest * height * width) ** 0.5 >= SMALLEST:
+            break
+    return height, width
+
+
+def _usual_size(records: Sequence[Record], *, longest: int, enlarge: bool = False) -> tuple[int, int]:
+    """(height, width) of the middle picture by area, no side above `longest`, in multiples of 8."""
     sizes = sorted((_size(record) for record in records), key=lambda size: size[0] * size[1])
     height, width = sizes[len(sizes) // 2]
-    scale = min(1.0, LONGEST_SIDE / max(height, width))
+    scale = longest / max(height, width)
+    scale = scale if enlarge else min(1.0, scale)
     return max(32, round(height * scale / 8) * 8), max(32, round(width * scale / 8) * 8)
 
 

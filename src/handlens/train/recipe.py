@@ -115,13 +115,22 @@ FROM_SCRATCH: dict[str, Any] = {
 # The defaults of a task, where they are not those above. Measured in benchmarks/.
 OF_TASK: dict[Task, dict[str, Any]] = {
     "classify": {},
-    "segment": {"model": "deeplab_v3", "epochs": 30, "batch_size": 8, "learning_rate": 1e-3, "layer_decay": 1.0},
+    "segment": {
+        "model": "deeplab_v3",
+        "epochs": 30,
+        "batch_size": 8,
+        "learning_rate": 1e-3,
+        "layer_decay": 1.0,
+        "ema": 0.98,
+        "dice": 1.0,
+    },
     "detect": {
         "model": "ssdlite_mobilenet_v2_coco",
-        "epochs": 40,
+        "epochs": 30,
         "batch_size": 16,
         "learning_rate": 1e-3,
         "layer_decay": 1.0,
+        "ema": 0.98,
     },
 }
 
