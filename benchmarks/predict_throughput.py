@@ -24,6 +24,7 @@ from handlens.deploy.engines import OpenVINOEngine
 from handlens.deploy.stream import load_pixels
 from handlens.flow.sheets import PredictionWriter
 from handlens.preprocess import Preprocess
+from handlens.results import Classes
 from handlens.train.recipe import make_recipe
 from handlens.train.run import Run
 
@@ -86,7 +87,7 @@ def predict(run: Run, precision: str) -> None:
     with (
         tempfile.TemporaryDirectory() as scratch,
         PredictionWriter(
-            csv=Path(scratch) / "a.csv", as_json=False, pictures=None, sheet=None, top=1, print_line=print
+            Classes, csv=Path(scratch) / "a.csv", as_json=False, pictures=None, sheet=None, top=1, print_line=print
         ) as writer,
     ):
         for prediction in flow.predict(run, [folder], precision=precision):

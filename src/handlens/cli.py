@@ -92,12 +92,16 @@ def check(
     with _reporting(quiet or as_json) as report:
         audit = flow.check(data, format=format, config=config, report=report)
         doubted = flow.doubted_labels(audit, report=report) if labels else None
+        unreached = flow.boxes_without_anchor(audit, report=report) if audit.dataset.task == "detect" else None
     if as_json:
-        _print_json(audit.to_dict() | ({"doubted_labels": doubted} if doubted is not None else {}))
+        more = {"doubted_labels": doubted, "boxes_without_anchor": unreached}
+        _print_json(audit.to_dict() | {key: value for key, value in more.items() if value is not None})
     else:
         from handlens.tables import print_audit, print_doubted
 
         print_audit(_console(), audit)
+        for name, share in (unreached or {}).items():
+            typer.echo(f"{name}: {100 * share:.1f} % of the training boxes have no anchor of the default detector.")
         if doubted is not None:
             print_doubted(_console(), doubted)
     if sheet and doubted:
@@ -262,7 +266,7 @@ def predict(
             )  # fmt: skip
             writer = PredictionWriter(
                 KINDS[opened.task], csv=csv, as_json=as_json, pictures=pictures, masks=masks, coco=coco, yolo=yolo,
-                sheet=sheet, top=top, print_line=_print_line,
+                sheet=sheet, category_ids=opened.model.get("category_ids"), top=top, print_line=_print_line,
             )  # fmt: skip
             # The writer opens files, which a wrong path or an unknown run must leave as they are.
             with _reader_may_leave(), writer:

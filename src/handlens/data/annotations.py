@@ -114,6 +114,25 @@ def box_faults(record: Record, *, size: tuple[int, int]) -> Iterator[BoxFault]:
         good.append(box)
 
 
+def usable_boxes(record: Record, *, size: tuple[int, int]) -> tuple[Box, ...]:
+    """The boxes of a picture that count, in training and in every metric: cut at its frame, without the unusable ones.
+
+    Args:
+        size: (width, height) of the upright picture, pixels.
+    """
+    unusable = {fault.place for fault in box_faults(record, size=size) if fault.unusable}
+    kept = [box for place, box in enumerate(record.boxes or ()) if place not in unusable]
+    width, height = size
+    cut = [
+        replace(
+            box, left=min(max(box.left, 0.0), width), top=min(max(box.top, 0.0), height),
+            right=min(max(box.right, 0.0), width), bottom=min(max(box.bottom, 0.0), height),
+        )
+        for box in kept
+    ]  # fmt: skip
+    return tuple(box for box in cut if box.left < box.right and box.top < box.bottom)
+
+
 def _mask_fault(path: Path, size: tuple[int, int]) -> MaskFault:
     """Which fault it is that `read_mask` had a sentence about."""
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,10 +13,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
+from handlens.data.annotations import usable_boxes
 from handlens.data.augment import Boxed, mosaic, seeded
 from handlens.data.decode import decode
 from handlens.data.masks import read_mask
-from handlens.data.record import Box, MaskCoding, Record
+from handlens.data.record import MaskCoding, Record
 from handlens.data.seeds import seed_for
 from handlens.data.window import xyxy
 from handlens.preprocess import Preprocess
@@ -104,7 +104,7 @@ class MaskedPictures(Examples):
 class BoxedPictures(Examples):
     """Detection: ((C, height, width) uint8, (n, 4) boxes in fractions of the net's input, (n,) class indices).
 
-    A crowd and a difficult object have the class -1: neither to be found nor background.
+    A crowd or a difficult object of class c has the label -1 - c: neither to be found nor background.
 
     Args:
         mosaic: share of the training pictures that are put together of four.
@@ -147,25 +147,18 @@ def collate(examples: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:
 
 
 def _labelled(record: Record) -> tuple[NDArray[np.uint8], NDArray[np.float32], Tensor]:
-    """(H, W, 3), corners (n, 4) in its pixels, class indices (n,); of the boxes that have an area within it."""
+    """(H, W, 3), corners (n, 4) in its pixels, class indices (n,) as BoxedPictures has them."""
     if record.boxes is None:
         raise ValueError(f"{record.id} has no boxes, not even the statement that there are none")
     picture = decode(record.path)
-    objects = [_clipped(box, *picture.shape[:2]) for box in record.boxes]
-    objects = [box for box in objects if box.left < box.right and box.top < box.bottom]
+    objects = usable_boxes(record, size=(picture.shape[1], picture.shape[0]))
     corners = np.array([(b.left, b.top, b.right, b.bottom) for b in objects], np.float32).reshape(-1, 4)
-    labels = torch.tensor([-1 if b.crowd or b.difficult else b.label for b in objects], dtype=torch.long)
+    labels = torch.tensor([-1 - b.label if b.crowd or b.difficult else b.label for b in objects], dtype=torch.long)
     return picture, corners, labels
 
 
 def _as_boxed(picture: NDArray[np.uint8], corners: NDArray[np.float32], labels: Tensor) -> Boxed:
     return tv_tensors.Image(_to_tensor(picture)), xyxy(torch.from_numpy(corners), *picture.shape[:2]), labels
-
-
-def _clipped(box: Box, height: int, width: int) -> Box:
-    left, right = (min(max(x, 0.0), float(width)) for x in (box.left, box.right))
-    top, bottom = (min(max(y, 0.0), float(height)) for y in (box.top, box.bottom))
-    return replace(box, left=left, top=top, right=right, bottom=bottom)
 
 
 def _to_tensor(image: NDArray[np.uint8]) -> Tensor:

@@ -100,10 +100,11 @@ def random_window(
         size, (taken[0] * factor * stretch, taken[1] * factor / stretch), shape, strict=True
     ):
         start = uniform(0, 1) * (length - window)  # negative: the picture lies somewhere inside the window
-        first = min(max(round(start), 0), length - 1)
-        last = min(max(round(start + window), first + 1), length)
-        begin = min(max(round((first - start) * net / window), 0), net - 1)
-        end = min(max(round((last - start) * net / window), begin + 1), net)
+        first = min(max(math.floor(start), 0), length - 1)
+        last = min(max(math.ceil(start + window), first + 1), length)
+        # Padding is only where the window looks out over the picture's edge.
+        begin = 0 if start >= 0 else min(max(round(-start * net / window), 0), net - 1)
+        end = net if start + window <= length else min(max(round((length - start) * net / window), begin + 1), net)
         seen.append((first, last))
         place.append((begin, end))
     (top, bottom), (left, right) = seen

@@ -51,7 +51,7 @@ def detection_metrics(
     """
     _check(predictions, truths, class_names)
     evaluated = evaluate_coco(predictions, truths, len(class_names))
-    expected = Counter(box.label for boxes in truths for box in boxes if _expected(box))
+    expected = Counter(box.label for boxes in truths for box in boxes if is_expected(box))
     per_class = []
     for index, name in enumerate(class_names):
         curves = evaluated["precision"][:, :, index, 0, -1]  # (10 IoUs, 101 recalls), -1 without objects
@@ -133,7 +133,7 @@ def operating_point(
     chosen = [found.counts & (boxes.scores >= threshold) for boxes, found in zip(predictions, matched, strict=True)]
     answered = np.concatenate([boxes.labels[use] for boxes, use in zip(predictions, chosen, strict=True)])
     right = np.concatenate([found.right[use] for found, use in zip(matched, chosen, strict=True)])
-    expected = np.array([box.label for truth in truths for box in truth if _expected(box)], dtype=int)
+    expected = np.array([box.label for truth in truths for box in truth if is_expected(box)], dtype=int)
     everything = _row(len(answered), int(right.sum()), len(expected))
     per_class = []
     for label, name in enumerate(class_names):
@@ -159,7 +159,7 @@ def best_threshold(predictions: Sequence[Boxes], truths: Sequence[Sequence[Box]]
         return None
     order = np.argsort(-scores, kind="stable")
     scores, right = scores[order].astype(float), right[order]
-    expected = sum(_expected(box) for truth in truths for box in truth)
+    expected = sum(is_expected(box) for truth in truths for box in truth)
     f1 = 2 * right.cumsum() / (np.arange(1, len(right) + 1) + expected)
     following = np.append(scores[1:], 0.0)
     f1[scores == following] = -1  # no threshold lies between equal scores
@@ -189,7 +189,7 @@ def match_boxes(predicted: Boxes, truth: Sequence[Box]) -> Matched:
     if not truth or not len(predicted):
         return Matched(right, counts, found)
     corners = np.array([[box.left, box.top, box.right, box.bottom] for box in truth])
-    crowd, expected = np.array([box.crowd for box in truth]), np.array([_expected(box) for box in truth])
+    crowd, expected = np.array([box.crowd for box in truth]), np.array([is_expected(box) for box in truth])
     overlap = _overlaps(predicted.boxes.astype(float), corners, crowd)
     overlap[predicted.labels[:, None] != np.array([box.label for box in truth])] = 0
     for row, score in enumerate(predicted.scores):
@@ -214,7 +214,7 @@ def _overlaps(
     return np.asarray(inner / np.where(crowd, area, area + others - inner))
 
 
-def _expected(box: Box) -> bool:
+def is_expected(box: Box) -> bool:
     return not box.crowd and not box.difficult
 
 

@@ -16,6 +16,8 @@ PIXELS_EQUAL = 0.999  # share of a test set's pixels with the same class
 SAME_BOX, SAME_SCORE = 0.99, 1e-3  # IoU above which, and difference of scores below which, two boxes are one
 RESIZED_BOX = 0.9  # the same, where pixels were resized inside the graph and may be off by a level
 FAINT = 0.05  # boxes of lower scores are not compared: which of them are among the likeliest hangs on the last bit
+LIKELIEST = 0.9  # of the highest score: where all are faint, those from there on are compared
+PICTURE_EQUAL = 0.95  # share of one picture's pixels; below it a whole picture is answered otherwise
 SHOWN, ALIKE = 0.3, 0.5  # score and IoU by which an app that resizes otherwise still finds an object
 
 
@@ -51,34 +53,40 @@ def compare_classes(values: Arrays, expected: Arrays, ids: Sequence[str], *, tol
 
 
 def compare_masks(values: Arrays, expected: Arrays, ids: Sequence[str], *, tolerance: float) -> Agreement:
-    """Class maps (N, H, W): PIXELS_EQUAL of all pixels the same. A tie between two classes may fall either way."""
+    """Class maps (N, H, W): PIXELS_EQUAL of all pixels the same, and PICTURE_EQUAL of each picture's.
+
+    A tie between two classes may fall either way.
+    """
     same = (values[CLASS_MAP] == expected[CLASS_MAP]).reshape(len(ids), -1).mean(axis=1)
     differing = tuple(ids[int(i)] for i in np.flatnonzero(same < PIXELS_EQUAL))
     equal = float(same.mean())
-    return Agreement(equal, None, (), differing, equal >= PIXELS_EQUAL)
+    return Agreement(equal, None, (), differing, equal >= PIXELS_EQUAL and bool((same >= PICTURE_EQUAL).all()))
 
 
 def compare_boxes(values: Arrays, expected: Arrays, ids: Sequence[str], *, tolerance: float) -> Agreement:
     """Boxes (N, M, 4), scores and labels (N, M): one to one the same boxes, by label, place and score.
 
     Above TOLERANCE, for a graph that resizes by itself, it is the tolerance of the scores, and boxes are compared more
-    loosely.
+    loosely. Where there is not one box to compare, nothing is proved.
     """
     exact = tolerance <= TOLERANCE
+    if not all(np.isfinite(values[name]).all() for name in (BOXES, SCORES)):
+        return Agreement(0.0, float("inf"), (), tuple(ids), False)
+    faint = min(FAINT, LIKELIEST * float(expected[SCORES].max(initial=0)))
     differing, matched, count, largest = [], 0, 0, 0.0
     for place, id in enumerate(ids):
-        ours, theirs = (_picture(arrays, place, above=FAINT / 2) for arrays in (values, expected))
+        ours, theirs = (_picture(arrays, place, above=faint / 2) for arrays in (values, expected))
         pairs = _pairs(ours, theirs, iou=SAME_BOX if exact else RESIZED_BOX)
         differences = [abs(float(ours.scores[one] - theirs.scores[other])) for one, other in pairs]
         largest = max([largest, *differences])
         good = sum(difference < (SAME_SCORE if exact else tolerance) for difference in differences)
         taken, wanted = {one for one, _ in pairs}, {other for _, other in pairs}
-        alone = sum(score >= FAINT for index, score in enumerate(ours.scores) if index not in taken)
-        alone += sum(score >= FAINT for index, score in enumerate(theirs.scores) if index not in wanted)
+        alone = sum(score >= faint for index, score in enumerate(ours.scores) if index not in taken)
+        alone += sum(score >= faint for index, score in enumerate(theirs.scores) if index not in wanted)
         matched, count = matched + good, count + len(pairs) + alone
         if good < len(pairs) + alone:
             differing.append(id)
-    return Agreement(matched / count if count else 1.0, largest, (), tuple(differing), not differing)
+    return Agreement(matched / count if count else 0.0, largest, (), tuple(differing), bool(count) and not differing)
 
 
 def changed_classes(values: Arrays, own: Arrays) -> float:

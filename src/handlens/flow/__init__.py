@@ -3,7 +3,7 @@
 Nothing heavy is imported until it is needed: `predict` starts without torch.
 """
 
-from handlens.flow.data import check, convert, doubted_labels, sample
+from handlens.flow.data import boxes_without_anchor, check, convert, doubted_labels, sample
 from handlens.flow.evaluate import evaluate
 from handlens.flow.export import export
 from handlens.flow.predict import load, predict
@@ -15,6 +15,7 @@ from handlens.flow.train import train
 __all__ = [
     "QUIET",
     "Reporter",
+    "boxes_without_anchor",
     "check",
     "convert",
     "doubted_labels",

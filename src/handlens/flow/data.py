@@ -55,6 +55,30 @@ def convert(
     return write(dataset, Path(folder), to=to)  # type: ignore[arg-type]  # checked there
 
 
+def boxes_without_anchor(audit: Audit, *, report: Reporter = QUIET) -> dict[str, float] | None:
+    """Class name -> share of its training boxes that no anchor of the default detector, fitted to them, reaches.
+
+    None where there is nothing to fit to, or the packages for training are not installed.
+    """
+    from importlib.util import find_spec
+
+    if find_spec("torch") is None:
+        return None
+    from handlens.data.split import split_dataset
+    from handlens.flow.tasks import fit_anchors_to
+    from handlens.train.recipe import make_recipe
+
+    report.progress("fitting anchors", 0, None)
+    recipe = make_recipe({})
+    try:
+        dataset = split_dataset(
+            audit.usable(), validation=recipe.validation, seed=recipe.seed, together=audit.duplicates
+        )  # fmt: skip
+        return fit_anchors_to(recipe.settled("finetune", "detect"), dataset).unreached
+    except InputError:  # the audit has said already that there is no box to learn from
+        return None
+
+
 def stop_on_findings(audit: Audit, *, strict: bool) -> None:
     """
     Raises:

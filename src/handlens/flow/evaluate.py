@@ -62,7 +62,10 @@ def evaluate(
         if prediction.result is None:
             unreadable.append({"file": record.id, "reason": prediction.error})
         else:
-            measure.add(record, prediction.result)
+            try:
+                measure.add(record, prediction.result)
+            except InputError as error:  # of its mask
+                unreadable.append({"file": record.id, "reason": str(error)})
         report.progress("evaluating", done, len(test.records))
     if not measure.records:
         raise InputError(

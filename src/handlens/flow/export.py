@@ -44,7 +44,8 @@ def export(
 
     Args:
         out: the file; None is <run>/exports/<run>.onnx or .xml.
-        data: pictures for the proof; None is the run's own test or validation pictures, or else its golden ones.
+        data: pictures for the proof, labelled or not; None is the run's own test or validation pictures, or else its
+            golden ones.
         with_resize: the graph takes pictures of any size, one at a time, and resizes inside.
         suppress: False leaves the suppression of doubled boxes to the app; for nets that detect.
         pictures: how many of them at most.
@@ -75,9 +76,11 @@ def export(
         raise InputError(f"an export to {to} is a file that ends in {SUFFIXES[to]}, got {path}.")
     sources = _proof_pictures(run, data, pictures)
     net = build_from(run)
-    if with_resize and (run.task == "segment" or preprocess.resize == "pad"):
+    if with_resize and run.task == "segment":
+        raise InputError("resizing inside the graph is not for nets that segment: a mask has the net's own size.")
+    if with_resize and preprocess.resize == "pad":
         raise InputError(
-            "resizing inside the graph is for nets that classify or detect: a mask has the net's own size."
+            "resizing inside the graph is for pictures that are cropped or stretched; here they are padded."
         )
     if not suppress and run.task != "detect":
         raise InputError(f"only boxes are suppressed, and {run.folder.name} is a net to {run.task}.")
@@ -131,6 +134,7 @@ def _proof_pictures(run: Run, data: Path | str | None, limit: int) -> list[tuple
     import numpy as np
 
     from handlens.data import walk
+    from handlens.data.record import Record
 
     if data is None and not ("data" in run.model and Path(run.model["data"]["root"]).exists()):
         folder = run.folder / "golden"
@@ -140,7 +144,15 @@ def _proof_pictures(run: Run, data: Path | str | None, limit: int) -> list[tuple
                 f"there are no pictures to prove the export of {run.folder.name} with; name some by --data."
             )
         return [(path.name, path, None) for path in golden]
-    records = test_pictures(run, data, format=None, config=None).records
+    try:
+        records = test_pictures(run, data, format=None, config=None).records
+    except InputError:
+        if data is None or not Path(data).is_dir():
+            raise
+        loose = list(walk([Path(data)]))  # a comparison needs no labels
+        if not loose:
+            raise
+        records = tuple(Record(path=path, id=path.name) for path in loose)
     chosen = np.linspace(0, len(records) - 1, min(limit, len(records))).astype(int)
     return [(records[i].id, records[i].path, records[i].target) for i in chosen]
 

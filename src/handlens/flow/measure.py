@@ -5,15 +5,18 @@ from __future__ import annotations
 import heapq
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from PIL import Image
 
+from handlens.data.annotations import usable_boxes
 from handlens.data.decode import decode
 from handlens.data.masks import read_mask
 from handlens.data.record import IGNORE, MaskCoding, Record
+from handlens.errors import InputError
 from handlens.evaluate import pictures
 from handlens.files import write_bytes
 from handlens.results import Boxes, Classes, Mask
@@ -123,11 +126,11 @@ class BoxMeasure:
         self.names = run.class_names
         self.threshold: float | None = run.model.get("threshold")
         self.predicted: list[Boxes] = []
-        self.records: list[Record] = []
+        self.records: list[Record] = []  # with the boxes that count
 
     def add(self, record: Record, result: Boxes) -> None:
         self.predicted.append(result)
-        self.records.append(record)
+        self.records.append(replace(record, boxes=usable_boxes(record, size=(result.width, result.height))))
 
     def metrics(self) -> dict[str, Any]:
         from handlens.evaluate.detection import detection_metrics
@@ -152,13 +155,15 @@ class BoxMeasure:
     def _sheet(self) -> bytes | None:
         """Objects and answer side by side, of the pictures with the most missed objects and wrong boxes."""
         from handlens.drawing import with_boxes
-        from handlens.evaluate.detection import match_boxes
+        from handlens.evaluate.detection import is_expected, match_boxes
 
         mistakes = []
         for place, (record, boxes) in enumerate(zip(self.records, self.predicted, strict=True)):
             taken = boxes.above(self.threshold or 0.0)
             matched = match_boxes(taken, record.boxes or ())
-            missed = sum(score == 0 for score in matched.found)
+            missed = sum(
+                score == 0 and is_expected(box) for score, box in zip(matched.found, record.boxes or (), strict=True)
+            )
             mistakes.append((missed + int((matched.counts & ~matched.right).sum()), -place, taken))
         images, captions = [], []
         for count, place, taken in sorted(mistakes, key=lambda entry: entry[:2], reverse=True)[:PAIRS]:
@@ -202,7 +207,10 @@ class MaskMeasure:
         self.records.append(record)
 
     def metrics(self) -> dict[str, Any]:
-        return self.counts.metrics()
+        try:
+            return self.counts.metrics()
+        except ValueError as error:
+            raise InputError(f"there is nothing to measure: {error}.") from None
 
     def write_report(self, path: Path, run: Run, *, metrics: dict[str, Any], **parts: Any) -> None:
         from handlens.evaluate.report import write_report

@@ -52,7 +52,8 @@ def predict(
     first = list(itertools.islice(files, FEW + 1))
     if not first:
         raise InputError(f"no pictures in {', '.join(map(str, named[:5]))}.")
-    predictor = Predictor(
-        find_run(run, report=report), precision=precision, latency=len(first) <= FEW, threshold=threshold, tiles=tiles
-    )
+    run = find_run(run, report=report)
+    if threshold is not None and run.task != "detect":
+        raise InputError(f"a threshold is for scores of boxes; {run.folder.name} is a net to {run.task}.")
+    predictor = Predictor(run, precision=precision, latency=len(first) <= FEW, threshold=threshold, tiles=tiles)
     return predictor.predict(itertools.chain(first, files))

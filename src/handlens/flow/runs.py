@@ -102,6 +102,7 @@ def machine() -> dict[str, Any]:
 def _make_pretrained(name: str, folder: Path, report: Reporter) -> Run:
     from handlens.flow.threshold import USUAL
     from handlens.models import CATALOGUE, build
+    from handlens.models.coco import COCO_IDS
     from handlens.models.weights import SOURCES, get_weights, load_into, load_weights
     from handlens.train.saving import save_net
 
@@ -117,5 +118,5 @@ def _make_pretrained(name: str, folder: Path, report: Reporter) -> Run:
             folder, net, architecture={"name": name, "arguments": {"num_classes": len(source.class_names)}},
             preprocess=source.preprocess, class_names=source.class_names, task=task,
             extra={"pretrained": {"sha256": source.sha256, "licence": source.licence}, "metrics": {}}
-            | ({"threshold": USUAL} if task == "detect" else {}),
+            | ({"threshold": USUAL, "category_ids": list(COCO_IDS)} if task == "detect" else {}),
         )  # fmt: skip

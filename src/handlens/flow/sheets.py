@@ -32,6 +32,7 @@ class PredictionWriter:
         kind: of the results, for the table's columns.
         csv: file for id, what the results say, and error (UTF-8 with BOM). A picture has a row at least, with
             detection one per object, with segmentation one per class.
+        category_ids: of the classes, in a COCO result list; None counts from 1.
         as_json: one JSON object per line to `print_line`; otherwise, without a csv, tab-separated text.
         pictures: folder for copies with the answer on them or below.
         masks: folder for class maps as PNG, of segmentation only.
@@ -49,19 +50,23 @@ class PredictionWriter:
     def __init__(
         self, kind: type[Result], *, csv: Path | None = None, as_json: bool = False, pictures: Path | None = None,
         masks: Path | None = None, coco: Path | None = None, yolo: Path | None = None, sheet: Path | None = None,
-        top: int = 1, print_line: Callable[[str], None],
+        category_ids: Sequence[int] | None = None, top: int = 1, print_line: Callable[[str], None],
     ) -> None:  # fmt: skip
+        if yolo and yolo.is_dir() and any(yolo.iterdir()):
+            raise InputError(f"--yolo {yolo} holds files already; name a new folder.")
         if masks and kind is not Mask:
             raise InputError("--masks writes the class maps of a net that segments; this one does not.")
         if (coco or yolo) and kind is not Boxes:
             raise InputError("--coco and --yolo write the boxes of a net that detects; this one does not.")
         self.columns = kind.columns(top)
+        self.category_ids = category_ids
         self.masks, self.coco, self.yolo = masks, coco, yolo
         self.csv, self.as_json, self.pictures, self.sheet, self.top = csv, as_json, pictures, sheet, top
         self.print_line = print_line
         self.count = 0
         self.partial: Path | None = None
         self._stack = ExitStack()
+        self._image_ids: set[int] = set()
         self._rows: Any = None
         self._tiles: list[NDArray[Any]] = []
         self._captions: list[str] = []
@@ -128,14 +133,22 @@ class PredictionWriter:
 
     def _write_boxes(self, path: Path, boxes: Boxes) -> None:
         if self.coco:
-            for row in boxes.to_coco(int(path.stem) if path.stem.isdecimal() else self.count):
+            for row in boxes.to_coco(self._image_id(path), self.category_ids):
                 self._results.write(self._separator + json.dumps(row | {"file_name": path.name}, ensure_ascii=False))
                 self._separator = ",\n"
         if self.yolo:
-            if not (self.yolo / "classes.txt").exists():
+            if not (self.yolo / "classes.txt").exists():  # with the first picture
                 write_text(self.yolo / "classes.txt", "".join(f"{name}\n" for name in boxes.names))
             lines = "".join(f"{line}\n" for line in boxes.to_yolo())
             write_text(_new_name(self.yolo, path, suffix=".txt"), lines)
+
+    def _image_id(self, path: Path) -> int:
+        """The number that is the file's name, or the picture's place; or the next that no other picture has."""
+        id = int(path.stem) if path.stem.isdecimal() else self.count
+        while id in self._image_ids:
+            id += 1
+        self._image_ids.add(id)
+        return id
 
     def _tile(self, prediction: Prediction) -> NDArray[Any]:
         """A class stands in the caption; masks and boxes are drawn, at full size, where they belong."""

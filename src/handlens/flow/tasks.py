@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from handlens.data.annotations import usable_boxes
 from handlens.data.record import Dataset, Record
 from handlens.errors import InputError
 from handlens.flow.report import Reporter
@@ -117,45 +118,76 @@ def start_classifier(recipe: Recipe, num_classes: int, report: Reporter) -> Star
 
 
 def _start_segmenter(recipe: Recipe, dataset: Dataset, report: Reporter) -> Start:
-    from handlens.models import build
-
     arguments = _arguments(recipe, dataset)
-    net = build(recipe.model, **arguments)
-    height, width = (
-        _usual_size(dataset.part("train"), longest=LONGEST_SIDE) if recipe.image_size is None else recipe.size()
-    )
+    net = _built(recipe.model, arguments)
+    if recipe.image_size is not None:
+        height, width = recipe.size()
+    else:
+        height, width = _usual_size(dataset.part("train"), longest=LONGEST_SIDE)
+        if getattr(net, "align_corners", False):  # such a net fits multiples of its stride plus one
+            height, width = (max(2, round((side - 1) / 16)) * 16 + 1 for side in (height, width))
     preprocess = _scaled_as(recipe, Preprocess(height=height, width=width, resize="pad"))
     _load_trunk(net, recipe, report)
     return Start(net, preprocess, {"name": recipe.model, "arguments": arguments})
 
 
 def _start_detector(recipe: Recipe, dataset: Dataset, report: Reporter) -> Start:
-    """The anchors are fitted to the training boxes unless the recipe asks for the paper's."""
+    fit = fit_anchors_to(recipe, dataset)
+    report.say(f"The net sees pictures of {fit.width} x {fit.height} pixels.")
+    preprocess = _scaled_as(recipe, Preprocess(height=fit.height, width=fit.width, resize="stretch"))
+    arguments = _arguments(recipe, dataset) | {"first_stride": fit.first_stride, "anchors": fit.anchors}
+    net = _built(recipe.model, arguments)
+    _load_trunk(net, recipe, report)
+    for name, share in fit.unreached.items():
+        report.say(f"{name}: {100 * share:.1f} % of the boxes have no anchor.")
+    return Start(net, preprocess, {"name": recipe.model, "arguments": arguments})
+
+
+@dataclass(frozen=True)
+class AnchorFit:
+    """What a detector has to be like for a data set.
+
+    Attributes:
+        height, width: of the net's input, pixels.
+        first_stride: of the finest map with a head.
+        anchors: per map, [width, height] fractions of the input.
+        unreached: class name -> share of its training boxes that no anchor reaches.
+    """
+
+    height: int
+    width: int
+    first_stride: int
+    anchors: Any
+    unreached: dict[str, float]
+
+
+def fit_anchors_to(recipe: Recipe, dataset: Dataset) -> AnchorFit:
+    """Size, maps and anchors: those that the recipe asks for, and what suits the training boxes where it does not.
+
+    Raises:
+        InputError: no box to learn from, or another stride than there is.
+    """
     import torch
 
-    from handlens.models import build
-    from handlens.models.detect.anchors import coverage, grid_anchors
+    from handlens.models.detect.anchors import coverage, grid_anchors, published_anchors
     from handlens.models.detect.ssd import map_grids
 
-    arguments = _arguments(recipe, dataset)
     corners, classes = _all_boxes(dataset.part("train"))
     boxes, labels = torch.tensor(corners, dtype=torch.float32), torch.tensor(classes)
     height, width = (
         _size_for_boxes(dataset.part("train"), boxes, labels) if recipe.image_size is None else recipe.size()
     )
-    report.say(f"The net sees pictures of {width} x {height} pixels.")
-    preprocess = _scaled_as(recipe, Preprocess(height=height, width=width, resize="stretch"))
-    stride = arguments.get("first_stride", 16)
-    if recipe.anchors == "fitted":
-        stride, arguments["anchors"] = _fitted(boxes, labels, height, width, stride=recipe.options.get("first_stride"))
-        arguments["first_stride"] = stride
-    net = build(recipe.model, **arguments)
-    _load_trunk(net, recipe, report)
-    shapes: Any = net.anchors
-    grids = map_grids(height, width, first_stride=stride)
-    for label, share in coverage(boxes, labels, grid_anchors(shapes, grids[: len(shapes)])).items():
-        report.say(f"{dataset.class_names[label]}: {100 * share:.1f} % of the boxes have no anchor.")
-    return Start(net, preprocess, {"name": recipe.model, "arguments": arguments})
+    stride, anchors = recipe.options.get("first_stride"), recipe.options.get("anchors")
+    try:
+        if anchors is None and recipe.anchors == "fitted":
+            stride, anchors = _fitted(boxes, labels, height, width, stride=stride)
+        stride = 16 if stride is None else stride
+        grids = map_grids(height, width, first_stride=stride)
+        anchors = published_anchors(len(grids)) if anchors is None else anchors
+        found = coverage(boxes, labels, grid_anchors(anchors, grids[: len(anchors)]))
+    except ValueError as error:
+        raise InputError(f"{recipe.model}: {error}.") from None
+    return AnchorFit(height, width, stride, anchors, {dataset.class_names[i]: share for i, share in found.items()})
 
 
 def _fitted(boxes: Tensor, labels: Tensor, height: int, width: int, *, stride: int | None) -> tuple[int, Any]:
@@ -171,6 +203,19 @@ def _fitted(boxes: Tensor, labels: Tensor, height: int, width: int, *, stride: i
     return first, anchors
 
 
+def _built(name: str, arguments: dict[str, Any]) -> nn.Module:
+    """
+    Raises:
+        InputError: an option that the net does not have, or out of range.
+    """
+    from handlens.models import build
+
+    try:
+        return build(name, **arguments)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{name}: {error}.") from None
+
+
 def _arguments(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
     width = {} if recipe.width is None else {"width": recipe.width}
     return {"num_classes": len(dataset.class_names)} | width | recipe.options
@@ -182,11 +227,15 @@ def training_task(recipe: Recipe, dataset: Dataset, preprocess: Preprocess) -> T
     return make[dataset.task](recipe, dataset, preprocess)
 
 
-def weights_of(recipe: Recipe) -> str:
-    """The published weights that a recipe's net, or its trunk, starts from."""
+def weights_of(recipe: Recipe) -> str | None:
+    """The published weights that a recipe's net, or its trunk, starts from; None where there are none for it."""
+    from handlens.models import CATALOGUE
     from handlens.models.weights import SOURCES
 
-    return recipe.model if recipe.model in SOURCES else str(recipe.options.get("backbone", "mobilenet_v2"))
+    if recipe.model in SOURCES:
+        return recipe.model
+    backbone = recipe.options.get("backbone", CATALOGUE[recipe.model].backbone)
+    return None if backbone is None else str(backbone)
 
 
 def _classifier_task(recipe: Recipe, dataset: Dataset, preprocess: Preprocess) -> Task:
@@ -283,22 +332,32 @@ def _load_trunk(net: nn.Module, recipe: Recipe, report: Reporter) -> None:
 
     if recipe.mode == "scratch":
         return
-    source = weights_of(recipe)
-    if recipe.weights is not None or source == recipe.model:  # the user's own, or a net that was published whole
-        sentence = load_into(net, load_weights(recipe.weights or source), new_head=True)
+    source = recipe.weights or weights_of(recipe)
+    if source is None:
+        raise InputError(f"there are no published weights for {recipe.model}; use --mode scratch, or --weights FILE.")
+    if recipe.weights is None and recipe.width not in (None, 1.0):
+        raise InputError(
+            f"published weights of {source} are for width 1.0, not {recipe.width}; use --mode scratch, "
+            "or --weights FILE."
+        )
+    weights = load_weights(source)
+    trunk = getattr(net, "backbone", None)
+    whole = recipe.weights is None and source == recipe.model  # published with its head
+    sentence: str | None
+    if isinstance(trunk, Backbone) and not whole and not any(key.startswith("backbone.") for key in weights):
+        sentence = load_backbone(trunk, weights)  # a classifier's
     else:
-        trunk = net.backbone
-        assert isinstance(trunk, Backbone)
-        sentence = load_backbone(trunk, load_weights(source))
+        sentence = load_into(net, weights, new_head=True)
     if sentence:
         report.say(sentence)
 
 
 def _scaled_as(recipe: Recipe, preprocess: Preprocess) -> Preprocess:
-    """With the normalisation that the weights of the trunk were trained with."""
+    """With the normalisation that the weights were trained with; from scratch the net's own."""
     from handlens.models import CATALOGUE
 
-    mean, std = SCALINGS[CATALOGUE[weights_of(recipe)].scaling]
+    source = None if recipe.mode == "scratch" else weights_of(recipe)
+    mean, std = SCALINGS[CATALOGUE[source or recipe.model].scaling]
     return replace(preprocess, mean=mean, std=std)
 
 
@@ -327,18 +386,16 @@ def _usual_size(records: Sequence[Record], *, longest: int, enlarge: bool = Fals
 
 
 def _all_boxes(records: Sequence[Record]) -> tuple[list[tuple[float, ...]], list[int]]:
-    """Boxes in fractions of their pictures, clipped, and their classes; without crowds and boxes of no area."""
+    """Boxes in fractions of their pictures, and their classes; without crowds and difficult objects."""
     boxes: list[tuple[float, ...]] = []
     labels: list[int] = []
     for record in records:
         if not record.boxes:
             continue
         height, width = _size(record)
-        for box in record.boxes:
-            left, right = (min(max(x / width, 0.0), 1.0) for x in (box.left, box.right))
-            top, bottom = (min(max(y / height, 0.0), 1.0) for y in (box.top, box.bottom))
-            if not box.crowd and left < right and top < bottom:
-                boxes.append((left, top, right, bottom))
+        for box in usable_boxes(record, size=(width, height)):
+            if not box.crowd and not box.difficult:
+                boxes.append((box.left / width, box.top / height, box.right / width, box.bottom / height))
                 labels.append(box.label)
     if not boxes:
         raise InputError("the training pictures hold no box with an area: there is nothing to learn.")

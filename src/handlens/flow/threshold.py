@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from handlens.data.annotations import usable_boxes
 from handlens.data.record import Dataset
 from handlens.flow.report import Reporter
 from handlens.preprocess import Preprocess
@@ -50,6 +51,6 @@ def choose_threshold(net: nn.Module, preprocess: Preprocess, dataset: Dataset, f
         report.progress("choosing the score threshold", done, len(records))
         if isinstance(prediction.result, Boxes):
             predicted.append(prediction.result)
-            truths.append(record.boxes or ())
+            truths.append(usable_boxes(record, size=(prediction.result.width, prediction.result.height)))
     chosen = best_threshold(predicted, truths)
     return USUAL if chosen is None else chosen

@@ -147,6 +147,8 @@ def _train(
         install_head(net, head)
         validated = fold_metrics(head, records, names)
     else:
+        if dataset.task != "classify" and min(recipe.batch_size, len(training)) < 2:
+            raise InputError(f"training to {dataset.task} needs two pictures in a batch, for its batch norm.")
         first = folder / START
         score = 0.0, float("-inf")
         if dataset.task == "classify" and recipe.mode == "finetune":
@@ -158,9 +160,13 @@ def _train(
             score = validate_head(net, validation, audit, recipe, preprocess, report)
             append_metrics(folder, {"epoch": 0, "validation_loss": -score[1], "validation_top1": score[0]})
             report.say(f"Epoch 0, the head alone: {100 * score[0]:.1f} % on validation.")
+        elif not first.is_file():
+            save_net(net, first)
         task = training_task(recipe, dataset, preprocess)
         best = _fit(net, folder, recipe, task, training, validation, score, report)
         trained = folder / "checkpoints/best.safetensors"
+        if recipe.epochs and dataset.task != "classify" and not trained.is_file():
+            raise InputError("the loss was not a number from the first epoch on; take a lower learning_rate.")
         net.load_state_dict(load_file(trained if trained.is_file() else first))
         validated = {
             METRICS[dataset.task]: best[0], "loss": -best[1], "count": len(validation), "how": "validation split"
@@ -225,7 +231,7 @@ def choose_mode(recipe: Recipe, task: TaskName, pictures: int, report: Reporter)
     wanted = recipe.settled("finetune", task)
     source = weights_of(wanted)
     pretrained = recipe.weights is not None or (
-        source in SOURCES and recipe.width in (None, 1.0) and have_weights(source)
+        source is not None and source in SOURCES and recipe.width in (None, 1.0) and have_weights(source)
     )
     mode: Mode
     if not pretrained:

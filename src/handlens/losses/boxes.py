@@ -28,7 +28,7 @@ def criterion(model: SSD, images: Tensor, targets: Sequence[Target], *, classes:
     Args:
         images: (N, C, H, W), normalised.
         targets: per picture, boxes (n, 4) left, top, right, bottom, fractions of the net's input, and labels (n,)
-            int64. n may be 0. A label of `matching.IGNORED` (crowds, difficult objects) is neither expected nor
+            int64. n may be 0. A label -1 - c (crowds and difficult objects of class c) is neither expected nor
             background.
 
     Raises:
@@ -66,8 +66,10 @@ def box_losses(
     wanted = torch.full(raw.logits.shape[:2], background, device=raw.logits.device)
     left_out = torch.zeros_like(wanted, dtype=torch.bool)
     for picture, (boxes, labels) in enumerate(targets):
-        if len(labels) and not -1 <= int(labels.min()) <= int(labels.max()) < background:
-            raise ValueError(f"picture {picture}: labels must be in [0, {background}) or -1, got {labels.tolist()}")
+        if len(labels) and not -background <= int(labels.min()) <= int(labels.max()) < background:
+            raise ValueError(
+                f"picture {picture}: labels must be in [0, {background}), or -1 minus that, got {labels.tolist()}"
+            )
         matched = match(boxes, labels, raw.anchors)
         positive = matched >= 0
         offsets = encode_boxes(boxes[matched[positive]], raw.anchors[positive])

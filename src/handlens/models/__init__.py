@@ -32,6 +32,7 @@ class Entry:
         scaling: a name of preprocess.SCALINGS.
         weights: names in weights.SOURCES that fit it.
         converts_to: the runtimes that take it.
+        backbone: of `backbones.BACKBONES`, the one it has unless another is asked for, whose weights it can start from.
         about: one line for people.
     """
 
@@ -42,6 +43,7 @@ class Entry:
     weights: tuple[str, ...]
     converts_to: tuple[str, ...]
     about: str
+    backbone: str | None = None
 
 
 CATALOGUE: dict[str, Entry] = {
@@ -71,6 +73,7 @@ CATALOGUE: dict[str, Entry] = {
         weights=(),
         converts_to=("onnx", "openvino"),
         about="Chen et al. 2017: a class per pixel from dilated MobileNetV2, with ASPP or without",
+        backbone="mobilenet_v2",
     ),
     "deeplab_v3_mobilenet_v2_voc": Entry(
         constructor=partial(DeepLabV3, width=0.5, round_to=4, output_stride=8, padding="same", align_corners=True),
@@ -107,6 +110,7 @@ CATALOGUE: dict[str, Entry] = {
         weights=(),
         converts_to=("onnx", "openvino"),
         about="Liu et al. 2016: boxes from six feature maps in one pass, on MobileNetV2",
+        backbone="mobilenet_v2",
     ),
     "ssdlite": Entry(
         constructor=partial(SSD, separable=True),
@@ -116,6 +120,7 @@ CATALOGUE: dict[str, Entry] = {
         weights=(),
         converts_to=("onnx", "openvino"),
         about="Sandler et al. 2018: SSD of depthwise separable convolutions, a seventh of its head",
+        backbone="mobilenet_v2",
     ),
     "ssdlite_mobilenet_v2_coco": Entry(
         constructor=partial(SSD, separable=True, scores="sigmoid", padding="same"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -106,12 +107,17 @@ class Boxes:
             ],
         }
 
-    def to_coco(self, image_id: int) -> list[dict[str, Any]]:
-        """Rows of a COCO result file: bbox is left, top, width, height in pixels; category ids count from 1."""
+    def to_coco(self, image_id: int, category_ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
+        """Rows of a COCO result file: bbox is left, top, width, height in pixels.
+
+        Args:
+            category_ids: of the classes in index order; None counts from 1.
+        """
+        ids = category_ids or range(1, len(self.names) + 1)
         left, top, right, bottom = self.boxes.astype(np.float64).T
         bboxes = np.stack([left, top, right - left, bottom - top], axis=1).round(3).tolist()
         return [
-            {"image_id": image_id, "category_id": int(label) + 1, "bbox": bbox, "score": float(score)}
+            {"image_id": image_id, "category_id": ids[int(label)], "bbox": bbox, "score": float(score)}
             for bbox, label, score in zip(bboxes, self.labels, self.scores, strict=True)
         ]
 

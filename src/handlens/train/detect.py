@@ -67,7 +67,7 @@ class DetectorTraining(TaskTraining):
         for boxes, labels in zip(batch[1], batch[2], strict=True):
             corners = (boxes.cpu() * scale).tolist()
             self.truths.append([
-                Box(label=max(label, 0), left=x0, top=y0, right=x1, bottom=y1, crowd=label < 0)
+                Box(label=label if label >= 0 else -1 - label, left=x0, top=y0, right=x1, bottom=y1, crowd=label < 0)
                 for (x0, y0, x1, y1), label in zip(corners, labels.tolist(), strict=True)
             ])  # fmt: skip
 

@@ -41,15 +41,15 @@ class SegmenterTraining(TaskTraining):
         if self.recipe.dice:
             loss = loss + self.recipe.dice * dice(logits, targets)
         known = targets != IGNORE
-        right = ((logits.argmax(dim=1) == targets) & known).sum() / known.sum().clamp(min=1)
-        self.train_counts[0] += float(loss.detach()) * len(targets)
-        self.train_counts[1] += float(right) * len(targets)
-        self.train_counts[2] += len(targets)
+        pixels = int(known.sum())
+        self.train_counts[0] += float(loss.detach()) * pixels
+        self.train_counts[1] += int(((logits.argmax(dim=1) == targets) & known).sum())
+        self.train_counts[2] += pixels
         return loss
 
     def reset_validation(self) -> None:
         self.confusion = torch.zeros(self.num_classes, self.num_classes, dtype=torch.long)  # rows are the truth
-        self.validation_loss = [0.0, 0.0]  # summed loss, pictures
+        self.validation_loss = [0.0, 0.0]  # summed loss, pixels
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         targets = batch[1].long()
@@ -57,12 +57,12 @@ class SegmenterTraining(TaskTraining):
         known = targets != IGNORE
         pairs = targets[known] * self.num_classes + logits.argmax(dim=1)[known]
         self.confusion += pairs.bincount(minlength=self.num_classes**2).view(self.num_classes, -1).cpu()
-        self.validation_loss[0] += float(cross_entropy(logits, targets)) * len(targets)
-        self.validation_loss[1] += len(targets)
+        self.validation_loss[0] += float(cross_entropy(logits, targets)) * int(known.sum())
+        self.validation_loss[1] += int(known.sum())
 
     def validation_result(self) -> tuple[float, float]:
         hit = self.confusion.diagonal()
         union = self.confusion.sum(dim=0) + self.confusion.sum(dim=1) - hit
         there = union > 0
         miou = float((hit[there] / union[there]).mean()) if there.any() else 0.0
-        return miou, self.validation_loss[0] / self.validation_loss[1]
+        return miou, self.validation_loss[0] / max(self.validation_loss[1], 1)

@@ -38,7 +38,11 @@ class TaskTraining(pl.LightningModule):
         self.averaged: dict[str, Tensor] | None = None
         if recipe.ema:
             self.averaged = {name: value.detach().clone() for name, value in net.state_dict().items()}
-        self.train_counts = [0.0, 0.0, 0.0]  # of this epoch so far: summed loss, summed train metric, pictures
+        self.train_counts = [
+            0.0,
+            0.0,
+            0.0,
+        ]  # of this epoch so far: loss and train metric, summed over pictures (or pixels), and their number
         self._live: dict[str, Tensor] | None = None
 
     def loss(self, batch: Any) -> Tensor:

@@ -8,7 +8,7 @@ from torchvision.models.detection._utils import SSDMatcher
 from torchvision.ops import box_iou
 
 from handlens.models.detect.anchors import grid_anchors, published_anchors
-from handlens.models.detect.matching import BACKGROUND, IGNORED, LEFT_OUT, match
+from handlens.models.detect.matching import BACKGROUND, LEFT_OUT, match
 from handlens.models.detect.ssd import map_grids
 
 ANCHORS = grid_anchors(published_anchors(), map_grids(320, 320))
@@ -53,12 +53,12 @@ def test_no_boxes_are_all_background():
 
 def test_an_ignored_box_is_neither_expected_nor_background():
     boxes = torch.tensor([[0.0, 0.0, 0.5, 1.0], [0.1, 0.1, 0.4, 0.5]])
-    matched = match(boxes, torch.tensor([IGNORED, 2]), ANCHORS)
+    matched = match(boxes, torch.tensor([-1, 2]), ANCHORS)
     centres = (ANCHORS[:, 0] + ANCHORS[:, 2]) / 2
     assert set(matched.tolist()) == {BACKGROUND, LEFT_OUT, 1}
     assert (centres[matched == LEFT_OUT] < 0.55).all()
     assert (matched[centres > 0.6] == BACKGROUND).all()
-    alone = match(boxes[:1], torch.tensor([IGNORED]), ANCHORS)
+    alone = match(boxes[:1], torch.tensor([-1]), ANCHORS)
     assert set(alone.tolist()) == {BACKGROUND, LEFT_OUT}
     assert torch.equal(alone == LEFT_OUT, (matched == LEFT_OUT) | ((matched == 1) & (alone == LEFT_OUT)))
 

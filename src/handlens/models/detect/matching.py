@@ -7,7 +7,6 @@ from torch import Tensor
 from torchvision.ops import box_area, box_iou
 
 BACKGROUND, LEFT_OUT = -1, -2
-IGNORED = -1  # a label: a crowd, or an object marked difficult; neither expected nor background
 
 
 def match(boxes: Tensor, labels: Tensor, anchors: Tensor, *, threshold: float = 0.5) -> Tensor:
@@ -18,7 +17,8 @@ def match(boxes: Tensor, labels: Tensor, anchors: Tensor, *, threshold: float = 
 
     Args:
         boxes: (n, 4) left, top, right, bottom; fractions of the net's input.
-        labels: (n,) class of each, or IGNORED.
+        labels: (n,) class of each; below 0 for what is ignored, a crowd or an object marked difficult: neither
+            expected nor background.
         anchors: (A, 4) as the boxes.
 
     Returns:
@@ -34,8 +34,8 @@ def match(boxes: Tensor, labels: Tensor, anchors: Tensor, *, threshold: float = 
     for row in torch.nonzero(~(boxes.isfinite().all(dim=1) & (boxes[:, 2:] > boxes[:, :2]).all(dim=1)))[:1, 0].tolist():
         raise ValueError(f"box {row} must be finite with left < right and top < bottom, got {boxes[row].tolist()}")
     matched = torch.full((len(anchors),), BACKGROUND, device=anchors.device)
-    expected = torch.nonzero(labels != IGNORED)[:, 0]
-    ignored = boxes[labels == IGNORED]
+    expected = torch.nonzero(labels >= 0)[:, 0]
+    ignored = boxes[labels < 0]
     if len(ignored):
         corners = torch.minimum(anchors[:, None, 2:], ignored[:, 2:]) - torch.maximum(
             anchors[:, None, :2], ignored[:, :2]
@@ -48,6 +48,8 @@ def match(boxes: Tensor, labels: Tensor, anchors: Tensor, *, threshold: float = 
         matched = torch.where(best >= threshold, expected[index], matched)
         for _ in range(min(iou.shape)):
             row, column = divmod(int(iou.argmax()), iou.shape[1])
+            if iou[row, column] <= 0:  # what is left overlaps no anchor that is left
+                break
             matched[column] = expected[row]
             iou[row], iou[:, column] = -1, -1
     return matched
