@@ -57,6 +57,7 @@ def boxes(*rows: tuple[float, ...], height: int = 100, width: int = 200) -> Boxe
 def test_boxes_are_written_as_the_formats_have_them():
     result = boxes((20, 10, 60, 50, 1, 0.75), (0, 0, 200, 100, 0, 0.5))
     assert result.to_dict()["boxes"][0] == {"class": "cup", "score": 0.75, "box": [20, 10, 60, 50]}
+    assert next(row["category_id"] for row in result.to_coco(7, [1, 13, 90])) == 13
     assert result.to_coco(7)[0] == {"image_id": 7, "category_id": 2, "bbox": [20, 10, 40, 40], "score": 0.75}
     assert result.to_yolo() == [
         "1 0.200000 0.300000 0.200000 0.400000 0.750000",

@@ -48,6 +48,9 @@ def test_check_and_show_know_the_labels(trained: tuple[str, Path, Path], tmp_pat
     jsonschema.validate(result, read_json(SCHEMAS / "check.json"))
     table = handlens("check", data, check=False).stdout
     assert ("% of pixels" if task == "segment" else "boxes") in table
+    if task == "detect":
+        assert set(result["boxes_without_anchor"]) <= set(result["class_names"])
+        assert "of the training boxes have no anchor of the default detector." in table
     handlens("show", data, "-n", "4", "--out", tmp_path / "sheet.png")
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert min(sheet.size) > 150
@@ -140,3 +143,45 @@ def test_tiles_are_for_masks(trained: tuple[str, Path, Path], tmp_path: Path):
     else:
         assert done.returncode == 2
         assert "tiles are for nets that segment" in done.stderr
+
+
+def test_what_does_not_fit_the_task_is_refused(trained: tuple[str, Path, Path], tmp_path: Path):
+    task, data, run = trained
+    picture = held_out(data, run)[0]
+    if task == "segment":
+        done = handlens("predict", run, picture, "--threshold", "0.5", check=False)
+        assert "a threshold is for scores of boxes" in done.stderr
+    else:
+        (tmp_path / "old").mkdir()
+        (tmp_path / "old/classes.txt").write_text("cat")
+        done = handlens("predict", run, picture, "--yolo", tmp_path / "old", check=False)
+        assert "holds files already" in done.stderr
+        assert (tmp_path / "old/classes.txt").read_text() == "cat"
+    assert done.returncode == 2
+
+
+def test_pictures_of_one_name_keep_their_numbers_apart(trained: tuple[str, Path, Path], tmp_path: Path):
+    task, data, run = trained
+    if task == "segment":
+        return
+    for name in ("2.jpg", "b.jpg", "2.png"):
+        with Image.open(held_out(data, run)[0]) as picture:
+            picture.save(tmp_path / name)
+    names = [tmp_path / name for name in ("2.jpg", "b.jpg", "2.png")]
+    handlens("predict", run, *names, "--threshold", "0.001", "--coco", tmp_path / "a.json")
+    rows = read_json(tmp_path / "a.json")
+    numbers = {row["file_name"]: row["image_id"] for row in rows}
+    assert numbers["2.jpg"] == 2
+    assert len(set(numbers.values())) == len(numbers) == 3
+
+
+def test_evaluate_names_a_damaged_mask_and_goes_on(trained: tuple[str, Path, Path], tmp_path: Path):
+    task, data, run = trained
+    if task == "detect":
+        return
+    copy = shutil.copytree(data, tmp_path / "data")
+    masks = sorted(path for path in (copy / "masks").rglob("*.png") if "test" in path.parts)
+    Image.fromarray(np.full((96, 96), 77, np.uint8)).save(masks[0])
+    result = json.loads(handlens("evaluate", shutil.copytree(run, tmp_path / "run"), copy, "--json").stdout)
+    assert [row["file"].split("/")[-1] for row in result["unreadable"]] == [masks[0].with_suffix(".jpg").name]
+    assert result["pictures"] == len(masks) - 1

@@ -229,6 +229,18 @@ def test_scales_are_drawn_between_the_smallest_crop_and_the_largest_zoom(preproc
     assert 0.9 < max(factors) < 1.05
 
 
+@pytest.mark.parametrize("size", [(64, 64), (160, 120), (360, 360), (301, 577)])
+def test_padding_is_only_outside_the_picture(size: tuple[int, int]):
+    torch.manual_seed(0)
+    for _ in range(200):
+        inside = random_window(size, size, (224, 224), scale=(0.5, 1), aspect=0)
+        assert inside.place == (0, 0, 224, 224)
+        around = random_window(size, size, (224, 224), scale=(1.5, 2), aspect=0)
+        top, left, bottom, right = around.place
+        assert bottom - top < 224
+        assert right - left < 224
+
+
 def test_cutmix_blends_targets_by_the_pixels_it_pasted():
     images = torch.arange(6.0).reshape(6, 1, 1, 1).expand(6, 2, 20, 30)
     targets = torch.eye(6)

@@ -83,3 +83,30 @@ def test_a_tie_excuses_another_label_and_nothing_else():
     found = compare_classes({PROBABILITIES: broken}, {PROBABILITIES: wanted}, ["a", "b"], tolerance=1e-4)
     assert found.largest_difference == float("inf")
     assert not found.passed
+
+
+def test_where_all_boxes_are_faint_the_likeliest_decide():
+    faint, other = (0.0, 0.0, 0.2, 0.2, 0.01, 0), (0.5, 0.5, 0.7, 0.7, 0.01, 0)
+    assert compare_boxes(detections(faint), detections(faint), ["a"], tolerance=0).passed
+    assert not compare_boxes(detections(other), detections(faint), ["a"], tolerance=0).passed
+
+
+def test_nothing_to_compare_proves_nothing():
+    found = compare_boxes(detections(), detections(), ["a"], tolerance=0)
+    assert (found.passed, found.equal) == (False, 0.0)
+
+
+@pytest.mark.parametrize("name", [BOXES, SCORES])
+def test_what_is_no_number_is_not_the_same(name):
+    broken = detections(ONE)
+    broken[name][:] = np.nan
+    assert not compare_boxes(broken, detections(ONE), ["a"], tolerance=0).passed
+
+
+def test_one_mask_that_is_all_wrong_is_not_lost_among_a_thousand():
+    expected = np.zeros((1500, 4, 4), np.uint8)
+    answered = expected.copy()
+    answered[3] = 1
+    found = compare_masks({CLASS_MAP: answered}, {CLASS_MAP: expected}, [str(i) for i in range(1500)], tolerance=0)
+    assert found.equal > 0.999
+    assert (found.passed, found.differing) == (False, ("3",))

@@ -1,0 +1,113 @@
+"""Where training starts: the net, its weights, its input size and its anchors, for every net that is no classifier."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from handlens.data import open_dataset
+from handlens.data.annotations import usable_boxes
+from handlens.data.record import Box, Dataset, Record
+from handlens.data.samples import write_bakery
+from handlens.data.split import split_dataset
+from handlens.errors import InputError
+from handlens.flow.report import QUIET
+from handlens.flow.tasks import fit_anchors_to, start_task
+from handlens.models import CATALOGUE, build
+from handlens.preprocess import SCALINGS
+from handlens.train.recipe import make_recipe
+
+NETS = [name for name, entry in CATALOGUE.items() if entry.task != "classify"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Dataset]:
+    made = {}
+    for task in ("segment", "detect"):
+        folder = tmp_path_factory.mktemp(task) / "bakery"
+        write_bakery(folder, task=task, per_class=2, test_per_class=1, size=96, seed=0)
+        made[task] = split_dataset(open_dataset(folder), validation=0.2, seed=0)
+    return made
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_every_net_starts_from_scratch_with_its_own_normalisation(name: str, data: dict[str, Dataset]):
+    task = CATALOGUE[name].task
+    recipe = make_recipe({"model": name, "mode": "scratch"}).settled("scratch", task)
+    start = start_task(recipe, data[task], QUIET)
+    assert (start.preprocess.mean, start.preprocess.std) == SCALINGS[CATALOGUE[name].scaling]
+    images = torch.rand(2, 3, start.preprocess.height, start.preprocess.width)
+    with torch.inference_mode():
+        answer = start.net.train()(images)
+    assert len(answer if task == "segment" else answer.logits) == 2
+
+
+@pytest.mark.parametrize("name", ["unet", "encoder_decoder"])
+def test_a_net_without_published_weights_says_so(name: str, data: dict[str, Dataset]):
+    recipe = make_recipe({"model": name}).settled("finetune", "segment")
+    with pytest.raises(InputError, match=f"there are no published weights for {name}; use --mode scratch"):
+        start_task(recipe, data["segment"], QUIET)
+
+
+@pytest.mark.parametrize("name", ["deeplab_v3", "ssdlite"])
+def test_a_classifiers_file_is_a_trunk(name: str, data: dict[str, Dataset], tmp_path: Path):
+    trunk = build("mobilenet_v2", num_classes=7)
+    save_file(trunk.state_dict(), tmp_path / "trunk.safetensors")
+    task = CATALOGUE[name].task
+    values = {"model": name, "mode": "finetune", "weights": str(tmp_path / "trunk.safetensors")}
+    start = start_task(make_recipe(values).settled("finetune", task), data[task], QUIET)
+    torch.testing.assert_close(start.net.backbone.stem.conv.weight, trunk.stem.conv.weight)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [("deeplab_v3", {"output_stride": 4}, "deeplab_v3: output_stride must be one of 16, 8"),
+     ("deeplab_v3", {"decoder": -3}, "deeplab_v3: decoder must be"),
+     ("ssdlite", {"first_stride": 4}, "ssdlite: first_stride must be one of"),
+     ("ssdlite", {"scores": "x"}, "ssdlite: scores must be")],
+)  # fmt: skip
+def test_an_option_out_of_range_is_one_sentence(name, options, message, data: dict[str, Dataset]):
+    task = CATALOGUE[name].task
+    recipe = make_recipe({"model": name, "options": options}).settled("scratch", task)
+    with pytest.raises(InputError, match=message):
+        start_task(recipe, data[task], QUIET)
+
+
+def test_anchors_of_ones_own_are_kept(data: dict[str, Dataset]):
+    anchors = [[[0.2, 0.3]], [[0.5, 0.5]]]
+    recipe = make_recipe({"model": "ssdlite", "options": {"anchors": anchors}}).settled("scratch", "detect")
+    start = start_task(recipe, data["detect"], QUIET)
+    assert start.architecture["arguments"]["anchors"] == anchors
+
+
+def with_boxes(folder: Path, side: int) -> Dataset:
+    """Pictures of 640 x 480 with a box of this side."""
+    records = []
+    for number in range(4):
+        path = folder / f"{number}.png"
+        Image.fromarray(np.zeros((480, 640, 3), np.uint8)).save(path)
+        box = Box(label=0, left=100, top=100, right=100 + side, bottom=100 + side)
+        records.append(Record(path=path, id=path.name, boxes=(box,), split="train"))
+    return Dataset(root=folder, format="voc", class_names=("cell",), records=tuple(records), task="detect")
+
+
+@pytest.mark.parametrize(("side", "size"), [(200, (240, 320)), (50, (312, 416)), (38, (384, 512)), (8, (384, 512))])
+def test_small_objects_get_a_larger_input(side: int, size: tuple[int, int], tmp_path: Path):
+    fit = fit_anchors_to(make_recipe({"model": "ssdlite"}).settled("finetune", "detect"), with_boxes(tmp_path, side))
+    assert (fit.height, fit.width) == size
+    assert set(fit.unreached) == {"cell"}
+
+
+def test_boxes_that_count_are_cut_and_the_others_left_out(tmp_path: Path):
+    boxes = [(60, 10, 160, 50), (50, 50, 40, 60), (10, 10, 10, 40), (200, 0, 250, 20), (5, 5, 30, 30), (5, 5, 30, 30)]
+    record = Record(
+        path=tmp_path / "a.png", id="a.png",
+        boxes=tuple(Box(label=0, left=a, top=b, right=c, bottom=d) for a, b, c, d in boxes),
+    )  # fmt: skip
+    counted = usable_boxes(record, size=(100, 80))
+    assert [(box.left, box.top, box.right, box.bottom) for box in counted] == [(60, 10, 100, 50), (5, 5, 30, 30)]
