@@ -40,12 +40,15 @@ def measured(name: str, data: Path, scratch: Path, *options: str | Path) -> dict
     seconds, _ = handlens("train", data, "--recipe", recipe, "--out", run, *options)
     result = json.loads(handlens("evaluate", run, "--json", "--precision", "fp32")[1])
     metrics = result["metrics"]
+    with_boxes = result["task"] == "detect"
+    audit = json.loads(handlens("check", data, "--json", check=False)[1]) if with_boxes else {}
     with (run / "metrics.csv").open(encoding="utf-8") as file:
         curve = list(csv.DictReader(file))
     return {
         "data": name, "minutes": seconds / 60, "epochs": len(curve),
         **{key: metrics[key] for key in ("miou", "pixel_accuracy", "map50", "map") if key in metrics},
         "per_class": {row["class"]: row.get("iou", row.get("ap50")) for row in metrics["per_class"]},
+        "boxes_without_anchor": audit.get("boxes_without_anchor"),
         "operating_point": {
             key: value for key, value in (metrics.get("operating_point") or {}).items() if key != "per_class"
         },
