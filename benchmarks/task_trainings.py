@@ -28,8 +28,8 @@ augment: {colour: 0.5}
 epochs: 20
 augment: {zoom_out: 1.3, vertical_flip: 0.5}
 """,
-    "bakery segment": "epochs: 14",
-    "bakery detect": "epochs: 14",
+    "bakery segment": "epochs: 10",
+    "bakery detect": "epochs: 9",
 }
 
 
