@@ -31,9 +31,9 @@ def trained(
     recipe.write_text(RECIPE)
     handlens("sample", "bakery", data, "--task", request.param, "--per-class", "2", "--test-per-class", "1",
              "--size", "96")  # fmt: skip
-    done = handlens("train", data, "--recipe", recipe, "--out", run, "--json", XDG_CACHE_HOME=weights)
+    done = handlens("train", data, "--recipe", recipe, "--out", run, XDG_CACHE_HOME=weights)
     assert f"Training to {request.param} has no use for augment.mixup, views." in done.stderr
-    value = json.loads(done.stdout)
+    value = read_json(run / "model.json")
     assert set(value["validation"]) >= {"miou" if request.param == "segment" else "map50", "loss", "count"}
     return request.param, data, run
 
