@@ -12,7 +12,7 @@ from pathlib import Path
 
 from common import handlens, pictures, store
 
-KEPT = ("engine", "precision", "pixels", "pictures", "equal", "largest_difference", "top1", "reference_top1")
+KEPT = ("engine", "precision", "pixels", "pictures", "equal", "largest_difference", "score", "reference_score")
 
 rows, notes = [], []
 with tempfile.TemporaryDirectory() as scratch:
@@ -34,7 +34,7 @@ with tempfile.TemporaryDirectory() as scratch:
                 rows += [of | {key: row[key] for key in KEPT if key in row} for row in result["rows"]]
                 if to == "onnx" and model["task"] == "classify":
                     notes += [
-                        f"{entry['pixels']}: {100 * entry['changed']:.1f} % of labels change, top1 {entry['top1']:.3f}"
+                        f"{entry['pixels']}: {100 * entry['changed']:.1f} % of labels change, top1 {entry['score']:.3f}"
                         for entry in result["resizers"]
                     ]
 store("export_parity" if len(sys.argv) == 1 else "export_parity_tasks", rows, notes=notes)

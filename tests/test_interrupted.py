@@ -103,7 +103,8 @@ DIE = """
 import os, signal, sys
 import handlens.files
 from handlens.cli import run
-from handlens.train.classify import ClassifierTraining, RunWriter
+from handlens.train.classify import ClassifierTraining
+from handlens.train.writer import RunWriter
 
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)

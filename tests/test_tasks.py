@@ -131,6 +131,7 @@ def test_export_is_proved_by_its_own_runtime(
     result = json.loads(handlens("export", run, "--to", to, "--out", out, "--json", XDG_CACHE_HOME=weights).stdout)
     jsonschema.validate(result, read_json(SCHEMAS / "export.json"))
     assert (result["task"], result["passed"]) == (task, True)
+    assert all(row["score"] == pytest.approx(row["reference_score"], abs=0.01) for row in result["rows"])
 
 
 def test_tiles_are_for_masks(trained: tuple[str, Path, Path], tmp_path: Path):

@@ -80,18 +80,22 @@ class Preprocess:
             return self.short_side, self.short_side
         return self.height, self.width
 
-    def pixels(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def pixels(self, image: NDArray[np.uint8], *, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
         """Resize a decoded picture.
 
         Args:
             image: (H, W, 3) uint8 RGB, any size.
+            size: (height, width) of the picture that `image` was decoded from at reduced scale. Its sides were rounded
+                there, and padding could come to lie a row or column aside.
 
         Returns:
             (height, width, channels) uint8, contiguous: what a DeployGraph takes.
         """
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
             raise ValueError(f"image must be (H, W, 3) uint8, got {image.shape} {image.dtype}")
-        resized = self._enlarged(image) if self._enlarges(image) else self._placed(image, _resize, fill=PADDING)
+        resized = (
+            self._enlarged(image) if self._enlarges(image) else self._placed(image, _resize, fill=PADDING, size=size)
+        )
         if self.colour == "grey":
             resized = np.asarray(Image.fromarray(resized).convert("L"))[:, :, None]
         return np.ascontiguousarray(resized)
@@ -166,9 +170,12 @@ class Preprocess:
         columns = _resized(Image.fromarray(image), height, new_width).crop((-left, 0, self.width - left, height))
         return np.asarray(_resized(columns, new_height, self.width))[-top : self.height - top]
 
-    def _placed(self, image: NDArray[np.uint8], resize: Resize, *, fill: int) -> NDArray[np.uint8]:
+    def _placed(
+        self, image: NDArray[np.uint8], resize: Resize, *, fill: int, size: tuple[int, int] | None = None
+    ) -> NDArray[np.uint8]:  # fmt: skip
         """(H, W, ...) -> (height, width, ...): resized, then cut or padded."""
-        new_height, new_width, top, left = self._placement(*image.shape[:2])
+        height, width = size or image.shape[:2]
+        new_height, new_width, top, left = self._placement(height, width)
         resized = resize(image, new_height, new_width)
         if self.resize != "pad":
             return resized[-top : self.height - top, -left : self.width - left]

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.table import Table
 
+from handlens.flow.tasks import METRICS
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -138,12 +140,13 @@ def _print_classes(console: Console, result: dict[str, Any]) -> None:
 
 def print_parity(console: Console, parity: Parity) -> None:
     things = {"classify": "labels", "segment": "pixels", "detect": "boxes"}[parity.task]
+    metric = METRICS[parity.task]
     print_rows(console, [
         {
             "engine": f"{row.engine} {row.precision}", "pixels": row.pixels, "pictures": row.pictures,
             f"same_{things}": f"{100 * row.equal:.2f} %",
             "largest_difference": "-" if row.largest_difference is None else f"{row.largest_difference:.1e}",
-            **({"top1": row.top1, "PyTorch_top1": row.reference_top1} if parity.task == "classify" else {}),
+            metric: row.score, f"PyTorch_{metric}": row.reference_score,
             "": {True: "agrees", False: "DIFFERS", None: ""}[row.passed],
         }
         for row in parity.rows
@@ -151,8 +154,7 @@ def print_parity(console: Console, parity: Parity) -> None:
     if parity.resizers:
         console.print("What an app changes by resizing otherwise than here (PyTorch on both):")
         print_rows(console, [
-            {"resize": row["pixels"], f"{things}_changed": f"{100 * row['changed']:.1f} %"}
-            | ({"top1": row["top1"]} if parity.task == "classify" else {})
+            {"resize": row["pixels"], f"{things}_changed": f"{100 * row['changed']:.1f} %", metric: row["score"]}
             for row in parity.resizers
         ])  # fmt: skip
 

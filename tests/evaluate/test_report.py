@@ -89,8 +89,8 @@ def parts(names: list[str]) -> dict:
             "file": "flowers.onnx", "task": "classify", "passed": False, "tolerance": 1e-4,
             "rows": [{"engine": "onnxruntime 1.20", "precision": "fp32", "pixels": "OpenCV", "pictures": 40,
                       "equal": 0.975, "largest_difference": 0.25, "excused": [], "differing": ["a.jpg"],
-                      "top1": None, "reference_top1": 0.9, "passed": False}],
-            "resizers": [{"pixels": "OpenCV", "changed": 0.1, "top1": 0.8}],
+                      "score": None, "reference_score": 0.9, "passed": False}],
+            "resizers": [{"pixels": "OpenCV", "changed": 0.1, "score": 0.8}],
         }],
         "notes": ["There is no validation split."],
     }  # fmt: skip

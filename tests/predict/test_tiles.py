@@ -32,7 +32,8 @@ def test_of_a_pointwise_function_nothing_changes(rows, columns, height, width, o
     parts = list(tiled_probabilities(image, colours_as_probabilities, height=height, width=width, overlap=overlap))
     whole = np.concatenate(parts)
     assert whole.dtype == np.float32
-    np.testing.assert_allclose(whole, colours_as_probabilities(image), rtol=1e-5)
+    # A pixel is the sum of up to a thousand windows in float32, each off by 6e-8.
+    np.testing.assert_allclose(whole, colours_as_probabilities(image), rtol=6e-5)
 
 
 @settings(max_examples=200, deadline=None)

@@ -42,7 +42,8 @@ def load_pixels(path: Path, preprocess: Preprocess) -> Pixels:
     Raises:
         UnreadablePictureError: the file is no picture that can be read.
     """
-    return preprocess.pixels(decode(path, at_least=preprocess.smallest_decode()))
+    image = decode(path, at_least=preprocess.smallest_decode())
+    return preprocess.pixels(image, size=_size(path) if preprocess.resize == "pad" else None)
 
 
 def answers(

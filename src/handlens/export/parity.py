@@ -22,7 +22,6 @@ from PIL import Image
 
 from handlens.data.record import Task
 from handlens.deploy.engines import Arrays
-from handlens.deploy.graph_names import PROBABILITIES
 from handlens.export.agreement import CHANGED, COMPARE, TOLERANCE
 from handlens.preprocess import Preprocess
 
@@ -41,7 +40,7 @@ class Row:
         largest_difference: of a probability, or of the scores of boxes that are the same; None for class maps.
         excused: ids whose label differs while the reference's top two lie within twice the tolerance.
         differing: ids that differ without that excuse.
-        top1: share of right labels, None without labels; reference_top1: PyTorch's on the same pixels.
+        score: of these answers by the task's metric, None without labels; reference_score: PyTorch's on these pixels.
         passed: None where the row informs and does not decide.
     """
 
@@ -53,8 +52,8 @@ class Row:
     largest_difference: float | None
     excused: tuple[str, ...]
     differing: tuple[str, ...]
-    top1: float | None
-    reference_top1: float | None
+    score: float | None
+    reference_score: float | None
     passed: bool | None
 
 
@@ -95,18 +94,19 @@ def measure_parity(
     task: Task,
     runner: str,
     precisions: Sequence[str],
-    images: Iterable[tuple[str, Pixels, int | None]],
+    images: Iterable[tuple[str, Pixels]],
     preprocess: Preprocess,
     reference: Callable[[Pixels], Arrays],
+    score: Callable[[Arrays], float | None],
     any_size: bool = False,
 ) -> Parity:
     """
     Args:
         model: the exported file. runner: "onnx" or "openvino".
         precisions: "fp32" decides; "auto", the runtime's default, informs.
-        images: (id, decoded picture (H, W, 3) uint8 at full size, class index or None), each taken once: what is
-            kept of them is on disk.
+        images: (id, decoded picture (H, W, 3) uint8 at full size), each taken once: what is kept of them is on disk.
         reference: PyTorch fp32, (N, height, width, C) uint8 -> arrays (N, ...) by output name.
+        score: the answers to all the images -> the task's metric, or None where it is not known.
         any_size: the model resizes inside: it is given the full pictures, and compared with PyTorch on
             Preprocess's pixels. Resizing rounds to whole levels, so RESIZE_TOLERANCE applies.
     """
@@ -117,6 +117,7 @@ def measure_parity(
         pixels = Path(scratch) / "pixels"
         pixels.mkdir()
         proof = _write_pixels(pixels, kinds, images, preprocess=preprocess, reference=reference, any_size=any_size)
+        reference_scores = {kind: score(values) for kind, values in proof.expected.items()}
         for precision in precisions:
             answers, engine = run_outside(model, runner=runner, precision=precision, pixels=pixels)
             name, computed = engine.rsplit(" ", 1)
@@ -127,13 +128,13 @@ def measure_parity(
                 row = Row(
                     engine=name, precision=computed if decides else f"{computed} (default)", pixels=kind,
                     pictures=len(proof.ids), **asdict(found) | {"passed": found.passed if decides else None},
-                    top1=proof.top1(values), reference_top1=proof.top1(expected),
+                    score=score(values), reference_score=reference_scores[kind],
                 )  # fmt: skip
                 rows.append(row)
     if any_size:
         return Parity(task, tolerance, tuple(rows))
     resizers = tuple(
-        {"pixels": kind, "changed": CHANGED[task](values, proof.own), "top1": proof.top1(values)}
+        {"pixels": kind, "changed": CHANGED[task](values, proof.own), "score": reference_scores[kind]}
         for kind, values in proof.expected.items()
     )
     return Parity(task, tolerance, tuple(rows), resizers)
@@ -144,45 +145,34 @@ class _Proof:
     """What PyTorch answers.
 
     Attributes:
-        truth: class indices, -1 where unknown.
         own: the answers to Preprocess's pixels. expected: those to each kind's (to Preprocess's again, where the model
             resizes inside).
     """
 
     ids: list[str]
-    truth: NDArray[np.int64]
     own: Arrays
     expected: dict[str, Arrays]
-
-    def top1(self, arrays: Arrays) -> float | None:
-        """Share of right labels; None where there are no labels, and for masks and boxes."""
-        known = self.truth >= 0
-        if PROBABILITIES not in arrays or not known.any():
-            return None
-        return float((arrays[PROBABILITIES].argmax(axis=1) == self.truth)[known].mean())
 
 
 def _write_pixels(
     folder: Path, kinds: Mapping[str, Callable[[Pixels, Preprocess], Pixels]],
-    images: Iterable[tuple[str, Pixels, int | None]], *, preprocess: Preprocess,
+    images: Iterable[tuple[str, Pixels]], *, preprocess: Preprocess,
     reference: Callable[[Pixels], Arrays], any_size: bool,
 ) -> _Proof:  # fmt: skip
     """Every picture as every kind of pixels, in <number of the kind>.npy: batches, one array after the other."""
     ids: list[str] = []
-    truth: list[int] = []
     own: list[Arrays] = []
     expected: dict[str, list[Arrays]] = {kind: [] for kind in kinds}
     with ExitStack() as stack:
         files = [stack.enter_context((folder / f"{number}.npy").open("wb")) for number in range(len(kinds))]
         for chunk in _chunks(images, 1 if any_size else BATCH):
-            ids += [name for name, _, _ in chunk]
-            truth += [-1 if label is None else label for _, _, label in chunk]
-            own.append(reference(np.stack([preprocess.pixels(image) for _, image, _ in chunk])))
+            ids += [name for name, _ in chunk]
+            own.append(reference(np.stack([preprocess.pixels(image) for _, image in chunk])))
             for file, (kind, resize) in zip(files, kinds.items(), strict=True):
-                batch = np.stack([resize(image, preprocess) for _, image, _ in chunk])
+                batch = np.stack([resize(image, preprocess) for _, image in chunk])
                 np.save(file, batch)
                 expected[kind].append(own[-1] if any_size else reference(batch))
-    return _Proof(ids, np.array(truth), _joined(own), {kind: _joined(parts) for kind, parts in expected.items()})
+    return _Proof(ids, _joined(own), {kind: _joined(parts) for kind, parts in expected.items()})
 
 
 def _joined(parts: Sequence[Arrays]) -> Arrays:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from handlens.errors import InputError, ParityError
 from handlens.files import write_json
-from handlens.flow.evaluate import test_pictures
+from handlens.flow.proof import ProofPictures
 from handlens.flow.report import QUIET, Reporter
 from handlens.flow.runs import build_from, find_run
 from handlens.train.run import Run, locked
@@ -37,7 +36,7 @@ def export(
     data: Path | str | None = None,
     with_resize: bool = False,
     suppress: bool = True,
-    pictures: int = 1000,
+    pictures: int | None = None,
     report: Reporter = QUIET,
 ) -> tuple[Path, Parity]:
     """Export a run and prove that the file answers as PyTorch does.
@@ -48,7 +47,7 @@ def export(
             golden ones.
         with_resize: the graph takes pictures of any size, one at a time, and resizes inside.
         suppress: False leaves the suppression of doubled boxes to the app; for nets that detect.
-        pictures: how many of them at most.
+        pictures: how many of them at most; None is 1000, or 250 of a net that segments.
 
     Returns:
         the file and the report, which also lies beside it as <file>.parity.json.
@@ -74,7 +73,7 @@ def export(
     path = Path(out) if out else run.folder / "exports" / f"{name}{SUFFIXES[to]}"
     if path.suffix.lower() != SUFFIXES[to] or path.is_dir():
         raise InputError(f"an export to {to} is a file that ends in {SUFFIXES[to]}, got {path}.")
-    sources = _proof_pictures(run, data, pictures)
+    sources = ProofPictures(run, data, limit=pictures)
     net = build_from(run)
     if with_resize and run.task == "segment":
         raise InputError("resizing inside the graph is not for nets that segment: a mask has the net's own size.")
@@ -107,8 +106,9 @@ def export(
             save_openvino(model, made, metadata=metadata)
         report.say(f"Comparing on {len(sources)} pictures, in a process without PyTorch.")
         parity = measure_parity(
-            made, task=run.task, runner=to, precisions=PRECISIONS[to], images=_decoded(sources, report),
+            made, task=run.task, runner=to, precisions=PRECISIONS[to], images=sources.decoded(report),
             preprocess=preprocess, reference=reference, any_size=with_resize,
+            score=sources.score if suppress else lambda arrays: None,
         )  # fmt: skip
         rows = {"file": path.name, "to": to} | parity.to_dict()
         if not parity.passed:
@@ -127,55 +127,3 @@ def export(
             f"It was not kept; the numbers are in {bad}."
         )
     return path, parity
-
-
-def _proof_pictures(run: Run, data: Path | str | None, limit: int) -> list[tuple[str, Path, int | None]]:
-    """(id, file, class index where it is known), spread evenly over what there is."""
-    import numpy as np
-
-    from handlens.data import walk
-    from handlens.data.record import Record
-
-    if data is None and not ("data" in run.model and Path(run.model["data"]["root"]).exists()):
-        folder = run.folder / "golden"
-        golden = list(walk([folder])) if folder.is_dir() else []
-        if not golden:
-            raise InputError(
-                f"there are no pictures to prove the export of {run.folder.name} with; name some by --data."
-            )
-        return [(path.name, path, None) for path in golden]
-    try:
-        records = test_pictures(run, data, format=None, config=None).records
-    except InputError:
-        if data is None or not Path(data).is_dir():
-            raise
-        loose = list(walk([Path(data)]))  # a comparison needs no labels
-        if not loose:
-            raise
-        records = tuple(Record(path=path, id=path.name) for path in loose)
-    chosen = np.linspace(0, len(records) - 1, min(limit, len(records))).astype(int)
-    return [(records[i].id, records[i].path, records[i].target) for i in chosen]
-
-
-def _decoded(
-    sources: Sequence[tuple[str, Path, int | None]], report: Reporter
-) -> Iterator[tuple[str, NDArray[np.uint8], int | None]]:
-    """One picture at a time at full size.
-
-    Raises:
-        InputError: not one can be read.
-    """
-    from handlens.data.decode import UnreadablePictureError, decode
-
-    readable = 0
-    for done, (name, path, label) in enumerate(sources, start=1):
-        report.progress("pictures for the proof", done, len(sources))
-        try:
-            picture = decode(path)
-        except UnreadablePictureError:  # the audit and evaluate name them; the proof needs pictures, not these ones
-            continue
-        readable += 1
-        yield name, picture, label
-    report.progress("comparing", 0, None)
-    if not readable:
-        raise InputError(f"none of the {len(sources)} pictures for the proof can be read; name others by --data.")

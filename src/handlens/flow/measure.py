@@ -165,18 +165,24 @@ class BoxMeasure:
                 score == 0 and is_expected(box) for score, box in zip(matched.found, record.boxes or (), strict=True)
             )
             mistakes.append((missed + int((matched.counts & ~matched.right).sum()), -place, taken))
-        images, captions = [], []
-        for count, place, taken in sorted(mistakes, key=lambda entry: entry[:2], reverse=True)[:PAIRS]:
-            record = self.records[-place]
-            if not count:
-                break
+        shown = [
+            (count, self.records[-place], taken)
+            for count, place, taken in sorted(mistakes, key=lambda entry: entry[:2], reverse=True)[:PAIRS]
+            if count
+        ]
+
+        def pair(record: Record, answer: Boxes) -> NDArray[np.uint8]:
             picture, truth = decode(record.path), record.boxes or ()
             corners = np.array([[box.left, box.top, box.right, box.bottom] for box in truth])
             labels = [box.label for box in truth]
             there = with_boxes(picture, corners, labels, [self.names[label] for label in labels])
-            images.append(np.concatenate([there, taken.draw(picture)], axis=1))
-            captions.append(f"{record.path.name}: {count} {'mistake' if count == 1 else 'mistakes'}")
-        return _jpeg(pictures.contact_sheet(images, captions, columns=2, tile=480)) if images else None
+            return np.concatenate([there, answer.draw(picture)], axis=1)
+
+        captions = [
+            f"{record.path.name}: {count} {'mistake' if count == 1 else 'mistakes'}" for count, record, _ in shown
+        ]
+        images = (pair(record, taken) for _, record, taken in shown)  # one at a time: they have their full size
+        return _jpeg(pictures.contact_sheet(images, captions, columns=2, tile=480)) if shown else None
 
 
 class MaskMeasure:
@@ -228,17 +234,21 @@ class MaskMeasure:
         """Truth and answer side by side, the least right pictures first."""
         from handlens.drawing import with_legend, with_mask
 
-        images, captions = [], []
-        for negative, place, answer in sorted(self.least_right, key=lambda entry: entry[:2], reverse=True):
-            record = self.records[place]
+        shown = [
+            (-100 * negative, self.records[place], answer.classes)
+            for negative, place, answer in sorted(self.least_right, key=lambda entry: entry[:2], reverse=True)
+        ]
+        if not shown:
+            return None
+
+        def pair(record: Record, answer: NDArray[np.uint8]) -> NDArray[np.uint8]:
             assert record.mask is not None
             picture = decode(record.path)
-            truth = read_mask(record.mask, self.coding, size=answer.classes.shape)
-            pair = [with_mask(picture, mask, self.names) for mask in (truth, answer.classes)]
-            images.append(np.concatenate(pair, axis=1))
-            captions.append(f"{record.path.name}: {-100 * negative:.1f} % right")
-        if not images:
-            return None
+            truth = read_mask(record.mask, self.coding, size=(answer.shape[0], answer.shape[1]))
+            return np.concatenate([with_mask(picture, mask, self.names) for mask in (truth, answer)], axis=1)
+
+        captions = [f"{record.path.name}: {right:.1f} % right" for right, record, _ in shown]
+        images = (pair(record, answer) for _, record, answer in shown)  # one at a time: they have their full size
         sheet = pictures.contact_sheet(images, captions, columns=2, tile=480)
         return _jpeg(with_legend(sheet, dict(enumerate(self.names[:LEGEND]))))
 

@@ -20,13 +20,12 @@ if TYPE_CHECKING:
     from handlens.train.recipe import Recipe
 
 NOT_OF_TASK = {  # what a recipe may ask for and a task has no use for
-    "classify": {"anchors", "box_loss", "dice", "augment.zoom_out", "augment.mosaic"},
+    "classify": {"anchors", "box_loss", "pixel_loss", "dice", "augment.zoom_out", "augment.mosaic"},
     "segment": {
         "anchors",
         "box_loss",
         "class_weights",
         "dropout",
-        "label_smoothing",
         "views",
         "augment.mixup",
         "augment.cutmix",
@@ -38,6 +37,7 @@ NOT_OF_TASK = {  # what a recipe may ask for and a task has no use for
         "dice",
         "dropout",
         "label_smoothing",
+        "pixel_loss",
         "views",
         "augment.mixup",
         "augment.cutmix",

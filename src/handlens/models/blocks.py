@@ -66,31 +66,32 @@ class ConvNormAct(nn.Module):
             x = pad_same(x, kernel=self.conv.kernel_size, stride=self.conv.stride, dilation=self.conv.dilation)
         if self.folded:
             return self.act(self._folded_convolution(x))
-        return self.act(self.norm(self._convolution(x, self.conv.weight, None)))
+        if self._learns_slowly(x):
+            return self.act(self.norm(convolve_interleaved(x, self.conv.weight, None, dilation=self.conv.dilation[0])))
+        return self.act(self.norm(self.conv(x)))
 
-    def _convolution(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def _learns_slowly(self, x: Tensor) -> bool:
+        """Whether PyTorch has no fast kernel for the gradient: depthwise and dilated, on the CPU."""
         conv = self.conv
-        if torch.is_grad_enabled() and x.device.type == "cpu" and self.training and _is_slow_to_learn(conv):
-            return convolve_interleaved(x, weight, bias, dilation=conv.dilation[0])
-        return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+        reach = (conv.kernel_size[0] - 1) * conv.dilation[0] // 2
+        if conv.groups != conv.in_channels or conv.dilation[0] == 1 or conv.padding != (reach, reach):
+            return False
+        return self.training and torch.is_grad_enabled() and x.device.type == "cpu" and conv.in_channels > 1
 
     def _folded_convolution(self, x: Tensor) -> Tensor:
-        norm = self.norm
+        conv, norm = self.conv, self.norm
         scale = norm.weight * (norm.running_var + norm.eps).rsqrt()  # type: ignore[operator]
         bias = norm.bias - norm.running_mean * scale  # type: ignore[operator]
-        return self._convolution(x, self.conv.weight * scale[:, None, None, None], bias)
+        weight = conv.weight * scale[:, None, None, None]
+        if self._learns_slowly(x):
+            return convolve_interleaved(x, weight, bias, dilation=conv.dilation[0])
+        return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
 
     def train(self, mode: bool = True) -> ConvNormAct:
         super().train(mode)
         if self.frozen:
             self.norm.eval()
         return self
-
-
-def _is_slow_to_learn(conv: nn.Conv2d) -> bool:
-    """Whether the gradient of a convolution is one that PyTorch has no fast CPU kernel for: depthwise and dilated."""
-    reach = (conv.kernel_size[0] - 1) * conv.dilation[0] // 2
-    return conv.groups == conv.in_channels > 1 and conv.dilation[0] > 1 and conv.padding == (reach, reach)
 
 
 def convolve_interleaved(x: Tensor, weight: Tensor, bias: Tensor | None, *, dilation: int) -> Tensor:

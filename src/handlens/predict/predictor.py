@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handlens.data.decode import UnreadablePictureError, decode
+from handlens.data.record import Task
 from handlens.deploy.engines import Arrays, Engine, OpenVINOEngine, Precision
 from handlens.deploy.graph_names import BOXES, CLASS_MAP, LABELS, PROBABILITIES, SCORES
 from handlens.deploy.stream import answers
@@ -105,13 +106,28 @@ class Predictor:
         return Mask(tiled_classes(picture, predict, height=height, width=width), self.names)
 
     def result(self, arrays: Arrays, height: int, width: int) -> Result:
-        """What the engine's arrays of one picture say about it, in the picture's own pixels."""
-        if self.task == "classify":
-            return Classes(arrays[PROBABILITIES], self.names)
-        if self.task == "segment":
-            return Mask(self.preprocess.restored(arrays[CLASS_MAP], height, width), self.names)
-        size = np.array([self.preprocess.width, self.preprocess.height] * 2)
-        corners = self.preprocess.geometry(height, width).restored_boxes(arrays[BOXES] * size)
-        return Boxes.clipped(
-            corners, arrays[LABELS], arrays[SCORES], self.names, height=height, width=width, threshold=self.threshold
-        )
+        return in_picture(
+            arrays, height, width, task=self.task, preprocess=self.preprocess, names=self.names,
+            threshold=self.threshold,
+        )  # fmt: skip
+
+
+def in_picture(
+    arrays: Arrays, height: int, width: int, *, task: Task, preprocess: Preprocess, names: Sequence[str],
+    threshold: float = 0.0,
+) -> Result:  # fmt: skip
+    """What an engine's arrays say about a picture of this size, in the picture's own pixels.
+
+    Args:
+        arrays: by output name, without the batch.
+        threshold: boxes of lower scores are left out.
+    """
+    if task == "classify":
+        return Classes(arrays[PROBABILITIES], names)
+    if task == "segment":
+        return Mask(preprocess.restored(arrays[CLASS_MAP], height, width), names)
+    size = np.array([preprocess.width, preprocess.height] * 2)
+    corners = preprocess.geometry(height, width).restored_boxes(arrays[BOXES] * size)
+    return Boxes.clipped(
+        corners, arrays[LABELS], arrays[SCORES], names, height=height, width=width, threshold=threshold
+    )

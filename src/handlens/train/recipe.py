@@ -51,9 +51,14 @@ class Recipe(BaseModel):
     options: dict[str, Any] = Field({}, description="further arguments of the net, by name")
     anchors: Literal["fitted", "paper"] = Field("fitted", description="of detectors: k-means over the training boxes")
     box_loss: Literal["mined", "focal"] = Field("mined", description="of detectors: Liu et al. 2016, Lin et al. 2017")
-    dice: float = Field(0.0, ge=0, description="of segmenters: weight of the Dice loss beside the cross-entropy")
+    pixel_loss: Literal["cross-entropy", "focal"] = Field(
+        "cross-entropy", description="of segmenters; focal: Lin et al. 2017, for pixels most of which are easy"
+    )  # fmt: skip
+    dice: float = Field(0.0, ge=0, description="of segmenters: weight of the Dice loss beside the pixel loss")
     mode: Mode = Field(
-        "auto", description="head: frozen trunk; finetune: head, then all; scratch: no pretrained weights"
+        "auto",
+        description="head: frozen trunk, of classifiers; finetune: all, a classifier's head first; "
+        "scratch: no pretrained weights",
     )
     weights: str | None = Field(None, description="a file of the user's own in place of the published weights")
     seed: int = Field(0, ge=0)
@@ -66,13 +71,21 @@ class Recipe(BaseModel):
     layer_decay: float = Field(0.9, gt=0, le=1, description="learning rate of each block relative to the next one")
     weight_decay: float = Field(0.02, ge=0, description="AdamW's; not on biases and batch norm")
     warmup: float = Field(0.1, ge=0, lt=1, description="share of all steps")
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
-    class_weights: Literal["none", "balanced"] = "none"
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="share of each target spread over all classes; of classifiers and of "
+        "segmenters with cross-entropy"
+    )  # fmt: skip
+    class_weights: Literal["none", "balanced"] = Field(
+        "none", description="of classifiers; balanced: rare classes count as much as frequent ones"
+    )
     dropout: float = Field(0.2, ge=0, lt=1, description="before the classifier; Sandler et al. 2018")
     freeze_batch_norm: bool = Field(True, description="keep batch-norm statistics")
     ema: float = Field(0.0, ge=0, lt=1, description="decay of the averaged weights per step; 0 is off")
     patience: int = Field(
-        0, ge=0, description="epochs without a better validation score (accuracy, then loss) before stopping; 0 is off"
+        0,
+        ge=0,
+        description="epochs without a better validation score (accuracy, mIoU or mAP50, then loss) before "
+        "stopping; 0 is off",
     )
     views: int = Field(0, ge=0, le=64, description="augmented views per picture in head mode")
     workers: int | None = Field(None, ge=0, description="loader processes; none: measured")

@@ -1,4 +1,4 @@
-"""Training a segmenter: cross-entropy per pixel, with Dice where asked, chosen by mIoU."""
+"""Training a segmenter: cross-entropy or focal loss per pixel, with Dice beside it, chosen by mIoU."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from handlens.data.record import IGNORE
-from handlens.losses.pixel import cross_entropy, dice
+from handlens.losses.pixel import cross_entropy, dice, focal
 from handlens.preprocess import Preprocess
 from handlens.train.recipe import Recipe
 from handlens.train.task import TaskTraining
@@ -37,7 +37,10 @@ class SegmenterTraining(TaskTraining):
     def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         targets = batch[1].long()
         logits = self.net(self.normalised(batch[0]))
-        loss = cross_entropy(logits, targets)
+        if self.recipe.pixel_loss == "focal":
+            loss = focal(logits, targets)
+        else:
+            loss = cross_entropy(logits, targets, label_smoothing=self.recipe.label_smoothing)
         if self.recipe.dice:
             loss = loss + self.recipe.dice * dice(logits, targets)
         known = targets != IGNORE

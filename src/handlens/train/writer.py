@@ -46,7 +46,7 @@ class RunWriter(pl.Callback):
         self.folder = folder
         self.recipe = recipe
         self.loader = loader
-        self.best = best  # (top1, -loss) on validation
+        self.best = best  # (the score of METRICS, -loss) on validation
         self.best_epoch = 0
         self.stopped = False  # patience is at its end: a resumed run must not go on
         self.say = say

@@ -1,0 +1,117 @@
+"""The pictures that an export is proved with, and how good answers to them are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from handlens.data import walk
+from handlens.data.decode import UnreadablePictureError, decode
+from handlens.data.record import MaskCoding, Record
+from handlens.errors import InputError
+from handlens.flow.evaluate import test_pictures
+from handlens.flow.measure import measure_for
+from handlens.flow.report import Reporter
+from handlens.flow.tasks import METRICS
+from handlens.predict.predictor import in_picture
+from handlens.train.run import Run
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from handlens.deploy.engines import Arrays
+
+USUAL = {"classify": 1000, "segment": 250, "detect": 1000}  # pictures; a class map is compared at every pixel
+
+
+class ProofPictures:
+    """Pictures of the run's test or validation split, or of `data`, or the run's golden ones.
+
+    Args:
+        limit: how many at most, spread evenly over what there is; None is USUAL.
+
+    Attributes:
+        labelled: there are labels, so that answers have a score.
+
+    Raises:
+        InputError: there are no pictures.
+    """
+
+    def __init__(self, run: Run, data: Path | str | None, *, limit: int | None) -> None:
+        self.run = run
+        records, self.coding, self.labelled = _found(run, data)
+        count = min(USUAL[run.task] if limit is None else limit, len(records))
+        chosen = np.linspace(0, len(records) - 1, count).astype(int)
+        self.records = [records[i] for i in chosen]
+        self._sizes: dict[str, tuple[int, int]] = {}  # (height, width) of those that could be read
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def decoded(self, report: Reporter) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+        """(id, (H, W, 3) uint8), one at a time at full size.
+
+        Raises:
+            InputError: not one can be read.
+        """
+        for done, record in enumerate(self.records, start=1):
+            report.progress("pictures for the proof", done, len(self))
+            try:
+                picture = decode(record.path)
+            except UnreadablePictureError:  # the audit and evaluate name them; the proof needs pictures, not these ones
+                continue
+            self._sizes[record.id] = picture.shape[0], picture.shape[1]
+            yield record.id, picture
+        report.progress("comparing", 0, None)
+        if not self._sizes:
+            raise InputError(f"none of the {len(self)} pictures for the proof can be read; name others by --data.")
+
+    def score(self, arrays: Arrays) -> float | None:
+        """What `evaluate` would say of these answers, by the task's metric; None without labels.
+
+        Args:
+            arrays: (N, ...) by output name, of the pictures that `decoded` gave, in its order.
+        """
+        if not self.labelled:
+            return None
+        run = self.run
+        measure = measure_for(run, self.coding)
+        readable = [record for record in self.records if record.id in self._sizes]
+        for place, record in enumerate(readable):
+            answer = {name: values[place] for name, values in arrays.items()}
+            height, width = self._sizes[record.id]
+            result = in_picture(
+                answer, height, width, task=run.task, preprocess=run.preprocess, names=run.class_names
+            )  # fmt: skip
+            try:
+                measure.add(record, result)
+            except InputError:  # of its mask: evaluate names it
+                continue
+        return float(measure.metrics()[METRICS[run.task]]) if measure.records else None
+
+
+def _found(run: Run, data: Path | str | None) -> tuple[Sequence[Record], MaskCoding | None, bool]:
+    """Records, the coding of their masks, and whether they are labelled."""
+    if data is None and not ("data" in run.model and Path(run.model["data"]["root"]).exists()):
+        folder = run.folder / "golden"
+        golden = _loose(folder) if folder.is_dir() else []
+        if not golden:
+            raise InputError(
+                f"there are no pictures to prove the export of {run.folder.name} with; name some by --data."
+            )
+        return golden, None, False
+    try:
+        test = test_pictures(run, data, format=None, config=None)
+    except InputError:
+        loose = _loose(Path(data)) if data is not None and Path(data).is_dir() else []  # a comparison needs no labels
+        if not loose:
+            raise
+        return loose, None, False
+    return test.records, test.coding, True
+
+
+def _loose(folder: Path) -> list[Record]:
+    return [Record(path=path, id=path.name) for path in walk([folder])]
