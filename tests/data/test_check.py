@@ -332,3 +332,18 @@ def test_flowers(shared_data: Path) -> None:
     assert ("test/tulip/2333321040_3960b9d67e_n.jpg", "train/tulip/2344751399_71620039f2_n.jpg") in result.across_splits
     assert 28 <= len(result.duplicates) <= 32
     assert result.conflicting == ()
+
+
+def test_boxes_that_are_none_are_warned_of_by_kind(tmp_path: Path) -> None:
+    (tmp_path / "Annotations").mkdir()
+    for name, (left, top, right, bottom) in {"a": (3, 3, 9, 9), "b": (9, 3, 3, 9), "c": (4, 2, 4, 2)}.items():
+        Image.new("RGB", (40, 30)).save(tmp_path / f"{name}.png")
+        (tmp_path / "Annotations" / f"{name}.xml").write_text(
+            f"<annotation><object><name>cell</name><bndbox><xmin>{left}</xmin><ymin>{top}</ymin><xmax>{right}</xmax>"
+            f"<ymax>{bottom}</ymax></bndbox></object></annotation>"
+        )
+    result = audit(open_dataset(tmp_path))
+    warned = {finding.code: finding.files for finding in result.of_level("warning")}
+    assert (warned["box_inverted"], warned["box_empty"]) == (("b.png",), ("c.png",))
+    assert [len(record.boxes or ()) for record in result.usable().records] == [1, 0, 0]
+

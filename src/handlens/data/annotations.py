@@ -46,7 +46,7 @@ class BoxFault:
     """Something wrong with one box.
 
     Attributes:
-        id: of the picture. place: of the box among the picture's boxes, from 0.
+        id: of the picture. place: of the box among the picture's boxes, from 0; -1 of one that was set aside.
         kind: inverted: right of left or below top is swapped; empty: no width or height; outside: more than a pixel
             of it lies outside the picture; duplicate: of an earlier box; tiny: a side below 1 % of the picture's.
         share: of the box's area that lies outside the picture; 0 for the other kinds.
@@ -93,7 +93,7 @@ def box_faults(record: Record, *, size: tuple[int, int]) -> Iterator[BoxFault]:
         size: (width, height) of the upright picture, pixels.
     """
     good: list[Box] = []
-    for place, box in enumerate(record.boxes or ()):
+    for place, box in [*((-1, box) for box in record.bad_boxes), *enumerate(record.boxes or ())]:
         fault = BoxFault(id=record.id, place=place, kind="empty")
         width, height = box.right - box.left, box.bottom - box.top
         if width < 0 or height < 0:

@@ -71,6 +71,7 @@ class Record:
         target: index into the data set's class names, or None where nothing is known, or where mask or boxes say more.
         mask: the file with a class per pixel, as large as the picture. Read by `masks.read_mask`.
         boxes: the objects; () is a picture that is known to hold none, None one of which nothing is known.
+        bad_boxes: what stands in the file as a box and is inverted or has no area: kept for the audit alone.
         split: given by the data, or None where a split is still to be made.
         group: pictures of one group (one patient, one burst of shots) never straddle a split.
     """
@@ -80,6 +81,7 @@ class Record:
     target: int | None = None
     mask: Path | None = None
     boxes: tuple[Box, ...] | None = None
+    bad_boxes: tuple[Box, ...] = ()
     split: Split | None = None
     group: str | None = None
 

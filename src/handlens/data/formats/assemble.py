@@ -75,7 +75,7 @@ def assemble_boxes(
     config: DataConfig,
     notes: Sequence[str] = (),
 ) -> Dataset:
-    """Boxes without area are dropped and said: nothing can be learnt from them and their overlap is 0 / 0.
+    """Boxes without area are set aside and said: nothing can be learnt from them and their overlap is 0 / 0.
 
     Raises:
         InputError: no picture at all; no box in any.
@@ -85,12 +85,12 @@ def assemble_boxes(
     dropped: list[str] = []
     for _, record in items:
         whole = tuple(box for box in record.boxes or () if box.left < box.right and box.top < box.bottom)
+        bad = tuple(box for box in record.boxes or () if box not in whole)
         dropped += [
             f"{record.id}: {class_names[box.label]} {box.left:g},{box.top:g},{box.right:g},{box.bottom:g}"
-            for box in record.boxes or ()
-            if box not in whole
+            for box in bad
         ]
-        records.append(record if record.boxes is None else replace(record, boxes=whole))
+        records.append(record if record.boxes is None else replace(record, boxes=whole, bad_boxes=bad))
     if dropped:
         said.append(f"boxes without area dropped: {named(dropped)}")
     if not any(record.boxes for record in records):

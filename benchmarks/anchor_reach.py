@@ -1,0 +1,20 @@
+"""Share of the training boxes of bccd that no anchor reaches: python benchmarks/anchor_reach.py
+
+At most: 5 % of any class with the fitted anchors, at the input size that `train` takes. Beside them the published ones.
+"""
+
+from common import pictures, store
+
+from handlens.data import open_dataset
+from handlens.flow.tasks import fit_anchors_to
+from handlens.train.recipe import Recipe
+
+dataset = open_dataset(pictures("bccd"))
+rows = []
+for anchors in ("fitted", "paper"):
+    fit = fit_anchors_to(Recipe(anchors=anchors).settled("finetune", "detect"), dataset)
+    rows.append({
+        "anchors": anchors, "input": f"{fit.width} x {fit.height}", "finest_stride": fit.first_stride,
+        **{f"{name}_unreached": share for name, share in fit.unreached.items()},
+    })  # fmt: skip
+store("anchor_reach", rows)
