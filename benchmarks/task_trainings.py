@@ -19,17 +19,17 @@ masks: {values: {11: ignore}}
 """
 RECIPES = {
     "camvid": """
-epochs: 24
+epochs: 25
 image_size: [360, 480]
 options: {decoder: 128}
-augment: {colour: 0.5}
+augment: {colour: 0.6}
 """,
     "bccd": """
 epochs: 20
 augment: {zoom_out: 1.3, vertical_flip: 0.5}
 """,
-    "bakery segment": "epochs: 10",
-    "bakery detect": "epochs: 9",
+    "bakery segment": "epochs: 10\noptions: {decoder: 128}",
+    "bakery detect": "epochs: 7",
 }
 
 

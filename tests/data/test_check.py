@@ -346,4 +346,3 @@ def test_boxes_that_are_none_are_warned_of_by_kind(tmp_path: Path) -> None:
     warned = {finding.code: finding.files for finding in result.of_level("warning")}
     assert (warned["box_inverted"], warned["box_empty"]) == (("b.png",), ("c.png",))
     assert [len(record.boxes or ()) for record in result.usable().records] == [1, 0, 0]
-

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -113,7 +113,7 @@ class Predictor:
 
 
 def in_picture(
-    arrays: Arrays, height: int, width: int, *, task: Task, preprocess: Preprocess, names: Sequence[str],
+    arrays: Arrays, height: int, width: int, *, task: Task, preprocess: Preprocess, names: tuple[str, ...],
     threshold: float = 0.0,
 ) -> Result:  # fmt: skip
     """What an engine's arrays say about a picture of this size, in the picture's own pixels.
