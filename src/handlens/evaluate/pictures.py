@@ -37,6 +37,7 @@ def contact_sheet(
     wrong: Sequence[bool] | None = None,
     columns: int | None = None,
     tile: int = 160,
+    height: int | None = None,
 ) -> NDArray[np.uint8]:
     """Any number of pictures on one grid, each with its caption below.
 
@@ -46,6 +47,7 @@ def contact_sheet(
         wrong: one per picture; True draws a red frame around it.
         columns: None for a sheet a little wider than high.
         tile: pixels each picture is fitted into; its aspect ratio is kept.
+        height: of a tile, pixels, where all pictures are wider than high; None is `tile`.
 
     Returns:
         (rows, columns, 3) uint8 RGB on white.
@@ -60,28 +62,29 @@ def contact_sheet(
         raise ValueError(f"wrong must have {count} entries, one per caption, got {len(wrong)}")
     if tile < 32 or (columns is not None and columns < 1):
         raise ValueError(f"tile must be at least 32 pixels and columns at least 1, got {tile} and {columns}")
+    height = height or tile
     rows = ceil(count / (columns or ceil(sqrt(1.4 * count))))
     columns = min(count, columns or ceil(count / rows))  # 12 pictures: 4 x 3, not 5 + 5 + 2
     gap, frame, size = max(6, tile // 16), max(3, tile // 40), min(18, max(11, tile // 12))
     line_height = round(1.4 * size)
     lines = [[_fitted(line, tile, size) for line in caption.split("\n")] for caption in captions]
     cell_width = tile + 2 * gap
-    cell_height = tile + 2 * gap + line_height * max(map(len, lines))
+    cell_height = height + 2 * gap + line_height * max(map(len, lines))
     sheet = Image.new("RGB", (columns * cell_width, rows * cell_height), "white")
     draw = ImageDraw.Draw(sheet)
     found = -1
     for found, image in enumerate(images):
         if found == count:
             raise ValueError(f"more pictures than the {count} captions")
-        picture = _fit_into(image, tile)
+        picture = _fit_into(image, tile, height)
         left, top = found % columns * cell_width + gap, found // columns * cell_height + gap
-        x, y = left + (tile - picture.width) // 2, top + (tile - picture.height) // 2
+        x, y = left + (tile - picture.width) // 2, top + (height - picture.height) // 2
         if wrong is not None and wrong[found]:
             box = (x - frame, y - frame, x + picture.width + frame - 1, y + picture.height + frame - 1)
             draw.rectangle(box, fill=WRONG)
         sheet.paste(picture, (x, y))
         for number, line in enumerate(lines[found]):
-            middle = left + tile // 2, top + tile + frame + number * line_height
+            middle = left + tile // 2, top + height + frame + number * line_height
             draw.text(middle, line, fill=INK, font=label_font(line, size), anchor="ma")
     if found + 1 != count:
         raise ValueError(f"{count} captions, but only {found + 1} pictures")
@@ -245,12 +248,11 @@ def jpeg_bytes(image: NDArray[np.uint8]) -> bytes:
     return buffer.getvalue()
 
 
-def _fit_into(image: NDArray[np.uint8], tile: int) -> Image.Image:
+def _fit_into(image: NDArray[np.uint8], width: int, height: int) -> Image.Image:
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
         raise ValueError(f"a picture must be (H, W, 3) uint8, got {image.shape} {image.dtype}")
-    height, width = image.shape[:2]
-    scale = tile / max(height, width)
-    size = max(1, round(width * scale)), max(1, round(height * scale))
+    scale = min(width / image.shape[1], height / image.shape[0])
+    size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
     return Image.fromarray(image).resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = 24
 PAIRS = 12  # of truth and answer
+PAIR_WIDTH = 480  # pixels of the two together
 LEGEND = 40  # classes; of more, nobody tells the colours apart
 
 
@@ -182,7 +183,8 @@ class BoxMeasure:
             f"{record.path.name}: {count} {'mistake' if count == 1 else 'mistakes'}" for count, record, _ in shown
         ]
         images = (pair(record, taken) for _, record, taken in shown)  # one at a time: they have their full size
-        return _jpeg(pictures.contact_sheet(images, captions, columns=2, tile=480)) if shown else None
+        sizes = [(answer.height, answer.width) for _, _, answer in shown]
+        return _jpeg(_sheet_of_pairs(images, captions, sizes)) if shown else None
 
 
 class MaskMeasure:
@@ -249,8 +251,20 @@ class MaskMeasure:
 
         captions = [f"{record.path.name}: {right:.1f} % right" for right, record, _ in shown]
         images = (pair(record, answer) for _, record, answer in shown)  # one at a time: they have their full size
-        sheet = pictures.contact_sheet(images, captions, columns=2, tile=480)
+        sheet = _sheet_of_pairs(images, captions, [answer.shape for _, _, answer in shown])
         return _jpeg(with_legend(sheet, dict(enumerate(self.names[:LEGEND]))))
+
+
+def _sheet_of_pairs(
+    images: Iterable[NDArray[np.uint8]], captions: Sequence[str], sizes: Sequence[tuple[int, ...]]
+) -> NDArray[np.uint8]:
+    """Two pairs beside each other; rows as high as the highest pair needs.
+
+    Args:
+        sizes: (height, width) of each picture.
+    """
+    height = min(PAIR_WIDTH, max(round(PAIR_WIDTH * height / (2 * width)) for height, width in sizes))
+    return pictures.contact_sheet(images, captions, columns=2, tile=PAIR_WIDTH, height=max(height, 1))
 
 
 def _curves(run: Run) -> bytes | None:
