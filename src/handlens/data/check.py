@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 from handlens.data.annotations import MaskSeen, box_faults, look_at_mask
@@ -58,10 +59,12 @@ def audit(
     """
     records = dataset.records
     seen: dict[str, Seen] = {}
-    for record, facts in _in_threads(dataset, max_pixels=max_pixels, workers=workers or _processors()):
-        seen[record.id] = facts
-        if progress is not None:
-            progress(len(seen), len(records))
+    looked = _in_threads(dataset, max_pixels=max_pixels, workers=workers or _processors())
+    with closing(looked):  # also where progress raises: its threads end here, not when the collector comes by
+        for record, facts in looked:
+            seen[record.id] = facts
+            if progress is not None:
+                progress(len(seen), len(records))
 
     readable = [record for record in records if seen[record.id].reason is None]
     paths = {record.id: record.path for record in readable}
@@ -114,7 +117,7 @@ def audit(
     return replace(result, findings=tuple(findings_of(result)))
 
 
-def _in_threads(dataset: Dataset, *, max_pixels: int, workers: int) -> Iterator[tuple[Record, Seen]]:
+def _in_threads(dataset: Dataset, *, max_pixels: int, workers: int) -> Generator[tuple[Record, Seen], None, None]:
     """In order, with a few files read ahead: a queue of a million would hold them all."""
     with ThreadPoolExecutor(workers) as pool:
         ahead: deque[tuple[Record, Future[Seen]]] = deque()
