@@ -76,7 +76,7 @@ def write_sdist(folder: Path, content: bytes, *, marker: Path) -> Path:
         "import os, pathlib\n"
         f"pathlib.Path({str(marker)!r}).touch()\n"
         "def prepare_metadata_for_build_wheel(folder, config=None):\n"
-        "    made = pathlib.Path(folder, 'x.dist-info')\n"
+        f"    made = pathlib.Path(folder, '{PACKAGE.replace('-', '_')}-1.0.dist-info')\n"
         "    made.mkdir()\n"
         f"    (made / 'METADATA').write_text('Metadata-Version: 2.1\\nName: {PACKAGE}\\nVersion: 1.0\\n')\n"
         "    return made.name\n"
