@@ -77,3 +77,12 @@ def test_the_data_is_left_as_it_was(boxes: Path, tmp_path: Path):
     before = {path: path.read_bytes() for path in boxes.rglob("*") if path.is_file()}
     handlens.show(boxes, out=tmp_path / "a.png", count=2)
     assert {path: path.read_bytes() for path in boxes.rglob("*") if path.is_file()} == before
+
+
+def test_a_sheet_never_lands_among_the_pictures(boxes: Path):
+    before = {path: path.read_bytes() for path in boxes.rglob("*") if path.is_file()}
+    picture = next(path for path in before if path.suffix in (".jpg", ".png"))
+    for out in (picture, boxes / "sheet.png"):
+        with pytest.raises(InputError, match="would count as a picture; name a place outside"):
+            handlens.show(boxes, out=out)
+    assert {path: path.read_bytes() for path in boxes.rglob("*") if path.is_file()} == before

@@ -33,7 +33,8 @@ def show(
         split: only from this one.
 
     Raises:
-        InputError: no picture to show, an unknown split, or an `out` that is neither PNG nor JPEG.
+        InputError: no picture to show, an unknown split, or an `out` that is neither PNG nor JPEG or lies
+            among the pictures.
     """
     import numpy as np
     from PIL import Image
@@ -50,6 +51,9 @@ def show(
     if not records:
         there = ", ".join(dataset.splits()) or "no splits"
         raise InputError(f"{data} holds no pictures{f' of {split!r}; it has {there}' if split else ''}.")
+    folder = dataset.root.resolve()
+    if out.resolve().is_relative_to(folder):
+        raise InputError(f"{out} lies in {folder}, where it would count as a picture; name a place outside by --out.")
     order = np.random.default_rng(seed_for(seed, "show")).permutation(len(records))[:count]
     tiles, captions = [], []
     seen: set[int] = set()
