@@ -68,6 +68,27 @@ def test_a_slightly_different_net_fails(tmp_path, pictures):
     assert all(1e-4 < row.largest_difference < 1e-2 for row in parity.rows)
 
 
+def test_answers_that_are_not_numbers_fail_and_have_no_score(tmp_path, pictures):
+    def score(arrays):
+        if not np.isfinite(arrays[PROBABILITIES]).all():
+            raise ValueError("as the metrics of evaluate do")
+        return 0.5
+
+    broken, graph = TinyNet().eval(), DeployGraph(TinyNet().eval(), PREPROCESS)
+    with torch.no_grad():
+        broken.linear.bias[0] = float("nan")
+    path = export_onnx(
+        DeployGraph(broken, PREPROCESS), PREPROCESS, tmp_path / "a.onnx", outputs=(PROBABILITIES,), metadata={}
+    )
+    with torch.inference_mode():
+        parity = measure_parity(
+            path, task="classify", runner="onnx", precisions=("fp32",), preprocess=PREPROCESS, images=pictures,
+            reference=lambda batch: {PROBABILITIES: graph(torch.from_numpy(batch)).numpy()}, score=score,
+        )  # fmt: skip
+    assert not parity.passed
+    assert {(row.score, row.reference_score) for row in parity.rows} == {(None, 0.5)}
+
+
 def test_differing_labels_are_named(tmp_path, pictures):
     parity = measure(tmp_path, pictures, shift=30)
     assert not parity.passed

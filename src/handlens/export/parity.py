@@ -40,7 +40,8 @@ class Row:
         largest_difference: of a probability, or of the scores of boxes that are the same; None for class maps.
         excused: ids whose label differs while the reference's top two lie within twice the tolerance.
         differing: ids that differ without that excuse.
-        score: of these answers by the task's metric, None without labels; reference_score: PyTorch's on these pixels.
+        score: of these answers by the task's metric, None without labels or where they are not numbers.
+        reference_score: PyTorch's on the same pixels.
         passed: None where the row informs and does not decide.
     """
 
@@ -124,11 +125,12 @@ def measure_parity(
             decides = precision == "fp32"
             for number, (kind, expected) in enumerate(proof.expected.items()):
                 values = {output: answers[f"{number}/{output}"] for output in expected}
+                finite = all(np.isfinite(value).all() for value in values.values())  # no metric takes anything else
                 found = COMPARE[task](values, expected, proof.ids, tolerance=tolerance)
                 row = Row(
                     engine=name, precision=computed if decides else f"{computed} (default)", pixels=kind,
                     pictures=len(proof.ids), **asdict(found) | {"passed": found.passed if decides else None},
-                    score=score(values), reference_score=reference_scores[kind],
+                    score=score(values) if finite else None, reference_score=reference_scores[kind],
                 )  # fmt: skip
                 rows.append(row)
     if any_size:
