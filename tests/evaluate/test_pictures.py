@@ -13,7 +13,8 @@ from PIL import Image, ImageFont
 
 from handlens.evaluate import pictures
 from handlens.evaluate.calibration import calibration
-from handlens.evaluate.pictures import WRONG, confusion_picture, contact_sheet, curves, jpeg_bytes, reliability_picture
+from handlens.evaluate.contact_sheet import WRONG, contact_sheet, jpeg_bytes
+from handlens.evaluate.pictures import confusion_picture, curves, reliability_picture
 from handlens.fonts import font_file
 
 COLOURS = [(20, 120, 40), (30, 60, 160), (200, 180, 20)]

@@ -13,8 +13,9 @@ import pytest
 from fontTools.ttLib import TTFont
 from PIL import Image
 
+from handlens.evaluate.contact_sheet import contact_sheet, jpeg_bytes
 from handlens.evaluate.metrics import classification_metrics
-from handlens.evaluate.pictures import confusion_picture, contact_sheet, curves, jpeg_bytes, reliability_picture
+from handlens.evaluate.pictures import confusion_picture, curves, reliability_picture
 from handlens.evaluate.report import data_uri, most_confused, percent, write_report
 from handlens.preprocess import Preprocess
 

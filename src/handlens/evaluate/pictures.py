@@ -1,4 +1,4 @@
-"""Numbers and photographs as pictures: contact sheet, confusion matrix, curves, reliability.
+"""Numbers as pictures: confusion matrix, curves, reliability, precision and recall.
 
 Charts are matplotlib figures drawn without pyplot: no window, no global state, any number in one process.
 """
@@ -6,14 +6,12 @@ Charts are matplotlib figures drawn without pyplot: no window, no global state, 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from io import BytesIO
-from math import ceil, sqrt
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image, ImageDraw
 
 from handlens.evaluate.metrics import wilson_interval
 from handlens.fonts import font_file, label_font
@@ -25,70 +23,8 @@ if TYPE_CHECKING:
 
 INK, QUIET, GRID = "#1d2733", "#5c6773", "#e3e7eb"
 BLUE, ORANGE = "#2b6cb0", "#c05621"
-WRONG = (214, 40, 40)  # the frame of a picture that was named wrong
 METRICS = {"top1": "accuracy", "pixel_accuracy": "pixel accuracy", "miou": "mean IoU", "map50": "mAP50"}  # drawn in %
 NAMED_CLASSES = 100  # above this a confusion picture has no room for names
-
-
-def contact_sheet(
-    images: Iterable[NDArray[np.uint8]],
-    captions: Sequence[str],
-    *,
-    wrong: Sequence[bool] | None = None,
-    columns: int | None = None,
-    tile: int = 160,
-    height: int | None = None,
-) -> NDArray[np.uint8]:
-    """Any number of pictures on one grid, each with its caption below.
-
-    Args:
-        images: (H, W, 3) uint8 RGB each, any size; read one at a time and never changed.
-        captions: one per picture; "\\n" starts a new line, and a line too long for its tile ends in "…".
-        wrong: one per picture; True draws a red frame around it.
-        columns: None for a sheet a little wider than high.
-        tile: pixels each picture is fitted into; its aspect ratio is kept.
-        height: of a tile, pixels, where all pictures are wider than high; None is `tile`.
-
-    Returns:
-        (rows, columns, 3) uint8 RGB on white.
-
-    Raises:
-        ValueError: no picture, a picture that is not (H, W, 3) uint8, or counts that differ.
-    """
-    count = len(captions)
-    if count == 0:
-        raise ValueError("a contact sheet needs at least one picture, got no captions")
-    if wrong is not None and len(wrong) != count:
-        raise ValueError(f"wrong must have {count} entries, one per caption, got {len(wrong)}")
-    if tile < 32 or (columns is not None and columns < 1):
-        raise ValueError(f"tile must be at least 32 pixels and columns at least 1, got {tile} and {columns}")
-    height = height or tile
-    rows = ceil(count / (columns or ceil(sqrt(1.4 * count))))
-    columns = min(count, columns or ceil(count / rows))  # 12 pictures: 4 x 3, not 5 + 5 + 2
-    gap, frame, size = max(6, tile // 16), max(3, tile // 40), min(18, max(11, tile // 12))
-    line_height = round(1.4 * size)
-    lines = [[_fitted(line, tile, size) for line in caption.split("\n")] for caption in captions]
-    cell_width = tile + 2 * gap
-    cell_height = height + 2 * gap + line_height * max(map(len, lines))
-    sheet = Image.new("RGB", (columns * cell_width, rows * cell_height), "white")
-    draw = ImageDraw.Draw(sheet)
-    found = -1
-    for found, image in enumerate(images):
-        if found == count:
-            raise ValueError(f"more pictures than the {count} captions")
-        picture = _fit_into(image, tile, height)
-        left, top = found % columns * cell_width + gap, found // columns * cell_height + gap
-        x, y = left + (tile - picture.width) // 2, top + (height - picture.height) // 2
-        if wrong is not None and wrong[found]:
-            box = (x - frame, y - frame, x + picture.width + frame - 1, y + picture.height + frame - 1)
-            draw.rectangle(box, fill=WRONG)
-        sheet.paste(picture, (x, y))
-        for number, line in enumerate(lines[found]):
-            middle = left + tile // 2, top + height + frame + number * line_height
-            draw.text(middle, line, fill=INK, font=label_font(line, size), anchor="ma")
-    if found + 1 != count:
-        raise ValueError(f"{count} captions, but only {found + 1} pictures")
-    return np.asarray(sheet)
 
 
 def confusion_picture(confusion: ArrayLike, names: Sequence[str]) -> bytes:
@@ -239,32 +175,6 @@ def precision_recall_picture(
     _quiet(axes)
     figure.tight_layout()
     return _png(figure)
-
-
-def jpeg_bytes(image: NDArray[np.uint8]) -> bytes:
-    """(H, W, 3) uint8 RGB as a JPEG small enough to stand inside a page."""
-    buffer = BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=88, optimize=True)
-    return buffer.getvalue()
-
-
-def _fit_into(image: NDArray[np.uint8], width: int, height: int) -> Image.Image:
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
-        raise ValueError(f"a picture must be (H, W, 3) uint8, got {image.shape} {image.dtype}")
-    scale = min(width / image.shape[1], height / image.shape[0])
-    size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
-    return Image.fromarray(image).resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
-
-
-def _fitted(line: str, width: int, size: int) -> str:
-    """The line, or as much of its beginning as fits, composed (NFC): fonts have few decomposed syllables."""
-    line = unicodedata.normalize("NFC", line)
-    font = label_font(line + "…", size)
-    if font.getlength(line) <= width:
-        return line
-    while line and font.getlength(line + "…") > width:
-        line = line[:-1]
-    return line.rstrip() + "…"
 
 
 def _confusion_colours(share: NDArray[np.float64], totals: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import heapq
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from PIL import Image
 
 from handlens.data.annotations import usable_boxes
 from handlens.data.decode import decode
@@ -18,6 +16,7 @@ from handlens.data.masks import read_mask
 from handlens.data.record import IGNORE, MaskCoding, Record
 from handlens.errors import InputError
 from handlens.evaluate import pictures
+from handlens.evaluate.contact_sheet import contact_sheet, jpeg_bytes
 from handlens.files import write_bytes
 from handlens.results import Boxes, Classes, Mask
 from handlens.train.run import Run, read_metrics
@@ -113,7 +112,7 @@ class ClassMeasure:
             for entry in entries
         ]
         images = [decode(paths[entry["id"]], at_least=(160, 160)) for entry in entries]
-        return _jpeg(pictures.contact_sheet(
+        return jpeg_bytes(contact_sheet(
             images, captions, wrong=[entry["predicted"] != entry["label"] for entry in entries]
         ))  # fmt: skip
 
@@ -184,7 +183,7 @@ class BoxMeasure:
         ]
         images = (pair(record, taken) for _, record, taken in shown)  # one at a time: they have their full size
         sizes = [(answer.height, answer.width) for _, _, answer in shown]
-        return _jpeg(_sheet_of_pairs(images, captions, sizes)) if shown else None
+        return jpeg_bytes(_sheet_of_pairs(images, captions, sizes)) if shown else None
 
 
 class MaskMeasure:
@@ -252,7 +251,7 @@ class MaskMeasure:
         captions = [f"{record.path.name}: {right:.1f} % right" for right, record, _ in shown]
         images = (pair(record, answer) for _, record, answer in shown)  # one at a time: they have their full size
         sheet = _sheet_of_pairs(images, captions, [answer.shape for _, _, answer in shown])
-        return _jpeg(with_legend(sheet, dict(enumerate(self.names[:LEGEND]))))
+        return jpeg_bytes(with_legend(sheet, dict(enumerate(self.names[:LEGEND]))))
 
 
 def _sheet_of_pairs(
@@ -264,15 +263,9 @@ def _sheet_of_pairs(
         sizes: (height, width) of each picture.
     """
     height = min(PAIR_WIDTH, max(round(PAIR_WIDTH * height / (2 * width)) for height, width in sizes))
-    return pictures.contact_sheet(images, captions, columns=2, tile=PAIR_WIDTH, height=max(height, 1))
+    return contact_sheet(images, captions, columns=2, tile=PAIR_WIDTH, tile_height=max(height, 1))
 
 
 def _curves(run: Run) -> bytes | None:
     rows = read_metrics(run.folder)
     return pictures.curves(rows) if len(rows) > 1 else None
-
-
-def _jpeg(image: NDArray[np.uint8]) -> bytes:
-    out = io.BytesIO()
-    Image.fromarray(image).save(out, "JPEG", quality=85)
-    return out.getvalue()

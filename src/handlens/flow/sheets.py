@@ -197,7 +197,7 @@ def save_sheet(tiles: Sequence[NDArray[Any]], captions: Sequence[str], path: Pat
     """
     from PIL import Image
 
-    from handlens.evaluate.pictures import contact_sheet
+    from handlens.evaluate.contact_sheet import contact_sheet
 
     format = sheet_format(path)
     with atomic_path(path) as temporary:

@@ -42,7 +42,7 @@ def show(
     from handlens.data import open_dataset
     from handlens.data.seeds import seed_for
     from handlens.drawing import with_legend
-    from handlens.evaluate.pictures import contact_sheet
+    from handlens.evaluate.contact_sheet import contact_sheet
     from handlens.flow.sheets import sheet_format
 
     kind = sheet_format(out)
