@@ -6,7 +6,7 @@ At most: 5 % of any class with the fitted anchors, at the input size that `train
 from common import pictures, store
 
 from handlens.data import open_dataset
-from handlens.flow.tasks import fit_anchors_to
+from handlens.flow.anchor_fit import fit_anchors_to
 from handlens.train.recipe import Recipe
 
 dataset = open_dataset(pictures("bccd"))

@@ -16,8 +16,9 @@ from handlens.data.record import Box, Dataset, Record
 from handlens.data.samples import write_bakery
 from handlens.data.split import split_dataset
 from handlens.errors import InputError
+from handlens.flow.anchor_fit import fit_anchors_to
 from handlens.flow.report import QUIET
-from handlens.flow.tasks import fit_anchors_to, start_task
+from handlens.flow.tasks import start_task
 from handlens.models import CATALOGUE, build
 from handlens.preprocess import SCALINGS
 from handlens.train.recipe import make_recipe

@@ -65,7 +65,7 @@ def boxes_without_anchor(audit: Audit, *, report: Reporter = QUIET) -> dict[str,
     if find_spec("torch") is None:
         return None
     from handlens.data.split import split_dataset
-    from handlens.flow.tasks import fit_anchors_to
+    from handlens.flow.anchor_fit import fit_anchors_to
     from handlens.train.recipe import make_recipe
 
     report.progress("fitting anchors", 0, None)

@@ -6,14 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from handlens.data.annotations import usable_boxes
 from handlens.data.record import Dataset, Record
 from handlens.errors import InputError
+from handlens.flow.anchor_fit import fit_anchors_to
+from handlens.flow.input_size import usual_size
 from handlens.flow.report import Reporter
 from handlens.preprocess import SCALINGS, Preprocess
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from handlens.data.examples import Examples
     from handlens.train.fit import Task
@@ -45,10 +46,7 @@ NOT_OF_TASK = {  # what a recipe may ask for and a task has no use for
     },
 }
 METRICS = {"classify": "top1", "segment": "miou", "detect": "map50"}  # what the best epoch is chosen by
-UNREACHED = 0.05  # share of a class's boxes without an anchor from which a finer map is taken
 LONGEST_SIDE = 512  # pixels, of a segmenter's input where the recipe does not say
-DETECTOR_SIDES = (320, 416, 512)  # of a detector's: the first at which no class is smaller than SMALLEST
-SMALLEST = 28  # pixels: square root of the middle area of a class's boxes, below which a map at stride 16 says little
 
 
 @dataclass(frozen=True)
@@ -123,7 +121,7 @@ def _start_segmenter(recipe: Recipe, dataset: Dataset, report: Reporter) -> Star
     if recipe.image_size is not None:
         height, width = recipe.size()
     else:
-        height, width = _usual_size(dataset.part("train"), longest=LONGEST_SIDE)
+        height, width = usual_size(dataset.part("train"), longest=LONGEST_SIDE)
         if getattr(net, "align_corners", False):  # such a net fits multiples of its stride plus one
             height, width = (max(2, round((side - 1) / 16)) * 16 + 1 for side in (height, width))
     preprocess = _scaled_as(recipe, Preprocess(height=height, width=width, resize="pad"))
@@ -141,66 +139,6 @@ def _start_detector(recipe: Recipe, dataset: Dataset, report: Reporter) -> Start
     for name, share in fit.unreached.items():
         report.say(f"{name}: {100 * share:.1f} % of the boxes have no anchor.")
     return Start(net, preprocess, {"name": recipe.model, "arguments": arguments})
-
-
-@dataclass(frozen=True)
-class AnchorFit:
-    """What a detector has to be like for a data set.
-
-    Attributes:
-        height, width: of the net's input, pixels.
-        first_stride: of the finest map with a head.
-        anchors: per map, [width, height] fractions of the input.
-        unreached: class name -> share of its training boxes that no anchor reaches.
-    """
-
-    height: int
-    width: int
-    first_stride: int
-    anchors: Any
-    unreached: dict[str, float]
-
-
-def fit_anchors_to(recipe: Recipe, dataset: Dataset) -> AnchorFit:
-    """Size, maps and anchors: those that the recipe asks for, and what suits the training boxes where it does not.
-
-    Raises:
-        InputError: no box to learn from, or another stride than there is.
-    """
-    import torch
-
-    from handlens.models.detect.anchors import coverage, grid_anchors, published_anchors
-    from handlens.models.detect.ssd import map_grids
-
-    corners, classes = _all_boxes(dataset.part("train"))
-    boxes, labels = torch.tensor(corners, dtype=torch.float32), torch.tensor(classes)
-    height, width = (
-        _size_for_boxes(dataset.part("train"), boxes, labels) if recipe.image_size is None else recipe.size()
-    )
-    stride, anchors = recipe.options.get("first_stride"), recipe.options.get("anchors")
-    try:
-        if anchors is None and recipe.anchors == "fitted":
-            stride, anchors = _fitted(boxes, labels, height, width, stride=stride)
-        stride = 16 if stride is None else stride
-        grids = map_grids(height, width, first_stride=stride)
-        anchors = published_anchors(len(grids)) if anchors is None else anchors
-        found = coverage(boxes, labels, grid_anchors(anchors, grids[: len(anchors)]))
-    except ValueError as error:
-        raise InputError(f"{recipe.model}: {error}.") from None
-    return AnchorFit(height, width, stride, anchors, {dataset.class_names[i]: share for i, share in found.items()})
-
-
-def _fitted(boxes: Tensor, labels: Tensor, height: int, width: int, *, stride: int | None) -> tuple[int, Any]:
-    """(stride of the finest map, anchors): 16 where that reaches the boxes of every class, else 8, which costs more."""
-    from handlens.models.detect.anchors import coverage, fit_anchors, grid_anchors
-    from handlens.models.detect.ssd import map_grids
-
-    for first in (16, 8) if stride is None else (stride,):
-        grids = map_grids(height, width, first_stride=first)
-        anchors = fit_anchors(boxes, labels, grids)
-        if max(coverage(boxes, labels, grid_anchors(anchors, grids[: len(anchors)])).values()) <= UNREACHED:
-            break
-    return first, anchors
 
 
 def _built(name: str, arguments: dict[str, Any]) -> nn.Module:
@@ -359,52 +297,3 @@ def _scaled_as(recipe: Recipe, preprocess: Preprocess) -> Preprocess:
     source = None if recipe.mode == "scratch" else weights_of(recipe)
     mean, std = SCALINGS[CATALOGUE[source or recipe.model].scaling]
     return replace(preprocess, mean=mean, std=std)
-
-
-def _size_for_boxes(records: Sequence[Record], boxes: Tensor, labels: Tensor) -> tuple[int, int]:
-    """(height, width): of DETECTOR_SIDES the first at which the objects of every class are large enough, or the last.
-
-    Args:
-        boxes: (N, 4) fractions of their pictures. labels: (N,).
-    """
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
-    smallest = min(float(areas[labels == label].median()) for label in labels.unique())
-    for longest in DETECTOR_SIDES:
-        height, width = _usual_size(records, longest=longest, enlarge=True)
-        if (smallest * height * width) ** 0.5 >= SMALLEST:
-            break
-    return height, width
-
-
-def _usual_size(records: Sequence[Record], *, longest: int, enlarge: bool = False) -> tuple[int, int]:
-    """(height, width) of the middle picture by area, no side above `longest`, in multiples of 8."""
-    sizes = sorted((_size(record) for record in records), key=lambda size: size[0] * size[1])
-    height, width = sizes[len(sizes) // 2]
-    scale = longest / max(height, width)
-    scale = scale if enlarge else min(1.0, scale)
-    return max(32, round(height * scale / 8) * 8), max(32, round(width * scale / 8) * 8)
-
-
-def _all_boxes(records: Sequence[Record]) -> tuple[list[tuple[float, ...]], list[int]]:
-    """Boxes in fractions of their pictures, and their classes; without crowds and difficult objects."""
-    boxes: list[tuple[float, ...]] = []
-    labels: list[int] = []
-    for record in records:
-        if not record.boxes:
-            continue
-        height, width = _size(record)
-        for box in usable_boxes(record, size=(width, height)):
-            if not box.crowd and not box.difficult:
-                boxes.append((box.left / width, box.top / height, box.right / width, box.bottom / height))
-                labels.append(box.label)
-    if not boxes:
-        raise InputError("the training pictures hold no box with an area: there is nothing to learn.")
-    return boxes, labels
-
-
-def _size(record: Record) -> tuple[int, int]:
-    """(height, width) of the upright picture, from its header."""
-    from handlens.data.decode import probe
-
-    info = probe(record.path.read_bytes(), record.id)
-    return info.height, info.width

@@ -1,0 +1,113 @@
+"""What a detector has to be like for its data: the size of its input, its maps and its anchors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from handlens.data.annotations import usable_boxes
+from handlens.data.record import Dataset, Record
+from handlens.errors import InputError
+from handlens.flow.input_size import upright_size, usual_size
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from handlens.train.recipe import Recipe
+
+UNREACHED = 0.05  # share of a class's boxes without an anchor from which a finer map is taken
+DETECTOR_SIDES = (320, 416, 512)  # of a detector's: the first at which no class is smaller than SMALLEST
+SMALLEST = 28  # pixels: square root of the middle area of a class's boxes, below which a map at stride 16 says little
+
+
+@dataclass(frozen=True)
+class AnchorFit:
+    """What a detector has to be like for a data set.
+
+    Attributes:
+        height, width: of the net's input, pixels.
+        first_stride: of the finest map with a head.
+        anchors: per map, [width, height] fractions of the input.
+        unreached: class name -> share of its training boxes that no anchor reaches.
+    """
+
+    height: int
+    width: int
+    first_stride: int
+    anchors: Any
+    unreached: dict[str, float]
+
+
+def fit_anchors_to(recipe: Recipe, dataset: Dataset) -> AnchorFit:
+    """Size, maps and anchors: those that the recipe asks for, and what suits the training boxes where it does not.
+
+    Raises:
+        InputError: no box to learn from, or another stride than there is.
+    """
+    import torch
+
+    from handlens.models.detect.anchors import coverage, grid_anchors, published_anchors
+    from handlens.models.detect.ssd import map_grids
+
+    corners, classes = _all_boxes(dataset.part("train"))
+    boxes, labels = torch.tensor(corners, dtype=torch.float32), torch.tensor(classes)
+    height, width = (
+        _size_for_boxes(dataset.part("train"), boxes, labels) if recipe.image_size is None else recipe.size()
+    )
+    stride, anchors = recipe.options.get("first_stride"), recipe.options.get("anchors")
+    try:
+        if anchors is None and recipe.anchors == "fitted":
+            stride, anchors = _fitted(boxes, labels, height, width, stride=stride)
+        stride = 16 if stride is None else stride
+        grids = map_grids(height, width, first_stride=stride)
+        anchors = published_anchors(len(grids)) if anchors is None else anchors
+        found = coverage(boxes, labels, grid_anchors(anchors, grids[: len(anchors)]))
+    except ValueError as error:
+        raise InputError(f"{recipe.model}: {error}.") from None
+    return AnchorFit(height, width, stride, anchors, {dataset.class_names[i]: share for i, share in found.items()})
+
+
+def _fitted(boxes: Tensor, labels: Tensor, height: int, width: int, *, stride: int | None) -> tuple[int, Any]:
+    """(stride of the finest map, anchors): 16 where that reaches the boxes of every class, else 8, which costs more."""
+    from handlens.models.detect.anchors import coverage, fit_anchors, grid_anchors
+    from handlens.models.detect.ssd import map_grids
+
+    for first in (16, 8) if stride is None else (stride,):
+        grids = map_grids(height, width, first_stride=first)
+        anchors = fit_anchors(boxes, labels, grids)
+        if max(coverage(boxes, labels, grid_anchors(anchors, grids[: len(anchors)])).values()) <= UNREACHED:
+            break
+    return first, anchors
+
+
+def _size_for_boxes(records: Sequence[Record], boxes: Tensor, labels: Tensor) -> tuple[int, int]:
+    """(height, width): of DETECTOR_SIDES the first at which the objects of every class are large enough, or the last.
+
+    Args:
+        boxes: (N, 4) fractions of their pictures. labels: (N,).
+    """
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
+    smallest = min(float(areas[labels == label].median()) for label in labels.unique())
+    for longest in DETECTOR_SIDES:
+        height, width = usual_size(records, longest=longest, enlarge=True)
+        if (smallest * height * width) ** 0.5 >= SMALLEST:
+            break
+    return height, width
+
+
+def _all_boxes(records: Sequence[Record]) -> tuple[list[tuple[float, ...]], list[int]]:
+    """Boxes in fractions of their pictures, and their classes; without crowds and difficult objects."""
+    boxes: list[tuple[float, ...]] = []
+    labels: list[int] = []
+    for record in records:
+        if not record.boxes:
+            continue
+        height, width = upright_size(record)
+        for box in usable_boxes(record, size=(width, height)):
+            if not box.crowd and not box.difficult:
+                boxes.append((box.left / width, box.top / height, box.right / width, box.bottom / height))
+                labels.append(box.label)
+    if not boxes:
+        raise InputError("the training pictures hold no box with an area: there is nothing to learn.")
+    return boxes, labels
