@@ -93,9 +93,10 @@ class Preprocess:
         """
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
             raise ValueError(f"image must be (H, W, 3) uint8, got {image.shape} {image.dtype}")
-        resized = (
-            self._enlarged(image) if self._enlarges(image) else self._placed(image, _resize, fill=PADDING, size=size)
-        )
+        if self._enlarges(image):
+            resized = self._enlarged(image)
+        else:
+            resized = self._placed(image, _resize, fill=PADDING, size=size)
         if self.colour == "grey":
             resized = np.asarray(Image.fromarray(resized).convert("L"))[:, :, None]
         return np.ascontiguousarray(resized)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.table import Table
 
+from handlens.flow.export import COMPARED
 from handlens.flow.tasks import METRICS
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ def _print_classes(console: Console, result: dict[str, Any]) -> None:
 
 
 def print_parity(console: Console, parity: Parity) -> None:
-    things = {"classify": "labels", "segment": "pixels", "detect": "boxes"}[parity.task]
+    things = COMPARED[parity.task]
     metric = METRICS[parity.task]
     print_rows(console, [
         {

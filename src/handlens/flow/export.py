@@ -47,7 +47,7 @@ def export(
             golden ones.
         with_resize: the graph takes pictures of any size, one at a time, and resizes inside.
         suppress: False leaves the suppression of doubled boxes to the app; for nets that detect.
-        pictures: how many of them at most; None is 1000, or 250 of a net that segments.
+        pictures: how many of them at most; None is `proof.USUAL`.
 
     Returns:
         the file and the report, which also lies beside it as <file>.parity.json.

@@ -106,6 +106,7 @@ class Predictor:
         return Mask(tiled_classes(picture, predict, height=height, width=width), self.names)
 
     def result(self, arrays: Arrays, height: int, width: int) -> Result:
+        """`in_picture`, with what this predictor knows."""
         return in_picture(
             arrays, height, width, task=self.task, preprocess=self.preprocess, names=self.names,
             threshold=self.threshold,

@@ -85,7 +85,7 @@ def assemble_boxes(
     dropped: list[str] = []
     for _, record in items:
         whole = tuple(box for box in record.boxes or () if box.left < box.right and box.top < box.bottom)
-        bad = tuple(box for box in record.boxes or () if box not in whole)
+        bad = tuple(box for box in record.boxes or () if not (box.left < box.right and box.top < box.bottom))
         dropped += [
             f"{record.id}: {class_names[box.label]} {box.left:g},{box.top:g},{box.right:g},{box.bottom:g}"
             for box in bad
