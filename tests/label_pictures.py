@@ -43,6 +43,11 @@ def mask(path: Path, values: object, *, mode: str = "L") -> Path:
     return path
 
 
+def said(dataset: Dataset) -> list[str]:
+    """Notes and remarks."""
+    return [*dataset.notes, *(remark.message for remark in dataset.remarks)]
+
+
 def corners(box: Box) -> tuple[float, float, float, float]:
     return box.left, box.top, box.right, box.bottom
 

@@ -76,7 +76,7 @@ def sample(
 
 @app.command()
 def check(
-    data: Annotated[Path, typer.Argument(help="A folder of pictures, or a CSV.")],
+    data: Annotated[Path, typer.Argument(help="A folder of pictures, with their labels or a table of them.")],
     labels: Annotated[bool, typer.Option("--labels", help="Also list pictures whose label the model doubts.")] = False,
     sheet: Annotated[Path | None, typer.Option(help="With --labels: a picture of the doubted ones.")] = None,
     format: Format = None,
@@ -114,7 +114,7 @@ def check(
 
 @app.command()
 def show(
-    data: Annotated[Path, typer.Argument(help="A folder of pictures, or a CSV.")],
+    data: Annotated[Path, typer.Argument(help="A folder of pictures, with their labels or a table of them.")],
     count: Annotated[int, typer.Option("--count", "-n", min=1, max=400, help="Pictures, drawn by lot.")] = 12,
     out: Annotated[Path, typer.Option(help="The contact sheet, PNG or JPEG.")] = Path("sheet.png"),
     split: Annotated[str | None, typer.Option(help="train, validation or test alone.")] = None,
@@ -158,7 +158,9 @@ def convert(
 
 @app.command()
 def train(
-    data: Annotated[Path | None, typer.Argument(help="A folder of pictures, or a CSV.")] = None,
+    data: Annotated[
+        Path | None, typer.Argument(help="A folder of pictures, with their labels or a table of them.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder; default runs/<name of the data>.")] = None,
     recipe: Annotated[Path | None, typer.Option(help="A YAML file; flags win over it.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Continue this unfinished run.")] = None,

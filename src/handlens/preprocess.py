@@ -43,7 +43,7 @@ class Preprocess:
         colour: "rgb", or "grey" for one channel (ITU-R 601-2 luma, as Pillow's "L").
         mean, std: one per channel, of pixels in [0, 1].
 
-    Resizing is bilinear with antialiasing, on uint8, exactly as Pillow's `Image.BILINEAR`.
+    Resizing is bilinear with antialiasing, on uint8: Pillow's `Image.BILINEAR` across, then down.
     """
 
     height: int = 224
@@ -165,7 +165,7 @@ class Preprocess:
         return self.resize == "crop" and new_height >= image.shape[0] and new_width >= image.shape[1]
 
     def _enlarged(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Enlarging, Pillow does the columns first: those that are cut away need not go through the rows."""
+        """Across comes first: columns that are cut away need not be resized down."""
         height = image.shape[0]
         new_height, new_width, top, left = self._placement(*image.shape[:2])
         columns = _resized(Image.fromarray(image), height, new_width).crop((-left, 0, self.width - left, height))
@@ -223,4 +223,7 @@ def _resize(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uin
 
 
 def _resized(image: Image.Image, height: int, width: int) -> Image.Image:
-    return image if image.size == (width, height) else image.resize((width, height), Image.Resampling.BILINEAR)
+    """Across, then down, each rounded to whole levels: Pillow 12 does so by itself, 13 turns it round for tall pictures."""
+    for size in ((width, image.height), (width, height)):
+        image = image if image.size == size else image.resize(size, Image.Resampling.BILINEAR)
+    return image

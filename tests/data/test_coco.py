@@ -15,7 +15,7 @@ from handlens.data.formats.coco import class_mask
 from handlens.data.outlines import render
 from handlens.data.record import IGNORE
 from handlens.errors import InputError
-from label_pictures import BREAD, NFD, found, picture, text
+from label_pictures import BREAD, NFD, corners, found, picture, said, text
 
 # pycocotools 2.0.11 with NumPy 2
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:pycocotools")
@@ -82,7 +82,7 @@ def test_a_file_per_split(tmp_path: Path, train: tuple[str, str], validation: tu
     dataset = open_dataset(tmp_path)
     assert found(dataset) == {train[1]: [("dog", 0, 0, 9, 9)], validation[1]: [("cat", 0, 0, 9, 9)]}
     assert {r.id: r.split for r in dataset.records} == {train[1]: "train", validation[1]: "validation"}
-    assert any("captions" in note for note in dataset.notes)
+    assert any("captions" in note for note in said(dataset))
 
 
 def test_file_names_with_folders_backslashes_and_other_unicode(tmp_path: Path) -> None:
@@ -108,8 +108,8 @@ def test_missing_and_unlisted_pictures_are_named(tmp_path: Path) -> None:
     )
     dataset = open_dataset(tmp_path)
     assert [record.id for record in dataset.records] == ["a.jpg"]
-    assert "left aside, listed and not found: 1 (gone.jpg)" in dataset.notes
-    assert "left aside, pictures that no JSON lists: 1 (other.jpg)" in dataset.notes
+    assert "left aside, listed and not found: 1 (gone.jpg)" in said(dataset)
+    assert "left aside, pictures that no JSON lists: 1 (other.jpg)" in said(dataset)
     (tmp_path / "a.jpg").unlink()
     with pytest.raises(InputError, match=r"none of the 2 pictures .* is here: 2 \(a\.jpg, gone\.jpg\)"):
         open_dataset(tmp_path)
@@ -124,10 +124,63 @@ def test_pictures_without_objects_and_boxes_without_width(tmp_path: Path) -> Non
     )  # fmt: skip
     dataset = open_dataset(tmp_path)
     assert found(dataset) == {"a.jpg": [], "b.jpg": [("cat", 0, 0, 40, 1), ("cat", -9, 0, -6, 1)]}
-    assert "boxes without area dropped: 1 (b.jpg: cat 5,0,5,1)" in dataset.notes
+    assert [corners(box) for record in dataset.records for box in record.bad_boxes] == [(5, 0, 5, 1)]
     instances(tmp_path / "c.json", {1: "a.jpg", 2: "b.jpg"})
     with pytest.raises(InputError, match=r"none of the 2 pictures .* has a box"):
         open_dataset(tmp_path)
+
+
+def test_an_outline_without_a_box_has_the_box_around_it(tmp_path: Path) -> None:
+    polygon = {"image_id": 7, "category_id": 3, "segmentation": [[5, 6, 15, 6, 15, 26.5], []]}
+    pixels = np.zeros((30, 40), dtype=np.uint8, order="F")
+    pixels[2:9, 3:5] = 1
+    coded = pycoco.encode(pixels)
+    runs = {"image_id": 7, "category_id": 18, "segmentation": {"size": [30, 40], "counts": coded["counts"].decode()}}
+    dataset = open_dataset(one(tmp_path, polygon, runs))
+    assert found(dataset) == {"a.jpg": [("cat", 5, 6, 15, 26.5), ("dog", 3, 2, 5, 9)]}
+    with pytest.raises(InputError, match=r"annotation 1 of .* has no bbox, and its segmentation is wrong: .* odd"):
+        open_dataset(one(tmp_path, {**polygon, "segmentation": [[5, 6, 7]]}))
+    with pytest.raises(InputError, match=r"annotation 1 of .* has no bbox"):
+        open_dataset(one(tmp_path, {**polygon, "segmentation": [[]]}, runs))
+
+
+@pytest.mark.parametrize(
+    ("images", "categories", "message"),
+    [
+        ([(1, "a.jpg"), (1, "b.jpg")], [(3, "cat")], "two images of .* have the id 1"),
+        ([(1, "a.jpg"), (2, "b.jpg")], [(3, "cat"), (3, "dog")], "two categories of .* have the id 3"),
+        ([(1, "a.jpg"), (2, "b.jpg")], [(3, "cat"), ("x", "dog")], "numbers as ids and some texts"),
+        ([(1, "a.jpg"), (2, "b.jpg")], [(3, "cat"), ([4], "dog")], r"has id = \[4\]; a number is expected"),
+    ],
+)
+def test_ids_that_tell_nothing_apart(
+    tmp_path: Path, images: list[tuple[Any, str]], categories: list[tuple[Any, str]], message: str
+) -> None:
+    content = {
+        "images": [{"id": id, "file_name": str(picture(tmp_path / name).name)} for id, name in images],
+        "categories": [{"id": id, "name": name} for id, name in categories],
+        "annotations": [annotation(1, 3, 1, 1, 5, 5)],
+    }
+    text(tmp_path / "c.json", json.dumps(content))
+    with pytest.raises(InputError, match=message):
+        open_dataset(tmp_path)
+
+
+def test_a_byte_order_mark_and_a_stray_json(tmp_path: Path) -> None:
+    root = one(tmp_path, annotation(7, 3, 0, 0, 9, 9))
+    path = root / "instances.json"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert open_dataset(root).format == "coco"
+    path.unlink()
+    text(root / "meta.json", '{"images": 12, "annotations": "see the paper", "categories": ["none"]}')
+    assert open_dataset(root).format == "flat"
+
+
+def test_a_size_that_is_not_the_pictures_is_kept_for_the_audit(tmp_path: Path) -> None:
+    picture(tmp_path / "a.jpg", width=30, height=40)
+    instances(tmp_path / "c.json", {1: "a.jpg"}, annotation(1, 3, 0, 0, 9, 9))
+    (record,) = open_dataset(tmp_path).records
+    assert record.stated_size == (40, 30)
 
 
 def test_two_categories_of_one_name_are_merged_and_said(tmp_path: Path) -> None:
@@ -137,7 +190,7 @@ def test_two_categories_of_one_name_are_merged_and_said(tmp_path: Path) -> None:
     instances(tmp_path / "c.json", {1: "a.jpg"}, *boxes, categories=names)
     dataset = open_dataset(tmp_path)
     assert [box[0] for box in found(dataset)["a.jpg"]] == ["cells", "cells", "wbc"]
-    assert "class cells has 2 numbers (0, 1) and was merged" in dataset.notes
+    assert "class cells has 2 numbers (0, 1) and was merged" in said(dataset)
 
 
 @pytest.mark.parametrize(

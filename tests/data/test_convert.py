@@ -100,6 +100,80 @@ def test_what_is_lost_is_said(tmp_path: Path) -> None:
     assert known(open_dataset(tmp_path / "voc"))["0.jpg"][0] == (outside, gone)
 
 
+def test_what_the_reader_left_aside_is_lost_too(tmp_path: Path) -> None:
+    for stem in ("a", "b", "c"):
+        picture(tmp_path / "in/images" / f"{stem}.jpg")
+    text(tmp_path / "in/labels/a.txt", "0 0.5 0.5 0.2 0.2 0.9\n0 0.5 0.5 0 0.2\n")
+    text(tmp_path / "in/labels/b.txt", "zero")
+    text(tmp_path / "in/labels/lost.txt", "0 0.5 0.5 0.2 0.2\n")
+    dataset = open_dataset(tmp_path / "in")
+    lost = convert(dataset, tmp_path / "voc", to="voc")
+    assert any("1 label cannot be used" in sentence and "b.txt is" in sentence for sentence in lost)
+    assert "left aside, a text of boxes without a picture: 1 (labels/lost.txt)" in lost
+    assert "boxes with a confidence, which is not kept: 1 (images/a.jpg)" in lost
+    assert "boxes without area or inverted: 1" in lost
+
+
+def test_from_coco_to_coco_outlines_and_numbers_stay(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        picture(tmp_path / "in" / f"{name}.jpg")
+    polygon = [[1, 1, 9, 1, 9, 9]]
+    content = {
+        "images": [{"id": 70, "file_name": "b.jpg"}, {"id": 71, "file_name": "a.jpg"}],
+        "categories": [{"id": 90, "name": "toast"}, {"id": 18, "name": "rye"}, {"id": 19, "name": "bun"}],
+        "annotations": [
+            {"id": 5, "image_id": 71, "category_id": 90, "bbox": [1, 1, 8, 8], "segmentation": polygon, "score": 0.5},
+            {"id": 6, "image_id": 70, "category_id": 18, "bbox": [0, 0, 0, 8]},
+            {"id": 7, "image_id": 70, "category_id": 18, "bbox": [0, 0, 9, 8], "keypoints": [1, 2, 2]},
+        ],
+    }
+    text(tmp_path / "in/c.json", json.dumps(content))
+    dataset = open_dataset(tmp_path / "in")
+    assert convert(dataset, tmp_path / "coco", to="coco") == ["boxes without area or inverted: 1"]
+    written = json.loads((tmp_path / "coco/annotations/instances.json").read_text())
+    assert {entry["id"]: entry["name"] for entry in written["categories"]} == {90: "toast", 18: "rye", 19: "bun"}
+    name_of = {entry["id"]: entry["file_name"] for entry in written["images"]}
+    kept = {name_of[entry["image_id"]]: entry for entry in written["annotations"]}
+    assert (kept["a.jpg"]["category_id"], kept["a.jpg"]["segmentation"], kept["a.jpg"]["score"]) == (90, polygon, 0.5)
+    assert (kept["b.jpg"]["category_id"], kept["b.jpg"]["keypoints"]) == (18, [1, 2, 2])
+    assert open_dataset(tmp_path / "coco").class_names == dataset.class_names
+    assert "outlines of 1 boxes" in convert(dataset, tmp_path / "voc", to="voc")
+    text(tmp_path / "in/handlens.yaml", "class_names: {toast: white}")
+    renamed = open_dataset(tmp_path / "in")
+    lost = convert(renamed, tmp_path / "again", to="coco")
+    assert "numbers of the categories, which have other names in handlens.yaml" in lost
+    assert open_dataset(tmp_path / "again").class_names == renamed.class_names
+
+
+def test_a_category_called_background_is_the_background(tmp_path: Path) -> None:
+    picture(tmp_path / "in/a.jpg", width=3, height=1)
+    content = {
+        "images": [{"id": 1, "file_name": "a.jpg"}],
+        "categories": [{"id": 1, "name": "rye"}, {"id": 2, "name": "background"}],
+        "annotations": [
+            {
+                "id": 1,
+                "image_id": 1,
+                "category_id": 1,
+                "bbox": [0, 0, 1, 1],
+                "segmentation": [[0, 0, 1, 0, 1, 1, 0, 1]],
+            },
+            {
+                "id": 2,
+                "image_id": 1,
+                "category_id": 2,
+                "bbox": [2, 0, 1, 1],
+                "segmentation": [[2, 0, 3, 0, 3, 1, 2, 1]],
+            },
+        ],
+    }
+    text(tmp_path / "in/c.json", json.dumps(content))
+    convert(open_dataset(tmp_path / "in"), tmp_path / "masks", to="masks")
+    (record,) = (again := open_dataset(tmp_path / "masks")).records
+    assert again.class_names == ("background", "rye") and again.coding is not None and record.mask is not None
+    assert read_mask(record.mask, again.coding, size=(1, 3)).tolist() == [[1, 0, 0]]
+
+
 def test_one_name_in_two_folders(tmp_path: Path) -> None:
     names = ("x/1.jpg", "y/1.JPG", "y/1.png", "z/1_2.jpg")
     records = [
@@ -107,7 +181,7 @@ def test_one_name_in_two_folders(tmp_path: Path) -> None:
         for number, name in enumerate(names)
     ]
     dataset = Dataset(
-        root=tmp_path / "in", format="coco", class_names=("0", "1", "2", "3"), records=tuple(records), task="detect"
+        root=tmp_path / "in", format="voc", class_names=("0", "1", "2", "3"), records=tuple(records), task="detect"
     )
     lost = convert(dataset, tmp_path / "voc", to="voc")
     again = open_dataset(tmp_path / "voc")

@@ -12,11 +12,12 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from handlens.data import open_dataset
+from handlens.data.check import audit
 from handlens.data.decode import decode
 from handlens.data.masks import read_mask
 from handlens.data.record import IGNORE, Dataset, MaskCoding
 from handlens.errors import InputError
-from label_pictures import BREAD, NFD, mask, picture, text
+from label_pictures import BREAD, NFD, mask, picture, said, text
 
 NUMBERS = np.array([[0, 1, 2], [2, 1, 0]])
 PLAIN = MaskCoding()
@@ -163,6 +164,35 @@ def test_layouts(tmp_path: Path, image: str, mask_path: str) -> None:
     assert read(dataset, image.format(BREAD)) == NUMBERS.tolist()
 
 
+@pytest.mark.parametrize("companion", ["{}annot", "{}_labels", "{} masks"])
+def test_companions_of_splits(tmp_path: Path, companion: str) -> None:
+    """CamVid as SegNet's authors and others hand it out: train/ and trainannot/; one stem stands in two splits."""
+    for part, value in (("train", 0), ("val", 1), ("test", 2)):
+        picture(tmp_path / part / "1.jpg", width=1, height=1)
+        mask(tmp_path / companion.format(part) / "1.png", [[value]])
+    dataset = open_dataset(tmp_path)
+    assert (dataset.format, dataset.splits()) == ("masks", ("train", "validation", "test"))
+    assert [read(dataset, f"{part}/1.jpg") for part in ("train", "val", "test")] == [[[0]], [[1]], [[2]]]
+
+
+def test_masks_by_suffix_of_some_pictures(tmp_path: Path) -> None:
+    for stem in "abcdef":
+        picture(tmp_path / f"{stem}.jpg", width=3, height=2)
+    for stem in "ab":
+        mask(tmp_path / f"{stem}_mask.png", NUMBERS)
+    dataset = open_dataset(tmp_path)
+    assert (dataset.format, len(dataset.records)) == ("masks", 2)
+    (remark,) = dataset.remarks
+    assert (remark.code, remark.files) == ("without_label", ("c.jpg", "d.jpg", "e.jpg", "f.jpg"))
+
+
+def test_classes_called_mask_below_images(tmp_path: Path) -> None:
+    for name in ("images/mask/1.jpg", "images/mask/2.jpg", "images/no_mask/1.jpg", "images/no_mask/3.jpg"):
+        picture(tmp_path / name)
+    dataset = open_dataset(tmp_path)
+    assert (dataset.format, dataset.class_names) == ("folders", ("mask", "no_mask"))
+
+
 def test_paired_by_stem_and_orphans_named(tmp_path: Path) -> None:
     """By position in two sorted lists, b would get the mask of c."""
     root = pairs(tmp_path, "a")
@@ -174,8 +204,8 @@ def test_paired_by_stem_and_orphans_named(tmp_path: Path) -> None:
     dataset = open_dataset(root)
     assert [(r.path.stem, r.mask.stem) for r in dataset.records if r.mask] == [("a", "a"), ("b", "b"), ("d", "d")]
     assert read(dataset, "images/b.jpg") == [[1]]
-    assert "left aside, pictures without a mask: 1 (images/orphan.jpg)" in dataset.notes
-    assert "left aside, a mask without a picture: 1 (masks/c.png)" in dataset.notes
+    assert "left aside, pictures without a mask: 1 (images/orphan.jpg)" in said(dataset)
+    assert "left aside, a mask without a picture: 1 (masks/c.png)" in said(dataset)
 
 
 def test_two_pictures_of_one_stem_are_not_guessed(tmp_path: Path) -> None:
@@ -209,19 +239,40 @@ def test_numbers_found_in_all_masks_are_the_classes(tmp_path: Path) -> None:
     dataset = open_dataset(root)
     assert dataset.class_names == ("0", "4", "9")
     assert (read(dataset, "images/a.jpg"), read(dataset, "images/b.jpg")) == ([[0, 1]], [[2, 255]])
-    assert "numbers in masks that are ignored: 255" in dataset.notes
-    assert any("named by the numbers" in note for note in dataset.notes)
+    assert "numbers in masks that are ignored: 255" in said(dataset)
+    assert any("named by the numbers" in note for note in said(dataset))
 
 
 def test_0_and_255_are_two_classes(tmp_path: Path) -> None:
     root = pairs(tmp_path, "a", values=[[0, 255]])
     dataset = open_dataset(root)
     assert (dataset.class_names, read(dataset, "images/a.jpg")) == (("0", "1"), [[0, 1]])
-    assert "masks hold 0 and 255, taken as classes 0 and 1" in dataset.notes
+    assert "masks hold 0 and 255, taken as classes 0 and 1" in said(dataset)
     text(root / "handlens.yaml", "class_names: [table, bread]")
     assert (open_dataset(root).class_names, read(open_dataset(root), "images/a.jpg")) == (("table", "bread"), [[0, 1]])
     pairs(root, "b", values=[[0, 1]])  # now 255 is what it is elsewhere
     assert read(open_dataset(root), "images/a.jpg") == [[0, 255]]
+
+
+def test_a_soft_edge_between_0_and_255_takes_no_class_away(tmp_path: Path) -> None:
+    """255 is what the object is, and not the number to ignore, because of one pixel of 7."""
+    root = pairs(tmp_path, "a", values=[[0, 255] * 100])
+    pairs(root, "b", values=[[0, 7, *[255] * 198]])
+    dataset = open_dataset(root)
+    assert dataset.class_names == ("0", "1") and read(dataset, "images/a.jpg") == [[0, 1] * 100]
+    assert "other numbers, in few pixels, as soft edges have: 1 (7)" in said(dataset)
+    with pytest.raises(InputError, match="holds the number 7 in 1 pixels, which no class has"):
+        read(dataset, "images/b.jpg")
+
+
+def test_one_damaged_mask_leaves_the_rest(tmp_path: Path) -> None:
+    root = pairs(tmp_path, "a", values=[[0, 1]])
+    pairs(root, "b", values=[[0, 1]])
+    (root / "masks/b.png").write_bytes(b"no picture")
+    dataset = open_dataset(root)
+    assert (dataset.class_names, len(dataset.records)) == (("0", "1"), 2)
+    (finding,) = (f for f in audit(dataset).findings if f.code == "mask_unreadable")
+    assert finding.files == ("images/b.jpg",)
 
 
 def test_a_trimap(tmp_path: Path) -> None:
@@ -232,7 +283,7 @@ def test_a_trimap(tmp_path: Path) -> None:
     text(root / "handlens.yaml", "masks: {values: {1: 0, 2: 1, 3: ignore}}")
     dataset = open_dataset(root)
     assert (dataset.class_names, read(dataset, "images/a.jpg")) == (("0", "1"), [[0, 1, 255]])
-    assert "numbers in masks: 1 is 0, 2 is 1" in dataset.notes
+    assert "numbers in masks: 1 is 0, 2 is 1" in said(dataset)
 
 
 def test_a_number_that_no_class_has(tmp_path: Path) -> None:

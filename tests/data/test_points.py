@@ -9,7 +9,7 @@ import pytest
 from handlens.data import open_dataset
 from handlens.data.formats.points import point
 from handlens.errors import InputError
-from label_pictures import BREAD, NFD, found, picture, text
+from label_pictures import BREAD, NFD, found, picture, said, text
 
 
 def entry(w: object = "0.5", h: object = "0.25", centre: object = "0.5,0.5", **more: str) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def test_the_documents_example(tmp_path: Path) -> None:
     dataset = open_dataset(labelled(tmp_path, entry()))
     assert (dataset.format, dataset.task, dataset.class_names) == ("points", "detect", ("object",))
     assert found(dataset) == {"a.jpg": [("object", 160, 180, 480, 300)]}
-    assert any("without a name" in note for note in dataset.notes)
+    assert any("without a name" in note for note in said(dataset))
 
 
 def test_every_entry_is_a_box_also_one_that_repeats_another(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_keys_with_spaces_and_decimal_commas(tmp_path: Path) -> None:
 def test_what_reaches_over_the_picture_is_clipped_and_said(tmp_path: Path) -> None:
     dataset = open_dataset(labelled(tmp_path, entry("0.5", "0.5", "0,0"), entry("1", "1")))
     assert found(dataset)["a.jpg"][0] == ("object", 0, 0, 160, 120)
-    assert any(note.startswith("boxes clipped by a pixel or more: 1 (entry 1 of ") for note in dataset.notes)
+    assert "boxes clipped by a pixel or more: 1 (a.jpg)" in said(dataset)
 
 
 def test_splits_folders_and_orphans(tmp_path: Path) -> None:
@@ -76,8 +76,8 @@ def test_splits_folders_and_orphans(tmp_path: Path) -> None:
     dataset = open_dataset(tmp_path)
     assert found(dataset) == {f"{p}/images/1.png": [("object", 2.5, 3.75, 7.5, 6.25)] for p in ("test", "train")}
     assert dataset.splits() == ("train", "test")
-    assert any("train/images/2.png" in note for note in dataset.notes)
-    assert any("test/labels/3.json" in note for note in dataset.notes)
+    assert any("train/images/2.png" in note for note in said(dataset))
+    assert any("test/labels/3.json" in note for note in said(dataset))
 
 
 def test_pictures_without_objects(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_pictures_without_objects(tmp_path: Path) -> None:
 def test_no_width_and_one_row(tmp_path: Path) -> None:
     dataset = open_dataset(labelled(tmp_path, entry("0", "1"), entry("1", "1"), width=8, height=1))
     assert found(dataset) == {"a.jpg": [("object", 0, 0, 8, 1)]}
-    assert any("without area dropped: 1" in note for note in dataset.notes)
+    assert sum(len(record.bad_boxes) for record in dataset.records) == 1
 
 
 @pytest.mark.parametrize(

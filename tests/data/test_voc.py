@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from handlens.data import open_dataset
+from handlens.data.check import audit
 from handlens.data.record import Record
 from handlens.errors import InputError
-from label_pictures import BREAD, NFD, found, mask, picture, text
+from label_pictures import BREAD, NFD, corners, found, mask, picture, said, text
 
 
 def object_xml(name: str, *corners: object, difficult: object = 0) -> str:
@@ -33,7 +34,7 @@ def test_corners_count_from_1_and_lie_inside(tmp_path: Path) -> None:
     dataset = open_dataset(root)
     assert (dataset.format, dataset.task, dataset.class_names) == ("voc", "detect", ("cat", "dog"))
     assert found(dataset) == {"JPEGImages/a.jpg": [("dog", 0, 0, 40, 30), ("cat", 10.5, 2, 12.25, 3)]}
-    assert any("from 1 and the last pixel included" in note for note in dataset.notes)
+    assert any("from 1 and the last pixel included" in note for note in said(dataset))
     text(root / "handlens.yaml", "voc: {corners: edges}")
     assert found(open_dataset(root)) == {"JPEGImages/a.jpg": [("dog", 1, 1, 40, 30)]}  # the cat has no height
     text(root / "handlens.yaml", "voc: {corners: edge}")
@@ -67,9 +68,7 @@ def test_boxes_without_area_are_dropped_and_named(tmp_path: Path) -> None:
     )  # fmt: skip
     dataset = open_dataset(root)
     assert found(dataset) == {"JPEGImages/a.jpg": [("dog", 0, 0, 90, 90)]}  # over the edge: the audit's to say
-    assert (
-        "boxes without area dropped: 2 (JPEGImages/a.jpg: dog 5,5,5,5, JPEGImages/a.jpg: dog 8,0,3,4)" in dataset.notes
-    )
+    assert [corners(box) for box in dataset.records[0].bad_boxes] == [(5, 5, 5, 5), (8, 0, 3, 4)]
 
 
 def test_a_picture_of_one_row(tmp_path: Path) -> None:
@@ -86,8 +85,8 @@ def test_lists_give_the_splits(tmp_path: Path) -> None:
     assert {r.path.stem: r.split for r in dataset.records} == {
         "a": "train", "b": "validation", "d": "train", BREAD: "test",
     }  # fmt: skip
-    assert "left aside, in no list of ImageSets/Main: 1 (JPEGImages/unlisted.jpg)" in dataset.notes
-    assert "in a list of ImageSets/Main and not found: 1 (gone)" in dataset.notes
+    assert "left aside, in no list of ImageSets/Main: 1 (JPEGImages/unlisted.jpg)" in said(dataset)
+    assert "in a list of ImageSets/Main and without picture or XML: 1 (gone)" in said(dataset)
     with pytest.raises(InputError, match=r"a is in train\.txt and in test\.txt"):
         open_dataset(lists(root, test="a\n"))
 
@@ -99,7 +98,7 @@ def test_xml_beside_pictures_below_splits(tmp_path: Path) -> None:
     dataset = open_dataset(tmp_path)
     assert found(dataset) == {"train/1.jpg": [("train", 0, 0, 5, 5)], "valid/1.jpg": [("valid", 0, 0, 5, 5)]}
     assert dataset.splits() == ("train", "validation")
-    assert "classes without a box to train on: 1 (valid)" in dataset.notes
+    assert "classes without a box to train on: 1 (valid)" in said(dataset)
 
 
 def test_labels_without_pictures_and_pictures_without_labels(tmp_path: Path) -> None:
@@ -108,8 +107,62 @@ def test_labels_without_pictures_and_pictures_without_labels(tmp_path: Path) -> 
     text(root / "Annotations/lost.xml", "<annotation/>")
     dataset = open_dataset(root)
     assert [record.id for record in dataset.records] == ["JPEGImages/a.jpg"]
-    assert "left aside, pictures without XML: 1 (JPEGImages/lonely.jpg)" in dataset.notes
-    assert "left aside, XML without a picture: 1 (Annotations/lost.xml)" in dataset.notes
+    assert "left aside, pictures without XML: 1 (JPEGImages/lonely.jpg)" in said(dataset)
+    assert "left aside, XML without a picture: 1 (Annotations/lost.xml)" in said(dataset)
+
+
+def test_one_damaged_xml_leaves_the_rest(tmp_path: Path) -> None:
+    root = annotated(annotated(tmp_path, "a", object_xml("dog", 1, 1, 9, 9)), "b")
+    text(root / "Annotations/b.xml", "<annotation><object>")
+    dataset = open_dataset(root)
+    assert [record.path.stem for record in dataset.records] == ["a"]
+    (remark,) = dataset.remarks
+    assert (remark.code, remark.level, remark.files) == ("label_unreadable", "warning", ("JPEGImages/b.jpg",))
+    assert "1 label cannot be used, left aside with the pictures. The first: " in remark.message
+    assert "b.xml is not XML" in remark.message
+    assert any(finding.code == "label_unreadable" for finding in audit(dataset).findings)
+
+
+def test_a_size_that_is_not_the_pictures_is_warned_of(tmp_path: Path) -> None:
+    root = annotated(annotated(tmp_path, "a", object_xml("dog", 2, 2, 9, 9)), "b", object_xml("dog", 2, 2, 9, 9))
+    for stem, width, height in (("a", 40, 30), ("b", 30, 40)):
+        path = root / "Annotations" / f"{stem}.xml"
+        size = f"<size><width>{width}</width><height>{height}</height><depth>3</depth></size>"
+        path.write_text(path.read_text().replace("<filename>", f"{size}<filename>"))
+    seen = audit(open_dataset(root))
+    assert seen.wrong_sizes == (("JPEGImages/b.jpg", (30, 40), (40, 30)),)
+    (finding,) = (finding for finding in seen.findings if finding.code == "label_size")
+    assert finding.files == ("JPEGImages/b.jpg",)
+    assert "b.jpg is 40 x 30 pixels, upright, and its label is for 30 x 40" in finding.message
+
+
+def test_corners_at_0_are_warned_of(tmp_path: Path) -> None:
+    root = annotated(annotated(tmp_path, "a", object_xml("dog", 0, 5, 9, 9)), "b", object_xml("dog", 1, 1, 9, 9))
+    (remark,) = open_dataset(root).remarks
+    assert (remark.code, remark.files, remark.lost) == ("corners_at_zero", ("JPEGImages/a.jpg",), False)
+    assert "1 box has a corner at 0" in remark.message and "voc: {corners: edges}" in remark.message
+    text(root / "handlens.yaml", "voc: {corners: edges}")
+    assert open_dataset(root).remarks == ()
+
+
+def test_a_stray_xml_hides_nothing(tmp_path: Path) -> None:
+    root = annotated(tmp_path, "a", object_xml("dog", 1, 1, 9, 9))
+    text(root / ".idea.xml", "<project/>")
+    text(root / "AAA.xml", "<project/>")
+    assert open_dataset(root).format == "voc"
+
+
+def test_names_in_lists_may_end_in_a_number_or_an_extension(tmp_path: Path) -> None:
+    """A second column is 1, 0 or -1; "shot 1" is a name."""
+    box = object_xml("dog", 1, 1, 9, 9)
+    root = tmp_path
+    for stem in ("shot 1", "shot 0", "shot", "b", "c.jpg"):
+        annotated(root, stem, box)
+    lists(root, train="shot 1\nshot  1\n", valid="shot 0\nb.jpg -1", test="c.jpg\n")
+    dataset = open_dataset(root)
+    assert {record.path.stem: record.split for record in dataset.records} == {
+        "shot 1": "train", "shot": "train", "shot 0": "validation", "b": "validation", "c.jpg": "test",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -187,4 +240,4 @@ def test_blood_cells(shared_data: Path) -> None:
     assert [len(dataset.part(split)) for split in dataset.splits()] == [205, 87, 72]
     # 4,155 RBC stand in the files (grep -c); two of them are points.
     assert dataset.class_counts() == {"Platelets": 361, "RBC": 4153, "WBC": 372}
-    assert any(note.startswith("boxes without area dropped: 2 (") for note in dataset.notes)
+    assert sum(len(record.bad_boxes) for record in dataset.records) == 2

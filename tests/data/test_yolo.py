@@ -8,7 +8,7 @@ from PIL import Image
 
 from handlens.data import open_dataset
 from handlens.errors import InputError
-from label_pictures import BREAD, NFD, corners, found, picture, text
+from label_pictures import BREAD, NFD, corners, found, picture, said, text
 
 ROW = "0 0.5 0.5 0.5 0.4\n"  # 10, 9, 30, 21 on 40 x 30
 
@@ -38,19 +38,24 @@ def test_names_from_classes_txt_from_handlens_yaml_and_from_nowhere(tmp_path: Pa
     root = labelled(tmp_path, "a", ROW + ROW.replace("0", "2", 1))
     (root / "data.yaml").unlink()
     dataset = open_dataset(root)
-    assert dataset.class_names == ("0", "1", "2")
-    assert any("named by their numbers" in note for note in dataset.notes)
+    assert dataset.class_names == ("0", "2")  # a stray 120 would make 118 classes that nothing is in
+    assert any("named by the numbers found" in note for note in said(dataset))
     text(root / "handlens.yaml", "class_names: [x, b, a]")
     assert open_dataset(root).class_names == ("x", "b", "a")
     (root / "handlens.yaml").unlink()
     text(root / "labels/classes.txt", f"one\ntwo\n{NFD}\n")
     assert open_dataset(root).class_names == ("one", "two", BREAD)
+    text(root / "labels/classes.txt", f"one\n\n{NFD}\n")  # a line is a number, an empty one too
+    assert found(open_dataset(root))["images/a.jpg"][1][0] == BREAD
 
 
 def test_folders_that_are_missing_are_said(tmp_path: Path) -> None:
     root = labelled(tmp_path, "a", names="path: .\ntrain: images/train2017\nval: images/val2017\nnames: [dog]")
     dataset = open_dataset(root)
-    assert "data.yaml names images/train2017, images/val2017, which are not here: there are no splits" in dataset.notes
+    assert (
+        "data.yaml names 2 (images/train2017, images/val2017), not here; there folders' names tell the splits"
+        in said(dataset)
+    )
     assert dataset.splits() == ()
 
 
@@ -62,7 +67,7 @@ def test_splits_by_folder_where_the_yamls_are_missing(tmp_path: Path, layout: st
     text(tmp_path / "data.yaml", "train: ../elsewhere/train\nval: ../elsewhere/valid\nnames: [dog]")
     dataset = open_dataset(tmp_path)
     assert dataset.splits() == ("train", "validation")
-    assert any("folders' names tell the splits" in note for note in dataset.notes)
+    assert any("folders' names tell the splits" in note for note in said(dataset))
 
 
 def test_splits_by_the_yamls_folders_and_lists(tmp_path: Path) -> None:
@@ -71,20 +76,67 @@ def test_splits_by_the_yamls_folders_and_lists(tmp_path: Path) -> None:
     text(root / "data.yaml", "train: images/first\nval: val.txt\ntest: [images/second]\nnames: [dog]")
     dataset = open_dataset(root, format="yolo")  # first/ and second/ may be classes as well
     assert {r.path.stem: r.split for r in dataset.records} == {"1": "train", "2": "validation", "3": "test"}
-    assert "pictures that data.yaml puts into two splits, kept in the first: 1" in dataset.notes
+    assert "pictures that data.yaml puts into two splits, kept in the first: 1 (images/second/2.jpg)" in said(dataset)
+
+
+def test_a_part_that_is_missing_and_pictures_of_no_part(tmp_path: Path) -> None:
+    root = labelled(labelled(labelled(tmp_path, "1", below="first"), "2", below="second"), "3", below="third")
+    text(root / "data.yaml", "train: images/first\nval: images/second\ntest: images/test\nnames: [dog]")
+    dataset = open_dataset(root, format="yolo")
+    assert {r.path.stem: r.split for r in dataset.records} == {"1": "train", "2": "validation"}
+    assert [(remark.code, remark.level, remark.files) for remark in dataset.remarks] == [
+        ("split_missing", "note", ()), ("not_listed", "warning", ("images/third/3.jpg",)),
+    ]  # fmt: skip
 
 
 def test_a_confidence_is_read_and_said(tmp_path: Path) -> None:
     dataset = open_dataset(labelled(tmp_path, "a", "0 0.5 0.5 0.5 0.4 0.87\n"))
     assert found(dataset) == {"images/a.jpg": [("dog", 10, 9, 30, 21)]}
-    assert "boxes with a confidence, which is not kept: 1" in dataset.notes
+    assert "boxes with a confidence, which is not kept: 1 (images/a.jpg)" in said(dataset)
+
+
+def test_an_outline_is_read_as_the_box_around_it(tmp_path: Path) -> None:
+    dataset = open_dataset(labelled(tmp_path, "a", "0 0.25 0.3 0.75 0.5 0.5 0.7\n"))
+    assert found(dataset) == {"images/a.jpg": [("dog", 10, 9, 30, 21)]}
+    assert "outlines, of which the boxes around them are kept: 1 (images/a.jpg)" in said(dataset)
+
+
+def test_one_damaged_text_leaves_the_rest(tmp_path: Path) -> None:
+    root = labelled(labelled(tmp_path, "a"), "b", "7 0.5 0.5 0.2 0.2\n")
+    dataset = open_dataset(root)
+    assert [record.path.stem for record in dataset.records] == ["a"]
+    (remark,) = dataset.remarks
+    assert (remark.code, remark.files) == ("label_unreadable", ("images/b.jpg",))
+
+
+def test_empty_texts_first_and_all_of_them(tmp_path: Path) -> None:
+    root = tmp_path
+    for number in range(25):
+        labelled(root, f"{number:02}", "")
+    with pytest.raises(InputError, match=r"none of the 25 pictures .* has a box"):
+        open_dataset(root)
+    labelled(root, "z")
+    dataset = open_dataset(root)
+    assert (dataset.format, len(dataset.records)) == ("yolo", 26)
+
+
+def test_a_hidden_yaml_is_not_read(tmp_path: Path) -> None:
+    (labelled(tmp_path, "a") / "._data.yaml").write_bytes(b"\0\5\x16\7")  # macOS leaves it in archives
+    assert open_dataset(tmp_path).class_names == ("dog", "cat")
+
+
+def test_a_caption_beside_pictures_of_one_name_is_no_label(tmp_path: Path) -> None:
+    for name in ("rye/1.jpg", "rye/1.png", "bun/1.jpg"):
+        picture(tmp_path / name)
+    text(tmp_path / "rye/1.txt", "a dark loaf")
+    assert open_dataset(tmp_path).format == "folders"
 
 
 def test_values_a_little_outside_are_clipped_and_said(tmp_path: Path) -> None:
     dataset = open_dataset(labelled(tmp_path, "a", "0 1.004 0.5 0.5 1.008\n0 0.5 0.5 0.2 0.2\n"))
     assert found(dataset)["images/a.jpg"] == [("dog", 30, 0, 40, 30), ("dog", 16, 12, 24, 18)]
-    assert any(note.startswith("fractions up to 1 % outside 0 to 1 clipped: 1 (line 1 of ") for note in dataset.notes)
-    assert any(note.startswith("boxes clipped by a pixel or more: 1 (line 1 of ") for note in dataset.notes)
+    assert "fractions up to 1 % outside 0 to 1 clipped: 1 (images/a.jpg)" in said(dataset)
+    assert "boxes clipped by a pixel or more: 1 (images/a.jpg)" in said(dataset)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +146,9 @@ def test_values_a_little_outside_are_clipped_and_said(tmp_path: Path) -> None:
         ("0 0.5 0.5 -0.2 0.2\n", "has -0.2"),
         ("0 nan 0.5 0.2 0.2\n", "has nan"),
         ("0 0.5 0.5 0.2\n", "has 4 columns"),
-        ("0 0.1 0.1 0.2 0.1 0.2 0.2 0.1 0.2\n", "has 9 columns.*outlines are not read"),
+        ("0 0.1 0.1 0.2 0.1 0.2 0.2 0.1\n", "has 8 columns"),
+        ("0,0.5,0.5,0.2,0.2\n", "numbers with spaces between"),
+        ("nan 0.5 0.5 0.2 0.2\n", "class nan; whole numbers"),
         ("dog 0.5 0.5 0.2 0.2\n", "'dog 0.5 0.5 0.2 0.2'; numbers"),
         ("0.5 0.5 0.5 0.2 0.2\n", "class 0.5; whole numbers"),
         ("7 0.5 0.5 0.2 0.2\n", r"line 1 of .*a\.txt: class 7 has no name; there are 2"),
@@ -112,8 +166,8 @@ def test_pictures_without_objects(tmp_path: Path) -> None:
     dataset = open_dataset(root)
     assert {r.path.stem: len(r.boxes or ()) for r in dataset.records} == {"a": 1, "empty": 0, "none": 0}
     assert all(record.boxes is not None for record in dataset.records)
-    assert any("without a text of boxes" in note and "none.jpg" in note for note in dataset.notes)
-    assert "left aside, a text of boxes without a picture: 1 (labels/lost.txt)" in dataset.notes
+    assert any("without a text of boxes" in note and "none.jpg" in note for note in said(dataset))
+    assert "left aside, a text of boxes without a picture: 1 (labels/lost.txt)" in said(dataset)
     with pytest.raises(InputError, match="has a box"):
         open_dataset(labelled(root, "a", ""), format="yolo")
 
@@ -121,7 +175,7 @@ def test_pictures_without_objects(tmp_path: Path) -> None:
 def test_a_box_of_no_width_is_dropped(tmp_path: Path) -> None:
     dataset = open_dataset(labelled(tmp_path, "a", f"{ROW}1 0.5 0.5 0 0.4\n"))
     assert found(dataset)["images/a.jpg"] == [("dog", 10, 9, 30, 21)]
-    assert "boxes without area dropped: 1 (images/a.jpg: cat 20,9,20,21)" in dataset.notes
+    assert [corners(box) for box in dataset.records[0].bad_boxes] == [(20, 9, 20, 21)]
 
 
 def test_the_size_is_that_of_the_upright_picture(tmp_path: Path) -> None:
@@ -139,7 +193,6 @@ def test_a_picture_of_one_row_and_one_that_is_broken(tmp_path: Path) -> None:
     (root / "images/broken.jpg").write_bytes(b"\xff\xd8\xff no more")
     dataset = open_dataset(root)
     assert [None if r.boxes is None else corners(r.boxes[0]) for r in dataset.records] == [None, (0, 0, 40, 1)]
-    assert "unreadable, so that boxes have no pixels: 1 (images/broken.jpg)" in dataset.notes
 
 
 def test_texts_beside_pictures_in_classes_are_no_labels(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ ONE, TWO = (0.1, 0.1, 0.4, 0.5, 0.9, 0), (0.5, 0.5, 0.9, 0.8, 0.6, 1)
 
 
 def test_the_same_boxes_in_another_order_are_the_same():
-    found = compare_boxes(detections(TWO, ONE), detections(ONE, TWO), ["a"], tolerance=0)
+    found = compare_boxes(detections(TWO, ONE), detections(ONE, TWO), ["a"])
     assert found.passed
     assert (found.equal, found.differing, found.largest_difference) == (1.0, (), 0.0)
 
@@ -40,7 +40,7 @@ def test_the_same_boxes_in_another_order_are_the_same():
     ],
 )
 def test_what_is_not_the_same_is_counted_and_named(answer, equal):
-    found = compare_boxes(detections(*answer), detections(ONE, TWO), ["a"], tolerance=0)
+    found = compare_boxes(detections(*answer), detections(ONE, TWO), ["a"])
     assert not found.passed
     assert found.differing == ("a",)
     assert found.equal == pytest.approx(equal)
@@ -48,9 +48,9 @@ def test_what_is_not_the_same_is_counted_and_named(answer, equal):
 
 def test_faint_boxes_do_not_decide():
     faint = (0.0, 0.0, 0.2, 0.2, 0.04, 0)
-    assert compare_boxes(detections(ONE, faint), detections(ONE), ["a"], tolerance=0).passed
+    assert compare_boxes(detections(ONE, faint), detections(ONE), ["a"]).passed
     nearly = (0.0, 0.0, 0.2, 0.2, 0.0496, 0), (0.0, 0.0, 0.2, 0.2, 0.0504, 0)  # one of them lies below the limit
-    assert compare_boxes(detections(ONE, nearly[0]), detections(ONE, nearly[1]), ["a"], tolerance=0).passed
+    assert compare_boxes(detections(ONE, nearly[0]), detections(ONE, nearly[1]), ["a"]).passed
 
 
 def test_an_app_that_resizes_otherwise_loses_boxes_and_gets_others():
@@ -64,35 +64,35 @@ def test_a_thousandth_of_the_pixels_may_differ():
     truth = np.zeros((2, 50, 40), np.uint8)
     answer = truth.copy()
     answer[1].flat[:4] = 1  # of 4000
-    found = compare_masks({CLASS_MAP: answer}, {CLASS_MAP: truth}, ["a", "b"], tolerance=0)
+    found = compare_masks({CLASS_MAP: answer}, {CLASS_MAP: truth}, ["a", "b"])
     assert found.passed
     assert (found.equal, found.differing) == (0.999, ("b",))
     answer[0].flat[0] = 1
-    assert not compare_masks({CLASS_MAP: answer}, {CLASS_MAP: truth}, ["a", "b"], tolerance=0).passed
+    assert not compare_masks({CLASS_MAP: answer}, {CLASS_MAP: truth}, ["a", "b"]).passed
 
 
 def test_a_tie_excuses_another_label_and_nothing_else():
     wanted = np.array([[0.50004, 0.49996], [0.9, 0.1]], np.float32)
     turned = np.array([[0.49998, 0.50002], [0.9, 0.1]], np.float32)
-    found = compare_classes({PROBABILITIES: turned}, {PROBABILITIES: wanted}, ["a", "b"], tolerance=1e-4)
+    found = compare_classes({PROBABILITIES: turned}, {PROBABILITIES: wanted}, ["a", "b"])
     assert (found.passed, found.excused, found.differing) == (True, ("a",), ())
     turned[1] = 0.1, 0.9
-    found = compare_classes({PROBABILITIES: turned}, {PROBABILITIES: wanted}, ["a", "b"], tolerance=1e-4)
+    found = compare_classes({PROBABILITIES: turned}, {PROBABILITIES: wanted}, ["a", "b"])
     assert (found.passed, found.differing) == (False, ("b",))
     broken = np.array([[np.nan, 0.5], [0.9, 0.1]], np.float32)
-    found = compare_classes({PROBABILITIES: broken}, {PROBABILITIES: wanted}, ["a", "b"], tolerance=1e-4)
+    found = compare_classes({PROBABILITIES: broken}, {PROBABILITIES: wanted}, ["a", "b"])
     assert found.largest_difference == float("inf")
     assert not found.passed
 
 
 def test_where_all_boxes_are_faint_the_likeliest_decide():
     faint, other = (0.0, 0.0, 0.2, 0.2, 0.01, 0), (0.5, 0.5, 0.7, 0.7, 0.01, 0)
-    assert compare_boxes(detections(faint), detections(faint), ["a"], tolerance=0).passed
-    assert not compare_boxes(detections(other), detections(faint), ["a"], tolerance=0).passed
+    assert compare_boxes(detections(faint), detections(faint), ["a"]).passed
+    assert not compare_boxes(detections(other), detections(faint), ["a"]).passed
 
 
 def test_nothing_to_compare_proves_nothing():
-    found = compare_boxes(detections(), detections(), ["a"], tolerance=0)
+    found = compare_boxes(detections(), detections(), ["a"])
     assert (found.passed, found.equal) == (False, 0.0)
 
 
@@ -100,13 +100,13 @@ def test_nothing_to_compare_proves_nothing():
 def test_what_is_no_number_is_not_the_same(name):
     broken = detections(ONE)
     broken[name][:] = np.nan
-    assert not compare_boxes(broken, detections(ONE), ["a"], tolerance=0).passed
+    assert not compare_boxes(broken, detections(ONE), ["a"]).passed
 
 
 def test_one_mask_that_is_all_wrong_is_not_lost_among_a_thousand():
     expected = np.zeros((1500, 4, 4), np.uint8)
     answered = expected.copy()
     answered[3] = 1
-    found = compare_masks({CLASS_MAP: answered}, {CLASS_MAP: expected}, [str(i) for i in range(1500)], tolerance=0)
+    found = compare_masks({CLASS_MAP: answered}, {CLASS_MAP: expected}, [str(i) for i in range(1500)])
     assert found.equal > 0.999
     assert (found.passed, found.differing) == (False, ("3",))

@@ -112,6 +112,11 @@ def audit(
         bad_masks=tuple((id, mask.fault, mask.reason) for id, mask in masks.items() if mask.fault is not None),
         all_ignored=tuple(id for id, mask in masks.items() if mask.fault is None and not mask.pixels),
         box_faults=tuple(fault for r in readable if (size := seen[r.id].size) for fault in box_faults(r, size=size)),
+        wrong_sizes=tuple(
+            (r.id, r.stated_size, size)
+            for r in readable
+            if r.stated_size and (size := seen[r.id].size) and r.stated_size != size
+        ),
         mask_digests={id: mask.digest for id, mask in masks.items() if mask.digest is not None},
     )
     return replace(result, findings=tuple(findings_of(result)))

@@ -38,7 +38,7 @@ def convert(dataset: Dataset, folder: Path, *, to: Target) -> list[str]:
         folder: not inside the data set's own.
 
     Returns:
-        Sentences that say what was lost; empty where reading the folder gives the same again.
+        Sentences that say what was lost, in reading and in writing; empty where nothing was.
 
     Raises:
         InputError: the format does not hold this task; the folder is not empty, is a file or lies in the data set; no
@@ -56,6 +56,7 @@ def convert(dataset: Dataset, folder: Path, *, to: Target) -> list[str]:
     if folder.is_relative_to(dataset.root.resolve()):
         raise InputError(f"{folder} lies in {dataset.root} and would be read as part of it; give a folder elsewhere.")
     items, lost = _items(dataset)
+    lost = [*_unread(dataset), *lost]
     all_or_none([item.record.split for item in items], str(dataset.root))
     folder.parent.mkdir(parents=True, exist_ok=True)
     new = folder.with_name(f".{folder.name}.{os.getpid()}.new")
@@ -77,6 +78,13 @@ def _writers(dataset: Dataset) -> dict[str, Writer]:
         boxes: dict[str, Writer] = {"voc": write_voc, "coco": write_coco, "yolo": write_yolo}
         return boxes | {"masks": write_outlines} if dataset.format == "coco" else boxes
     return {}
+
+
+def _unread(dataset: Dataset) -> list[str]:
+    """What stands in the data set's files and was not taken when they were read."""
+    without_area = sum(len(record.bad_boxes) for record in dataset.records)
+    lost = [remark.message for remark in dataset.remarks if remark.lost]
+    return [*lost, f"boxes without area or inverted: {without_area}"] if without_area else lost
 
 
 def _items(dataset: Dataset) -> tuple[list[Item], list[str]]:

@@ -6,12 +6,11 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 from handlens.data.annotations import BoxFault, MaskFault
-from handlens.data.record import Dataset, Record, nfc
+from handlens.data.record import Dataset, Level, Record, nfc
 
-Level = Literal["error", "warning", "note"]
 Groups = tuple[tuple[str, ...], ...]
 
 
@@ -74,6 +73,7 @@ class Audit:
         bad_masks: (id, what is wrong, the sentence about it); their pictures are left out.
         all_ignored: ids whose masks hold nothing but ignored pixels.
         box_faults: by picture and box.
+        wrong_sizes: (id, (width, height) that its label states, its true one).
         mask_digests: id -> SHA-256 of the mask's bytes.
     """
 
@@ -97,6 +97,7 @@ class Audit:
     bad_masks: tuple[tuple[str, MaskFault, str], ...] = ()
     all_ignored: tuple[str, ...] = ()
     box_faults: tuple[BoxFault, ...] = ()
+    wrong_sizes: tuple[tuple[str, tuple[int, int], tuple[int, int]], ...] = ()
     mask_digests: dict[str, str] = field(default_factory=dict)
 
     def of_level(self, level: Level) -> tuple[Finding, ...]:
@@ -166,6 +167,7 @@ class Audit:
                 {"file": fault.id, "box": fault.place, "fault": fault.kind, "share_outside": fault.share}
                 for fault in self.box_faults
             ],
+            "wrong_sizes": [{"file": id, "stated": list(s), "true": list(t)} for id, s, t in self.wrong_sizes],
             "fingerprint": self.fingerprint(),
             "findings": [asdict(finding) | {"files": list(finding.files)} for finding in self.findings],
         }

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from handlens.data.annotations import BoxKind, MaskFault
 from handlens.data.findings import Audit, Finding, Groups
-from handlens.data.record import Task
+from handlens.data.record import Level, Task
 
 # Our choice, all of them.
 LARGEST_IMBALANCE = 10.0  # pictures of the largest class per picture of the smallest
@@ -95,6 +95,7 @@ def _warnings(audit: Audit) -> Iterator[Finding]:
             f"{_photographs(len(audit.conflicting))} under more than one label; at most one can be right.",
             _members(audit.conflicting),
         )
+    yield from _remarks(audit, "warning")
     yield from _mask_warnings(audit)
     yield from _box_warnings(audit)
     yield from _count_warnings(audit)
@@ -154,10 +155,26 @@ def _mask_warnings(audit: Audit) -> Iterator[Finding]:
         )
 
 
+def _remarks(audit: Audit, level: Level) -> Iterator[Finding]:
+    """What the reader has to say."""
+    for remark in audit.dataset.remarks:
+        if remark.level == level:
+            yield Finding(level, remark.code, remark.message, remark.files)
+
+
 def _box_warnings(audit: Audit) -> Iterator[Finding]:
     records = audit.dataset.records
     if audit.dataset.task == "detect" and (ids := tuple(r.id for r in records if r.boxes is None)):
         yield Finding("warning", "without_label", f"{_pictures(len(ids))} without a list of objects.", ids)
+    if audit.wrong_sizes:
+        id, stated, true = audit.wrong_sizes[0]
+        yield Finding(
+            "warning",
+            "label_size",
+            f"{_pictures(len(audit.wrong_sizes))} of another size than the labels say, so boxes may lie elsewhere. The "
+            f"first: {id} is {true[0]} x {true[1]} pixels, upright, and its label is for {stated[0]} x {stated[1]}.",
+            tuple(id for id, *_ in audit.wrong_sizes),
+        )
     for kind, sentence in BOX_SENTENCES.items():
         faults = [fault for fault in audit.box_faults if fault.kind == kind]
         if not faults:
@@ -176,6 +193,7 @@ def _box_warnings(audit: Audit) -> Iterator[Finding]:
 def _notes(audit: Audit) -> Iterator[Finding]:
     for note in audit.dataset.notes:
         yield Finding("note", "layout", note)
+    yield from _remarks(audit, "note")
     if audit.dataset.records and not audit.dataset.class_names:
         yield Finding("note", "no_labels", "the pictures have no labels: they can be predicted, not trained on.")
     background = tuple(record.id for record in audit.dataset.records if record.boxes == ())

@@ -44,6 +44,27 @@ def render(outline: Outline, *, size: tuple[int, int]) -> NDArray[np.bool_]:
     return pixels
 
 
+def frame(outline: Outline) -> list[float]:
+    """The box around an object: x, y, width, height in pixels at edges; no side where nothing is inside.
+
+    Raises:
+        ValueError: as `render`.
+    """
+    if isinstance(outline, Mapping):
+        height, width = outline["size"]
+        rows, columns = np.nonzero(render(outline, size=(height, width)))
+        if not len(rows):
+            return [0.0, 0.0, 0.0, 0.0]
+        left, top, right, bottom = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
+    else:
+        if any(len(polygon) % 2 for polygon in outline):
+            raise ValueError("a polygon has an odd number of coordinates")
+        xs = [x for polygon in outline for x in polygon[::2]]
+        ys = [y for polygon in outline for y in polygon[1::2]]
+        left, top, right, bottom = min(xs), min(ys), max(xs), max(ys)
+    return [float(left), float(top), float(right - left), float(bottom - top)]
+
+
 def _from_counts(counts: Sequence[int], size: tuple[int, int]) -> NDArray[np.bool_]:
     height, width = size
     if any(count < 0 for count in counts) or sum(counts) != height * width:

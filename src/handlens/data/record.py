@@ -14,6 +14,7 @@ from handlens.palette import IGNORE as IGNORE
 
 Split = Literal["train", "validation", "test"]
 Task = Literal["classify", "segment", "detect"]
+Level = Literal["error", "warning", "note"]
 PICTURE_EXTENSIONS = frozenset(".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .heic .heif".split())  # noqa: SIM905
 
 
@@ -62,6 +63,25 @@ class MaskCoding:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Remark:
+    """Something that reading left aside, changed or doubts.
+
+    Attributes:
+        code: a stable name for programs.
+        message: a sentence for people.
+        files: ids, or names as they stand in the data, of what it is about.
+        level: a warning where the user may not want it, a note where the format is meant to be read so.
+        lost: what is read is less than what is there, so that a copy of it would lack something.
+    """
+
+    code: str
+    message: str
+    files: tuple[str, ...] = ()
+    level: Level = "warning"
+    lost: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
 class Record:
     """One picture.
 
@@ -72,6 +92,7 @@ class Record:
         mask: the file with a class per pixel, as large as the picture. Read by `masks.read_mask`.
         boxes: the objects; () is a picture that is known to hold none, None one of which nothing is known.
         bad_boxes: what stands in the file as a box and is inverted or has no area: kept for the audit alone.
+        stated_size: (width, height) of the picture that the file with its boxes speaks of, where it does.
         split: given by the data, or None where a split is still to be made.
         group: pictures of one group (one patient, one burst of shots) never straddle a split.
     """
@@ -82,6 +103,7 @@ class Record:
     mask: Path | None = None
     boxes: tuple[Box, ...] | None = None
     bad_boxes: tuple[Box, ...] = ()
+    stated_size: tuple[int, int] | None = None
     split: Split | None = None
     group: str | None = None
 
@@ -99,7 +121,8 @@ class Dataset:
             pictures have no labels.
         records: sorted by id (code points).
         coding: of the masks; None where there are none.
-        notes: sentences for people: what was guessed, what was left aside.
+        notes: sentences for people: what was guessed, which files are no part of it.
+        remarks: what was left aside, changed or doubted of the labels.
     """
 
     root: Path
@@ -108,7 +131,8 @@ class Dataset:
     records: tuple[Record, ...]
     task: Task = "classify"
     coding: MaskCoding | None = None
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
+    remarks: tuple[Remark, ...] = ()
 
     def __post_init__(self) -> None:
         names = sorted_class_names(self.class_names)

@@ -60,8 +60,9 @@ class ResizingGraph(nn.Module):
     """A DeployGraph that takes pictures of any size (1, H, W, 3) uint8 and resizes them inside.
 
     An antialiased bilinear resize is one matrix product over the rows and one over the columns; cutting the
-    centre out is taking fewer rows of those matrices. So it is exact, and needs no resize operator, of which
-    every runtime has another. Rounded to whole levels after each pass, as Pillow does.
+    centre out is taking fewer rows of those matrices. It needs no resize operator, of which every runtime has another,
+    and gives Pillow's pixels to the last level: weights are made of whole numbers, and sums stay below 2^24, where
+    float32 is exact.
     """
 
     def __init__(self, graph: DeployGraph, preprocess: Preprocess) -> None:
@@ -74,21 +75,20 @@ class ResizingGraph(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         wanted = self.preprocess
         # Sizes as tensors made from the picture itself: a traced or exported graph keeps them open.
-        along_height = torch.ones_like(images[0, :, 0, 0], dtype=torch.float32)  # (H,)
-        along_width = torch.ones_like(images[0, 0, :, 0], dtype=torch.float32)  # (W,)
+        along_height = torch.ones_like(images[0, :, 0, 0], dtype=torch.int64)  # (H,)
+        along_width = torch.ones_like(images[0, 0, :, 0], dtype=torch.int64)  # (W,)
         height, width = along_height.sum(), along_width.sum()
         if wanted.resize == "crop":
             short = torch.minimum(height, width)
-            # Half a unit more: division in float32 must not fall below a whole number.
-            new_height = ((wanted.short_side * height + 0.5) / short).floor()
-            new_width = ((wanted.short_side * width + 0.5) / short).floor()
+            new_height = _quotient(wanted.short_side * height, short)
+            new_width = _quotient(wanted.short_side * width, short)
         else:
             new_height, new_width = height * 0 + wanted.height, width * 0 + wanted.width
-        rows = resize_matrix(along_height, new_height, _half(new_height - wanted.height), wanted.height)
-        columns = resize_matrix(along_width, new_width, _half(new_width - wanted.width), wanted.width)
+        rows = resize_weights(along_height, new_height, _half(new_height - wanted.height), wanted.height)
+        columns = resize_weights(along_width, new_width, _half(new_width - wanted.width), wanted.width)
         x = images.to(torch.float32).permute(0, 3, 1, 2)  # (1, 3, H, W)
-        x = (x @ columns.T).round()  # (1, 3, H, width)
-        x = (rows @ x).round().clamp(0, 255)  # (1, 3, height, width)
+        x = _levels(*(x @ part.T for part in columns))  # (1, 3, H, width)
+        x = _levels(*(part @ x for part in rows))  # (1, 3, height, width)
         return self.deployed(x.permute(0, 2, 3, 1).to(torch.uint8))
 
 
@@ -109,28 +109,51 @@ class Scale(nn.Module):
         return images.permute(0, 3, 1, 2).to(torch.float32) * self.multiply + self.add
 
 
+def resize_weights(along: Tensor, new_size: Tensor, first: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Rows `first` to `first + count` of the (new_size, size) matrix that resizes one axis, in units of 2^-22.
+
+    Args:
+        along: (size,) ones. new_size, first: shape (). All int64, of values that 32 bits hold.
+
+    Returns:
+        coarse and fine, (count, size) float32 whole numbers: a weight is 2048 * coarse + fine, and fine lies between
+        -1024 and 1023. Products of either with levels, summed, are exact in float32 up to 64 times smaller.
+
+    Source: Pillow's resampling (Resample.c): a triangle as wide as one output pixel, never narrower than
+    one input pixel, its weights divided by their sum and rounded to 22 bits.
+    """
+    size = along.sum()
+    # In halves of a pixel of either grid, times the size of the other: all distances are whole numbers.
+    centres = (2 * (torch.arange(count) + first) + 1) * size  # (count,)
+    positions = (2 * along.cumsum(0) - 1) * new_size  # (size,)
+    distances = (positions[None, :] - centres[:, None]).abs()
+    part = (2 * torch.maximum(size, new_size) - distances).clamp(min=0)
+    total = part.sum(dim=1, keepdim=True)
+    # part / total * 2^22 by long division, a few bits at a time: 32 bits hold no more, and where a runtime divides
+    # whole numbers as float32, a digit that is wrong by one is made good by the next.
+    digits = []
+    for bits in (6, 5, 6):
+        digits.append(_quotient(part * 2**bits, total))
+        part = part * 2**bits - digits[-1] * total
+    coarse = digits[0] * 32 + digits[1]
+    fine = digits[2] * 32 + _quotient(part * 64 + total, 2 * total)  # the last five bits, rounded
+    carry = (fine >= 1024).to(torch.int64)
+    return (coarse + carry).to(torch.float32), (fine - 2048 * carry).to(torch.float32)
+
+
+def _levels(coarse: Tensor, fine: Tensor) -> Tensor:
+    """Sums over weights and levels, coarse / 2^11 + fine / 2^22, rounded to whole levels as Pillow does: halves up."""
+    coarse = coarse / 2**11
+    whole = coarse.floor()
+    return (whole + (coarse - whole + fine / 2**22 + 0.5).floor()).clamp(0, 255)
+
+
 def _half(margin: Tensor) -> Tensor:
     """round(margin / 2) as Python rounds, ties to even."""
-    half = (margin / 2).floor()
-    odd, odd_half = margin - 2 * half, half - 2 * (half / 2).floor()
+    half = _quotient(margin, 2)
+    odd, odd_half = margin - 2 * half, half - 2 * _quotient(half, 2)
     return half + odd * odd_half
 
 
-def resize_matrix(along: Tensor, new_size: Tensor, first: Tensor, count: int) -> Tensor:
-    """Rows `first` to `first + count` of the (new_size, size) matrix that resizes one axis.
-
-    Args:
-        along: (size,) ones. new_size, first: whole numbers, shape ().
-
-    Returns:
-        (count, size), each row summing to 1.
-
-    Source: Pillow's resampling (Resample.c): a triangle as wide as one output pixel, never narrower than
-    one input pixel, its weights divided by their sum.
-    """
-    scale = along.sum() / new_size
-    centres = (torch.arange(count, dtype=torch.float32) + first + 0.5) * scale  # (count,)
-    positions = along.cumsum(0) - 0.5  # (size,)
-    distances = (positions[None, :] - centres[:, None]).abs() / scale.clamp(min=1)
-    weights = (1 - distances).clamp(min=0)
-    return weights / weights.sum(dim=1, keepdim=True)
+def _quotient(dividend: Tensor, divisor: Tensor | int) -> Tensor:
+    return torch.div(dividend, divisor, rounding_mode="floor")

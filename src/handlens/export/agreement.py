@@ -14,7 +14,6 @@ from handlens.deploy.graph_names import BOXES, CLASS_MAP, LABELS, PROBABILITIES,
 TOLERANCE = 1e-4  # of a probability, in f32
 PIXELS_EQUAL = 0.999  # share of a test set's pixels with the same class
 SAME_BOX, SAME_SCORE = 0.99, 1e-3  # IoU above which, and difference of scores below which, two boxes are one
-RESIZED_BOX = 0.9  # the same, where pixels were resized inside the graph and may be off by a level
 FAINT = 0.05  # boxes of lower scores are not compared: which of them are among the likeliest hangs on the last bit
 LIKELIEST = 0.9  # of the highest score: where all are faint, those from there on are compared
 PICTURE_EQUAL = 0.95  # share of one picture's pixels; below it a whole picture is answered otherwise
@@ -39,20 +38,20 @@ class Agreement:
     passed: bool
 
 
-def compare_classes(values: Arrays, expected: Arrays, ids: Sequence[str], *, tolerance: float) -> Agreement:
-    """Probabilities (N, K): the same labels, and no probability off by more than the tolerance."""
+def compare_classes(values: Arrays, expected: Arrays, ids: Sequence[str]) -> Agreement:
+    """Probabilities (N, K): the same labels, and no probability off by more than TOLERANCE."""
     answered, wanted = values[PROBABILITIES], expected[PROBABILITIES]
     label, reference = answered.argmax(axis=1), wanted.argmax(axis=1)
     top_two = np.sort(wanted, axis=1)[:, -2:]
-    tied = top_two[:, 1] - top_two[:, 0] <= 2 * tolerance
+    tied = top_two[:, 1] - top_two[:, 0] <= 2 * TOLERANCE
     other = label != reference
     differing = tuple(ids[int(i)] for i in np.flatnonzero(other & ~tied))
     largest = float(np.abs(answered - wanted).max()) if np.isfinite(answered).all() else float("inf")
     excused = tuple(ids[int(i)] for i in np.flatnonzero(other & tied))
-    return Agreement(float((~other).mean()), largest, excused, differing, not differing and largest <= tolerance)
+    return Agreement(float((~other).mean()), largest, excused, differing, not differing and largest <= TOLERANCE)
 
 
-def compare_masks(values: Arrays, expected: Arrays, ids: Sequence[str], *, tolerance: float) -> Agreement:
+def compare_masks(values: Arrays, expected: Arrays, ids: Sequence[str]) -> Agreement:
     """Class maps (N, H, W): PIXELS_EQUAL of all pixels the same, and PICTURE_EQUAL of each picture's.
 
     A tie between two classes may fall either way.
@@ -63,23 +62,21 @@ def compare_masks(values: Arrays, expected: Arrays, ids: Sequence[str], *, toler
     return Agreement(equal, None, (), differing, equal >= PIXELS_EQUAL and bool((same >= PICTURE_EQUAL).all()))
 
 
-def compare_boxes(values: Arrays, expected: Arrays, ids: Sequence[str], *, tolerance: float) -> Agreement:
+def compare_boxes(values: Arrays, expected: Arrays, ids: Sequence[str]) -> Agreement:
     """Boxes (N, M, 4), scores and labels (N, M): one to one the same boxes, by label, place and score.
 
-    Above TOLERANCE, for a graph that resizes by itself, it is the tolerance of the scores, and boxes are compared more
-    loosely. Where there is not one box to compare, nothing is proved.
+    Where there is not one box to compare, nothing is proved.
     """
-    exact = tolerance <= TOLERANCE
     if not all(np.isfinite(values[name]).all() for name in (BOXES, SCORES)):
         return Agreement(0.0, float("inf"), (), tuple(ids), False)
     faint = min(FAINT, LIKELIEST * float(expected[SCORES].max(initial=0)))
     differing, matched, count, largest = [], 0, 0, 0.0
     for place, id in enumerate(ids):
         ours, theirs = (_picture(arrays, place, above=faint / 2) for arrays in (values, expected))
-        pairs = _pairs(ours, theirs, iou=SAME_BOX if exact else RESIZED_BOX)
+        pairs = _pairs(ours, theirs, iou=SAME_BOX)
         differences = [abs(float(ours.scores[one] - theirs.scores[other])) for one, other in pairs]
         largest = max([largest, *differences])
-        good = sum(difference < (SAME_SCORE if exact else tolerance) for difference in differences)
+        good = sum(difference < SAME_SCORE for difference in differences)
         taken, wanted = {one for one, _ in pairs}, {other for _, other in pairs}
         alone = sum(score >= faint for index, score in enumerate(ours.scores) if index not in taken)
         alone += sum(score >= faint for index, score in enumerate(theirs.scores) if index not in wanted)

@@ -25,7 +25,6 @@ from handlens.deploy.engines import Arrays
 from handlens.export.agreement import CHANGED, COMPARE, TOLERANCE
 from handlens.preprocess import Preprocess
 
-RESIZE_TOLERANCE = 2e-2  # one level of 255 in some pixels, where the two resizes round differently
 BATCH = 16  # pictures
 RUNNERS = Path(__file__).parent / "runners"
 Pixels = NDArray[np.uint8]
@@ -109,10 +108,9 @@ def measure_parity(
         reference: PyTorch fp32, (N, height, width, C) uint8 -> arrays (N, ...) by output name.
         score: the answers to all the images -> the task's metric, or None where it is not known.
         any_size: the model resizes inside: it is given the full pictures, and compared with PyTorch on
-            Preprocess's pixels. Resizing rounds to whole levels, so RESIZE_TOLERANCE applies.
+            Preprocess's pixels.
     """
     kinds = {"full pictures, resized inside": lambda image, _: image} if any_size else RESIZERS
-    tolerance = RESIZE_TOLERANCE if any_size else TOLERANCE
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         pixels = Path(scratch) / "pixels"
@@ -126,7 +124,7 @@ def measure_parity(
             for number, (kind, expected) in enumerate(proof.expected.items()):
                 values = {output: answers[f"{number}/{output}"] for output in expected}
                 finite = all(np.isfinite(value).all() for value in values.values())  # no metric takes anything else
-                found = COMPARE[task](values, expected, proof.ids, tolerance=tolerance)
+                found = COMPARE[task](values, expected, proof.ids)
                 row = Row(
                     engine=name, precision=computed if decides else f"{computed} (default)", pixels=kind,
                     pictures=len(proof.ids), **asdict(found) | {"passed": found.passed if decides else None},
@@ -134,12 +132,12 @@ def measure_parity(
                 )  # fmt: skip
                 rows.append(row)
     if any_size:
-        return Parity(task, tolerance, tuple(rows))
+        return Parity(task, TOLERANCE, tuple(rows))
     resizers = tuple(
         {"pixels": kind, "changed": CHANGED[task](values, proof.own), "score": reference_scores[kind]}
         for kind, values in proof.expected.items()
     )
-    return Parity(task, tolerance, tuple(rows), resizers)
+    return Parity(task, TOLERANCE, tuple(rows), resizers)
 
 
 @dataclass(frozen=True)

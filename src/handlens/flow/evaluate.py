@@ -145,6 +145,7 @@ def test_pictures(run: Run, data: Path | str | None, *, format: str | None, conf
         missing = [id for id in started["splits"].get(split, []) if id not in found]
         notes += _changes(records, missing, split, root, started["fingerprints"].get(split))
     else:
+        notes += [remark.message for remark in dataset.remarks]
         if "test" in dataset.splits():
             split, records = "test", dataset.part("test")
         learned = {

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from handlens.data.config import DataConfig, nearest
 from handlens.data.listing import Tree
-from handlens.data.record import Box, Dataset, MaskCoding, Record, Split, nfc, sorted_class_names
+from handlens.data.record import Box, Dataset, MaskCoding, Record, Remark, Split, nfc, sorted_class_names
 from handlens.errors import InputError
 
 
@@ -21,6 +21,7 @@ class Found:
     label: str | None = None
     mask: Path | None = None
     boxes: tuple[Box, ...] | None = None
+    stated_size: tuple[int, int] | None = None  # (width, height), where a label says it
     split: Split | None = None
     group: str | None = None
 
@@ -53,16 +54,17 @@ def assemble_masks(
     coding: MaskCoding,
     found: Iterable[Found],
     config: DataConfig,
-    notes: Sequence[str] = (),
+    notes: Sequence[str | Remark] = (),
 ) -> Dataset:
     """
     Raises:
         InputError: no picture at all.
     """
-    items, said = _sorted(root, found=found, config=config, notes=notes)
+    said, remarks = _told_apart(notes)
+    items, said = _sorted(root, found=found, config=config, notes=said)
     return Dataset(
         root=root, format=format, class_names=tuple(class_names), records=tuple(record for _, record in items),
-        task="segment", coding=coding, notes=tuple(said),
+        task="segment", coding=coding, notes=tuple(said), remarks=remarks,
     )  # fmt: skip
 
 
@@ -73,39 +75,33 @@ def assemble_boxes(
     class_names: Sequence[str],
     found: Iterable[Found],
     config: DataConfig,
-    notes: Sequence[str] = (),
+    notes: Sequence[str | Remark] = (),
 ) -> Dataset:
-    """Boxes without area are set aside and said: nothing can be learnt from them and their overlap is 0 / 0.
+    """Boxes without area are set aside, and the audit names them: their overlap with anything is 0 / 0.
 
     Raises:
         InputError: no picture at all; no box in any.
     """
-    items, said = _sorted(root, found=found, config=config, notes=notes)
+    said, remarks = _told_apart(notes)
+    items, said = _sorted(root, found=found, config=config, notes=said)
     records: list[Record] = []
-    dropped: list[str] = []
     for _, record in items:
-        whole = tuple(box for box in record.boxes or () if box.left < box.right and box.top < box.bottom)
-        bad = tuple(box for box in record.boxes or () if not (box.left < box.right and box.top < box.bottom))
-        dropped += [
-            f"{record.id}: {class_names[box.label]} {box.left:g},{box.top:g},{box.right:g},{box.bottom:g}"
-            for box in bad
-        ]
+        whole = tuple(box for box in record.boxes or () if has_area(box))
+        bad = tuple(box for box in record.boxes or () if not has_area(box))
         records.append(record if record.boxes is None else replace(record, boxes=whole, bad_boxes=bad))
-    if dropped:
-        said.append(f"boxes without area dropped: {named(dropped)}")
     if not any(record.boxes for record in records):
         raise InputError(f"none of the {len(records)} pictures in {root} has a box; label the objects in some.")
     said += _untrained_boxes(records, class_names)
     return Dataset(
         root=root, format=format, class_names=tuple(class_names), records=tuple(records),
-        task="detect", notes=tuple(said),
+        task="detect", notes=tuple(said), remarks=remarks,
     )  # fmt: skip
 
 
 def numbered_classes(
     labels: Mapping[int, str], config: DataConfig
-) -> tuple[tuple[str, ...], dict[int, int], list[str]]:
-    """For data that numbers its classes: names in that order, number -> index into them, and notes.
+) -> tuple[tuple[str, ...], dict[int, int], list[Remark]]:
+    """For data that numbers its classes: names in that order, number -> index into them, and remarks.
 
     Two numbers of one name become one class.
 
@@ -115,12 +111,16 @@ def numbered_classes(
     names: dict[str, list[int]] = {}
     for number in sorted(labels):
         names.setdefault(class_name(labels[number], config), []).append(number)
-    notes = [
-        f"class {name} has {len(numbers)} numbers ({', '.join(map(str, numbers))}) and was merged"
+    merged = [
+        Remark(
+            code="classes_merged",
+            message=f"class {name} has {len(numbers)} numbers ({', '.join(map(str, numbers))}) and was merged",
+            level="note",
+        )
         for name, numbers in names.items()
         if len(numbers) > 1
     ]
-    return tuple(names), {number: i for i, numbers in enumerate(names.values()) for number in numbers}, notes
+    return tuple(names), {number: i for i, numbers in enumerate(names.values()) for number in numbers}, merged
 
 
 def named_classes(labels: Mapping[str, str], config: DataConfig) -> tuple[tuple[str, ...], dict[str, int], list[str]]:
@@ -156,9 +156,18 @@ def corners(label: int, left: float, top: float, right: float, bottom: float) ->
     return Box(label=label, left=round(left, 4), top=round(top, 4), right=round(right, 4), bottom=round(bottom, 4))
 
 
+def has_area(box: Box) -> bool:
+    return box.left < box.right and box.top < box.bottom
+
+
 def named(names: Sequence[str], *, most: int = 5) -> str:
     """For a note: "7 (a, b, c, d, e, ...)"."""
     return f"{len(names)} ({', '.join(names[:most])}{', ...' if len(names) > most else ''})"
+
+
+def _told_apart(notes: Sequence[str | Remark]) -> tuple[list[str], tuple[Remark, ...]]:
+    said = [note for note in notes if isinstance(note, str)]
+    return said, tuple(note for note in notes if isinstance(note, Remark))
 
 
 def _sorted(
@@ -180,7 +189,10 @@ def _sorted(
             match = pattern.search(id)
             group = match["group"] if match else None
             ungrouped += match is None
-        record = Record(path=item.path, id=id, mask=item.mask, boxes=item.boxes, split=item.split, group=group)
+        record = Record(
+            path=item.path, id=id, mask=item.mask, boxes=item.boxes, stated_size=item.stated_size, split=item.split,
+            group=group,
+        )  # fmt: skip
         records.append((item, record))
     if ungrouped:
         said.append(f"pictures whose path does not fit the groups pattern, each on its own: {ungrouped}")

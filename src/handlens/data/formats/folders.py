@@ -11,7 +11,7 @@ from pathlib import Path
 
 from handlens.data.config import DataConfig
 from handlens.data.formats.assemble import Found, assemble
-from handlens.data.formats.split_names import split_of
+from handlens.data.formats.split_names import companion_of, split_of
 from handlens.data.listing import LeftAside, Tree
 from handlens.data.record import Dataset, Split
 from handlens.errors import InputError
@@ -69,6 +69,9 @@ def read(path: Path, config: DataConfig) -> Dataset:
 
 def _layout(tree: Tree, folder: Path) -> Layout | None:
     holding = [sub for sub in tree.folders(folder) if tree.has_pictures(sub)]
+    names = {sub.name.lower() for sub in holding}
+    if any((companion_of(sub.name) or "").lower() in names for sub in holding):  # trainannot beside train
+        return None
     named = [sub for sub in holding if split_of(sub.name) is not None]
     splits = [(inner, split_of(sub.name)) for sub in named if _holds_classes(tree, inner := _inner(tree, sub))]
     others = [sub for sub in holding if sub not in named]

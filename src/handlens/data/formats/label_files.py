@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from handlens.data.decode import UnreadablePictureError, probe
 from handlens.data.formats.assemble import named
-from handlens.data.formats.split_names import split_of
+from handlens.data.formats.split_names import companion_of, split_of
 from handlens.data.listing import NOT_A_PICTURE, LeftAside, Tree
-from handlens.data.record import Split, nfc
+from handlens.data.record import Level, Remark, Split, nfc
 from handlens.errors import InputError
 
 # Compared in lower case. Such folders do not tell pictures apart: images/train/a.jpg belongs to labels/train/a.txt.
 PICTURE_FOLDERS = frozenset({
     "image", "images", "img", "imgs", "picture", "pictures", "photo", "photos", "jpegimages", "data",
 })  # fmt: skip
+Label = TypeVar("Label")
 HEADER_BYTES = 256 * 1024  # a JPEG's EXIF block with its preview has 64 KB at most, and stands before the size
 
 
@@ -32,14 +34,46 @@ class Pairs:
     pictures: list[Path]
     files: list[Path]
 
-    def orphans(self, tree: Tree, *, what: str, pictures: bool = True) -> list[str]:
-        """Notes that name what was left aside."""
-        notes = []
+    def orphans(self, tree: Tree, *, what: str, pictures: bool = True) -> list[Remark]:
+        """What was left aside."""
+        remarks = []
         if pictures and self.pictures:
-            notes.append(f"left aside, pictures without {what}: {named([tree.id(path) for path in self.pictures])}")
+            remarks.append(remark("without_label", f"left aside, pictures without {what}", map(tree.id, self.pictures)))
         if self.files:
-            notes.append(f"left aside, {what} without a picture: {named([tree.id(path) for path in self.files])}")
-        return notes
+            remarks.append(remark("without_picture", f"left aside, {what} without a picture", map(tree.id, self.files)))
+        return remarks
+
+
+def remark(code: str, what: str, ids: Iterable[str], *, level: Level = "warning") -> Remark:
+    """A sentence with a count and the first names: "left aside, XML without a picture: 7 (a.xml, b.xml, ...)"."""
+    files = tuple(ids)
+    return Remark(code=code, message=f"{what}: {named(files)}", files=files, level=level)
+
+
+def read_each(
+    tree: Tree, pairs: Iterable[tuple[Path, Path]], read: Callable[[Path, Path], Label]
+) -> tuple[dict[Path, Label], list[Remark]]:
+    """What `read(picture, file)` makes of each pair, by picture; a damaged file is set aside with its picture and
+    named, so that the rest goes on.
+
+    Raises:
+        InputError: none can be read; the first one's reason.
+    """
+    labels: dict[Path, Label] = {}
+    reasons: dict[str, InputError] = {}
+    for picture, file in pairs:
+        try:
+            labels[picture] = read(picture, file)
+        except InputError as error:
+            reasons[tree.id(picture)] = error
+    if not reasons:
+        return labels, []
+    first = next(iter(reasons.values()))
+    if not labels:
+        raise first
+    count = "1 label" if len(reasons) == 1 else f"{len(reasons)} labels"
+    message = f"{count} cannot be used, left aside with the pictures. The first: {first}"
+    return labels, [Remark(code="label_unreadable", message=message, files=tuple(reasons))]
 
 
 def pair(
@@ -49,6 +83,7 @@ def pair(
     *,
     folders: Collection[str],
     suffixes: Collection[str] = (),
+    guess: bool = False,
 ) -> Pairs:
     """Pair by path without extension, folders for pictures and `folders` for files left out of it; then the rest by
     stem, where a stem is there once on each side.
@@ -56,6 +91,7 @@ def pair(
     Args:
         folders: what folders of such files are called, lower case.
         suffixes: what the stem of such a file may have after its picture's.
+        guess: of several of one name take the first, to see what a folder may be.
 
     Raises:
         InputError: two pictures, or two files, of a pair have one name but for the extension.
@@ -69,7 +105,7 @@ def pair(
         if len(alone[stem]) == len(files_alone[stem]) == 1:
             both[alone[stem][0]] = files_alone[stem][0]
     for paths in [*(by_key[key] for key in both), *(files_by_key[key] for key in both.values())]:
-        if len(paths) > 1:
+        if len(paths) > 1 and not guess:
             raise InputError(
                 f"{' and '.join(map(tree.id, paths))} have one name, and what belongs to which cannot be told; "
                 f"rename one, or name it under ignore in handlens.yaml."
@@ -142,6 +178,7 @@ def _by_key(
     found: dict[str, list[Path]] = {}
     for path in paths:
         *above, _ = tree.id(path).split("/")
+        above = [companion_of(part) or part for part in above]  # trainannot/a.png belongs to train/a.png
         stem = path.stem
         for suffix in suffixes:
             if len(stem) > len(suffix) and stem.lower().endswith(suffix.lower()):

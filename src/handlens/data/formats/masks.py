@@ -6,6 +6,7 @@ otherwise; what was assumed is said in the notes.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,9 +24,10 @@ from handlens.data.formats.label_files import (
     split_by_folder,
     voc_folder,
 )
+from handlens.data.formats.split_names import companion_of
 from handlens.data.listing import Tree
 from handlens.data.masks import stored_numbers
-from handlens.data.record import IGNORE, Dataset, MaskCoding, nfc
+from handlens.data.record import IGNORE, Dataset, MaskCoding, Remark, nfc
 from handlens.errors import InputError
 
 FORMAT = "masks"
@@ -34,7 +36,9 @@ MASK_FOLDERS = frozenset({
     "segmentations", "segmentationclass", "ground_truth", "groundtruth", "gt",
 })  # fmt: skip
 SUFFIXES = ("_mask", "_masks", "_seg", "_segmentation", "_label", "_labels", "_gt", "-mask", "-seg")
+JPEG = (".jpg", ".jpeg")
 MOST_NUMBERS = 64  # our choice: above this, masks without class names hold shades of grey rather than classes
+STRAY = 0.01  # our choice: of the pixels of 255; other numbers on fewer are the soft edge of an outline
 IGNORED = "ignore"
 
 
@@ -46,10 +50,16 @@ def recognise(path: Path) -> bool:
     if not any(_has_suffix(p) or _in_folder(tree, p, MASK_FOLDERS) for p in tree.pictures(path)):
         return False  # before a list of a million pictures is made
     pictures, masks = _told_apart(tree, path, MaskFiles.model_validate({}))
-    pairs = pair(tree, pictures, masks, folders=MASK_FOLDERS, suffixes=SUFFIXES).pairs
-    by_folder = any(_in_folder(tree, p, PICTURE_FOLDERS) and _in_folder(tree, m, MASK_FOLDERS) for p, m in pairs)
-    by_suffix = sum(_has_suffix(mask) for _, mask in pairs)
-    return by_folder or 2 * by_suffix > len(pictures)
+    pairs = pair(tree, pictures, masks, folders=MASK_FOLDERS, suffixes=SUFFIXES, guess=True)
+    by_folder = any(
+        _in_folder(tree, mask, MASK_FOLDERS)
+        and (_in_folder(tree, picture, PICTURE_FOLDERS) or _companions(tree, mask))
+        # images/mask/1.jpg beside images/no_mask/1.jpg are two classes
+        and (mask.suffix.lower() not in JPEG or picture.parent.name.lower() in PICTURE_FOLDERS)
+        for picture, mask in pairs.pairs
+    )
+    by_suffix = sum(_has_suffix(mask) for _, mask in pairs.pairs)
+    return by_folder or 2 * by_suffix > len(pictures) or (by_suffix > 1 and not pairs.files)
 
 
 def read(path: Path, config: DataConfig) -> Dataset:
@@ -79,8 +89,9 @@ def read(path: Path, config: DataConfig) -> Dataset:
 
 
 def from_pairs(
-    root: Path, pairs: Pairs, *, format: str, config: DataConfig, notes: Sequence[str], names: Sequence[str] = ()
-) -> Dataset:
+    root: Path, pairs: Pairs, *, format: str, config: DataConfig, notes: Sequence[str | Remark],
+    names: Sequence[str] = (),
+) -> Dataset:  # fmt: skip
     """
     Args:
         names: of the classes by number, where the data has no other; `class_names` in handlens.yaml goes before.
@@ -114,7 +125,13 @@ def _told_apart(tree: Tree, root: Path, stated: MaskFiles) -> tuple[list[Path], 
 
 
 def _in_folder(tree: Tree, path: Path, folders: frozenset[str]) -> bool:
-    return any(part.lower() in folders for part in tree.id(path).split("/")[:-1])
+    above = tree.id(path).split("/")[:-1]
+    return any(part.lower() in folders for part in above) or (folders is MASK_FOLDERS and _companions(tree, path))
+
+
+def _companions(tree: Tree, mask: Path) -> bool:
+    """Whether it lies in a folder named after another, as trainannot after train."""
+    return any(companion_of(part) for part in tree.id(mask).split("/")[:-1])
 
 
 def _has_suffix(path: Path) -> bool:
@@ -123,7 +140,7 @@ def _has_suffix(path: Path) -> bool:
 
 def _coding(
     masks: Sequence[Path], config: DataConfig, names: tuple[str, ...]
-) -> tuple[tuple[str, ...], MaskCoding, list[str]]:
+) -> tuple[tuple[str, ...], MaskCoding, list[str | Remark]]:
     """Class names, what the masks' numbers or colours stand for, and notes."""
     stated = config.masks or MaskFiles.model_validate({})
     if stated.colours:
@@ -145,9 +162,14 @@ def _coding(
             )
         return _named(names, {n: n for n in kept}, ignored | {IGNORE}, [], config)
 
-    numbers = _found(masks)
-    if numbers - ignored == {0, 255}:
+    counts = _found(masks)
+    numbers = set(counts)
+    between = numbers - ignored - {0, IGNORE}
+    soft = sum(counts[number] for number in between) < STRAY * counts[IGNORE]
+    if {0, IGNORE} <= numbers - ignored and (not between or (soft and not (names and between == {1}))):
         said = ["masks hold 0 and 255, taken as classes 0 and 1"]
+        if between:
+            said.append(f"other numbers, in few pixels, as soft edges have: {named([str(n) for n in sorted(between)])}")
         return _named(names or ("0", "1"), {0: 0, 255: 1}, ignored, said, config)
     if names:
         return _named(names, {0: 0, 1: 1}, ignored | {IGNORE}, [], config)
@@ -168,17 +190,17 @@ def _coding(
 
 def _named(
     names: tuple[str, ...], values: dict[int, int], ignored: set[int], notes: list[str], config: DataConfig
-) -> tuple[tuple[str, ...], MaskCoding, list[str]]:
+) -> tuple[tuple[str, ...], MaskCoding, list[str | Remark]]:
     if len(names) > IGNORE:
         raise InputError(f"{len(names)} classes are too many for a mask; at most {IGNORE}.")
-    class_names, merged, said = numbered_classes(dict(enumerate(names)), config)
+    class_names, merged, remarks = numbered_classes(dict(enumerate(names)), config)
     coding = {stored: merged[index] for stored, index in values.items()} | dict.fromkeys(ignored - set(values), IGNORE)
     numbers = sorted(stored for stored, index in coding.items() if index == IGNORE)
-    said += [f"numbers in masks that are ignored: {', '.join(map(str, numbers))}"] if numbers else []
-    return class_names, MaskCoding(values=coding), [*notes, *said]
+    said = [f"numbers in masks that are ignored: {', '.join(map(str, numbers))}"] if numbers else []
+    return class_names, MaskCoding(values=coding), [*notes, *remarks, *said]
 
 
-def _of_colours(stated: MaskFiles, names: tuple[str, ...]) -> tuple[tuple[str, ...], MaskCoding, list[str]]:
+def _of_colours(stated: MaskFiles, names: tuple[str, ...]) -> tuple[tuple[str, ...], MaskCoding, list[str | Remark]]:
     by_name = {nfc(name): (colour[0], colour[1], colour[2]) for name, colour in stated.colours.items()}
     if len(set(by_name.values())) != len(by_name):
         raise InputError("masks: colours in handlens.yaml gives two classes one colour; each needs its own.")
@@ -190,14 +212,28 @@ def _of_colours(stated: MaskFiles, names: tuple[str, ...]) -> tuple[tuple[str, .
     return class_names, MaskCoding(colours={colour: index[name] for name, colour in by_name.items()}), []
 
 
-def _found(masks: Sequence[Path]) -> set[int]:
-    """The numbers in all masks."""
-    numbers: set[int] = set()
+def _found(masks: Sequence[Path]) -> Counter[int]:
+    """The numbers in all masks and how many pixels hold each; the audit names masks that cannot be read.
+
+    Raises:
+        InputError: none can be read; the first one's reason.
+    """
+    counts: Counter[int] = Counter()
+    failed: list[InputError] = []
     with ThreadPoolExecutor() as pool:
         for found in pool.map(_numbers_in, masks):
-            numbers |= found
-    return numbers
+            if isinstance(found, InputError):
+                failed.append(found)
+            else:
+                counts.update(found)
+    if failed and not counts:
+        raise failed[0]
+    return counts
 
 
-def _numbers_in(path: Path) -> set[int]:
-    return set(np.flatnonzero(np.bincount(stored_numbers(path).ravel())).tolist())
+def _numbers_in(path: Path) -> dict[int, int] | InputError:
+    try:
+        counts = np.bincount(stored_numbers(path).ravel())
+    except InputError as error:
+        return error
+    return {int(number): int(counts[number]) for number in np.flatnonzero(counts)}

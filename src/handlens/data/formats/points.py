@@ -1,8 +1,8 @@
 """Label JSON: a list of entries with the texts "W", "H" and "Point(x,y)", beside the picture or in a folder of labels.
 
-Point is the centre of the box, W and H its size, all as fractions of the picture; "Name" is the class where it is
-there, "object" where not. Every entry is a box, also one that repeats another. What reaches over the picture is
-clipped.
+Point is the centre of the box, W and H its size, all as fractions of the picture; "Name" (or "Label" or "Class") is the
+class where it is there, "object" where not. Every entry is a box, also one that repeats another. What reaches over the
+picture is clipped.
 """
 
 from __future__ import annotations
@@ -15,9 +15,17 @@ from typing import Any
 
 from handlens.data.config import DataConfig
 from handlens.data.decode import UnreadablePictureError
-from handlens.data.formats.assemble import Found, assemble_boxes, named, named_classes
-from handlens.data.formats.label_files import all_or_none, pair, picture_size, pictures_below, split_by_folder
-from handlens.data.formats.yolo import clipped_box
+from handlens.data.formats.assemble import Found, assemble_boxes, named_classes
+from handlens.data.formats.label_files import (
+    all_or_none,
+    pair,
+    picture_size,
+    pictures_below,
+    read_each,
+    remark,
+    split_by_folder,
+)
+from handlens.data.formats.yolo import CLIPPED, clipped_box
 from handlens.data.listing import Tree
 from handlens.data.record import Box, Dataset
 from handlens.errors import InputError
@@ -26,6 +34,7 @@ from handlens.files import read_json
 FORMAT = "points"
 FOLDERS = frozenset({"label", "labels", "annotation", "annotations", "json", "jsons"})
 POINT = "point(x,y)"
+NAMES = ("name", "label", "class")
 NO_NAME = "object"
 HEAD_CHARACTERS = 4096
 
@@ -46,37 +55,37 @@ def recognise(path: Path) -> bool:
 def read(path: Path, config: DataConfig) -> Dataset:
     """
     Raises:
-        InputError: JSON that is damaged or whose entries lack a key or a number; no picture for any; no box at all.
+        InputError: every JSON is damaged or its entries lack a key or a number; no picture for any; no box at all.
     """
     tree = Tree(path, ignore=tuple(config.ignore))
     pictures, notes = pictures_below(tree, path)
     pairs = pair(tree, pictures, tree.labels(path, ".json"), folders=FOLDERS)
     if not pairs.pairs:
         raise InputError(f"{path} has no picture with a JSON of the same name; put a.json beside a.jpg.")
-    notes = [*pairs.orphans(tree, what="a JSON of boxes"), *notes]
-    entries = {picture: _entries(file) for picture, file in pairs.pairs}
+    entries, remarks = read_each(tree, pairs.pairs, lambda _, file: _entries(file))
+    remarks += pairs.orphans(tree, what="a JSON of boxes")
     if any(entry.name == NO_NAME for items in entries.values() for entry in items):
         notes.append(f"boxes without a name are of the class {NO_NAME!r}")
     labels = {entry.name: f"{entry.where}: " for items in entries.values() for entry in reversed(items)}
     class_names, index, merged = named_classes(labels, config)
-    found, unreadable = [], []
+    found = []
     clipped: list[str] = []
     for picture, items in entries.items():
         boxes: tuple[Box, ...] | None = None
         try:
             height, width = picture_size(picture)
         except UnreadablePictureError:
-            unreadable.append(tree.id(picture))
+            pass  # the audit names it, and no box can be given in pixels
         else:
             made = [clipped_box(index[item.name], item.fractions, width=width, height=height) for item in items]
-            clipped += [item.where for item, (_, over) in zip(items, made, strict=True) if over >= 1]
+            clipped += [tree.id(picture)] if any(over >= 1 for _, over in made) else []
             boxes = tuple(replace(box) for box, _ in made)
         found.append(Found(path=picture, boxes=boxes, split=split_by_folder(tree, picture)))
-    notes += [f"boxes clipped by a pixel or more: {named(clipped, most=3)}"] if clipped else []
-    notes += [f"unreadable, so that boxes have no pixels: {named(unreadable)}"] if unreadable else []
+    if clipped:
+        remarks.append(remark("clipped", CLIPPED, clipped, level="note"))
     all_or_none([item.split for item in found], str(path))
     return assemble_boxes(
-        path, format=FORMAT, class_names=class_names, found=found, config=config, notes=[*notes, *merged]
+        path, format=FORMAT, class_names=class_names, found=found, config=config, notes=[*notes, *merged, *remarks]
     )
 
 
@@ -133,7 +142,8 @@ def _entries(path: Path) -> list[Entry]:
             raise InputError(f"{where}: {error}; fractions of the picture are expected.") from None
         if not all(0 <= value <= 1 for value in fractions):
             raise InputError(f"{where} has {fractions}; fractions of the picture, 0 to 1, are expected.")
-        entries.append(Entry(str(by_key.get("name") or NO_NAME).strip(), fractions, where))
+        name = next((str(by_key[key]) for key in NAMES if by_key.get(key)), NO_NAME)
+        entries.append(Entry(name.strip(), fractions, where))
     return entries
 
 

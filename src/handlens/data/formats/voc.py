@@ -11,15 +11,25 @@ from __future__ import annotations
 import math
 import re
 import xml.etree.ElementTree as ET
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from handlens.data.config import DataConfig, VocFiles
-from handlens.data.formats.assemble import Found, assemble_boxes, corners, named, named_classes
-from handlens.data.formats.label_files import Pairs, all_or_none, pair, pictures_below, split_by_folder, voc_folder
+from handlens.data.formats.assemble import Found, assemble_boxes, corners, named_classes
+from handlens.data.formats.label_files import (
+    Pairs,
+    all_or_none,
+    pair,
+    pictures_below,
+    read_each,
+    remark,
+    split_by_folder,
+    voc_folder,
+)
 from handlens.data.formats.masks import from_pairs
 from handlens.data.listing import Tree
-from handlens.data.record import Box, Dataset, Split, nfc
+from handlens.data.record import PICTURE_EXTENSIONS, Box, Dataset, Remark, Split, nfc
 from handlens.errors import InputError
 
 FORMAT = "voc"
@@ -30,28 +40,42 @@ VOC_CLASSES = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
     "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
-LISTS: dict[str, Split] = {"train": "train", "val": "validation", "test": "test"}
+LISTS: dict[str, Split] = {
+    "train": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """A box whose label is still as the file spells it."""
+    """A box whose label is still as the file spells it.
+
+    Attributes:
+        at_zero: a corner is at 0, where VOC, which counts from 1, has none.
+    """
 
     name: str
     box: Box
+    at_zero: bool
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """One file; `size` is (width, height) of the picture, where the file says it."""
+
+    objects: list[Labelled]
+    size: tuple[int, int] | None
 
 
 def recognise(path: Path) -> bool:
     """Whether an XML file about a picture lies below the folder."""
     tree = Tree(path)
-    first = next(tree.labels(path, ".xml"), None)
-    return first is not None and _is_annotation(first) and tree.has_pictures(path)
+    return any(map(_is_annotation, tree.labels(path, ".xml"))) and tree.has_pictures(path)
 
 
 def read(path: Path, config: DataConfig) -> Dataset:
     """
     Raises:
-        InputError: an XML file that is damaged or lacks a corner; no XML for any picture; a class that is not in
+        InputError: all XML files are damaged or lack a corner; no XML for any picture; a class that is not in
             `class_names`; a picture in two lists; no box at all.
     """
     tree = Tree(path, ignore=tuple(config.ignore))
@@ -61,26 +85,31 @@ def read(path: Path, config: DataConfig) -> Dataset:
     pairs = pair(tree, pictures, tree.labels(path, ".xml"), folders=FOLDERS)
     if not pairs.pairs:
         raise InputError(f"{path} has no picture with an XML file of the same name; put them into Annotations/.")
-    notes = [*pairs.orphans(tree, what="XML"), *notes]
-    chosen, said = _by_lists(path, tree, pairs, sets="Main")
-    objects = {picture: _objects(xml, convention=convention) for picture, xml, _ in chosen}
-    labels = {item.name: f"{xml}: " for picture, xml, _ in reversed(chosen) for item in objects[picture]}
+    chosen, remarks = _by_lists(path, tree, pairs, sets="Main", what="XML")
+    files, damaged = read_each(
+        tree, [(picture, xml) for picture, xml, _ in chosen], lambda _, xml: _annotation(xml, convention=convention)
+    )
+    chosen = [item for item in chosen if item[0] in files]
+    labels = {item.name: f"{xml}: " for picture, xml, _ in reversed(chosen) for item in files[picture].objects}
     class_names, index, merged = named_classes(labels, config)
     found = [
         Found(
             path=picture,
-            boxes=tuple(replace(item.box, label=index[item.name]) for item in objects[picture]),
+            boxes=tuple(replace(item.box, label=index[item.name]) for item in files[picture].objects),
+            stated_size=files[picture].size,
             split=split,
         )
         for picture, _, split in chosen
     ]
     if convention == "pixels":
+        remarks += _counted_from_0({tree.id(picture): file.objects for picture, file in files.items()})
         notes.append(
             "corners are read as VOC counts them, from 1 and the last pixel included; else voc: corners: edges"
         )
     return assemble_boxes(
-        path, format=FORMAT, class_names=class_names, found=found, config=config, notes=[*notes, *said, *merged]
-    )
+        path, format=FORMAT, class_names=class_names, found=found, config=config,
+        notes=[*notes, *merged, *remarks, *damaged],
+    )  # fmt: skip
 
 
 def recognise_masks(path: Path) -> bool:
@@ -109,13 +138,10 @@ def read_masks(path: Path, config: DataConfig) -> Dataset:
     )  # fmt: skip
     if not pairs.pairs:
         raise InputError(f"{base} has no picture with a mask of the same name in SegmentationClass.")
-    chosen, notes = _by_lists(path, tree, pairs, sets="Segmentation")
+    chosen, remarks = _by_lists(path, tree, pairs, sets="Segmentation", what="a mask")
     names = VOC_CLASSES if re.fullmatch(r"VOC20\d\d", base.name) else ()
     kept = Pairs([(picture, mask) for picture, mask, _ in chosen], [], [])
-    dataset = from_pairs(
-        path, kept, format=MASKS_FORMAT, config=config,
-        notes=[*pairs.orphans(tree, what="a mask"), *notes], names=names,
-    )  # fmt: skip
+    dataset = from_pairs(path, kept, format=MASKS_FORMAT, config=config, notes=remarks, names=names)
     split_of = {tree.id(picture): split for picture, _, split in chosen}
     return dataset.with_records([replace(record, split=split_of[record.id]) for record in dataset.records])
 
@@ -134,46 +160,76 @@ def _is_annotation(path: Path) -> bool:
 
 
 def _by_lists(
-    root: Path, tree: Tree, pairs: Pairs, *, sets: str
-) -> tuple[list[tuple[Path, Path, Split | None]], list[str]]:
+    root: Path, tree: Tree, pairs: Pairs, *, sets: str, what: str
+) -> tuple[list[tuple[Path, Path, Split | None]], list[Remark]]:
     """(picture, file, split) of the pairs that ImageSets lists; all of them, by folder, where there are no lists."""
     folder = voc_folder(root) / "ImageSets" / sets
+    paired = {nfc(picture.stem) for picture, _ in pairs.pairs}
+    stems = paired | {nfc(picture.stem) for picture in pairs.pictures}
     split_of: dict[str, Split] = {}
     source: dict[str, str] = {}
     for name, split in LISTS.items():
-        for stem in _listed(folder / f"{name}.txt"):
-            if stem in split_of:
+        for stem in _listed(folder / f"{name}.txt", stems):
+            if split_of.get(stem, split) != split:
                 raise InputError(f"{stem} is in {source[stem]}.txt and in {name}.txt of {folder}; keep it in one.")
             split_of[stem], source[stem] = split, name
-    for stem in _listed(folder / "trainval.txt"):
+    for stem in _listed(folder / "trainval.txt", stems):
         split_of.setdefault(stem, "train")
     if not split_of:
         chosen = [(picture, file, split_by_folder(tree, picture)) for picture, file in pairs.pairs]
         all_or_none([split for _, _, split in chosen], str(root))
-        return list(chosen), []
+        return list(chosen), pairs.orphans(tree, what=what)
     chosen = [(picture, file, split_of.get(nfc(picture.stem))) for picture, file in pairs.pairs]
     unlisted = [tree.id(picture) for picture, _, split in chosen if split is None]
-    missing = sorted(split_of.keys() - {nfc(picture.stem) for picture, _ in pairs.pairs})
-    notes = [f"left aside, in no list of ImageSets/{sets}: {named(unlisted)}"] if unlisted else []
-    notes += [f"in a list of ImageSets/{sets} and not found: {named(missing)}"] if missing else []
-    if len(unlisted) == len(chosen):
+    unlisted += [tree.id(picture) for picture in pairs.pictures if nfc(picture.stem) not in split_of]
+    missing = sorted(split_of.keys() - paired)
+    remarks = pairs.orphans(tree, what=what, pictures=False)
+    if unlisted:  # VOC's own lists for masks name one picture of six
+        remarks.append(remark("not_listed", f"left aside, in no list of ImageSets/{sets}", unlisted, level="note"))
+    if missing:
+        remarks.append(
+            remark("listed_missing", f"in a list of ImageSets/{sets} and without picture or {what}", missing)
+        )
+    if not any(split for _, _, split in chosen):
         raise InputError(f"none of the {len(chosen)} pictures in {root} is in the lists of {folder}.")
-    return [item for item in chosen if item[2] is not None], notes
+    return [item for item in chosen if item[2] is not None], remarks
 
 
-def _listed(path: Path) -> list[str]:
-    """The stems in one list; a second column (1, -1) is left out."""
+def _counted_from_0(objects: Mapping[str, Sequence[Labelled]]) -> list[Remark]:
+    """A warning where corners stand at 0: then the tool may have counted from there, and each box is a pixel off."""
+    ids = tuple(id for id, items in objects.items() if any(item.at_zero for item in items))
+    if not ids:
+        return []
+    boxes = sum(item.at_zero for items in objects.values() for item in items)
+    count = "1 box has" if boxes == 1 else f"{boxes} boxes have"
+    message = (
+        f"{count} a corner at 0, and VOC counts from 1: if your tool counts from 0, give voc: {{corners: edges}} in "
+        f"handlens.yaml, or every box is a pixel off. The first: {ids[0]}"
+    )
+    return [Remark(code="corners_at_zero", message=message, files=ids, lost=False)]
+
+
+def _listed(path: Path, stems: Collection[str]) -> list[str]:
+    """The stems in one list: a whole line, or one without its second column (1, -1) or the picture's extension."""
     if not path.is_file():
         return []
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8: {error}.") from None
-    stems = [re.sub(r"\s+-?[01]$", "", line.strip()) for line in lines]
-    return list(dict.fromkeys(nfc(stem) for stem in stems if stem))
+    found = []
+    for line in (nfc(line.strip()) for line in lines):
+        first = re.sub(r"\s+-?[01]$", "", line)
+        spellings = (line, first, *(Path(name).stem for name in (line, first) if _is_file_name(name)))
+        found.append(next((name for name in spellings if name in stems), first))
+    return list(dict.fromkeys(stem for stem in found if stem))
 
 
-def _objects(path: Path, *, convention: str) -> list[Labelled]:
+def _is_file_name(name: str) -> bool:
+    return Path(name).suffix.lower() in PICTURE_EXTENSIONS
+
+
+def _annotation(path: Path, *, convention: str) -> Annotation:
     """Every object of one file; none is a picture without any."""
     try:
         root = ET.parse(path).getroot()
@@ -188,13 +244,16 @@ def _objects(path: Path, *, convention: str) -> list[Labelled]:
         if not name:
             raise InputError(f"{where} has no name.")
         left, top, right, bottom = (_corner(element, key, where) for key in ("xmin", "ymin", "xmax", "ymax"))
+        at_zero = 0 in (left, top)
         # A single point is a slip of the mouse, not an object of one pixel: its box would have no area either.
         if convention == "pixels" and (left, top) != (right, bottom):
             left, top = left - 1, top - 1
         difficult = (element.findtext("difficult") or "").strip() == "1"
         box = replace(corners(0, left, top, right, bottom), difficult=difficult)
-        found.append(Labelled(name, box))
-    return found
+        found.append(Labelled(name, box, at_zero))
+    width, height = ((root.findtext(f"size/{key}") or "").strip() for key in ("width", "height"))
+    stated = (int(width), int(height)) if width.isdecimal() and height.isdecimal() else (0, 0)
+    return Annotation(found, stated if min(stated) > 0 else None)  # some tools write 0
 
 
 def _corner(element: ET.Element, key: str, where: str) -> float:

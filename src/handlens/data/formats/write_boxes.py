@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from handlens.data.formats.assemble import named
+from handlens.data.formats.coco import outline_of, source_annotations
 from handlens.data.formats.writing import SHORT, Item, copy, lost_marks, write, write_config, write_lists
-from handlens.data.record import Dataset
+from handlens.data.record import Dataset, nfc
 
 
 def write_voc(dataset: Dataset, items: Sequence[Item], folder: Path) -> list[str]:
@@ -38,10 +39,21 @@ def write_voc(dataset: Dataset, items: Sequence[Item], folder: Path) -> list[str
     write_config(folder, {"format": "voc", "class_names": list(dataset.class_names)})
     points = sum(box.left + 1 == box.right and box.top + 1 == box.bottom for item in items for box in item.boxes)
     lost = [f"boxes of one pixel, which VOC cannot tell from a point: {points}"] if points else []
-    return lost + lost_marks(items, "crowd", "area")
+    return lost + lost_marks(items, "crowd", "area") + _lost_outlines(dataset, items)
 
 
 def write_coco(dataset: Dataset, items: Sequence[Item], folder: Path) -> list[str]:
+    """From COCO to COCO categories keep their ids and annotations all they hold, outlines for one."""
+    numbers = dict(enumerate(dataset.class_names, start=1))
+    sources: dict[Path, list[Mapping[str, Any]]] = {}
+    lost: list[str] = []
+    if dataset.format == "coco":
+        categories, sources = source_annotations(dataset)
+        if {nfc(name) for name in categories.values()} <= set(dataset.class_names):
+            numbers = categories
+        else:
+            lost.append("numbers of the categories, which have other names in handlens.yaml")
+    number_of = {nfc(name): number for number, name in reversed(numbers.items())}
     splits = dict.fromkeys(item.record.split for item in items)
     ids = {item.name: number for number, item in enumerate(items, start=1)}
     annotation_id = 0
@@ -50,11 +62,13 @@ def write_coco(dataset: Dataset, items: Sequence[Item], folder: Path) -> list[st
         annotations: list[dict[str, Any]] = []
         for item in part:
             copy(item, folder / "images" / item.part)
-            for box in item.boxes:
+            source = sources.get(item.record.path, [{}] * len(item.boxes))
+            for box, known in zip(item.boxes, source, strict=True):
                 annotation_id += 1
                 width, height = round(box.right - box.left, 4), round(box.bottom - box.top, 4)
                 annotation: dict[str, Any] = {
-                    "id": annotation_id, "image_id": ids[item.name], "category_id": box.label + 1,
+                    **known, "id": annotation_id, "image_id": ids[item.name],
+                    "category_id": number_of[dataset.class_names[box.label]],
                     "bbox": [box.left, box.top, width, height], "iscrowd": int(box.crowd),
                     "area": round(width * height, 4) if box.area is None else box.area,
                 }  # fmt: skip
@@ -65,11 +79,11 @@ def write_coco(dataset: Dataset, items: Sequence[Item], folder: Path) -> list[st
                 for item in part
             ],
             "annotations": annotations,
-            "categories": [{"id": number, "name": name} for number, name in enumerate(dataset.class_names, start=1)],
+            "categories": [{"id": number, "name": name} for number, name in numbers.items()],
         }
         name = "instances.json" if split is None else f"instances_{SHORT[split]}.json"
         write(folder / "annotations" / name, json.dumps(content, ensure_ascii=False))
-    return []
+    return lost
 
 
 def write_yolo(dataset: Dataset, items: Sequence[Item], folder: Path) -> list[str]:
@@ -95,10 +109,18 @@ def write_yolo(dataset: Dataset, items: Sequence[Item], folder: Path) -> list[st
         write(folder / "labels" / item.part / f"{item.stem}.txt", "".join(f"{line}\n" for line in lines))
     splits = {item.record.split for item in items}
     places = {SHORT[split]: f"images/{SHORT[split]}" for split in SHORT if split in splits}
-    content = {"path": ".", **places, "names": dict(enumerate(dataset.class_names))}
+    content = {**places, "names": dict(enumerate(dataset.class_names))}  # without path: the file's own folder
     write(folder / "data.yaml", yaml.safe_dump(content, allow_unicode=True, sort_keys=False))
     lost = [f"boxes outside their picture, clipped: {named(outside)}"] if outside else []
-    return lost + lost_marks(items, "crowd", "difficult", "area")
+    return lost + lost_marks(items, "crowd", "difficult", "area") + _lost_outlines(dataset, items)
+
+
+def _lost_outlines(dataset: Dataset, items: Sequence[Item]) -> list[str]:
+    if dataset.format != "coco":
+        return []
+    _, sources = source_annotations(dataset)
+    count = sum(bool(outline_of(annotation)) for item in items for annotation in sources[item.record.path])
+    return [f"outlines of {count} boxes"] if count else []
 
 
 def _element(parent: ET.Element, tag: str, text: str) -> None:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from handlens.data.formats.coco import PictureFinder, categories, class_mask, instances
+from handlens.data.formats.coco import class_mask, outline_of, source_annotations
 from handlens.data.formats.writing import Item, copy, lost_marks, write_config, write_lists
-from handlens.data.listing import Tree
 from handlens.data.masks import read_mask
 from handlens.data.record import IGNORE, Dataset, nfc
 from handlens.errors import InputError
+
+BACKGROUND = "background"
 
 
 def write_voc_masks(dataset: Dataset, items: Sequence[Item], folder: Path) -> list[str]:
@@ -33,23 +33,16 @@ def write_masks(dataset: Dataset, items: Sequence[Item], folder: Path) -> list[s
 
 
 def write_outlines(dataset: Dataset, items: Sequence[Item], folder: Path) -> list[str]:
-    tree = Tree(dataset.root)
-    files, _ = instances(tree, dataset.root)
-    finder = PictureFinder(tree, [record.path for record in dataset.records])
-    names = categories(files)
+    names, sources = source_annotations(dataset)
     renamed = [name for name in names.values() if nfc(name) not in dataset.class_names]
     if renamed:
         raise InputError(f"class {renamed[0]!r} has another name in handlens.yaml; convert without class_names there.")
-    number_of = {id: 1 + dataset.class_names.index(nfc(name)) for id, name in names.items()}
-    outlines: dict[Path | None, list[Any]] = {
-        finder.find(str(image["file_name"]), near=file): list(file.annotations.get(image["id"], ()))
-        for file in files
-        for image in file.images
-    }
-    without = sum(not a.get("segmentation") for annotations in outlines.values() for a in annotations)
+    class_names = (BACKGROUND, *(name for name in dataset.class_names if name != BACKGROUND))
+    number_of = {id: class_names.index(nfc(name)) for id, name in names.items()}
+    without = sum(not outline_of(annotation) for annotations in sources.values() for annotation in annotations)
     lost = _write_pairs(
-        items, folder, ("background", *dataset.class_names),
-        mask_of=lambda item: class_mask(outlines[item.record.path], size=item.size, index=number_of),
+        items, folder, class_names,
+        mask_of=lambda item: class_mask(sources[item.record.path], size=item.size, index=number_of),
     )  # fmt: skip
     lost += [f"objects without an outline, their boxes ignored: {without}"] if without else []
     return [*lost, "which pixels belong to which object of a class", *lost_marks(items, "crowd", "difficult", "area")]

@@ -1,4 +1,5 @@
 """YOLO: a text per picture, a line per box: class, centre x, centre y, width, height as fractions of the picture.
+A line of more columns is an outline, class and corners x, y; it is read as the box around it.
 
 Names come from a yaml (`names`, a list or a mapping) or from classes.txt. Its folders `train`, `val` and `test` are
 followed where they exist; archives often come without them, and then the folders' names tell the splits.
@@ -6,13 +7,13 @@ followed where they exist; archives often come without them, and then the folder
 Numbers up to 1 % outside 0 to 1 are rounding and clipped; others are an error, since whoever wrote them meant pixels.
 A box that reaches over the picture's edge is clipped: fractions of a picture do not lie outside it.
 
-Source: docs.ultralytics.com/datasets/detect.
+Source: docs.ultralytics.com/datasets/detect and .../segment.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,76 +29,87 @@ from handlens.data.formats.label_files import (
     pair,
     picture_size,
     pictures_below,
+    read_each,
+    remark,
     split_by_folder,
 )
 from handlens.data.listing import Tree
-from handlens.data.record import Box, Dataset, Split
+from handlens.data.record import Box, Dataset, Remark, Split
 from handlens.errors import InputError
 
 FORMAT = "yolo"
 LABEL_FOLDERS = frozenset({"label", "labels"})
 TOLERANCE = 0.01  # of the picture
+CLIPPED = "boxes clipped by a pixel or more"
 SPLIT_KEYS: dict[str, Split] = {"train": "train", "val": "validation", "valid": "validation", "test": "test"}
+SEEN = {  # what is said about pictures: code and sentence
+    "confidence": "boxes with a confidence, which is not kept",
+    "outlines": "outlines, of which the boxes around them are kept",
+    "rounded": "fractions up to 1 % outside 0 to 1 clipped",
+    "clipped": CLIPPED,
+}
 NO_LABELS = ("classes.txt", "train.txt", "val.txt", "valid.txt", "test.txt", "trainval.txt", "readme.txt")
 
 
 def recognise(path: Path) -> bool:
-    """Whether a text in a folder for labels, or beside its picture, begins with five or six numbers."""
+    """Whether the first text in a folder for labels, or beside its picture, that is not empty begins with a class and
+    numbers; where all are empty, whether a yaml names classes."""
     tree = Tree(path)
     texts = _texts(tree, path)
     if not texts:
         return False
-    pairs = pair(tree, tree.pictures(path), texts, folders=LABEL_FOLDERS).pairs
-    lines = (line for _, text in pairs[:20] for line in text.read_text("utf-8", "replace").splitlines())
+    pairs = pair(tree, tree.pictures(path), texts, folders=LABEL_FOLDERS, guess=True).pairs
+    lines = (line for _, text in pairs for line in text.read_text("utf-8", "replace").splitlines())
     first = next((line for line in lines if line.strip()), None)
-    return first is not None and _is_row(first)
+    if first is None:
+        return bool(pairs) and _description(path)[1] is not None
+    return _is_row(first)
 
 
 def read(path: Path, config: DataConfig) -> Dataset:
     """
     Raises:
-        InputError: no labels; a line that is not five or six numbers, or outside the picture; a class without a name;
-            no box at all.
+        InputError: no labels; no text whose lines are numbers within the picture and classes with names; no box at
+            all.
     """
     tree = Tree(path, ignore=tuple(config.ignore))
-    described, source = _description(tree, path)
+    described, source = _description(path)
     pictures, notes = pictures_below(tree, path)
     inside = [p for p in pictures if any(part.lower() in PICTURE_FOLDERS for part in tree.id(p).split("/")[:-1])]
     pairs = pair(tree, inside or pictures, _texts(tree, path), folders=LABEL_FOLDERS)
     if not pairs.pairs:
         raise InputError(f"{path} has no picture with a text of the same name; put them into images/ and labels/.")
-    splits, said = _splits(tree, path, [p for p, _ in pairs.pairs] + pairs.pictures, described, source)
-    notes = [*said, *pairs.orphans(tree, what="a text of boxes", pictures=False), *notes]
+    names, said = _names(described, source, path, config)
+    notes = [*said, *notes]
     if pairs.pictures:
         shown = named([tree.id(picture) for picture in pairs.pictures])
         notes.append(f"pictures without a text of boxes, taken as pictures without objects: {shown}")
+    splits, split_remarks = _splits(tree, path, [p for p, _ in pairs.pairs] + pairs.pictures, described, source)
 
-    reader = _Reader(tree)
-    found = [Found(path=p, boxes=reader.boxes(p, text), split=splits[p]) for p, text in pairs.pairs]
-    found += [Found(path=p, boxes=(), split=splits[p]) for p in pairs.pictures]
-    labels = {box.label for item in found for box in item.boxes or ()}
-    names, said = _names(described, source, path, config, labels)
-    for number in sorted(labels - names.keys()):
-        raise InputError(f"{reader.first_of[number]}: class {number} has no name; there are {len(names)}, from 0 on.")
+    reader = _Reader(tree, names)
+    boxes, damaged = read_each(tree, [item for item in pairs.pairs if item[0] in splits], reader.boxes)
+    boxes |= dict.fromkeys(pairs.pictures, ())
+    found = [Found(path=p, boxes=boxes[p], split=split) for p, split in splits.items() if p in boxes]
+    if names is None:
+        names = {number: str(number) for number in sorted({box.label for item in found for box in item.boxes or ()})}
     class_names, index, merged = numbered_classes(names, config)
     found = [_relabelled(item, index) for item in found]
-    all_or_none(list(splits.values()), str(path))
     return assemble_boxes(
         path, format=FORMAT, class_names=class_names, found=found, config=config,
-        notes=[*said, *notes, *reader.notes(), *merged],
+        notes=[
+            *notes, *merged, *split_remarks, *pairs.orphans(tree, what="a text of boxes", pictures=False),
+            *reader.remarks(), *damaged,
+        ],
     )  # fmt: skip
 
 
 class _Reader:
     """Texts to boxes, and what is to be said about all of them."""
 
-    def __init__(self, tree: Tree) -> None:
+    def __init__(self, tree: Tree, names: Mapping[int, str] | None) -> None:
         self.tree = tree
-        self.first_of: dict[int, str] = {}  # class -> the line where it was first met
-        self.confident = 0
-        self.rounded: list[str] = []
-        self.clipped: list[str] = []
-        self.unreadable: list[str] = []
+        self.names = names
+        self.seen: dict[str, dict[str, None]] = {what: {} for what in SEEN}  # ids of pictures, in order
 
     def boxes(self, picture: Path, text: Path) -> tuple[Box, ...] | None:
         """None where the picture cannot be read: the audit names it, and no box can be given in pixels."""
@@ -108,43 +120,46 @@ class _Reader:
         try:
             height, width = picture_size(picture)
         except UnreadablePictureError:
-            self.unreadable.append(self.tree.id(picture))
             return None
         return tuple(
-            self._box(line.split(), f"line {number} of {text}", width=width, height=height)
+            self._box(line.split(), f"line {number} of {text}", id=self.tree.id(picture), width=width, height=height)
             for number, line in enumerate(lines, start=1)
             if line.strip()
         )
 
-    def _box(self, cells: Sequence[str], where: str, *, width: int, height: int) -> Box:
-        if len(cells) not in (5, 6):
-            hint = "; outlines are not read" if len(cells) > 6 else ""
-            raise InputError(f"{where} has {len(cells)} columns; class, centre x, y, width, height are expected{hint}.")
+    def _box(self, cells: Sequence[str], where: str, *, id: str, width: int, height: int) -> Box:
         try:
             number, *fractions = [float(cell) for cell in cells]
         except ValueError:
-            raise InputError(f"{where} is {' '.join(cells)!r}; numbers are expected.") from None
-        if number < 0 or number != int(number):
+            raise InputError(f"{where} is {' '.join(cells)!r}; numbers with spaces between are expected.") from None
+        outline = len(cells) > 6 and len(cells) % 2 == 1
+        if len(cells) not in (5, 6) and not outline:
+            raise InputError(f"{where} has {len(cells)} columns; class, centre x, y, width, height are expected.")
+        if not number.is_integer() or number < 0:  # NaN and infinity are no integers
             raise InputError(f"{where} has class {cells[0]}; whole numbers from 0 on are expected.")
-        for text, value in zip(cells[1:5], fractions[:4], strict=True):
+        if self.names is not None and int(number) not in self.names:
+            raise InputError(f"{where}: class {int(number)} has no name; there are {len(self.names)}.")
+        if len(cells) == 6:
+            self.seen["confidence"][id] = None
+            fractions.pop()
+        for text, value in zip(cells[1:], fractions, strict=False):
             if not -TOLERANCE <= value <= 1 + TOLERANCE:  # NaN too
                 raise InputError(f"{where} has {text}; fractions of the picture, 0 to 1, are expected.")
-        if any(not 0 <= value <= 1 for value in fractions[:4]):
-            self.rounded.append(where)
-        self.confident += len(cells) == 6
-        self.first_of.setdefault(int(number), where)
-        x, y, w, h = (min(max(value, 0.0), 1.0) for value in fractions[:4])
+        if any(not 0 <= value <= 1 for value in fractions):
+            self.seen["rounded"][id] = None
+        clipped = [min(max(value, 0.0), 1.0) for value in fractions]
+        if outline:
+            self.seen["outlines"][id] = None
+            left, top, right, bottom = min(clipped[::2]), min(clipped[1::2]), max(clipped[::2]), max(clipped[1::2])
+            clipped = [(left + right) / 2, (top + bottom) / 2, right - left, bottom - top]
+        x, y, w, h = clipped
         box, over = clipped_box(int(number), (x, y, w, h), width=width, height=height)
         if over >= 1:
-            self.clipped.append(where)
+            self.seen["clipped"][id] = None
         return box
 
-    def notes(self) -> list[str]:
-        said = [f"boxes with a confidence, which is not kept: {self.confident}"] if self.confident else []
-        said += [f"fractions up to 1 % outside 0 to 1 clipped: {named(self.rounded, most=3)}"] if self.rounded else []
-        said += [f"boxes clipped by a pixel or more: {named(self.clipped, most=3)}"] if self.clipped else []
-        said += [f"unreadable, so that boxes have no pixels: {named(self.unreadable)}"] if self.unreadable else []
-        return said
+    def remarks(self) -> list[Remark]:
+        return [remark(code, SEEN[code], ids, level="note") for code, ids in self.seen.items() if ids]
 
 
 def clipped_box(
@@ -158,12 +173,12 @@ def clipped_box(
 
 
 def _is_row(line: str) -> bool:
-    cells = line.split()
+    """Also one with commas, or NaN, which `read` refuses with a reason."""
     try:
-        numbers = [float(cell) for cell in cells]
+        numbers = [float(cell) for cell in re.split(r"[\s,;]+", line.strip())]
     except ValueError:
         return False
-    return len(cells) in (5, 6) and numbers[0] == int(numbers[0]) and all(map(math.isfinite, numbers))
+    return len(numbers) >= 5 and numbers[0].is_integer()
 
 
 def _texts(tree: Tree, root: Path) -> list[Path]:
@@ -173,7 +188,7 @@ def _texts(tree: Tree, root: Path) -> list[Path]:
     return inside or texts
 
 
-def _description(tree: Tree, root: Path) -> tuple[dict[str, Any], Path | None]:
+def _description(root: Path) -> tuple[dict[str, Any], Path | None]:
     """The yaml with `names` in the folder, and where it is.
 
     Raises:
@@ -181,7 +196,7 @@ def _description(tree: Tree, root: Path) -> tuple[dict[str, Any], Path | None]:
     """
     found: list[tuple[dict[str, Any], Path]] = []
     for path in sorted(path for path in root.iterdir() if path.suffix.lower() in (".yaml", ".yml")):
-        if path.name == FILE_NAME:
+        if path.name == FILE_NAME or path.name.startswith("."):
             continue
         try:
             content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
@@ -195,9 +210,9 @@ def _description(tree: Tree, root: Path) -> tuple[dict[str, Any], Path | None]:
 
 
 def _names(
-    described: dict[str, Any], source: Path | None, root: Path, config: DataConfig, labels: set[int]
-) -> tuple[dict[int, str], list[str]]:
-    """Number -> name, and notes."""
+    described: dict[str, Any], source: Path | None, root: Path, config: DataConfig
+) -> tuple[dict[int, str] | None, list[str]]:
+    """Number -> name, None where there are none; and notes."""
     if source is not None:
         names = described["names"]
         if isinstance(names, list):
@@ -207,40 +222,54 @@ def _names(
         return names, [f"class names from {source.name}"]
     for path in (root / "classes.txt", root / "labels" / "classes.txt"):
         if path.is_file():
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
-            return dict(enumerate(line.strip() for line in lines if line.strip())), [f"class names from {path.name}"]
+            lines = map(str.strip, path.read_text(encoding="utf-8-sig").splitlines())
+            return {n: name for n, name in enumerate(lines) if name}, [f"class names from {path.name}"]
     listed = listed_names(config)
     if listed:
         return dict(enumerate(listed)), []
-    numbers = range(max(labels, default=-1) + 1)
-    return {n: str(n) for n in numbers}, ["classes are named by their numbers; class_names in handlens.yaml names them"]
+    return None, ["classes are named by the numbers found; class_names in handlens.yaml names them"]
 
 
 def _splits(
     tree: Tree, root: Path, pictures: Sequence[Path], described: dict[str, Any], source: Path | None
-) -> tuple[dict[Path, Split | None], list[str]]:
-    """The split of each picture, and notes."""
+) -> tuple[dict[Path, Split | None], list[Remark]]:
+    """The split of each picture that is to be read, and remarks.
+
+    Raises:
+        InputError: without a yaml, some folders tell a split and some do not.
+    """
     by_folder = {picture: split_by_folder(tree, picture) for picture in pictures}
     stated = {key: described[key] for key in SPLIT_KEYS if described.get(key)}
     if source is None or not stated:
+        all_or_none(list(by_folder.values()), str(root))
         return by_folder, []
     base = source.parent / str(described.get("path") or ".")
-    places: dict[str, list[Path]] = {}
-    for key, entry in stated.items():
-        places[key] = [base / str(name) for name in (entry if isinstance(entry, list) else [entry])]
-    missing = [str(stated[key]) for key, paths in places.items() if not all(path.exists() for path in paths)]
+    entries = {key: list(map(str, entry if isinstance(entry, list) else [entry])) for key, entry in stated.items()}
+    missing = [name for listed in entries.values() for name in listed if not (base / name).exists()]
+    places = {key: [base / name for name in listed if (base / name).exists()] for key, listed in entries.items()}
+    remarks = []
     if missing:
-        what = "folders' names tell the splits" if any(by_folder.values()) else "there are no splits"
-        return by_folder, [f"{source.name} names {', '.join(missing)}, which are not here: {what}"]
+        message = f"{source.name} names {named(missing)}, not here; there folders' names tell the splits"
+        remarks.append(Remark(code="split_missing", message=message, level="note", lost=False))
+    if not any(places.values()):
+        all_or_none(list(by_folder.values()), str(root))
+        return by_folder, remarks
     splits: dict[Path, Split | None] = dict.fromkeys(pictures)
     real = {picture.resolve(): picture for picture in pictures}
-    twice = 0
+    twice: list[str] = []
     for key, paths in places.items():
         for picture in (real[p] for path in paths for p in _within(path, base, real.keys())):
-            twice += splits[picture] not in (None, SPLIT_KEYS[key])
+            if splits[picture] not in (None, SPLIT_KEYS[key]):
+                twice.append(tree.id(picture))
             splits[picture] = splits[picture] or SPLIT_KEYS[key]
-    notes = [f"pictures that {source.name} puts into two splits, kept in the first: {twice}"] if twice else []
-    return splits, notes
+    splits = {picture: split or by_folder[picture] for picture, split in splits.items()}
+    outside = [tree.id(picture) for picture, split in splits.items() if split is None]
+    if twice:
+        what = f"pictures that {source.name} puts into two splits, kept in the first"
+        remarks.append(remark("two_splits", what, twice, level="note"))
+    if outside:
+        remarks.append(remark("not_listed", f"left aside, in no split of {source.name}", outside))
+    return {picture: split for picture, split in splits.items() if split is not None}, remarks
 
 
 def _within(place: Path, base: Path, pictures: Any) -> list[Path]:
