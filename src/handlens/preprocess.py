@@ -223,7 +223,7 @@ def _resize(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uin
 
 
 def _resized(image: Image.Image, height: int, width: int) -> Image.Image:
-    """Across, then down, each rounded to whole levels: Pillow 12 does so by itself, 13 turns it round for tall pictures."""
+    """Across, then down, each rounded to whole levels. Pillow 12 does so by itself; 13 turns it round if it is tall."""
     for size in ((width, image.height), (width, height)):
         image = image if image.size == size else image.resize(size, Image.Resampling.BILINEAR)
     return image
