@@ -35,9 +35,9 @@ def pictures() -> Callable[..., Tensor]:
 def with_batch_norm_statistics(pictures: Callable[..., Tensor]) -> Callable[[nn.Module], nn.Module]:
     """Gives a net the statistics of random pictures, and random scales and shifts: fresh nets answer alike."""
 
-    def give(net: nn.Module) -> nn.Module:
+    def give(net: nn.Module, **shape: int) -> nn.Module:
+        """`shape`: height, width and channels of pictures that it takes, where they are not 64, 64 and its own."""
         norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
-        assert norms
         momenta = [norm.momentum for norm in norms]
         for norm in norms:
             nn.init.uniform_(norm.weight, 0.8, 1.3)
@@ -46,9 +46,10 @@ def with_batch_norm_statistics(pictures: Callable[..., Tensor]) -> Callable[[nn.
         for module in net.modules():
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, 0, 0.1)
-        first = next(module for module in net.modules() if isinstance(module, nn.Conv2d))
+        convolutions = (module for module in net.modules() if isinstance(module, nn.Conv2d))
+        channels = next((first.in_channels for first in convolutions), 3)
         with torch.no_grad():
-            net.train()(pictures(8, channels=first.in_channels))
+            net.train()(pictures(8, **{"channels": channels} | shape))
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
         return net.eval()

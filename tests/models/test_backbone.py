@@ -12,14 +12,13 @@ from torch import nn
 
 from handlens.errors import InputError
 from handlens.models import Backbone, backbone, build
-from handlens.models.backbones import BACKBONES
 from handlens.models.cost import parameters
 from handlens.models.layouts import to_our_names
 
 PUBLISHED = torchvision.models.mobilenet_v2
 
 
-@pytest.mark.parametrize("name", list(BACKBONES))
+@pytest.mark.parametrize("name", ["mobilenet_v2", "efficientnet_lite0"])
 @pytest.mark.parametrize(
     "maps", [("stem",), ("block1",), ("block1.expand",), ("block14.expand",), ("block16",), ("head",),
              ("s2", "s4", "s8", "s16", "s32"), ("s32", "block3.expand")],
@@ -120,5 +119,5 @@ def test_strides_that_cannot_be_replaced_are_refused():
             return self.conv(x)
 
     assert backbone("mobilenet_v2", maps=("s32",), block=Own)(torch.randn(1, 3, 64, 64))["s32"].shape == (1, 320, 2, 2)
-    with pytest.raises(ValueError, match=r"blocks\.1\.conv"):
+    with pytest.raises(ValueError, match="block14 has a Conv2d"):
         backbone("mobilenet_v2", maps=("s16",), output_stride=16, block=Own)

@@ -6,9 +6,11 @@ import inspect
 import unicodedata
 
 import pytest
+from torchvision.models import get_model_weights
 from torchvision.models._meta import _IMAGENET_CATEGORIES
 
 from handlens.errors import InputError
+from handlens.flow.runs import PRETRAINED
 from handlens.models import CATALOGUE, build
 from handlens.models.imagenet import IMAGENET_CLASSES
 from handlens.models.weights import SOURCES
@@ -29,7 +31,22 @@ def test_entries_hold_together(name):
 
 
 def test_every_source_belongs_to_a_net():
-    assert {weights for entry in CATALOGUE.values() for weights in entry.weights} == set(SOURCES)
+    assert {weights for entry in CATALOGUE.values() for weights in entry.weights} == set(SOURCES) == set(PRETRAINED)
+
+
+@pytest.mark.parametrize("name", [name for name in SOURCES if ":" in name])
+def test_torchvisions_files_are_named_as_it_names_them(name):
+    net, _, version = name.partition(":")
+    theirs = get_model_weights(net)[version.upper()]
+    ours = SOURCES[name]
+    assert (ours.url, ours.preprocess.short_side) == (theirs.url, theirs.transforms.keywords.get("resize_size", 256))
+    assert ours.file.endswith(f"-{ours.sha256}.pth") and len(ours.sha256) == 8
+
+
+def test_the_first_version_is_the_one_that_training_starts_from():
+    assert CATALOGUE["mobilenet_v2"].weights == ("mobilenet_v2", "mobilenet_v2:imagenet1k_v2")  # the one to be had
+    assert CATALOGUE["resnet50"].weights == ("resnet50:imagenet1k_v2", "resnet50:imagenet1k_v1")
+    assert CATALOGUE["lenet5"].weights == ()
 
 
 @pytest.mark.parametrize(

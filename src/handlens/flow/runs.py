@@ -19,7 +19,14 @@ if TYPE_CHECKING:
     from handlens.preprocess import Preprocess
 
 # Run folders that anyone can have without training; a literal, so that `predict` need not import torch to know.
-PRETRAINED = ("mobilenet_v2", "efficientnet_lite0", "ssdlite_mobilenet_v2_coco", "deeplab_v3_mobilenet_v2_voc")
+PRETRAINED = (
+    "mobilenet_v2", "efficientnet_lite0", "ssdlite_mobilenet_v2_coco", "deeplab_v3_mobilenet_v2_voc",
+    "mobilenet_v2:imagenet1k_v2", "alexnet:imagenet1k_v1", "vgg11:imagenet1k_v1", "vgg11_bn:imagenet1k_v1",
+    "vgg13:imagenet1k_v1", "vgg13_bn:imagenet1k_v1", "vgg16:imagenet1k_v1", "vgg16_bn:imagenet1k_v1",
+    "vgg19:imagenet1k_v1", "vgg19_bn:imagenet1k_v1", "googlenet:imagenet1k_v1", "resnet18:imagenet1k_v1",
+    "resnet34:imagenet1k_v1", "resnet50:imagenet1k_v1", "resnet50:imagenet1k_v2", "resnet101:imagenet1k_v1",
+    "resnet101:imagenet1k_v2", "resnet152:imagenet1k_v1", "resnet152:imagenet1k_v2",
+)  # fmt: skip
 
 
 def find_run(run: Path | str | Run, *, report: Reporter = QUIET) -> Run:
@@ -35,7 +42,7 @@ def find_run(run: Path | str | Run, *, report: Reporter = QUIET) -> Run:
         return open_run(path)
     if str(run) not in PRETRAINED:
         raise InputError(f"{run} is neither a run folder nor a pretrained net; the nets: {', '.join(PRETRAINED)}.")
-    folder = cache_folder() / "pretrained" / str(run)
+    folder = cache_folder() / "pretrained" / str(run).replace(":", "-")
     if (folder / MODEL).is_file():
         try:
             return open_run(folder)
@@ -106,16 +113,17 @@ def _make_pretrained(name: str, folder: Path, report: Reporter) -> Run:
     from handlens.models.weights import SOURCES, get_weights, load_into, load_weights
     from handlens.train.saving import save_net
 
-    task = CATALOGUE[name].task
+    net_name = name.partition(":")[0]
+    task = CATALOGUE[net_name].task
     source = SOURCES[name]
     report.say(f"Preparing {name} ({source.licence}).")
     get_weights(name)
-    net = build(name, num_classes=len(source.class_names))
+    net = build(net_name, num_classes=len(source.class_names))
     load_into(net, load_weights(name), new_head=False)
     with locked(folder):
         save_net(net, folder / WEIGHTS)
         return write_run(
-            folder, net, architecture={"name": name, "arguments": {"num_classes": len(source.class_names)}},
+            folder, net, architecture={"name": net_name, "arguments": {"num_classes": len(source.class_names)}},
             preprocess=source.preprocess, class_names=source.class_names, task=task,
             extra={"pretrained": {"sha256": source.sha256, "licence": source.licence}, "metrics": {}}
             | ({"threshold": USUAL, "category_ids": list(COCO_IDS)} if task == "detect" else {}),

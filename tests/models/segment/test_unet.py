@@ -58,8 +58,15 @@ def test_a_backbone_is_the_way_down():
     assert net.backbone.state_dict().keys() == backbone("mobilenet_v2", maps=maps).state_dict().keys()
     with torch.inference_mode():
         assert net(torch.zeros(1, 3, 65, 33)).shape == (1, 3, 65, 33)
-    with pytest.raises(InputError, match="'resnet18'"):
-        build("unet", num_classes=2, backbone="resnet18")
+    with pytest.raises(InputError, match="'resnet19'; the nearest is 'resnet1"):
+        build("unet", num_classes=2, backbone="resnet19")
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "vgg16_bn", "mobilenet_v1", "efficientnet_lite0"])
+def test_other_backbones(name):
+    net = build("unet", num_classes=3, backbone=name)
+    net(torch.randn(2, 3, 65, 96)).square().mean().backward()
+    assert [key for key, parameter in net.named_parameters() if parameter.grad is None] == []
 
 
 def test_width_multiplies_the_channels():

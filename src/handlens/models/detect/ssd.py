@@ -1,4 +1,4 @@
-"""SSD and SSDLite on MobileNetV2: boxes from six feature maps in one pass.
+"""SSD and SSDLite, on MobileNetV2 unless asked otherwise: boxes from six feature maps in one pass.
 
 Source   Liu et al. 2016, arXiv:1512.02325 (SSD); Sandler et al. 2018, arXiv:1801.04381, section 6.2 (SSDLite and the
          maps); extra layers as in the authors' ssdlite_mobilenet_v2_coco (TensorFlow Object Detection API).
@@ -14,12 +14,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from handlens.models.backbones import backbone
+from handlens.models.backbones import backbone as cut
 from handlens.models.blocks import ConvNormAct, Padding, initialise, round_channels
 from handlens.models.detect.anchors import Shapes, grid_anchors, published_anchors
 from handlens.models.detect.coding import decode_boxes
@@ -28,6 +28,7 @@ from handlens.models.detect.suppress import best_boxes
 Scores = Literal["softmax", "sigmoid"]
 
 # Heads sit on the expansion of the block that halves the map, and on the last layer. The stride-8 one is our choice.
+LAST_BLOCKS = {16: ("s16", "s32"), 8: ("s8", "s16", "s32")}  # of other backbones than MobileNetV2
 MAPS = {16: ("block14.expand", "head"), 8: ("block7.expand", "block14.expand", "head")}
 EXTRAS = (512, 256, 256, 128)  # channels; each halves the map
 RARE = 0.01  # of a sigmoid score before training: Lin et al. 2017, arXiv:1708.02002, section 4.1
@@ -47,7 +48,7 @@ class Raw(NamedTuple):
 
 
 class SSD(nn.Module):
-    """MobileNetV2, extra layers that halve the map, and a pair of predictors on each map.
+    """A backbone, extra layers that halve the map, and a pair of predictors on each map.
 
     Args:
         num_classes: K, without the background.
@@ -57,11 +58,13 @@ class SSD(nn.Module):
         first_stride: 16, or 8 for one more head that sees objects half the size.
         scores: "softmax" over the classes and the background (Liu et al.), or "sigmoid", a yes or no per class (the
             authors' code of SSDLite).
-        width: of MobileNetV2 and the extra layers.
+        backbone: a name of `backbones.BACKBONES`.
+        width: of the backbone, as MobileNetV2 has it, and of the extra layers.
         in_channels: of the images.
-        padding: "same" for weights that come from TensorFlow.
+        padding: of the extra layers and the backbone; "same" for weights that come from TensorFlow.
 
     Raises:
+        InputError: no such backbone, or one without this width or padding.
         ValueError: an argument out of range.
     """
 
@@ -76,6 +79,7 @@ class SSD(nn.Module):
         anchors: Shapes | None = None,
         first_stride: int = 16,
         scores: Scores = "softmax",
+        backbone: str = "mobilenet_v2",
         width: float = 1.0,
         in_channels: int = 3,
         padding: Padding = "symmetric",
@@ -87,14 +91,15 @@ class SSD(nn.Module):
             raise ValueError(f"first_stride must be one of {', '.join(map(str, MAPS))}, got {first_stride}")
         if scores not in ("softmax", "sigmoid"):
             raise ValueError(f"scores must be 'softmax' or 'sigmoid', got {scores!r}")
-        names = MAPS[first_stride]
+        names = MAPS[first_stride] if backbone == "mobilenet_v2" else LAST_BLOCKS[first_stride]
         self.anchors = published_anchors(len(names) + len(EXTRAS)) if anchors is None else anchors
         check_anchors(self.anchors, most=len(names) + len(EXTRAS))
         self.scores = scores
         self.first_stride = first_stride
-        self.backbone = backbone(
-            "mobilenet_v2", maps=names[: len(self.anchors)], width=width, in_channels=in_channels, padding=padding
-        )
+        options: dict[str, Any] = {"in_channels": in_channels}
+        options |= {"width": width} if width != 1 else {}
+        options |= {"padding": padding} if padding != "symmetric" else {}
+        self.backbone = cut(backbone, maps=names[: len(self.anchors)], **options)
         channels = list(self.backbone.channels.values())
         self.extras = nn.ModuleList()
         for full_width in EXTRAS[: max(0, len(self.anchors) - len(names))]:

@@ -1,0 +1,127 @@
+"""What the classic classifiers have in common: a stem, blocks one behind the other, and a linear classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class StagedNet(nn.Module):
+    """images (N, C, H, W) -> logits (N, K), by way of the stem, every block, `pool` and the classifier.
+
+    A net fills in the attributes; one with dense layers before its classifier has its own `pool`.
+
+    Attributes:
+        stem, blocks: run in this order; `blocks` is an nn.ModuleList.
+        maps: name -> (channels, stride) of "stem" and "block1" to the last, in the order they are made.
+        dropout, classifier: behind `pool`.
+        smallest: side in pixels below which there is nothing left of a picture.
+    """
+
+    stem: nn.Module
+    blocks: nn.ModuleList
+    maps: dict[str, tuple[int, int]]
+    dropout: nn.Module
+    classifier: nn.Linear
+    smallest: int = 1
+
+    def features(self, images: Tensor) -> dict[str, Tensor]:
+        """Every map by name, in the order of `maps`."""
+        self.check_size(images)
+        x = self.stem(images)
+        made = {"stem": x}
+        for number, block in enumerate(self.blocks, start=1):
+            x = made[f"block{number}"] = block(x)
+        return made
+
+    def pool(self, x: Tensor) -> Tensor:
+        """The last map (N, D, h, w) -> (N, D): the mean over its places."""
+        return x.mean(dim=(2, 3))
+
+    def embed(self, images: Tensor) -> Tensor:
+        """images (N, C, H, W) -> (N, D): everything before the dropout and the classifier."""
+        self.check_size(images)
+        x = self.stem(images)
+        for block in self.blocks:
+            x = block(x)
+        return self.pool(x)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.classifier(self.dropout(self.embed(images)))
+        return logits
+
+    def check_size(self, images: Tensor) -> None:
+        """
+        Raises:
+            ValueError: a side below `smallest`.
+        """
+        height, width = images.shape[-2:]
+        if min(height, width) < self.smallest:
+            raise ValueError(
+                f"{type(self).__name__} takes pictures of {self.smallest} pixels a side and more, "
+                f"got {height} x {width}"
+            )
+
+
+class Flattening(StagedNet):
+    """A net whose dense layers are made for one size of pictures.
+
+    Attributes:
+        image_size: (height, width), pixels.
+    """
+
+    image_size: tuple[int, int]
+
+    def check_size(self, images: Tensor) -> None:
+        """
+        Raises:
+            ValueError: pictures of another size.
+        """
+        if tuple(images.shape[-2:]) != self.image_size:
+            height, width = self.image_size
+            raise ValueError(
+                f"this {type(self).__name__} flattens maps of {height} x {width} pictures, got "
+                f"{images.shape[-2]} x {images.shape[-1]}; build it with image_size={tuple(images.shape[-2:])}"
+            )
+
+
+def check_counts(**counts: int) -> None:
+    """
+    Raises:
+        ValueError: one is below 1; it is named.
+    """
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(f"{name} must be at least 1, got {count}")
+
+
+def sides(image_size: int | Sequence[int]) -> tuple[int, int]:
+    """(height, width) from one number or two.
+
+    Raises:
+        ValueError: neither.
+    """
+    found = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    if len(found) != 2 or min(found) < 1:
+        raise ValueError(f"image_size must be pixels or (height, width), got {image_size!r}")
+    return found[0], found[1]
+
+
+def pool_same(x: Tensor) -> Tensor:
+    """The largest of 3 x 3 at every other place, padded as TensorFlow's SAME: (N, C, h, w) -> ceil(h / 2), ceil(w / 2).
+
+    An even side is padded at the end alone, an odd one at both.
+    """
+    odd = (x.shape[2] % 2, x.shape[3] % 2)
+    return F.max_pool2d(x, 3, stride=2, padding=odd, ceil_mode=True)
+
+
+def initialise_as_keras(model: nn.Module) -> None:
+    """Glorot and Bengio 2010 for convolutions and linear layers, biases 0: what Keras starts from."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

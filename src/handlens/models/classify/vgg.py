@@ -1,0 +1,68 @@
+"""VGG: nothing but 3 x 3 convolutions and 2 x 2 max-pooling, 11 to 19 layers deep.
+
+Source   Simonyan and Zisserman 2014, arXiv:1409.1556, Table 1, columns A, B, D and E.
+Input    images (N, 3, H, W) float32, RGB, normalised; any size from 32 x 32.
+Output   logits (N, K).
+Size     1000 classes: 132,863,336 (11), 133,047,848 (13), 138,357,544 (16), 143,667,240 (19) parameters.
+Differs  With batch norm (2015) as an option; its convolutions keep their biases, as in the weights that are published.
+         Maps of another size than 7 x 7 are pooled to it.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from handlens.models.blocks import initialise
+from handlens.models.classify.staged import StagedNet, check_counts
+
+CONVOLUTIONS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
+CHANNELS = (64, 128, 256, 512, 512)
+DENSE = 4096
+LAST_SIDE = 7  # of the map that the dense layers see
+
+
+class VGG(StagedNet):
+    """Five groups of convolutions, each with max-pooling behind, and three dense layers.
+
+    Args:
+        depth: 11, 13, 16 or 19 layers with weights.
+
+    Raises:
+        ValueError: an argument out of range; from forward: pictures below 32 pixels a side.
+    """
+
+    smallest = 32
+
+    def __init__(
+        self, *, num_classes: int, depth: int = 16, batch_norm: bool = False, in_channels: int = 3, dropout: float = 0.5
+    ) -> None:
+        super().__init__()
+        check_counts(num_classes=num_classes, in_channels=in_channels)
+        if depth not in CONVOLUTIONS:
+            raise ValueError(f"depth must be one of {', '.join(map(str, CONVOLUTIONS))}, got {depth}")
+        groups = []
+        channels = in_channels
+        for count, wider in zip(CONVOLUTIONS[depth], CHANNELS, strict=True):
+            layers: list[nn.Module] = []
+            for _ in range(count):
+                layers.append(nn.Conv2d(channels, wider, 3, padding=1))
+                layers += [nn.BatchNorm2d(wider)] if batch_norm else []
+                layers.append(nn.ReLU())
+                channels = wider
+            groups.append(nn.Sequential(*layers, nn.MaxPool2d(2)))
+        self.stem = groups[0]
+        self.blocks = nn.ModuleList(groups[1:])
+        self.maps = {"stem": (CHANNELS[0], 2)}
+        self.maps |= {f"block{number}": (CHANNELS[number], 2 ** (number + 1)) for number in range(1, len(CHANNELS))}
+        self.hidden1 = nn.Linear(channels * LAST_SIDE**2, DENSE)
+        self.hidden2 = nn.Linear(DENSE, DENSE)
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(DENSE, num_classes)
+        initialise(self)
+
+    def pool(self, x: Tensor) -> Tensor:
+        x = F.adaptive_avg_pool2d(x, LAST_SIDE).flatten(1)
+        x = self.dropout(self.hidden1(x).relu())
+        hidden: Tensor = self.hidden2(x).relu()
+        return hidden
