@@ -32,6 +32,31 @@ def print_rows(console: Console, rows: Sequence[dict[str, Any]]) -> None:
     console.print(table)
 
 
+def print_summary(console: Console, summary: dict[str, Any]) -> None:
+    """The layers of a net, then its totals."""
+    rows = [
+        {
+            "layer": layer["name"], "kind": layer["kind"], "": layer["detail"], "from": ", ".join(layer["inputs"]),
+            "output": " x ".join(map(str, layer["shape"])), "parameters": f"{layer['parameters']:,}",
+            "multiply_adds": f"{layer['multiply_adds']:,}", "stride": layer["stride"], "sees": layer["receptive_field"],
+        }
+        for layer in summary["layers"]
+    ]  # fmt: skip
+    print_rows(console, rows)
+    frozen = summary["parameters"] - summary["trainable"]
+    sizes = ", ".join(f"{size / 1e6:,.2f} MB in {name}" for name, size in summary["weight_bytes"].items())
+    console.print(
+        f"{summary['parameters']:,} parameters, {frozen:,} of them frozen; {summary['statistics']:,} statistics."
+    )
+    console.print(f"Weights: {sizes}.")
+    console.print(f"{summary['multiply_adds']:,} multiply-adds for a picture of {summary['size']} x {summary['size']}.")
+    for how, numbers, at in (
+        ("operator by operator", summary["peak_numbers"], summary["peak_at"]),
+        ("block by block", summary["peak_numbers_blocks"], summary["peak_at_block"]),
+    ):
+        console.print(f"Maps held at once, {how}: {numbers:,} numbers, {2 * numbers / 1e3:,.0f} kB in fp16, at {at}.")
+
+
 def print_audit(console: Console, audit: Audit) -> None:
     """What there is of each class per split, then the findings."""
     dataset = audit.dataset

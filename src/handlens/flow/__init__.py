@@ -6,6 +6,7 @@ Nothing heavy is imported until it is needed: `predict` starts without torch.
 from handlens.flow.data import boxes_without_anchor, check, convert, doubted_labels, sample
 from handlens.flow.evaluate import evaluate
 from handlens.flow.export import export
+from handlens.flow.nets import cost_table, models, summary
 from handlens.flow.predict import load, predict
 from handlens.flow.report import QUIET, Reporter
 from handlens.flow.runs import find_run
@@ -18,13 +19,16 @@ __all__ = [
     "boxes_without_anchor",
     "check",
     "convert",
+    "cost_table",
     "doubted_labels",
     "evaluate",
     "export",
     "find_run",
     "load",
+    "models",
     "predict",
     "sample",
     "show",
+    "summary",
     "train",
 ]

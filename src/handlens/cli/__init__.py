@@ -1,0 +1,63 @@
+"""The command line: parses and prints, and has no logic of its own.
+
+Exit codes: 0 fine, 1 findings, 2 usage, 3 an export answers differently, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from handlens.cli import data, nets, runs  # each adds its commands to the application
+from handlens.cli.shared import app, reader_may_leave
+from handlens.errors import FindingsError, InputError, ParityError
+
+__all__ = ["FindingsError", "app", "data", "main", "nets", "run", "runs"]
+
+
+@app.callback()
+def root(
+    debug: Annotated[bool, typer.Option(help="Show the traceback of an error; anywhere in a command.")] = False,
+) -> None:
+    """From a folder of pictures to a small vision model that you can trust on a phone."""
+
+
+def main() -> None:
+    """The entry point of the command `handlens`."""
+    code = run(sys.argv[1:])
+    with reader_may_leave():
+        sys.stdout.flush()
+    sys.exit(code)
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line and return its exit code: errors become one sentence on standard error."""
+    from handlens.files import cache_folder
+
+    # matplotlib keeps its list of fonts; left alone it would make a folder in the user's home.
+    os.environ.setdefault("MPLCONFIGDIR", str(cache_folder() / "matplotlib"))
+    debug = "--debug" in arguments
+    try:
+        app([argument for argument in arguments if argument != "--debug"])
+    except (InputError, ParityError) as error:
+        if debug:
+            raise
+        typer.echo(f"handlens: {error}", err=True)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except OSError as error:  # permissions, a full disk, a share that went away
+        if debug:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        hint = " There is no room left; what was saved before is whole." if full else ""
+        typer.echo(f"handlens: {where}{error.strerror or error}.{hint}", err=True)
+        return InputError.exit_code
+    except SystemExit as done:  # how typer ends, also after wrong usage (2)
+        return done.code if isinstance(done.code, int) else 0
+    return 0

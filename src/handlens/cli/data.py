@@ -1,0 +1,115 @@
+"""sample, check, show, convert: pictures and their labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from handlens.cli.shared import AsJson, Config, Format, Quiet, app, console, print_json, reporting
+from handlens.errors import InputError
+
+
+@app.command()
+def sample(
+    name: Annotated[str, typer.Argument(help="bakery: ten kinds of bread, drawn by handlens.")],
+    folder: Annotated[Path, typer.Argument(help="A new or empty folder.")],
+    task: Annotated[str, typer.Option(help="classify, segment or detect: folders, masks or boxes.")] = "classify",
+    per_class: Annotated[int, typer.Option(min=1, help="Training pictures per class.")] = 40,
+    test_per_class: Annotated[int, typer.Option(min=0, help="Test pictures per class.")] = 10,
+    size: Annotated[int, typer.Option(min=32, max=2048, help="Pixels.")] = 224,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Write a sample data set of generated pictures."""
+    from handlens import flow
+
+    with reporting(quiet) as report:
+        made = flow.sample(
+            name, folder, task=task, per_class=per_class, test_per_class=test_per_class, size=size, seed=seed,  # type: ignore[arg-type]
+            report=report,
+        )  # fmt: skip
+    typer.echo(f"{made}: generated pictures, not photographs.")
+
+
+@app.command()
+def check(
+    data: Annotated[Path, typer.Argument(help="A folder of pictures, with their labels or a table of them.")],
+    labels: Annotated[bool, typer.Option("--labels", help="Also list pictures whose label the model doubts.")] = False,
+    sheet: Annotated[Path | None, typer.Option(help="With --labels: a picture of the doubted ones.")] = None,
+    format: Format = None,
+    config: Config = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Decode every picture and say what is wrong. Never changes a file. Exit code 1 on findings."""
+    from handlens import flow
+
+    if sheet and not labels:
+        raise InputError("--sheet shows the doubted labels: give --labels too.")
+    with reporting(quiet or as_json) as report:
+        audit = flow.check(data, format=format, config=config, report=report)
+        doubted = flow.doubted_labels(audit, report=report) if labels else None
+        unreached = flow.boxes_without_anchor(audit, report=report) if audit.dataset.task == "detect" else None
+    if as_json:
+        more = {"doubted_labels": doubted, "boxes_without_anchor": unreached}
+        print_json(audit.to_dict() | {key: value for key, value in more.items() if value is not None})
+    else:
+        from handlens.tables import print_audit, print_doubted
+
+        print_audit(console(), audit)
+        for name, share in (unreached or {}).items():
+            typer.echo(f"{name}: {100 * share:.1f} % of the training boxes have no anchor of the default detector.")
+        if doubted is not None:
+            print_doubted(console(), doubted)
+    if sheet and doubted:
+        from handlens.flow.sheets import doubted_sheet
+
+        typer.echo(doubted_sheet(audit, doubted, sheet), err=True)
+    if any(finding.level in ("error", "warning") for finding in audit.findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def show(
+    data: Annotated[Path, typer.Argument(help="A folder of pictures, with their labels or a table of them.")],
+    count: Annotated[int, typer.Option("--count", "-n", min=1, max=400, help="Pictures, drawn by lot.")] = 12,
+    out: Annotated[Path, typer.Option(help="The contact sheet, PNG or JPEG.")] = Path("sheet.png"),
+    split: Annotated[str | None, typer.Option(help="train, validation or test alone.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Another number, other pictures.")] = 0,
+    format: Format = None,
+    config: Config = None,
+    quiet: Quiet = False,
+) -> None:
+    """Draw a contact sheet of pictures with their labels, masks or boxes."""
+    from handlens import flow
+
+    with reporting(quiet) as report:
+        made = flow.show(
+            data, count=count, out=out, split=split, seed=seed, format=format, config=config, report=report,  # type: ignore[arg-type]
+        )  # fmt: skip
+    typer.echo(str(made))
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="Pictures with masks or boxes, in any format that is read.")],
+    folder: Annotated[Path, typer.Argument(help="A new or empty folder.")],
+    to: Annotated[str, typer.Option(help="voc, coco or yolo for boxes; voc or masks for masks.")],
+    format: Format = None,
+    config: Config = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write a data set in another format, and say what that format cannot hold. Pictures are copied as they are."""
+    from handlens import flow
+
+    with reporting(quiet or as_json) as report:
+        lost = flow.convert(source, folder, to=to, format=format, config=config, report=report)
+    if as_json:
+        print_json({"folder": str(folder), "lost": lost})
+        return
+    for sentence in lost:
+        typer.echo(sentence)
+    typer.echo(f"{folder}: written as {to}" + ("." if lost else ", and nothing was lost."))

@@ -1,0 +1,163 @@
+"""models, summary, cost, explain-layer, weights: the nets there are and what they cost."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from handlens.cli.shared import AsJson, Quiet, app, console, print_json, reporting
+from handlens.errors import InputError
+
+weights_app = typer.Typer(help="Pretrained weights: where they come from, and fetching them.", no_args_is_help=True)
+app.add_typer(weights_app, name="weights")
+
+
+@weights_app.command("list")
+def weights_list(as_json: AsJson = False) -> None:
+    """The pretrained weights, their licences and whether they are here."""
+    from handlens.models.weights import listing
+
+    rows = listing()
+    if as_json:
+        print_json(rows)
+        return
+    from handlens.tables import print_rows
+
+    print_rows(console(), rows)
+
+
+@weights_app.command("get")
+def weights_get(name: Annotated[str, typer.Argument(help="As `weights list` names it.")], quiet: Quiet = False) -> None:
+    """Fetch weights once, check them and keep them in the cache."""
+    from handlens import flow
+    from handlens.models.weights import get_weights
+
+    with reporting(quiet) as report:
+        path = get_weights(name)
+        flow.find_run(name, report=report)
+    typer.echo(str(path))
+
+
+@app.command()
+def models(
+    task: Annotated[str | None, typer.Option(help="classify, segment or detect alone.")] = None,
+    sort: Annotated[str, typer.Option(help="By this column, such as parameters or multiply_adds.")] = "name",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """List the nets with what they cost, for the classes and at the size they were published with."""
+    from handlens import flow
+
+    with reporting(quiet or as_json) as report:
+        rows = flow.models(task=task, sort=sort, report=report)
+    if as_json:
+        print_json(rows)
+        return
+    from handlens.tables import print_rows
+
+    print_rows(console(), [_readable(row) for row in rows])
+
+
+@app.command()
+def summary(
+    name: Annotated[str, typer.Argument(help="A net of `handlens models`.")],
+    size: Annotated[int | None, typer.Option(min=1, help="Side of the picture; default as published.")] = None,
+    width: Annotated[float | None, typer.Option(help="Width multiplier, of nets that have one.")] = None,
+    classes: Annotated[int | None, typer.Option(min=1, help="Default as published.")] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Show a net layer by layer: shapes, parameters, multiply-adds, receptive field, and the memory it needs."""
+    from handlens import flow
+
+    options = {} if width is None else {"width": width}
+    with reporting(quiet or as_json) as report:
+        found = flow.summary(name, size=size, num_classes=classes, report=report, **options)
+    if as_json:
+        print_json(found)
+        return
+    from handlens.tables import print_summary
+
+    print_summary(console(), found)
+
+
+@app.command()
+def cost(
+    name: Annotated[str, typer.Argument(help="A net of `handlens models`.")],
+    sizes: Annotated[str, typer.Option(help="96..224 (in steps of 32), or 96,160,224.")] = "96..224",
+    widths: Annotated[str, typer.Option(help="all that are published, or 0.35,1.0.")] = "all",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Multiply-adds by width and size, beside what the authors print."""
+    from handlens import flow
+
+    chosen = None if widths == "all" else [_number(text, "--widths") for text in widths.split(",")]
+    with reporting(quiet or as_json) as report:
+        rows = flow.cost_table(name, sizes=_sizes(sizes), widths=chosen, report=report)
+    if as_json:
+        print_json(rows)
+        return
+    from handlens.tables import print_rows
+
+    print_rows(console(), [_readable(row) for row in rows])
+
+
+@app.command()
+def explain_layer(
+    kind: Annotated[str, typer.Argument(help="conv, depthwise, separable, inverted_residual, dense or pool.")],
+    inside: Annotated[int, typer.Option("--in", min=1, help="Channels of the map before it.")] = 32,
+    outside: Annotated[int, typer.Option("--out", min=1, help="Channels behind it.")] = 64,
+    kernel: Annotated[int, typer.Option("--kernel", "-k", min=1)] = 3,
+    stride: Annotated[int, typer.Option("--stride", "-s", min=1)] = 1,
+    padding: Annotated[str, typer.Option("--padding", "-p", help="Pixels on each side, same or valid.")] = "same",
+    size: Annotated[int, typer.Option(min=1, help="Side of the map before it.")] = 224,
+    expansion: Annotated[int, typer.Option("--expansion", "-t", min=1, help="Of an inverted residual.")] = 6,
+    bias: Annotated[bool, typer.Option("--bias", help="With one bias per output channel.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Work the formulas of one layer: output size, parameters, cost, and what a separable form would save."""
+    from dataclasses import asdict
+
+    from handlens.models.formulas import Question, explain
+
+    pixels = int(padding) if padding.isdecimal() else padding
+    question = Question(
+        inside=inside, outside=outside, kernel=kernel, stride=stride, padding=pixels, size=size, expansion=expansion,
+        bias=bias,
+    )  # fmt: skip
+    steps = explain(kind, question)
+    if as_json:
+        print_json([asdict(step) for step in steps])
+        return
+    from handlens.tables import print_rows
+
+    print_rows(console(), [{**asdict(step), "value": f"{step.value:,.6g}" if step.value % 1 else f"{step.value:,.0f}"}
+                           for step in steps])  # fmt: skip
+
+
+def _readable(row: dict[str, Any]) -> dict[str, Any]:
+    millions = f"{row['multiply_adds'] / 1e6:,.1f} M"
+    return row | {"parameters": f"{row['parameters']:,}", "multiply_adds": millions}
+
+
+def _sizes(text: str) -> list[int]:
+    """
+    Raises:
+        InputError: neither numbers with commas nor a range.
+    """
+    first, dots, last = text.partition("..")
+    if dots and first.isdecimal() and last.isdecimal() and 0 < int(first) <= int(last):
+        return list(range(int(first), int(last) + 1, 32))
+    return [int(_number(part, "--sizes")) for part in text.split(",")]
+
+
+def _number(text: str, option: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise InputError(f"{option} has {text!r}; numbers with commas between are expected.") from None
+    if value <= 0:
+        raise InputError(f"{option} has {text}; positive numbers are expected.")
+    return value

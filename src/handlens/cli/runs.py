@@ -1,0 +1,200 @@
+"""train, evaluate, predict, export: what makes or reads a run folder."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from handlens.cli.shared import (
+    AsJson,
+    Config,
+    Format,
+    Quiet,
+    app,
+    console,
+    print_json,
+    print_line,
+    reader_may_leave,
+    reporting,
+)
+from handlens.errors import InputError
+
+Precision = Annotated[
+    str, typer.Option(help="auto: what the processor is fastest at; fp32: as measured against PyTorch.")
+]
+
+
+@app.command()
+def train(
+    data: Annotated[
+        Path | None, typer.Argument(help="A folder of pictures, with their labels or a table of them.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The run folder; default runs/<name of the data>.")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="A YAML file; flags win over it.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Continue this unfinished run.")] = None,
+    mode: Annotated[str | None, typer.Option(help="auto, head, finetune or scratch.")] = None,
+    model: Annotated[str | None, typer.Option(help="A net of the catalogue.")] = None,
+    width: Annotated[float | None, typer.Option(help="Width multiplier.")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Pixels.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="A weights file of your own.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="For finetune and scratch.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Pictures.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="At its peak.")] = None,
+    views: Annotated[int | None, typer.Option(help="Augmented views per picture, head mode.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Loader processes; default measured.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto or fp32.")] = None,
+    seed: Annotated[int | None, typer.Option()] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Warnings of the audit stop training too.")] = False,
+    golden: Annotated[bool, typer.Option(help="Keep eight pictures and their answers in the run.")] = True,
+    format: Format = None,
+    config: Config = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a classifier and write a run folder."""
+    from handlens import flow
+    from handlens.train.recipe import read_recipe
+
+    made = None
+    if resume is None:
+        made = read_recipe(
+            recipe, mode=mode, model=model, width=width, image_size=image_size, epochs=epochs, batch_size=batch_size,
+            weights=str(weights) if weights else None, learning_rate=learning_rate, views=views, workers=workers,
+            precision=precision, seed=seed,
+        )  # fmt: skip
+    with reporting(quiet or as_json) as report:
+        folder = flow.train(
+            data, out=out, recipe=made, resume=resume, strict=strict, golden=golden, format=format, config=config,
+            report=report,
+        )  # fmt: skip
+    if as_json:
+        from handlens.train.run import open_run
+
+        run = open_run(folder)
+        print_json({"run": str(folder), "validation": run.model["validation"]})
+
+
+@app.command()
+def evaluate(
+    run: Annotated[str, typer.Argument(help="A run folder, or the name of a pretrained net.")],
+    data: Annotated[Path | None, typer.Argument(help="Labelled pictures; default the run's own test split.")] = None,
+    precision: Precision = "auto",
+    format: Format = None,
+    config: Config = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure a run on pictures it was not trained on, and write report.html."""
+    from handlens import flow
+
+    with reporting(quiet or as_json) as report:
+        result = flow.evaluate(run, data, precision=_precision(precision), format=format, config=config, report=report)
+    if as_json:
+        print_json(result)
+        return
+    from handlens.tables import print_evaluation
+
+    print_evaluation(console(), result)
+
+
+@app.command()
+def predict(
+    run: Annotated[str, typer.Argument(help="A run folder, or the name of a pretrained net.")],
+    paths: Annotated[list[Path], typer.Argument(help="Pictures and folders of pictures.")],
+    top: Annotated[int, typer.Option(min=1, help="Classes per picture.")] = 1,
+    csv: Annotated[Path | None, typer.Option(help="Write a CSV (for spreadsheets, UTF-8 with BOM).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per picture.")] = False,
+    pictures: Annotated[Path | None, typer.Option(help="Write copies with the answer into this folder.")] = None,
+    masks: Annotated[Path | None, typer.Option(help="Write class maps as PNG into this folder (segmentation).")] = None,
+    coco: Annotated[Path | None, typer.Option(help="Write a COCO result list (detection).")] = None,
+    yolo: Annotated[Path | None, typer.Option(help="Write YOLO texts into this folder (detection).")] = None,
+    threshold: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Lowest score (detection); default chosen on validation.")
+    ] = None,
+    sheet: Annotated[Path | None, typer.Option(help="Write one contact sheet (PNG or JPEG).")] = None,
+    tiles: Annotated[
+        bool, typer.Option("--tiles", help="Large pictures in overlapping windows at their own size (segmentation).")
+    ] = False,
+    precision: Precision = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Classify, segment or detect, as the run was trained. Bad files are named on standard error and the rest goes on;
+    exit code 1 then.
+    """
+    from handlens import flow
+    from handlens.flow.sheets import SHEET_LIMIT, PredictionWriter
+    from handlens.results import KINDS
+
+    bad = 0
+    lines_on_screen = sys.stdout.isatty() and (as_json or not csv)  # they are progress enough
+    writer = None
+    try:
+        with reporting(quiet or lines_on_screen) as report:
+            opened = flow.find_run(run, report=report)
+            predictions = flow.predict(
+                opened, paths, precision=_precision(precision), threshold=threshold, tiles=tiles, report=report
+            )  # fmt: skip
+            writer = PredictionWriter(
+                KINDS[opened.task], csv=csv, as_json=as_json, pictures=pictures, masks=masks, coco=coco, yolo=yolo,
+                sheet=sheet, category_ids=opened.model.get("category_ids"), top=top, print_line=print_line,
+            )  # fmt: skip
+            # The writer opens files, which a wrong path or an unknown run must leave as they are.
+            with reader_may_leave(), writer:
+                for prediction in predictions:
+                    if prediction.result is None:
+                        bad += 1
+                        typer.echo(f"handlens: {prediction.error}", err=True)
+                    writer.write(prediction)
+                    report.progress("predicting", writer.count, None)
+    except KeyboardInterrupt:
+        if writer and writer.partial:
+            typer.echo(f"handlens: stopped; the {writer.count} answers so far are in {writer.partial}.", err=True)
+        raise
+    if not quiet and (csv or pictures or masks or coco or yolo or sheet):
+        left_out = writer.count - bad - SHEET_LIMIT if sheet else 0
+        cut = f" The sheet shows the first {SHEET_LIMIT}." if left_out > 0 else ""
+        typer.echo(f"{writer.count} pictures, {bad} unreadable.{cut}", err=True)
+    if bad:
+        raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    run: Annotated[str, typer.Argument(help="A run folder, or the name of a pretrained net.")],
+    to: Annotated[str, typer.Option(help="onnx or openvino.")],
+    out: Annotated[Path | None, typer.Option(help="The file; default in the run's exports/.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Pictures for the proof; default the run's own.")] = None,
+    with_resize: Annotated[
+        bool, typer.Option("--with-resize", help="The graph takes any size and resizes inside.")
+    ] = False,
+    suppress: Annotated[
+        bool, typer.Option("--suppress/--no-suppress", help="No: the app suppresses doubled boxes itself.")
+    ] = True,
+    pictures: Annotated[int, typer.Option(min=1, help="How many pictures the proof uses at most.")] = 1000,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Export for another runtime, and prove that the file answers as PyTorch does. Exit code 3 if it does not."""
+    from handlens import flow
+
+    with reporting(quiet or as_json) as report:
+        path, parity = flow.export(
+            run, to=to, out=out, data=data, with_resize=with_resize, suppress=suppress,  # type: ignore[arg-type]
+            pictures=pictures, report=report,
+        )  # fmt: skip
+    if as_json:
+        print_json({"file": str(path)} | parity.to_dict())
+        return
+    from handlens.tables import print_parity
+
+    print_parity(console(), parity)
+    typer.echo(str(path))
+
+
+def _precision(value: str) -> Any:
+    if value not in ("auto", "fp32"):
+        raise InputError(f"--precision must be auto or fp32, got {value!r}.")
+    return value

@@ -1,0 +1,103 @@
+"""What all commands share: the application, options, printing and progress."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from handlens.flow.report import Reporter
+
+app = typer.Typer(
+    name="handlens",
+    help="From a folder of pictures to a small vision model that you can trust on a phone.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
+Format = Annotated[
+    str | None, typer.Option(help="How the data is laid out, where it cannot be recognised: docs/data.md.")
+]
+Config = Annotated[Path | None, typer.Option("--data-config", help="A handlens.yaml that is not beside the data.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no sentences: answers and errors only.")]
+
+
+def print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+@contextlib.contextmanager
+def reader_may_leave() -> Iterator[None]:
+    """Whoever reads our answers, `head` for example, may have enough of them: that is no error."""
+    try:
+        yield
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still in the buffer goes there
+
+
+def print_line(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+def console() -> Console:
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = 200  # a file or a pipe has no width to fold to
+    return console
+
+
+@contextlib.contextmanager
+def reporting(quiet: bool) -> Iterator[Reporter]:
+    """Sentences and a progress bar on standard error, or nothing."""
+    from handlens.flow.report import QUIET, Reporter
+
+    if quiet:
+        yield QUIET
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True, highlight=False)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    # Standard output is for answers: rich would print it among the bars, on standard error.
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal, redirect_stdout=False
+    ) as bar:
+        shown: dict[str, Any] = {}  # one bar: that of the task that goes on
+
+        def progress(what: str, done: int, total: int | None) -> None:
+            if what not in shown:
+                for task in shown.values():
+                    bar.remove_task(task)
+                shown.clear()
+                shown[what] = bar.add_task(what, total=total)
+            bar.update(shown[what], completed=done, total=total)
+
+        yield Reporter(say=lambda text: console.print(text, markup=False, soft_wrap=True), progress=progress)

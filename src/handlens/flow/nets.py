@@ -1,0 +1,134 @@
+"""models, summary, cost: the nets of the catalogue as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from handlens.errors import InputError
+from handlens.flow.report import QUIET, Reporter
+
+if TYPE_CHECKING:
+    from torch import nn
+
+CLASSES = {"classify": 1000, "segment": 21, "detect": 80}  # of ImageNet, VOC with its background, and COCO
+
+
+def models(*, task: str | None = None, sort: str = "name", report: Reporter = QUIET) -> list[dict[str, Any]]:
+    """The catalogue: a row per net, counted for the classes and the size it was published with.
+
+    Args:
+        task: "classify", "segment" or "detect" alone.
+        sort: a key of the rows, numbers ascending.
+
+    Raises:
+        InputError: no such task or key.
+    """
+    from handlens.models import CATALOGUE
+
+    if task is not None and task not in CLASSES:
+        raise InputError(f"there is no task {task!r}; there are {', '.join(CLASSES)}.")
+    chosen = {name: entry for name, entry in CATALOGUE.items() if task in (None, entry.task)}
+    rows = []
+    for done, (name, entry) in enumerate(chosen.items(), start=1):
+        cost = _measured(name, size=entry.image_size)
+        rows.append({
+            "name": name, "task": entry.task, "size": entry.image_size, "classes": _classes(name),
+            "parameters": cost.parameters, "multiply_adds": cost.multiply_adds, "weights": ", ".join(entry.weights),
+            "converts_to": ", ".join(entry.converts_to), "about": entry.about,
+        })  # fmt: skip
+        report.progress("counting", done, len(chosen))
+    if sort not in rows[0]:
+        raise InputError(f"there is no column {sort!r}; there are {', '.join(rows[0])}.")
+    return sorted(rows, key=lambda row: row[sort])
+
+
+def summary(
+    name: str, *, size: int | None = None, num_classes: int | None = None, report: Reporter = QUIET, **options: Any
+) -> dict[str, Any]:
+    """A net layer by layer; `models.cost` says what is counted and how.
+
+    Args:
+        size: side of the picture; None is the published one.
+        num_classes: None is what it was published for.
+        options: of the net, as `build` takes them.
+
+    Returns:
+        {"name", "size", "layers": [...], "parameters", "trainable", "statistics", "multiply_adds", "weight_bytes",
+        "peak_numbers", "peak_at", "peak_numbers_blocks", "peak_at_block"}.
+
+    Raises:
+        InputError: no such net or option, or a size that it does not take.
+    """
+    from handlens.models import CATALOGUE
+
+    report.progress("counting", 0, None)
+    if size is None and name in CATALOGUE:
+        size = CATALOGUE[name].image_size
+    cost = _measured(name, size=size or 224, num_classes=num_classes, **options)
+    return {"name": name, "size": size, **asdict(cost), "weight_bytes": cost.weight_bytes()}
+
+
+def cost_table(
+    name: str, *, sizes: Sequence[int], widths: Sequence[float] | None = None, report: Reporter = QUIET
+) -> list[dict[str, Any]]:
+    """The table of the MobileNet papers: multiply-adds by width and size, beside what the authors print.
+
+    Args:
+        widths: None is all that are published, or the net as it is where none are.
+
+    Returns:
+        a row per width and size: "width", "size", "parameters", "multiply_adds", "published_millions", "difference"
+        (ours in millions minus theirs), "published_top1"; None where nothing is published.
+    """
+    from handlens.models.published import PUBLISHED
+
+    published = PUBLISHED.get(name, {})
+    chosen: Sequence[float | None] = list(widths) if widths else sorted(published, reverse=True) or [None]
+    rows = []
+    for width in chosen:
+        options: dict[str, Any] = {} if width is None else {"width": width}
+        for size in sizes:
+            cost = _measured(name, size=size, **options)
+            millions, top1 = published.get(width or 1.0, {}).get(size, (None, None))
+            rows.append({
+                "width": width or 1.0, "size": size, "parameters": cost.parameters,
+                "multiply_adds": cost.multiply_adds, "published_millions": millions,
+                "difference": None if millions is None else round(cost.multiply_adds / 1e6 - millions, 1),
+                "published_top1": top1,
+            })  # fmt: skip
+            report.progress("counting", len(rows), len(chosen) * len(sizes))
+    return rows
+
+
+def _measured(name: str, *, size: int, num_classes: int | None = None, **options: Any) -> Any:
+    import torch
+
+    from handlens.models import build
+    from handlens.models.cost import measure
+
+    with torch.device("meta"):
+        net = build(name, num_classes=num_classes or _classes(name), **options)
+    try:
+        return measure(net, height=size, width=size, channels=_channels(net))
+    except ValueError as error:
+        raise InputError(f"{name}: {error}.") from None
+
+
+def _classes(name: str) -> int:
+    from handlens.models import CATALOGUE
+
+    if name not in CATALOGUE:
+        return 1  # `build` names the nearest
+    return CATALOGUE[name].num_classes or CLASSES[CATALOGUE[name].task]
+
+
+def _channels(net: nn.Module) -> int:
+    """Of the pictures it takes: those of its first layer."""
+    from torch import nn
+
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            return module.in_channels
+    return 1
