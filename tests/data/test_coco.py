@@ -140,6 +140,8 @@ def test_an_outline_without_a_box_has_the_box_around_it(tmp_path: Path) -> None:
     assert found(dataset) == {"a.jpg": [("cat", 5, 6, 15, 26.5), ("dog", 3, 2, 5, 9)]}
     with pytest.raises(InputError, match=r"annotation 1 of .* has no bbox, and its segmentation is wrong: .* odd"):
         open_dataset(one(tmp_path, {**polygon, "segmentation": [[5, 6, 7]]}))
+    with pytest.raises(InputError, match="its segmentation is wrong: could not convert string to float: 'x'"):
+        open_dataset(one(tmp_path, {**polygon, "segmentation": [[5, 6, 7, "x", 9, 10]]}))
     with pytest.raises(InputError, match=r"annotation 1 of .* has no bbox"):
         open_dataset(one(tmp_path, {**polygon, "segmentation": [[]]}, runs))
 

@@ -164,12 +164,12 @@ def test_layouts(tmp_path: Path, image: str, mask_path: str) -> None:
     assert read(dataset, image.format(BREAD)) == NUMBERS.tolist()
 
 
-@pytest.mark.parametrize("companion", ["{}annot", "{}_labels", "{} masks"])
+@pytest.mark.parametrize("companion", ["{}annot/1.png", "{}_labels/1_L.png", "{} masks/1.png"])
 def test_companions_of_splits(tmp_path: Path, companion: str) -> None:
     """CamVid as SegNet's authors and others hand it out: train/ and trainannot/; one stem stands in two splits."""
     for part, value in (("train", 0), ("val", 1), ("test", 2)):
         picture(tmp_path / part / "1.jpg", width=1, height=1)
-        mask(tmp_path / companion.format(part) / "1.png", [[value]])
+        mask(tmp_path / companion.format(part), [[value]])
     dataset = open_dataset(tmp_path)
     assert (dataset.format, dataset.splits()) == ("masks", ("train", "validation", "test"))
     assert [read(dataset, f"{part}/1.jpg") for part in ("train", "val", "test")] == [[[0]], [[1]], [[2]]]

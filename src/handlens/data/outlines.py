@@ -59,8 +59,8 @@ def frame(outline: Outline) -> list[float]:
     else:
         if any(len(polygon) % 2 for polygon in outline):
             raise ValueError("a polygon has an odd number of coordinates")
-        xs = [x for polygon in outline for x in polygon[::2]]
-        ys = [y for polygon in outline for y in polygon[1::2]]
+        xs = [float(x) for polygon in outline for x in polygon[::2]]
+        ys = [float(y) for polygon in outline for y in polygon[1::2]]
         left, top, right, bottom = min(xs), min(ys), max(xs), max(ys)
     return [float(left), float(top), float(right - left), float(bottom - top)]
 

@@ -36,6 +36,7 @@ MASK_FOLDERS = frozenset({
     "segmentations", "segmentationclass", "ground_truth", "groundtruth", "gt",
 })  # fmt: skip
 SUFFIXES = ("_mask", "_masks", "_seg", "_segmentation", "_label", "_labels", "_gt", "-mask", "-seg")
+PAIRED_SUFFIXES = (*SUFFIXES, "_L")  # CamVid's own, of files that their folder has shown to be masks
 JPEG = (".jpg", ".jpeg")
 MOST_NUMBERS = 64  # our choice: above this, masks without class names hold shades of grey rather than classes
 STRAY = 0.01  # our choice: of the pixels of 255; other numbers on fewer are the soft edge of an outline
@@ -50,7 +51,7 @@ def recognise(path: Path) -> bool:
     if not any(_has_suffix(p) or _in_folder(tree, p, MASK_FOLDERS) for p in tree.pictures(path)):
         return False  # before a list of a million pictures is made
     pictures, masks = _told_apart(tree, path, MaskFiles.model_validate({}))
-    pairs = pair(tree, pictures, masks, folders=MASK_FOLDERS, suffixes=SUFFIXES, guess=True)
+    pairs = pair(tree, pictures, masks, folders=MASK_FOLDERS, suffixes=PAIRED_SUFFIXES, guess=True)
     by_folder = any(
         _in_folder(tree, mask, MASK_FOLDERS)
         and (_in_folder(tree, picture, PICTURE_FOLDERS) or _companions(tree, mask))
@@ -74,7 +75,7 @@ def read(path: Path, config: DataConfig) -> Dataset:
         if folder is not None and not (path / folder).is_dir():
             raise InputError(f"{path / folder} is not a folder; masks: in handlens.yaml names it.")
     pictures, masks = _told_apart(tree, path, stated)
-    suffixes = SUFFIXES if stated.suffix is None else (stated.suffix,)
+    suffixes = PAIRED_SUFFIXES if stated.suffix is None else (stated.suffix,)
     folders = MASK_FOLDERS | {
         part.lower() for folder in (stated.images, stated.masks) if folder for part in folder.split("/")
     }
