@@ -46,3 +46,18 @@ def test_another_normalisation_inside_ends_with_exit_code_3_and_keeps_the_old_fi
     assert not failed.exists()
     assert command([*arguments[:-2], str(tmp_path / "model.onnx")]) == 2
     assert "ends in .xml" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_net_for_grey_pictures_of_one_size_goes_the_whole_way(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    recipe = make_recipe({"model": "lenet5", "mode": "scratch", "epochs": 1, "dropout": 0.0, "optimiser": "sgd"})
+    run = handlens.train(data, out=tmp_path / "run", recipe=recipe)
+    model = read_json(run / "model.json")
+    assert model["preprocess"]["colour"] == "grey" and model["preprocess"]["height"] == 28
+    assert model["architecture"]["arguments"]["image_size"] == 28
+    arguments = ["export", str(run), "--to", "onnx", "--quiet"]
+    assert command(arguments) == 0
+    assert command([*arguments, "--with-resize"]) == 2
+    assert "for nets that see colours" in capsys.readouterr().err
