@@ -45,11 +45,12 @@ def test_a_box_is_a_frame_and_a_name():
     assert (changed[0], changed[-1]) == (40 - 14, 90)  # the name above, one dark line below
 
 
-def test_names_that_would_lie_over_one_another_are_left_out_small_ones_first():
+def test_a_name_that_would_lie_over_another_moves_that_of_the_smaller_box():
     image = np.full((200, 200, 3), 128, np.uint8)
     one = with_boxes(image, [(50, 50, 150, 150)], [1], [NAMES[1]])
     both = with_boxes(image, [(52, 52, 60, 60), (50, 50, 150, 150)], [2, 1], [NAMES[2], NAMES[1]])
     assert np.array_equal(one[:50], both[:50])  # the large one's name, and no second one on it
+    assert (both[62:64, 53:55] == colours(3)[2]).all()  # that is below its box
     assert (both[52, 52:60] == colours(3)[2]).all()  # but its frame, on top
 
 

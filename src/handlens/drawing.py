@@ -47,7 +47,7 @@ def with_boxes(
 ) -> NDArray[np.uint8]:
     """A copy with a frame around every object, small ones on top, and its text beside it where no other text is.
 
-    Texts of large objects come first; for the rest the colour stands, and a legend.
+    Texts of large objects come first, at the corner that is free; where none is, the colour stands, and a legend.
 
     Args:
         image: (H, W, 3) uint8 RGB.
@@ -74,19 +74,32 @@ def with_boxes(
         draw.rectangle(inner, outline=tuple(palette[labels[place]]), width=line)
     taken: list[tuple[int, int, int, int]] = []
     for place in order:
-        left, top = round(corners[place, [0, 2]].min()), round(corners[place, [1, 3]].min())
+        left, top, right, bottom = (round(side) for side in np.sort(corners[place].reshape(2, 2), axis=0).ravel())
         text = texts[place]
         font = label_font(text, size)
         width, height = math.ceil(draw.textlength(text, font=font)) + 4, round(1.3 * size)
-        x = max(0, min(left, canvas.width - width))
-        y = top - height - 1 if top > height else max(0, min(top, canvas.height - height))
-        tag = (x, y, x + width, y + height)
-        if any(x < right and tag[2] > left and y < bottom and tag[3] > top for left, top, right, bottom in taken):
+        roomy = right - left > width and bottom - top > 2 * height  # a text inside leaves something to see
+        rows = [top - height - 1] if top > height else [top]
+        rows += [top, bottom - height, bottom + 1] if roomy else [bottom + 1]
+        spots = [
+            (max(0, min(x, canvas.width - width)), max(0, min(y, canvas.height - height)))
+            for y in rows
+            for x in (left, right - width)
+        ]
+        free = [spot for spot in spots if not _covered((*spot, spot[0] + width, spot[1] + height), taken)]
+        if not free:
             continue
+        x, y = free[0]
+        tag = (x, y, x + width, y + height)
         taken.append(tag)
         draw.rectangle(tag, fill=tuple(palette[labels[place]]), outline="black")
         draw.text((x + 3, y + height / 2), text, fill="black", font=font, anchor="lm")
     return np.asarray(canvas)
+
+
+def _covered(tag: tuple[int, int, int, int], others: Sequence[tuple[int, int, int, int]]) -> bool:
+    x, y, end, low = tag
+    return any(x < right and end > left and y < bottom and low > top for left, top, right, bottom in others)
 
 
 def with_legend(sheet: NDArray[np.uint8], classes: Mapping[int, str], *, size: int = 16) -> NDArray[np.uint8]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.table import Table
 
+from handlens.figures import percent
 from handlens.flow.export import COMPARED
 from handlens.flow.tasks import METRICS
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from handlens.data.check import Audit
     from handlens.export.parity import Parity
 
+REASONS = 5  # per finding, as many as people read
 COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 
 
@@ -73,6 +75,10 @@ def print_audit(console: Console, audit: Audit) -> None:
     console.print(f"{len(dataset.records)} pictures, read as {dataset.format!r}, {len(audit.unreadable)} unreadable.")
     for finding in audit.findings:
         console.print(f"[{COLOURS[finding.level]}]{finding.level}[/] {escape(finding.message)}")
+        for reason in finding.reasons[1:REASONS]:  # the first stands in the message
+            console.print(f"    {escape(reason)}")
+        if len(finding.reasons) > REASONS:
+            console.print(f"    and {len(finding.reasons) - REASONS} more, which --json lists")
     if not audit.findings:
         console.print("Nothing found.")
 
@@ -118,9 +124,9 @@ def print_evaluation(console: Console, result: dict[str, Any]) -> None:
 def _print_masks(console: Console, result: dict[str, Any]) -> None:
     metrics = result["metrics"]
     console.print(
-        f"[bold]Mean IoU {_percent(metrics['miou'])}[/] on {result['pictures']} pictures ({result['split']}); "
-        f"{_percent(metrics['pixel_accuracy'])} of the pixels right; boundary IoU {_percent(metrics['boundary_iou'])}; "
-        f"always answering the commonest class: {_percent(metrics['majority_baseline']['share'])} of the pixels."
+        f"[bold]Mean IoU {percent(metrics['miou'])}[/] on {result['pictures']} pictures ({result['split']}); "
+        f"{percent(metrics['pixel_accuracy'])} of the pixels right; boundary IoU {percent(metrics['boundary_iou'])}; "
+        f"always answering the commonest class: {percent(metrics['majority_baseline']['share'])} of the pixels."
     )
     _print_classwise(console, metrics["per_class"], ("share", "recall", "precision", "boundary_iou", "iou"))
 
@@ -128,13 +134,13 @@ def _print_masks(console: Console, result: dict[str, Any]) -> None:
 def _print_boxes(console: Console, result: dict[str, Any]) -> None:
     metrics, point = result["metrics"], result["metrics"]["operating_point"]
     console.print(
-        f"[bold]mAP50 {_percent(metrics['map50'])}[/], mAP {_percent(metrics['map'])} on {result['pictures']} pictures "
+        f"[bold]mAP50 {percent(metrics['map50'])}[/], mAP {percent(metrics['map'])} on {result['pictures']} pictures "
         f"({result['split']}) with {metrics['objects']} objects."
     )
     if point:
         console.print(
-            f"At scores of {point['threshold']:.2f} and above: precision {_percent(point['precision'])}, "
-            f"recall {_percent(point['recall'])}."
+            f"At scores of {point['threshold']:.2f} and above: precision {percent(point['precision'])}, "
+            f"recall {percent(point['recall'])}."
         )
     _print_classwise(console, metrics["per_class"], ("objects", "ap", "ap50"))
 
@@ -144,21 +150,17 @@ def _print_classwise(console: Console, rows: Sequence[dict[str, Any]], keys: Seq
         print_rows(console, [{"class": row["class"]} | {key: row[key] for key in keys} for row in rows])
 
 
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.1f} %"
-
-
 def _print_classes(console: Console, result: dict[str, Any]) -> None:
     metrics = result["metrics"]
     low, high = metrics["top1_interval"]
     console.print(
-        f"[bold]{100 * metrics['top1']:.1f} %[/] right of {result['pictures']} pictures ({result['split']}); "
-        f"95 % interval {100 * low:.1f} to {100 * high:.1f} %; "
-        f"always guessing the commonest class: {100 * metrics['majority_baseline']['share']:.1f} %."
+        f"[bold]{percent(metrics['top1'])}[/] right of {result['pictures']} pictures ({result['split']}); "
+        f"95 % interval {percent(low)} to {percent(high)}; "
+        f"always guessing the commonest class: {percent(metrics['majority_baseline']['share'])}."
     )
     if metrics["top5"] is not None:
-        console.print(f"Among the first five: {100 * metrics['top5']:.1f} %.")
-    console.print(f"Loss {metrics['loss']:.4f}; calibration error {100 * metrics['calibration']['ece']:.1f} %.")
+        console.print(f"Among the first five: {percent(metrics['top5'])}.")
+    console.print(f"Loss {metrics['loss']:.4f}; calibration error {percent(metrics['calibration']['ece'])}.")
     rows = [row for row in metrics["per_class"] if row["count"]]
     if len(rows) <= 50:
         print_rows(console, rows)
@@ -170,7 +172,7 @@ def print_parity(console: Console, parity: Parity) -> None:
     print_rows(console, [
         {
             "engine": f"{row.engine} {row.precision}", "pixels": row.pixels, "pictures": row.pictures,
-            f"same_{things}": f"{100 * row.equal:.2f} %",
+            f"same_{things}": percent(row.equal, 2),
             "largest_difference": "-" if row.largest_difference is None else f"{row.largest_difference:.1e}",
             metric: row.score, f"PyTorch_{metric}": row.reference_score,
             "": {True: "agrees", False: "DIFFERS", None: ""}[row.passed],
@@ -180,7 +182,7 @@ def print_parity(console: Console, parity: Parity) -> None:
     if parity.resizers:
         console.print("What an app changes by resizing otherwise than here (PyTorch on both):")
         print_rows(console, [
-            {"resize": row["pixels"], f"{things}_changed": f"{100 * row['changed']:.1f} %", metric: row["score"]}
+            {"resize": row["pixels"], f"{things}_changed": percent(row["changed"]), metric: row["score"]}
             for row in parity.resizers
         ])  # fmt: skip
 

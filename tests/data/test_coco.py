@@ -138,7 +138,9 @@ def test_an_outline_without_a_box_has_the_box_around_it(tmp_path: Path) -> None:
     runs = {"image_id": 7, "category_id": 18, "segmentation": {"size": [30, 40], "counts": coded["counts"].decode()}}
     dataset = open_dataset(one(tmp_path, polygon, runs))
     assert found(dataset) == {"a.jpg": [("cat", 5, 6, 15, 26.5), ("dog", 3, 2, 5, 9)]}
-    with pytest.raises(InputError, match=r"annotation 1 of .* has no bbox, and its segmentation is wrong: .* odd"):
+    with pytest.raises(
+        InputError, match=r"annotation 1 of .* has no bbox, and its segmentation is wrong: a polygon has 3 numbers"
+    ):
         open_dataset(one(tmp_path, {**polygon, "segmentation": [[5, 6, 7]]}))
     with pytest.raises(InputError, match="its segmentation is wrong: could not convert string to float: 'x'"):
         open_dataset(one(tmp_path, {**polygon, "segmentation": [[5, 6, 7, "x", 9, 10]]}))
@@ -219,7 +221,7 @@ def test_wrong_files(tmp_path: Path) -> None:
         open_dataset(root)
     del content["images"][0]["file_name"]
     (root / "instances.json").write_text(json.dumps(content))
-    with pytest.raises(InputError, match=r"an image of .* has no file_name"):
+    with pytest.raises(InputError, match=r"image 1 of .* has no file_name"):
         open_dataset(root)
     one(root, annotation(7, 18, 0, 0, 9, 9))
     instances(root / "instances_2.json", {1: "b.jpg"}, categories=({"id": 18, "name": "wolf"},))
@@ -314,3 +316,65 @@ def test_a_class_mask() -> None:
     expected[:8, :8] = 2
     expected[2:4, 2:4] = 1
     assert mask.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ({"image_id": 8, "category_id": 5, "bbox": [0, 0, 9, 9]}, "has category 5, which is not listed"),
+        ({"image_id": 8, "category_id": 18, "bbox": None}, "has the bbox None"),
+        ({"image_id": 8, "category_id": 18, "segmentation": [[1, 2]]}, "a polygon has 2 numbers"),
+        ({"image_id": 8, "category_id": None, "bbox": [0, 0, 9, 9]}, "has category_id = None"),
+    ],
+)
+def test_a_damaged_annotation_leaves_the_other_pictures(tmp_path: Path, wrong: dict[str, Any], reason: str) -> None:
+    root = one(tmp_path, annotation(7, 18, 0, 0, 9, 9))
+    picture(root / "b.jpg")
+    instances(root / "instances.json", {7: "a.jpg", 8: "b.jpg"}, annotation(7, 18, 0, 0, 9, 9), wrong)
+    dataset = open_dataset(root)
+    assert found(dataset) == {"a.jpg": [("dog", 0, 0, 9, 9)]}
+    (remark,) = dataset.remarks
+    assert (remark.code, remark.files, remark.lost) == ("label_unreadable", ("b.jpg",), True)
+    assert reason in remark.reasons[0]
+
+
+def test_entries_that_are_none(tmp_path: Path) -> None:
+    root = one(tmp_path, annotation(7, 18, 0, 0, 9, 9))
+    content = json.loads((root / "instances.json").read_text())
+    content["annotations"] += [None, {"image_id": 99, "category_id": 18, "bbox": [0, 0, 9, 9]}]
+    content["images"] += [None, {"id": 9, "file_name": None}, dict(content["images"][0])]
+    text(root / "instances.json", json.dumps(content))
+    dataset = open_dataset(root)
+    assert found(dataset) == {"a.jpg": [("dog", 0, 0, 9, 9)]}  # listed twice with one id: the same entry
+    remarks = {remark.code: remark for remark in dataset.remarks}
+    assert "None, not an object" in remarks["annotation_without_picture"].reasons[0]
+    assert "image 99" in remarks["annotation_without_picture"].reasons[1]
+    assert "file_name = None" in remarks["label_unreadable"].reasons[1]
+
+
+def test_a_picture_listed_twice_or_with_the_id_of_another_is_left_aside(tmp_path: Path) -> None:
+    for name in "abc":
+        picture(tmp_path / f"{name}.jpg")
+    path = instances(
+        tmp_path / "x.json", {1: "a.jpg", 2: "b.jpg", 3: "c.jpg", 4: "c.jpg"}, annotation(1, 18, 0, 0, 9, 9)
+    )
+    dataset = open_dataset(tmp_path)
+    assert sorted(found(dataset)) == ["a.jpg", "b.jpg"]
+    assert "c.jpg is listed twice" in dataset.remarks[0].reasons[0]
+    content = json.loads(path.read_text())
+    content["images"][3] |= {"id": 2}
+    path.write_text(json.dumps(content))
+    assert sorted(found(open_dataset(tmp_path))) == ["a.jpg"]
+
+
+def test_a_damaged_second_file_is_named(tmp_path: Path) -> None:
+    root = one(tmp_path, annotation(7, 18, 0, 0, 9, 9))
+    text(root / "instances_b.json", '{"images": [], "annotations": [], "categories": [')
+    dataset = open_dataset(root)
+    assert sorted(found(dataset)) == ["a.jpg"]
+    assert [(remark.code, remark.files) for remark in dataset.remarks] == [("json_unreadable", ("instances_b.json",))]
+
+
+def test_a_box_of_null_beside_an_outline(tmp_path: Path) -> None:
+    outline = {"image_id": 7, "category_id": 18, "bbox": None, "segmentation": [[5, 6, 15, 6, 15, 26]]}
+    assert found(open_dataset(one(tmp_path, outline))) == {"a.jpg": [("dog", 5, 6, 15, 26)]}

@@ -313,7 +313,8 @@ def test_blood_cells_round_the_formats(shared_data: Path, tmp_path: Path) -> Non
     before = known(some)
     data = some
     for to in ("coco", "yolo", "voc"):
-        assert convert(data, tmp_path / to, to=to) == []  # type: ignore[arg-type]
+        lost = convert(data, tmp_path / to, to=to)  # type: ignore[arg-type]
+        assert [sentence.split(" of objects")[0] for sentence in lost] == (["truncated"] if to == "coco" else [])
         data = open_dataset(tmp_path / to)
         assert (data.class_names, known(data)) == (blood.class_names, before)
 
@@ -354,3 +355,50 @@ def test_coco_pictures_round_the_formats(shared_data: Path, tmp_path: Path) -> N
         rows = [line.split() for path in sorted(folder.iterdir()) for line in path.read_text().splitlines()]
         columns[name] = np.array(rows, dtype=float)
     assert np.abs(columns["coco_val128"] - columns["yolo"]).max() < 2e-6  # the published texts have six digits
+
+
+def test_a_damaged_mask_is_left_out_and_named(tmp_path: Path) -> None:
+    for stem in "abc":
+        picture(tmp_path / "in/images" / f"{stem}.jpg")
+        mask(tmp_path / "in/masks" / f"{stem}.png", np.eye(30, 40))
+    dataset = open_dataset(tmp_path / "in")
+    (tmp_path / "in/masks/b.png").write_bytes(b"no picture")
+    for to in ("masks", "voc"):
+        (lost,) = convert(dataset, tmp_path / to, to=to)  # type: ignore[arg-type]
+        assert lost.startswith("left aside, images/b.jpg: the mask")
+        assert [record.path.name for record in open_dataset(tmp_path / to).records] == ["a.jpg", "c.jpg"]
+
+
+def test_from_coco_to_coco_all_that_the_file_says_is_kept(tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    picture(root / "a.jpg")
+    content = {
+        "info": {"year": 2026}, "licenses": [{"id": 4, "name": "CC BY"}],
+        "images": [{"id": 70, "file_name": "a.jpg", "width": 40, "height": 30, "license": 4}],
+        "annotations": [
+            {"id": 900, "image_id": 70, "category_id": 18, "bbox": [1, 2, 3, 4], "area": 12, "iscrowd": 0, "score": 1}
+        ],
+        "categories": [{"id": 18, "name": "dog", "supercategory": "animal"}],
+    }  # fmt: skip
+    text(root / "x.json", json.dumps(content))
+    dataset = open_dataset(root)
+    assert convert(dataset, tmp_path / "coco", to="coco") == []
+    assert json.loads((tmp_path / "coco/annotations/instances.json").read_text()) == content
+    (lost,) = convert(dataset, tmp_path / "yolo", to="yolo")
+    assert lost == (
+        "what only COCO has a place for: of annotations score; of pictures license; of categories supercategory; "
+        "of the whole info, licenses"
+    )
+
+
+def test_pictures_of_one_name_in_two_splits_keep_it(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        picture(tmp_path / "in/images" / split / "a.jpg")
+        text(tmp_path / "in/labels" / split / "a.txt", "0 0.5 0.5 0.5 0.4\n")
+    dataset = open_dataset(tmp_path / "in")
+    for to in ("yolo", "coco"):
+        assert convert(dataset, tmp_path / to, to=to) == []  # type: ignore[arg-type]
+        again = open_dataset(tmp_path / to)
+        assert [(r.path.name, r.split) for r in again.records] == [("a.jpg", "train"), ("a.jpg", "validation")]
+    (lost,) = convert(dataset, tmp_path / "voc", to="voc")  # one folder for all pictures
+    assert lost.startswith("names: 1")

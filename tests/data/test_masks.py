@@ -364,3 +364,17 @@ def test_camvid(shared_data: Path, tmp_path: Path) -> None:
         stored = np.asarray(image)
     assert np.array_equal(indices, np.where(stored == 11, IGNORE, stored))
     assert (indices == IGNORE).any() and set(np.unique(indices)) <= {*range(11), IGNORE}
+
+
+@pytest.mark.parametrize("folders", [("images", "masks"), ("train", "trainannot")])
+def test_one_picture_in_another_folder_is_named(tmp_path: Path, folders: tuple[str, str]) -> None:
+    for stem in "ab":
+        picture(tmp_path / folders[0] / f"{stem}.jpg")
+        mask(tmp_path / folders[1] / f"{stem}.png", np.eye(30, 40))
+    for stray in ("images/lone.jpg", "extra/a.jpg"):
+        picture(tmp_path / stray)
+    dataset = open_dataset(tmp_path)
+    assert dataset.format == "masks"
+    assert sorted(record.path.parent.name for record in dataset.records) == [folders[0]] * 2
+    (remark,) = [remark for remark in dataset.remarks if remark.code == "without_label"]
+    assert set(remark.files) == {"images/lone.jpg", "extra/a.jpg"}

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from handlens.data import open_dataset
@@ -241,3 +242,29 @@ def test_blood_cells(shared_data: Path) -> None:
     # 4,155 RBC stand in the files (grep -c); two of them are points.
     assert dataset.class_counts() == {"Platelets": 361, "RBC": 4153, "WBC": 372}
     assert sum(len(record.bad_boxes) for record in dataset.records) == 2
+
+
+def test_marks_without_a_place_are_said_and_true_is_true(tmp_path: Path) -> None:
+    picture(tmp_path / "a.jpg")
+    corners = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>"
+    marks = "<name>dog</name><difficult>true</difficult><truncated>1</truncated><pose>Left</pose>"
+    text(tmp_path / "a.xml", f"<annotation><object>{marks}{corners}</object></annotation>")
+    dataset = open_dataset(tmp_path)
+    assert [box.difficult for box in dataset.records[0].boxes or ()] == [True]
+    (remark,) = dataset.remarks
+    assert (remark.code, remark.level, remark.lost, remark.files) == ("not_kept", "note", True, ("a.jpg",))
+    assert remark.message.startswith("pose, truncated of objects")
+
+
+def test_masks_of_voc_name_what_else_is_there(tmp_path: Path) -> None:
+    for stem in "ab":
+        picture(tmp_path / "JPEGImages" / f"{stem}.jpg")
+        mask(tmp_path / "SegmentationClass" / f"{stem}.png", np.eye(30, 40))
+    mask(tmp_path / "SegmentationObject/a.png", np.eye(30, 40))
+    text(tmp_path / "ImageSets/Segmentation/train.txt", "a\nb\n")
+    picture(tmp_path / "elsewhere/c.jpg")
+    text(tmp_path / "film.mp4", "")
+    dataset = open_dataset(tmp_path)
+    assert (dataset.format, len(dataset.records)) == ("voc-masks", 2)
+    for name in ("SegmentationObject/a.png", "elsewhere/c.jpg", "film.mp4"):
+        assert any(name in note for note in [*dataset.notes, *(remark.message for remark in dataset.remarks)])

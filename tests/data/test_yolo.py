@@ -227,3 +227,58 @@ def test_128_pictures_of_coco(shared_data: Path) -> None:
             assert box.bottom - box.top == pytest.approx(h * height, abs=0.01)
             assert (box.top + box.bottom) / 2 == pytest.approx(y * height, abs=0.01)
             assert box.right - box.left == pytest.approx(w * width, abs=0.01)
+
+
+@pytest.mark.parametrize("first", ["\ufeff" + ROW, "damaged\n" + ROW, ""])
+def test_a_strange_first_text_hides_no_labels(tmp_path: Path, first: str) -> None:
+    labelled(tmp_path, "a", first)
+    dataset = open_dataset(labelled(tmp_path, "b"))
+    assert dataset.format == "yolo"
+    assert found(dataset)["images/b.jpg"] == [("dog", 10, 9, 30, 21)]
+
+
+def test_texts_in_a_folder_for_labels_that_are_all_empty(tmp_path: Path) -> None:
+    root = labelled(tmp_path, "a", "")
+    (root / "data.yaml").unlink()
+    with pytest.raises(InputError, match=r"none of the 1 pictures in .* has a box"):
+        open_dataset(root)
+
+
+@pytest.mark.parametrize("stem", ["test", "classes", "README"])
+def test_a_picture_may_be_called_like_a_list(tmp_path: Path, stem: str) -> None:
+    root = labelled(labelled(tmp_path, "a"), stem)
+    assert found(open_dataset(root))[f"images/{stem}.jpg"] == [("dog", 10, 9, 30, 21)]
+    (root / "data.yaml").unlink()
+    text(root / "classes.txt", "dog\ncat\n")
+    assert found(open_dataset(root))[f"images/{stem}.jpg"] == [("dog", 10, 9, 30, 21)]
+
+
+def test_what_lies_elsewhere_is_read_or_named(tmp_path: Path) -> None:
+    root = labelled(tmp_path, "a")
+    picture(root / "more/b.jpg")
+    text(root / "more/b.txt", ROW)
+    picture(root / "drawn/a.jpg")
+    text(root / "notes.txt", "taken in May\n")
+    text(root / "film.mp4", "")
+    dataset = open_dataset(root)
+    assert set(found(dataset)) == {"images/a.jpg", "more/b.jpg"}
+    assert any("drawn/a.jpg" in note for note in said(dataset))
+    assert any("notes.txt" in note for note in said(dataset))
+    assert any("film.mp4" in note for note in said(dataset))
+
+
+def test_names_that_are_not_utf8_and_a_picture_as_a_split(tmp_path: Path) -> None:
+    root = labelled(tmp_path, "a", names="train: images/a.jpg\nnames: [dog]")
+    assert [record.split for record in open_dataset(root).records] == ["train"]
+    (root / "data.yaml").unlink()
+    (root / "classes.txt").write_bytes("Brötchen\n".encode("latin-1"))
+    with pytest.raises(InputError, match=r"classes.txt is not UTF-8"):
+        open_dataset(root)
+
+
+def test_lines_of_a_list_without_a_picture_and_pictures_in_two_splits(tmp_path: Path) -> None:
+    root = labelled(labelled(tmp_path, "a"), "b", names="train: train.txt\nval: images/b.jpg\nnames: [dog]")
+    text(root / "train.txt", "images/a.jpg\nimages/b.jpg\nimages/gone.jpg\n")
+    remarks = {remark.code: remark for remark in open_dataset(root).remarks}
+    assert remarks["listed_missing"].files == ("images/gone.jpg",)
+    assert (remarks["two_splits"].level, remarks["two_splits"].files) == ("warning", ("images/b.jpg",))

@@ -16,7 +16,8 @@ from PIL import Image
 from handlens.evaluate.contact_sheet import contact_sheet, jpeg_bytes
 from handlens.evaluate.metrics import classification_metrics
 from handlens.evaluate.pictures import confusion_picture, curves, reliability_picture
-from handlens.evaluate.report import data_uri, most_confused, percent, write_report
+from handlens.evaluate.report import data_uri, most_confused, write_report
+from handlens.figures import percent
 from handlens.preprocess import Preprocess
 
 VOID = {"meta", "img", "br", "link", "hr", "input"}

@@ -55,9 +55,10 @@ def test_faint_boxes_do_not_decide():
 
 def test_an_app_that_resizes_otherwise_loses_boxes_and_gets_others():
     moved = (0.12, 0.1, 0.42, 0.5, 0.8, 0)
-    assert changed_boxes(detections(moved, TWO), detections(ONE, TWO)) == 0
-    assert changed_boxes(detections(moved), detections(ONE, TWO)) == pytest.approx(1 / 2)
-    assert changed_boxes(detections(), detections()) == 0
+    assert changed_boxes(detections(moved, TWO), detections(ONE, TWO), threshold=0.3) == 0
+    assert changed_boxes(detections(moved), detections(ONE, TWO), threshold=0.3) == pytest.approx(1 / 2)
+    assert changed_boxes(detections(), detections(), threshold=0.3) is None  # nothing was compared
+    assert changed_boxes(detections(moved), detections(ONE), threshold=0.99) is None
 
 
 def test_a_thousandth_of_the_pixels_may_differ():

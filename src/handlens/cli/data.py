@@ -9,6 +9,7 @@ import typer
 
 from handlens.cli.shared import AsJson, Config, Format, Quiet, app, console, print_json, reporting
 from handlens.errors import InputError
+from handlens.figures import percent
 
 
 @app.command()
@@ -59,8 +60,9 @@ def check(
         from handlens.tables import print_audit, print_doubted
 
         print_audit(console(), audit)
-        for name, share in (unreached or {}).items():
-            typer.echo(f"{name}: {100 * share:.1f} % of the training boxes have no anchor of the default detector.")
+        if unreached is not None:
+            found = [f"{name} {percent(share)}" for name, share in unreached.items() if share]
+            typer.echo(f"Training boxes without an anchor of the default detector: {', '.join(found) or 'none'}.")
         if doubted is not None:
             print_doubted(console(), doubted)
     if sheet and doubted:

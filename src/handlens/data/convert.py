@@ -55,7 +55,7 @@ def convert(dataset: Dataset, folder: Path, *, to: Target) -> list[str]:
         raise InputError(f"{folder} is not empty; give a new folder.")
     if folder.is_relative_to(dataset.root.resolve()):
         raise InputError(f"{folder} lies in {dataset.root} and would be read as part of it; give a folder elsewhere.")
-    items, lost = _items(dataset)
+    items, lost = _items(dataset, to=to)
     lost = [*_unread(dataset), *lost]
     all_or_none([item.record.split for item in items], str(dataset.root))
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -87,11 +87,11 @@ def _unread(dataset: Dataset) -> list[str]:
     return [*lost, f"boxes without area or inverted: {without_area}"] if without_area else lost
 
 
-def _items(dataset: Dataset) -> tuple[list[Item], list[str]]:
-    """What can be written, each with a stem of its own, and what cannot."""
+def _items(dataset: Dataset, *, to: Target) -> tuple[list[Item], list[str]]:
+    """What can be written, each with a stem of its own in its folder, and what cannot."""
     items: list[Item] = []
     lost: list[str] = []
-    stems: set[str] = set()
+    stems: set[tuple[str, str]] = set()
     renamed: list[str] = []
     for record in dataset.records:
         if record.mask is None and record.boxes is None:
@@ -103,10 +103,11 @@ def _items(dataset: Dataset) -> tuple[list[Item], list[str]]:
             lost.append(f"left aside: {error}")
             continue
         stem, number = record.path.stem, 1
-        while nfc(stem).casefold() in stems:  # a.jpg and b/A.png: one name on Windows and macOS
+        folder = "" if to == "voc" or record.split is None else record.split  # VOC has one for all
+        while (folder, nfc(stem).casefold()) in stems:  # a.jpg and b/A.png: one name on Windows and macOS
             number += 1
             stem = f"{record.path.stem}_{number}"
-        stems.add(nfc(stem).casefold())
+        stems.add((folder, nfc(stem).casefold()))
         renamed += [record.id] if number > 1 else []
         items.append(Item(record, size, stem + record.path.suffix))
     if not items:

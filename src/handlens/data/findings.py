@@ -29,12 +29,14 @@ class Finding:
         code: a stable name for programs.
         message: a sentence for people.
         files: the ids it is about; empty where it is about all.
+        reasons: a sentence for each of `files`, where each has its own.
     """
 
     level: Level
     code: str
     message: str
     files: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +171,10 @@ class Audit:
             ],
             "wrong_sizes": [{"file": id, "stated": list(s), "true": list(t)} for id, s, t in self.wrong_sizes],
             "fingerprint": self.fingerprint(),
-            "findings": [asdict(finding) | {"files": list(finding.files)} for finding in self.findings],
+            "findings": [
+                asdict(finding) | {"files": list(finding.files), "reasons": list(finding.reasons)}
+                for finding in self.findings
+            ],
         }
 
 

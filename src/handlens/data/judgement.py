@@ -79,8 +79,9 @@ def _label_errors(audit: Audit) -> Iterator[Finding]:
 
 def _warnings(audit: Audit) -> Iterator[Finding]:
     if audit.unreadable:
-        ids = tuple(id for id, _ in audit.unreadable)
-        yield Finding("warning", "unreadable", f"{_pictures(len(ids))} cannot be read and would be left out.", ids)
+        ids, reasons = tuple(id for id, _ in audit.unreadable), tuple(reason for _, reason in audit.unreadable)
+        sentence = f"{_pictures(len(ids))} cannot be read and would be left out. The first: {reasons[0]}"
+        yield Finding("warning", "unreadable", sentence, ids, reasons)
     if audit.across_splits:
         yield Finding(
             "warning",
@@ -147,6 +148,7 @@ def _mask_warnings(audit: Audit) -> Iterator[Finding]:
                 fault,
                 f"{_counted(len(bad), 'mask')} {sentence}, and the pictures would be left out. The first: {bad[0][1]}",
                 tuple(id for id, _ in bad),
+                tuple(reason for _, reason in bad),
             )
     if audit.all_ignored:
         count = _pictures(len(audit.all_ignored))
@@ -159,7 +161,7 @@ def _remarks(audit: Audit, level: Level) -> Iterator[Finding]:
     """What the reader has to say."""
     for remark in audit.dataset.remarks:
         if remark.level == level:
-            yield Finding(level, remark.code, remark.message, remark.files)
+            yield Finding(level, remark.code, remark.message, remark.files, remark.reasons)
 
 
 def _box_warnings(audit: Audit) -> Iterator[Finding]:

@@ -38,12 +38,19 @@ Identity = tuple[int, int]  # device and inode: the same for a folder and every 
 
 @dataclass
 class LeftAside:
-    """What was met and not taken: how many, and the first few names, by reason."""
+    """What was met and not taken: how many, and the first few names, by reason.
 
+    Attributes:
+        labels: extensions (".xml") of files that are no pictures and read all the same.
+    """
+
+    labels: frozenset[str] = frozenset()
     counts: dict[str, int] = field(default_factory=dict)
     examples: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, reason: str, name: str) -> None:
+        if reason == NOT_A_PICTURE and Path(name).suffix.lower() in self.labels:
+            return
         self.counts[reason] = self.counts.get(reason, 0) + 1
         names = self.examples.setdefault(reason, [])
         if len(names) < 3:

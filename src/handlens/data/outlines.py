@@ -38,8 +38,7 @@ def render(outline: Outline, *, size: tuple[int, int]) -> NDArray[np.bool_]:
         return _from_counts(_from_text(counts) if isinstance(counts, str | bytes) else list(counts), size)
     pixels = np.zeros(size, dtype=bool)
     for polygon in outline:
-        if len(polygon) < 6 or len(polygon) % 2:
-            raise ValueError(f"a polygon has {len(polygon)} numbers; three points, six numbers, are the least")
+        _check(polygon)
         pixels |= _polygon(np.asarray(polygon, dtype=np.float64).reshape(-1, 2), height, width)
     return pixels
 
@@ -57,12 +56,17 @@ def frame(outline: Outline) -> list[float]:
             return [0.0, 0.0, 0.0, 0.0]
         left, top, right, bottom = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
     else:
-        if any(len(polygon) % 2 for polygon in outline):
-            raise ValueError("a polygon has an odd number of coordinates")
+        for polygon in outline:
+            _check(polygon)
         xs = [float(x) for polygon in outline for x in polygon[::2]]
         ys = [float(y) for polygon in outline for y in polygon[1::2]]
         left, top, right, bottom = min(xs), min(ys), max(xs), max(ys)
     return [float(left), float(top), float(right - left), float(bottom - top)]
+
+
+def _check(polygon: Sequence[float]) -> None:
+    if len(polygon) < 6 or len(polygon) % 2:
+        raise ValueError(f"a polygon has {len(polygon)} numbers; three points, six numbers, are the least")
 
 
 def _from_counts(counts: Sequence[int], size: tuple[int, int]) -> NDArray[np.bool_]:

@@ -72,6 +72,7 @@ class Remark:
         files: ids, or names as they stand in the data, of what it is about.
         level: a warning where the user may not want it, a note where the format is meant to be read so.
         lost: what is read is less than what is there, so that a copy of it would lack something.
+        reasons: a sentence for each of `files`, where each has its own.
     """
 
     code: str
@@ -79,6 +80,7 @@ class Remark:
     files: tuple[str, ...] = ()
     level: Level = "warning"
     lost: bool = True
+    reasons: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

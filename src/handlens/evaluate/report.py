@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from handlens.evaluate.metrics import wilson_interval
+from handlens.figures import percent
 from handlens.files import write_text
 from handlens.fonts import font_file
 
@@ -93,19 +94,6 @@ def most_confused(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The pairs of `metrics["confused"]`, each with its share of the pictures of the true class."""
     counts = {row["class"]: row["count"] for row in metrics["per_class"]}
     return [pair | {"share": pair["count"] / counts[pair["truth"]]} for pair in metrics["confused"]]
-
-
-def percent(share: float | None, digits: int = 1) -> str:
-    """0.9164 -> "91.6 %"; undefined -> "–". A share below 1 is never rounded up to 100 %, nor one above 0 down to 0."""
-    if share is None:
-        return "–"
-    shown = round(100 * share, digits)
-    step = 10.0**-digits
-    if share < 1 and shown >= 100:
-        shown = 100 - step
-    if share > 0 and shown <= 0:
-        shown = step
-    return f"{shown:.{digits}f} %"
 
 
 def number(value: Any) -> str:

@@ -17,7 +17,7 @@ SAME_BOX, SAME_SCORE = 0.99, 1e-3  # IoU above which, and difference of scores b
 FAINT = 0.05  # boxes of lower scores are not compared: which of them are among the likeliest hangs on the last bit
 LIKELIEST = 0.9  # of the highest score: where all are faint, those from there on are compared
 PICTURE_EQUAL = 0.95  # share of one picture's pixels; below it a whole picture is answered otherwise
-SHOWN, ALIKE = 0.3, 0.5  # score and IoU by which an app that resizes otherwise still finds an object
+ALIKE = 0.5  # IoU by which an app that resizes otherwise still finds an object
 
 
 @dataclass(frozen=True)
@@ -86,22 +86,23 @@ def compare_boxes(values: Arrays, expected: Arrays, ids: Sequence[str]) -> Agree
     return Agreement(matched / count if count else 0.0, largest, (), tuple(differing), bool(count) and not differing)
 
 
-def changed_classes(values: Arrays, own: Arrays) -> float:
+def changed_classes(values: Arrays, own: Arrays, *, threshold: float = 0.0) -> float:
     return float((values[PROBABILITIES].argmax(axis=1) != own[PROBABILITIES].argmax(axis=1)).mean())
 
 
-def changed_masks(values: Arrays, own: Arrays) -> float:
+def changed_masks(values: Arrays, own: Arrays, *, threshold: float = 0.0) -> float:
     return float((values[CLASS_MAP] != own[CLASS_MAP]).mean())
 
 
-def changed_boxes(values: Arrays, own: Arrays) -> float:
-    """Share of the boxes that an app shows that are not found again, or come new."""
+def changed_boxes(values: Arrays, own: Arrays, *, threshold: float) -> float | None:
+    """Share of the boxes above the threshold that are not found again, or come new; None where there
+    are no such boxes."""
     same = total = 0
     for place in range(len(own[SCORES])):
-        ours, theirs = (_picture(arrays, place, above=SHOWN) for arrays in (values, own))
+        ours, theirs = (_picture(arrays, place, above=threshold) for arrays in (values, own))
         pairs = len(_pairs(ours, theirs, iou=ALIKE))
         same, total = same + pairs, total + len(ours.scores) + len(theirs.scores) - pairs
-    return 1 - same / total if total else 0.0
+    return 1 - same / total if total else None
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,6 @@ def _pairs(ours: _Found, theirs: _Found, *, iou: float) -> list[tuple[int, int]]
 COMPARE: dict[str, Callable[..., Agreement]] = {
     "classify": compare_classes, "segment": compare_masks, "detect": compare_boxes,
 }  # fmt: skip
-CHANGED: dict[str, Callable[[Arrays, Arrays], float]] = {
+CHANGED: dict[str, Callable[..., float | None]] = {
     "classify": changed_classes, "segment": changed_masks, "detect": changed_boxes,
 }  # fmt: skip

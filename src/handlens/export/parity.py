@@ -65,7 +65,7 @@ class Parity:
         task: decides what is compared: labels and probabilities, pixels, or boxes.
         tolerance: of a probability; of masks and boxes see `agreement`.
         resizers: per way of resizing, what share of the labels, pixels or boxes is another than on Preprocess's
-            pixels, both in PyTorch: what an app changes by resizing otherwise.
+            pixels, both in PyTorch: what an app changes by resizing otherwise. None where no box reaches the threshold.
     """
 
     task: Task
@@ -99,6 +99,7 @@ def measure_parity(
     reference: Callable[[Pixels], Arrays],
     score: Callable[[Arrays], float | None],
     any_size: bool = False,
+    threshold: float = 0.0,
 ) -> Parity:
     """
     Args:
@@ -107,6 +108,7 @@ def measure_parity(
         images: (id, decoded picture (H, W, 3) uint8 at full size), each taken once: what is kept of them is on disk.
         reference: PyTorch fp32, (N, height, width, C) uint8 -> arrays (N, ...) by output name.
         score: the answers to all the images -> the task's metric, or None where it is not known.
+        threshold: the score from which an app shows a box.
         any_size: the model resizes inside: it is given the full pictures, and compared with PyTorch on
             Preprocess's pixels.
     """
@@ -134,7 +136,11 @@ def measure_parity(
     if any_size:
         return Parity(task, TOLERANCE, tuple(rows))
     resizers = tuple(
-        {"pixels": kind, "changed": CHANGED[task](values, proof.own), "score": reference_scores[kind]}
+        {
+            "pixels": kind,
+            "changed": CHANGED[task](values, proof.own, threshold=threshold),
+            "score": reference_scores[kind],
+        }
         for kind, values in proof.expected.items()
     )
     return Parity(task, TOLERANCE, tuple(rows), resizers)

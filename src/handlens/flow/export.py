@@ -110,6 +110,7 @@ def export(
         parity = measure_parity(
             made, task=run.task, runner=to, precisions=PRECISIONS[to], images=sources.decoded(report),
             preprocess=preprocess, reference=reference, any_size=with_resize,
+            threshold=float(run.model.get("threshold", 0.0)),
             score=sources.score if suppress else lambda arrays: None,
         )  # fmt: skip
         rows = {"file": path.name, "to": to} | parity.to_dict()

@@ -36,7 +36,7 @@ def choose_threshold(net: nn.Module, preprocess: Preprocess, dataset: Dataset, f
 
     def forward(images: NDArray[np.uint8]) -> Arrays:
         with torch.inference_mode():
-            answers = graph(torch.from_numpy(images))
+            answers = graph(torch.tensor(images))
         return {name: answer.numpy() for name, answer in zip(OUTPUTS["detect"], answers, strict=True)}
 
     run = Run(

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from handlens.data.config import DataConfig, nearest, read_config
 from handlens.data.formats import coco, csv_table, filename, flat, folders, masks, points, voc, yolo
+from handlens.data.formats.label_files import PICTURE_FOLDERS
+from handlens.data.listing import Tree
 from handlens.data.record import Dataset
 from handlens.errors import InputError
 
@@ -44,6 +46,12 @@ def read(path: Path, *, format: str | None, config: Path | None) -> Dataset:
 
 def _recognise(path: Path) -> str:
     labelled = [name for name, (recognise, _) in READERS.items() if name != "flat" and recognise(path)]
+    if len(labelled) == 2 and labelled[0] == "folders" and _has_images_folder(path):
+        return labelled[1]  # images/ and a folder more: that one is hardly a class beside a class "images"
     if len(labelled) > 1:
         raise InputError(f"{path} can be read as {' or as '.join(labelled)}; choose one with --format.")
     return labelled[0] if labelled else "flat"  # which names an empty folder
+
+
+def _has_images_folder(path: Path) -> bool:
+    return any(folder.name.lower() in PICTURE_FOLDERS for folder in Tree(path).folders(path))

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from handlens.data.config import DataConfig
 from handlens.data.formats.assemble import Found, assemble_boxes, corners, has_area, named, numbered_classes
-from handlens.data.formats.label_files import all_or_none, pictures_below, remark, split_by_folder
+from handlens.data.formats.label_files import all_or_none, pictures_below, remark, split_by_folder, unusable
 from handlens.data.formats.split_names import split_of
 from handlens.data.listing import Tree
 from handlens.data.outlines import frame, render
@@ -32,6 +32,8 @@ from handlens.files import read_json
 
 FORMAT = "coco"
 HEAD_CHARACTERS = 64 * 1024  # `recognise` reads no more of a file of 450 MB
+READ_OF_IMAGES = {"id", "file_name", "width", "height"}
+READ_OF_ANNOTATIONS = {"id", "image_id", "category_id", "bbox", "segmentation", "area", "iscrowd", "ignore"}
 KEYS = ('"images"', '"annotations"', '"categories"')
 
 
@@ -40,15 +42,38 @@ class Instances:
     """One file, checked: images and annotations have what is read from them.
 
     Attributes:
+        images: those whose annotations can all be used.
         annotations: by the id of their image.
-        categories: id -> name; ids are numbers, or texts in all files.
+        categories: id -> entry; ids are numbers, or texts in all files.
+        faults: file_name of an image, or where it stands -> why it or an annotation of it cannot be used.
+        strays: what is wrong with annotations of which no image can be told.
+        rest: what else the file says: info, licenses.
     """
 
     path: Path
     split: Split | None
     images: list[Mapping[str, Any]]
     annotations: dict[Any, list[Mapping[str, Any]]]
-    categories: dict[int, str]
+    categories: dict[int, Mapping[str, Any]]
+    faults: dict[str, str]
+    strays: list[str]
+    rest: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Source:
+    """What the files of a data set say beyond its records.
+
+    Attributes:
+        images, annotations: of each picture: its entry, and the annotations of its boxes, in their order.
+        rest: info, licenses and so on, where all files say the same. differing: keys of what they do not.
+    """
+
+    categories: dict[int, Mapping[str, Any]]
+    images: dict[Path, Mapping[str, Any]]
+    annotations: dict[Path, list[Mapping[str, Any]]]
+    rest: dict[str, Any]
+    differing: tuple[str, ...]
 
 
 def recognise(path: Path) -> bool:
@@ -58,45 +83,63 @@ def recognise(path: Path) -> bool:
 def read(path: Path, config: DataConfig) -> Dataset:
     """
     Raises:
-        InputError: JSON that is damaged or is not COCO's; an annotation without image, category or box; files that
-            disagree about a category; no picture found; no box at all.
+        InputError: every JSON is damaged or is not COCO's; files that disagree about a category or both list a
+            picture; no picture found whose annotations can be used; no box at all.
     """
     tree = Tree(path, ignore=tuple(config.ignore))
-    files, notes = instances(tree, path)
-    class_names, index, merged = numbered_classes(categories(files), config)
-    pictures, said = pictures_below(tree, path)
+    files, remarks = instances(tree, path)
+    class_names, index, merged = numbered_classes(_names(categories(files)), config)
+    pictures, said = pictures_below(tree, path, labels={".json"})
     finder = PictureFinder(tree, pictures)
     found: dict[Path, Found] = {}
+    first: dict[Path, Instances] = {}  # which file lists a picture
     missing: list[str] = []
+    faults: dict[str, str] = {}
     for file in files:
-        for image in file.images:
-            name = str(image["file_name"])
-            picture = finder.find(name, near=file)
-            if picture is None:
-                missing.append(name)
+        broken = [(name, None) for name in file.faults]
+        for name, image in [*broken, *((image["file_name"], image) for image in file.images)]:
+            try:
+                picture = finder.find(name, near=file)
+            except InputError as error:
+                faults[name] = str(error)
                 continue
-            if picture in found:
-                raise InputError(f"{name} is listed twice, again in {file.path}; list each picture once.")
+            if picture is None and image is not None:
+                missing.append(name)
+            elif image is None:
+                faults[name if picture is None else tree.id(picture)] = file.faults[name]
+            elif picture in first and first[picture] is not file:
+                raise InputError(f"{name} of {file.path} stands in {first[picture].path} too; keep it in one.")
+            elif picture in first:
+                faults[tree.id(picture)] = f"{name} is listed twice in {file.path}; list each picture once."
+            if picture is None:
+                continue
+            first.setdefault(picture, file)
+            if image is None:
+                continue
             boxes = tuple(_box(a, index[a["category_id"]]) for a in file.annotations.get(image["id"], ()))
             found[picture] = Found(
                 path=picture, boxes=boxes, stated_size=_stated_size(image),
                 split=file.split or split_by_folder(tree, picture),
             )  # fmt: skip
+    found = {picture: item for picture, item in found.items() if tree.id(picture) not in faults}
+    reasons = [*faults.values(), *(reason for file in files for reason in file.strays)]
+    if reasons and not any(item.boxes for item in found.values()):
+        raise InputError(reasons[0])
     if missing and not found:
         raise InputError(f"none of the {len(missing)} pictures that {files[0].path} lists is here: {named(missing)}.")
-    remarks = [remark("listed_missing", "left aside, listed and not found", missing)] if missing else []
-    unlisted = [tree.id(picture) for picture in pictures if picture not in found]
-    if unlisted:
-        remarks.append(remark("without_label", "left aside, pictures that no JSON lists", unlisted))
+    remarks += [unusable(faults)] if faults else []
+    remarks += [remark("listed_missing", "left aside, listed and not found", missing)] if missing else []
+    unlisted = [tree.id(picture) for picture in pictures if picture not in first]
+    remarks += [remark("without_label", "left aside, pictures that no JSON lists", unlisted)] if unlisted else []
     all_or_none([item.split for item in found.values()], str(path))
     return assemble_boxes(
         path, format=FORMAT, class_names=class_names, found=found.values(), config=config,
-        notes=[*notes, *said, *merged, *remarks],
+        notes=[*said, *merged, *remarks],
     )  # fmt: skip
 
 
-def source_annotations(dataset: Dataset) -> tuple[dict[int, str], dict[Path, list[Mapping[str, Any]]]]:
-    """Of a data set read from COCO: category id -> name, and the annotations of each picture's boxes, in their order.
+def source_of(dataset: Dataset) -> Source:
+    """Of a data set read from COCO.
 
     Raises:
         InputError: the files have changed since.
@@ -104,55 +147,94 @@ def source_annotations(dataset: Dataset) -> tuple[dict[int, str], dict[Path, lis
     tree = Tree(dataset.root)
     files, _ = instances(tree, dataset.root)
     finder = PictureFinder(tree, [record.path for record in dataset.records])
-    by_picture: dict[Path, list[Mapping[str, Any]]] = {record.path: [] for record in dataset.records}
+    images: dict[Path, Mapping[str, Any]] = {}
+    annotations: dict[Path, list[Mapping[str, Any]]] = {}
     for file in files:
         for image in file.images:
-            picture = finder.find(str(image["file_name"]), near=file)
+            picture = finder.find(image["file_name"], near=file)
             if picture is not None:
-                annotations = file.annotations.get(image["id"], ())
-                by_picture[picture] = [annotation for annotation in annotations if has_area(_box(annotation, 0))]
+                images[picture] = image
+                entries = file.annotations.get(image["id"], ())
+                annotations[picture] = [entry for entry in entries if has_area(_box(entry, 0))]
     for record in dataset.records:
-        if len(by_picture[record.path]) != len(record.boxes or ()):
+        if len(annotations.get(record.path, ())) != len(record.boxes or ()):
             raise InputError(f"the annotations of {record.id} have changed since they were read.")
-    return categories(files), by_picture
+    keys = dict.fromkeys(key for file in files for key in file.rest)
+    same = [key for key in keys if all(file.rest.get(key) == files[0].rest.get(key) for file in files)]
+    differing = tuple(key for key in keys if key not in same)
+    rest = {key: files[0].rest[key] for key in same}
+    return Source(categories(files), images, annotations, rest, differing)
+
+
+def lost_keys(source: Source, pictures: Iterable[Path]) -> list[str]:
+    """A sentence about what only COCO has a place for; outlines and marks are another's."""
+    paths = list(pictures)
+    groups = {
+        "of annotations": ([a for path in paths for a in source.annotations[path]], READ_OF_ANNOTATIONS),
+        "of pictures": ([source.images[path] for path in paths], READ_OF_IMAGES),
+        "of categories": (list(source.categories.values()), {"id", "name"}),
+    }
+    named_keys = {where: sorted({k for e in entries for k in e} - read) for where, (entries, read) in groups.items()}
+    named_keys["of the whole"] = [*source.rest, *source.differing]
+    said = [f"{where} {', '.join(keys)}" for where, keys in named_keys.items() if keys]
+    return [f"what only COCO has a place for: {'; '.join(said)}"] if said else []
 
 
 def instances(tree: Tree, root: Path) -> tuple[list[Instances], list[Remark]]:
-    """The files with boxes below a folder, and a remark about those without.
+    """The files with boxes below a folder, and remarks about those that are damaged or without.
 
     Raises:
-        InputError: there is none; one of them is damaged.
+        InputError: there is none; all are damaged.
     """
     paths = [path for path in tree.labels(root, ".json") if _looks_like_coco(path)]
     stated = [path for path in paths if path.name.lower().startswith("instances")]
     files: list[Instances] = []
     aside = [tree.id(path) for path in paths if stated and path not in stated]
+    damaged: dict[str, InputError] = {}
     for path in stated or paths:
-        file = _instances(tree, path)
+        try:
+            file = _instances(tree, path)
+        except InputError as error:
+            damaged[tree.id(path)] = error
+            continue
         if file is None:
             aside.append(tree.id(path))
         else:
             files.append(file)
     if not files:
+        if damaged:
+            raise next(iter(damaged.values()))
         raise InputError(f"{root} has no JSON of COCO's instances, with images, annotations and categories.")
-    if not aside:
-        return files, []
-    return files, [remark("without_boxes", "left aside, JSON without boxes", aside, level="note")]
+    remarks = [remark("without_boxes", "left aside, JSON without boxes", aside, level="note")] if aside else []
+    others = [tree.id(path) for path in tree.labels(root, ".json") if path not in paths]
+    if others:
+        message = f"left aside, JSON that is not COCO's: {named(others)}"
+        remarks.append(Remark(code="other_json", message=message, files=tuple(others), level="note", lost=False))
+    if damaged:
+        reasons = tuple(map(str, damaged.values()))
+        message = f"{len(damaged)} JSON left aside with all that they list. The first: {reasons[0]}"
+        remarks.append(Remark(code="json_unreadable", message=message, files=tuple(damaged), reasons=reasons))
+    strays = [reason for file in files for reason in file.strays]
+    if strays:
+        message = f"annotations left aside, whose picture cannot be told: {len(strays)}. The first: {strays[0]}"
+        remarks.append(Remark(code="annotation_without_picture", message=message, reasons=tuple(strays)))
+    return files, remarks
 
 
-def categories(files: Sequence[Instances]) -> dict[int, str]:
-    """
+def categories(files: Sequence[Instances]) -> dict[int, Mapping[str, Any]]:
+    """id -> entry.
+
     Raises:
         InputError: two files give one id two names; there is no category.
     """
-    names: dict[int, str] = {}
+    entries: dict[int, Mapping[str, Any]] = {}
     for file in files:
-        for id, name in file.categories.items():
-            if names.setdefault(id, name) != name:
-                raise InputError(f"category {id} is {names[id]!r}, and {name!r} in {file.path}.")
-    if len(set(map(type, names))) > 1:
+        for id, entry in file.categories.items():
+            if entries.setdefault(id, entry)["name"] != entry["name"]:
+                raise InputError(f"category {id} is {entries[id]['name']!r}, and {entry['name']!r} in {file.path}.")
+    if len(set(map(type, entries))) > 1:
         raise InputError(f"some categories of {files[0].path} have numbers as ids and some texts; use numbers.")
-    return names
+    return entries
 
 
 def class_mask(
@@ -254,32 +336,74 @@ def _looks_like_coco(path: Path) -> bool:
 
 
 def _instances(tree: Tree, path: Path) -> Instances | None:
-    """None where the annotations have neither boxes nor categories: captions, pictures without labels."""
+    """None where the annotations have neither boxes nor categories: captions, pictures without labels.
+
+    Raises:
+        InputError: the file is damaged, or a category is.
+    """
     content = read_json(path)
     if not isinstance(content, dict) or not all(isinstance(content.get(key[1:-1]), list) for key in KEYS):
         return None
-    if content["annotations"] and not any("bbox" in a or "segmentation" in a for a in content["annotations"]):
+    entries = [entry for entry in content["annotations"] if isinstance(entry, dict)]
+    if content["annotations"] and not any("bbox" in entry or "segmentation" in entry for entry in entries):
         return None
-    for image in content["images"]:
-        _need(image, ("id", "file_name"), f"an image of {path}")
     for category in content["categories"]:
         _need(category, ("id", "name"), f"a category of {path}")
-    _distinct([image["id"] for image in content["images"]], f"two images of {path}")
-    _distinct([category["id"] for category in content["categories"]], f"two categories of {path}")
-    numbers = {category["id"]: str(category["name"]) for category in content["categories"]}
-    ids = {image["id"] for image in content["images"]}
-    annotations: dict[Any, list[Mapping[str, Any]]] = {}
-    for annotation in content["annotations"]:
-        where = f"annotation {annotation.get('id')} of {path}"
-        _need(annotation, ("image_id", "category_id"), where)
-        if annotation["image_id"] not in ids:
-            raise InputError(f"{where} is about image {annotation['image_id']}, which is not listed.")
-        if annotation["category_id"] not in numbers:
-            raise InputError(f"{where} has category {annotation['category_id']}, which is not listed.")
-        annotation = _with_bbox(annotation, where)
-        annotations.setdefault(annotation["image_id"], []).append(annotation)
-    split = split_of(path.stem) or split_by_folder(tree, path)
-    return Instances(path, split, content["images"], annotations, numbers)
+    ids = Counter(category["id"] for category in content["categories"])
+    if any(count > 1 for count in ids.values()):
+        raise InputError(f"two categories of {path} have the id {ids.most_common(1)[0][0]}; give each its own.")
+    classes: dict[int, Mapping[str, Any]] = {
+        category["id"]: {**category, "name": str(category["name"])} for category in content["categories"]
+    }
+    images, faults = _images(content["images"], path)
+    annotations: dict[Any, list[Mapping[str, Any]]] = {id: [] for id in images}
+    strays: list[str] = []
+    for position, annotation in enumerate(content["annotations"], start=1):
+        where = f"annotation {annotation.get('id', position) if isinstance(annotation, dict) else position} of {path}"
+        image = None
+        try:
+            _need(annotation, ("image_id",), where)
+            image = images.get(annotation["image_id"])
+            if image is None:
+                raise InputError(f"{where} is about image {annotation['image_id']}, which is not listed, or not once.")
+            _need(annotation, ("category_id",), where)
+            if annotation["category_id"] not in classes:
+                raise InputError(f"{where} has category {annotation['category_id']}, which is not listed.")
+            annotations[image["id"]].append(_with_bbox(annotation, where))
+        except InputError as error:
+            if image is None:
+                strays.append(str(error))
+            else:
+                faults.setdefault(image["file_name"], str(error))
+    return Instances(
+        path=path, split=split_of(path.stem) or split_by_folder(tree, path),
+        images=[image for image in images.values() if image["file_name"] not in faults],
+        annotations=annotations, categories=classes, faults=faults, strays=strays,
+        rest={key: value for key, value in content.items() if f'"{key}"' not in KEYS},
+    )  # fmt: skip
+
+
+def _images(entries: Sequence[Any], path: Path) -> tuple[dict[Any, Mapping[str, Any]], dict[str, str]]:
+    """id -> entry, and the faults of others: file_name, or where the entry stands -> the reason."""
+    images: dict[Any, Mapping[str, Any]] = {}
+    faults: dict[str, str] = {}
+    shared: set[Any] = set()
+    for position, entry in enumerate(entries, start=1):
+        where = f"image {position} of {path}"
+        try:
+            _need(entry, ("id", "file_name"), where)
+        except InputError as error:
+            name = entry.get("file_name") if isinstance(entry, dict) else None
+            faults[name if isinstance(name, str) else where] = str(error)
+            continue
+        known = images.setdefault(entry["id"], entry)
+        if known["file_name"] != entry["file_name"]:
+            shared.add(entry["id"])
+            for one in (known, entry):
+                faults[one["file_name"]] = (
+                    f"two images of {path} have the id {entry['id']}, and whose annotations are whose cannot be told."
+                )
+    return {id: entry for id, entry in images.items() if id not in shared}, faults
 
 
 def _need(entry: Any, keys: tuple[str, ...], where: str) -> None:
@@ -291,17 +415,13 @@ def _need(entry: Any, keys: tuple[str, ...], where: str) -> None:
     for key in keys:
         if (key == "id" or key.endswith("_id")) and not isinstance(entry[key], int | str):
             raise InputError(f"{where} has {key} = {entry[key]!r}; a number is expected.")
-
-
-def _distinct(ids: list[Any], what: str) -> None:
-    twice = [id for id, count in Counter(ids).items() if count > 1]
-    if twice:
-        raise InputError(f"{what} have the id {twice[0]}, and whose annotations are whose cannot be told.")
+        if key == "file_name" and not (isinstance(entry[key], str) and entry[key]):
+            raise InputError(f"{where} has {key} = {entry[key]!r}; a text is expected.")
 
 
 def _with_bbox(annotation: Mapping[str, Any], where: str) -> Mapping[str, Any]:
     """The annotation with a checked bbox: its own, or the one around its outline."""
-    if "bbox" not in annotation and outline_of(annotation):
+    if not annotation.get("bbox") and outline_of(annotation):
         try:
             annotation = {**annotation, "bbox": frame(outline_of(annotation))}
         except (ValueError, KeyError, TypeError) as error:
@@ -311,6 +431,10 @@ def _with_bbox(annotation: Mapping[str, Any], where: str) -> Mapping[str, Any]:
     if not isinstance(box, list) or len(box) != 4 or not all(_finite(value) for value in box):
         raise InputError(f"{where} has the bbox {box}; x, y, width and height are expected.")
     return annotation
+
+
+def _names(categories: Mapping[int, Mapping[str, Any]]) -> dict[int, str]:
+    return {id: entry["name"] for id, entry in categories.items()}
 
 
 def _stated_size(image: Mapping[str, Any]) -> tuple[int, int] | None:

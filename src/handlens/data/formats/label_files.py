@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -10,7 +10,7 @@ from typing import TypeVar
 from handlens.data.decode import UnreadablePictureError, probe
 from handlens.data.formats.assemble import named
 from handlens.data.formats.split_names import companion_of, split_of
-from handlens.data.listing import NOT_A_PICTURE, LeftAside, Tree
+from handlens.data.listing import LeftAside, Tree
 from handlens.data.record import Level, Remark, Split, nfc
 from handlens.errors import InputError
 
@@ -27,18 +27,21 @@ class Pairs:
     """Attributes:
     pairs: (picture, the file about it).
     pictures: those without a file about them.
+    strays: also without, outside the folders for pictures, and with no paired one beside them.
     files: those without a picture.
     """
 
     pairs: list[tuple[Path, Path]]
     pictures: list[Path]
+    strays: list[Path]
     files: list[Path]
 
     def orphans(self, tree: Tree, *, what: str, pictures: bool = True) -> list[Remark]:
         """What was left aside."""
         remarks = []
-        if pictures and self.pictures:
-            remarks.append(remark("without_label", f"left aside, pictures without {what}", map(tree.id, self.pictures)))
+        without = [*(self.pictures if pictures else ()), *self.strays]
+        if without:
+            remarks.append(remark("without_label", f"left aside, pictures without {what}", map(tree.id, without)))
         if self.files:
             remarks.append(remark("without_picture", f"left aside, {what} without a picture", map(tree.id, self.files)))
         return remarks
@@ -68,12 +71,16 @@ def read_each(
             reasons[tree.id(picture)] = error
     if not reasons:
         return labels, []
-    first = next(iter(reasons.values()))
     if not labels:
-        raise first
+        raise next(iter(reasons.values()))
+    return labels, [unusable({id: str(error) for id, error in reasons.items()})]
+
+
+def unusable(reasons: Mapping[str, str]) -> Remark:
+    """That labels were left aside with their pictures; id of the picture -> what is wrong with its label."""
     count = "1 label" if len(reasons) == 1 else f"{len(reasons)} labels"
-    message = f"{count} cannot be used, left aside with the pictures. The first: {first}"
-    return labels, [Remark(code="label_unreadable", message=message, files=tuple(reasons))]
+    message = f"{count} cannot be used, left aside with the pictures. The first: {next(iter(reasons.values()))}"
+    return Remark(code="label_unreadable", message=message, files=tuple(reasons), reasons=tuple(reasons.values()))
 
 
 def pair(
@@ -86,7 +93,7 @@ def pair(
     guess: bool = False,
 ) -> Pairs:
     """Pair by path without extension, folders for pictures and `folders` for files left out of it; then the rest by
-    stem, where a stem is there once on each side.
+    stem, where a stem is there once on each side. Of several of one name, those in such folders go before the others.
 
     Args:
         folders: what folders of such files are called, lower case.
@@ -96,11 +103,12 @@ def pair(
     Raises:
         InputError: two pictures, or two files, of a pair have one name but for the extension.
     """
-    by_key = _by_key(tree, pictures, folders=PICTURE_FOLDERS | set(folders), suffixes=())
-    files_by_key = _by_key(tree, files, folders=PICTURE_FOLDERS | set(folders), suffixes=suffixes)
+    pictures, files = list(pictures), list(files)
+    by_key = _by_key(tree, pictures, inside=PICTURE_FOLDERS, folders=PICTURE_FOLDERS | set(folders), suffixes=())
+    files_by_key = _by_key(tree, files, inside=folders, folders=PICTURE_FOLDERS | set(folders), suffixes=suffixes)
     both = {key: key for key in by_key if key in files_by_key}
-    alone = _by_stem(key for key in by_key if key not in both)
-    files_alone = _by_stem(key for key in files_by_key if key not in both)
+    alone = _by_stem(tree, {key: paths for key, paths in by_key.items() if key not in both}, inside=PICTURE_FOLDERS)
+    files_alone = _by_stem(tree, {key: paths for key, paths in files_by_key.items() if key not in both}, inside=folders)
     for stem in alone.keys() & files_alone.keys():
         if len(alone[stem]) == len(files_alone[stem]) == 1:
             both[alone[stem][0]] = files_alone[stem][0]
@@ -110,20 +118,51 @@ def pair(
                 f"{' and '.join(map(tree.id, paths))} have one name, and what belongs to which cannot be told; "
                 f"rename one, or name it under ignore in handlens.yaml."
             )
-    taken = set(both.values())
+    pairs = [(by_key[key][0], files_by_key[both[key]][0]) for key in by_key if key in both]
+    taken = {path for pair in pairs for path in pair}
+    alone_pictures = [path for path in pictures if path not in taken]
+    homes = {picture.parent for picture, _ in pairs}
+    inside = any(in_folder(tree, picture, PICTURE_FOLDERS) for picture, _ in pairs)
+    strays = {
+        path
+        for path in alone_pictures
+        if inside and path.parent not in homes and not in_folder(tree, path, PICTURE_FOLDERS)
+    }
     return Pairs(
-        pairs=[(by_key[key][0], files_by_key[both[key]][0]) for key in by_key if key in both],
-        pictures=[path for key, paths in by_key.items() if key not in both for path in paths],
-        files=[path for key, paths in files_by_key.items() if key not in taken for path in paths],
+        pairs=pairs,
+        pictures=[path for path in alone_pictures if path not in strays],
+        strays=[path for path in alone_pictures if path in strays],
+        files=[path for path in files if path not in taken],
     )
 
 
-def pictures_below(tree: Tree, folder: Path) -> tuple[list[Path], list[str]]:
-    """All pictures and the notes about the rest; label files are no stray files here."""
-    aside = LeftAside()
+def in_folder(tree: Tree, path: Path, folders: Collection[str]) -> bool:
+    """Whether one of the folders that a file lies in, below the root, has one of the names (lower case)."""
+    return any(part.lower() in folders for part in tree.id(path).split("/")[:-1])
+
+
+def pictures_below(tree: Tree, folder: Path, *, labels: Collection[str]) -> tuple[list[Path], list[str]]:
+    """All pictures and the notes about the rest.
+
+    Args:
+        labels: extensions (".xml") of files that are read elsewhere, and are no stray files here.
+    """
+    aside = LeftAside(frozenset(labels))
     found = list(tree.pictures(folder, aside=aside))
-    aside.counts.pop(NOT_A_PICTURE, None)
     return found, list(aside.notes())
+
+
+def read_text(path: Path) -> str:
+    """
+    Raises:
+        InputError: the file cannot be read, or is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")  # Windows editors write a BOM
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8.") from None
 
 
 def split_by_folder(tree: Tree, path: Path) -> Split | None:
@@ -173,7 +212,7 @@ def all_or_none(splits: Collection[Split | None], what: str) -> None:
 
 
 def _by_key(
-    tree: Tree, paths: Iterable[Path], *, folders: Collection[str], suffixes: Collection[str]
+    tree: Tree, paths: Iterable[Path], *, inside: Collection[str], folders: Collection[str], suffixes: Collection[str]
 ) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
     for path in paths:
@@ -186,11 +225,13 @@ def _by_key(
                 break
         key = nfc("/".join([*(part for part in above if part.lower() not in folders), stem]))
         found.setdefault(key, []).append(path)
-    return found
+    return {key: [path for path in paths if in_folder(tree, path, inside)] or paths for key, paths in found.items()}
 
 
-def _by_stem(keys: Iterable[str]) -> dict[str, list[str]]:
+def _by_stem(tree: Tree, by_key: Mapping[str, list[Path]], *, inside: Collection[str]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    for key in keys:
+    for key in by_key:
         found.setdefault(key.rsplit("/", 1)[-1], []).append(key)
-    return found
+    return {
+        stem: [key for key in keys if in_folder(tree, by_key[key][0], inside)] or keys for stem, keys in found.items()
+    }

@@ -17,8 +17,8 @@ from handlens.data.config import DataConfig, MaskFiles
 from handlens.data.formats.assemble import Found, assemble_masks, listed_names, named, numbered_classes
 from handlens.data.formats.label_files import (
     PICTURE_FOLDERS,
-    Pairs,
     all_or_none,
+    in_folder,
     pair,
     pictures_below,
     split_by_folder,
@@ -50,7 +50,7 @@ def recognise(path: Path) -> bool:
     tree = Tree(path)
     if not any(_has_suffix(p) or _in_folder(tree, p, MASK_FOLDERS) for p in tree.pictures(path)):
         return False  # before a list of a million pictures is made
-    pictures, masks = _told_apart(tree, path, MaskFiles.model_validate({}))
+    pictures, masks = _told_apart(tree, path, list(tree.pictures(path)), MaskFiles.model_validate({}))
     pairs = pair(tree, pictures, masks, folders=MASK_FOLDERS, suffixes=PAIRED_SUFFIXES, guess=True)
     by_folder = any(
         _in_folder(tree, mask, MASK_FOLDERS)
@@ -74,7 +74,8 @@ def read(path: Path, config: DataConfig) -> Dataset:
     for folder in (stated.images, stated.masks):
         if folder is not None and not (path / folder).is_dir():
             raise InputError(f"{path / folder} is not a folder; masks: in handlens.yaml names it.")
-    pictures, masks = _told_apart(tree, path, stated)
+    everything, notes = pictures_below(tree, path, labels=())
+    pictures, masks = _told_apart(tree, path, everything, stated)
     suffixes = PAIRED_SUFFIXES if stated.suffix is None else (stated.suffix,)
     folders = MASK_FOLDERS | {
         part.lower() for folder in (stated.images, stated.masks) if folder for part in folder.split("/")
@@ -85,49 +86,51 @@ def read(path: Path, config: DataConfig) -> Dataset:
             f"{path} has {len(pictures)} pictures and {len(masks)} masks, none of which share a name; put them into "
             f"images/ and masks/ as a.jpg and a.png, or give masks: in handlens.yaml."
         )
-    _, notes = pictures_below(tree, path)
-    return from_pairs(path, pairs, format=FORMAT, config=config, notes=[*pairs.orphans(tree, what="a mask"), *notes])
+    if stated.images is not None:
+        beside = sorted({*everything} - {*pictures, *masks})
+        notes += [f"left aside, outside {stated.images}: {named([tree.id(p) for p in beside])}"] if beside else []
+    said: list[str | Remark] = [*pairs.orphans(tree, what="a mask"), *notes]
+    return from_pairs(path, pairs.pairs, format=FORMAT, config=config, notes=said)
 
 
 def from_pairs(
-    root: Path, pairs: Pairs, *, format: str, config: DataConfig, notes: Sequence[str | Remark],
+    root: Path, pairs: Sequence[tuple[Path, Path]], *, format: str, config: DataConfig, notes: Sequence[str | Remark],
     names: Sequence[str] = (),
 ) -> Dataset:  # fmt: skip
     """
     Args:
+        pairs: (picture, mask).
         names: of the classes by number, where the data has no other; `class_names` in handlens.yaml goes before.
 
     Raises:
         InputError: the configuration and the masks disagree about the classes.
     """
     tree = Tree(root)
-    found = [Found(path=p, mask=m, split=split_by_folder(tree, p)) for p, m in pairs.pairs]
+    found = [Found(path=p, mask=m, split=split_by_folder(tree, p)) for p, m in pairs]
     all_or_none([item.split for item in found], str(root))
-    class_names, coding, said = _coding([mask for _, mask in pairs.pairs], config, listed_names(config) or tuple(names))
+    class_names, coding, said = _coding([mask for _, mask in pairs], config, listed_names(config) or tuple(names))
     return assemble_masks(
         root, format=format, class_names=class_names, coding=coding, found=found, config=config, notes=[*notes, *said]
     )
 
 
-def _told_apart(tree: Tree, root: Path, stated: MaskFiles) -> tuple[list[Path], list[Path]]:
+def _told_apart(tree: Tree, root: Path, everything: list[Path], stated: MaskFiles) -> tuple[list[Path], list[Path]]:
     """Pictures and masks."""
+    images = root / stated.images if stated.images else root
     if stated.masks is not None:
-        masks = list(tree.pictures(root / stated.masks))
+        masks = [path for path in everything if path.is_relative_to(root / stated.masks)]
     else:
-        everything = list(tree.pictures(root / stated.images if stated.images and stated.suffix else root))
-        masks = [path for path in everything if _in_folder(tree, path, MASK_FOLDERS)]
+        among = [path for path in everything if not stated.suffix or path.is_relative_to(images)]
+        masks = [path for path in among if _in_folder(tree, path, MASK_FOLDERS)]
         if not masks:
             suffixes = SUFFIXES if stated.suffix is None else (stated.suffix,)
-            masks = [path for path in everything if path.stem.lower().endswith(tuple(s.lower() for s in suffixes))]
+            masks = [path for path in among if path.stem.lower().endswith(tuple(s.lower() for s in suffixes))]
     taken = set(masks)
-    pictures = [path for path in tree.pictures(root / (stated.images or ".")) if path not in taken]
-    inside = [path for path in pictures if _in_folder(tree, path, PICTURE_FOLDERS)]
-    return (pictures if stated.images or not inside else inside), masks
+    return [path for path in everything if path not in taken and path.is_relative_to(images)], masks
 
 
 def _in_folder(tree: Tree, path: Path, folders: frozenset[str]) -> bool:
-    above = tree.id(path).split("/")[:-1]
-    return any(part.lower() in folders for part in above) or (folders is MASK_FOLDERS and _companions(tree, path))
+    return in_folder(tree, path, folders) or (folders is MASK_FOLDERS and _companions(tree, path))
 
 
 def _companions(tree: Tree, mask: Path) -> bool:

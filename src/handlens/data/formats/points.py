@@ -58,7 +58,7 @@ def read(path: Path, config: DataConfig) -> Dataset:
         InputError: every JSON is damaged or its entries lack a key or a number; no picture for any; no box at all.
     """
     tree = Tree(path, ignore=tuple(config.ignore))
-    pictures, notes = pictures_below(tree, path)
+    pictures, notes = pictures_below(tree, path, labels={".json"})
     pairs = pair(tree, pictures, tree.labels(path, ".json"), folders=FOLDERS)
     if not pairs.pairs:
         raise InputError(f"{path} has no picture with a JSON of the same name; put a.json beside a.jpg.")

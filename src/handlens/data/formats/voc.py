@@ -16,13 +16,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from handlens.data.config import DataConfig, VocFiles
-from handlens.data.formats.assemble import Found, assemble_boxes, corners, named_classes
+from handlens.data.formats.assemble import Found, assemble_boxes, corners, named, named_classes
 from handlens.data.formats.label_files import (
     Pairs,
     all_or_none,
+    in_folder,
     pair,
     pictures_below,
     read_each,
+    read_text,
     remark,
     split_by_folder,
     voc_folder,
@@ -35,6 +37,7 @@ from handlens.errors import InputError
 FORMAT = "voc"
 MASKS_FORMAT = "voc-masks"
 FOLDERS = frozenset({"annotations", "annotation", "labels", "xmls", "xml", "annotations_xml"})
+MASK_FOLDERS = frozenset({"segmentationclass"})
 # Number 0 to 20 in the masks of VOC 2007 to 2012; 255 is the border of an object.
 VOC_CLASSES = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
@@ -60,10 +63,16 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Annotation:
-    """One file; `size` is (width, height) of the picture, where the file says it."""
+    """One file.
+
+    Attributes:
+        size: (width, height) of the picture, where the file says it.
+        unkept: tags with something to say that `Box` has no place for.
+    """
 
     objects: list[Labelled]
     size: tuple[int, int] | None
+    unkept: tuple[str, ...]
 
 
 def recognise(path: Path) -> bool:
@@ -80,8 +89,11 @@ def read(path: Path, config: DataConfig) -> Dataset:
     """
     tree = Tree(path, ignore=tuple(config.ignore))
     convention = (config.voc or VocFiles.model_validate({})).corners
-    pictures, notes = pictures_below(tree, path)
-    pictures = [picture for picture in pictures if not _is_mask(tree, picture)]
+    everything, notes = pictures_below(tree, path, labels={".xml", ".txt"})
+    pictures = [picture for picture in everything if not _is_mask(tree, picture)]
+    masks = [tree.id(picture) for picture in everything if _is_mask(tree, picture)]
+    if masks:
+        notes.append(f"left aside, masks, which --format {MASKS_FORMAT} reads: {named(masks)}")
     pairs = pair(tree, pictures, tree.labels(path, ".xml"), folders=FOLDERS)
     if not pairs.pairs:
         raise InputError(f"{path} has no picture with an XML file of the same name; put them into Annotations/.")
@@ -106,6 +118,7 @@ def read(path: Path, config: DataConfig) -> Dataset:
         notes.append(
             "corners are read as VOC counts them, from 1 and the last pixel included; else voc: corners: edges"
         )
+    remarks += _not_kept({tree.id(picture): files[picture].unkept for picture, _, _ in chosen})
     return assemble_boxes(
         path, format=FORMAT, class_names=class_names, found=found, config=config,
         notes=[*notes, *merged, *remarks, *damaged],
@@ -132,16 +145,19 @@ def read_masks(path: Path, config: DataConfig) -> Dataset:
             raise InputError(
                 f"{base / name} is missing; --format {MASKS_FORMAT} reads JPEGImages and SegmentationClass."
             )
-    pairs = pair(
-        tree, tree.pictures(base / "JPEGImages"), tree.pictures(base / "SegmentationClass"),
-        folders={"segmentationclass"},
-    )  # fmt: skip
+    everything, notes = pictures_below(tree, path, labels={".xml", ".txt"})
+    pictures = [picture for picture in everything if not _is_mask(tree, picture)]
+    masks = [picture for picture in everything if in_folder(tree, picture, MASK_FOLDERS)]
+    others = [tree.id(p) for p in everything if _is_mask(tree, p) and not in_folder(tree, p, MASK_FOLDERS)]
+    if others:
+        notes.append(f"left aside, masks of objects: {named(others)}")
+    pairs = pair(tree, pictures, masks, folders=MASK_FOLDERS)
     if not pairs.pairs:
         raise InputError(f"{base} has no picture with a mask of the same name in SegmentationClass.")
     chosen, remarks = _by_lists(path, tree, pairs, sets="Segmentation", what="a mask")
     names = VOC_CLASSES if re.fullmatch(r"VOC20\d\d", base.name) else ()
-    kept = Pairs([(picture, mask) for picture, mask, _ in chosen], [], [])
-    dataset = from_pairs(path, kept, format=MASKS_FORMAT, config=config, notes=remarks, names=names)
+    kept = [(picture, mask) for picture, mask, _ in chosen]
+    dataset = from_pairs(path, kept, format=MASKS_FORMAT, config=config, notes=[*notes, *remarks], names=names)
     split_of = {tree.id(picture): split for picture, _, split in chosen}
     return dataset.with_records([replace(record, split=split_of[record.id]) for record in dataset.records])
 
@@ -165,7 +181,8 @@ def _by_lists(
     """(picture, file, split) of the pairs that ImageSets lists; all of them, by folder, where there are no lists."""
     folder = voc_folder(root) / "ImageSets" / sets
     paired = {nfc(picture.stem) for picture, _ in pairs.pairs}
-    stems = paired | {nfc(picture.stem) for picture in pairs.pictures}
+    alone = [*pairs.pictures, *pairs.strays]
+    stems = paired | {nfc(picture.stem) for picture in alone}
     split_of: dict[str, Split] = {}
     source: dict[str, str] = {}
     for name, split in LISTS.items():
@@ -181,9 +198,9 @@ def _by_lists(
         return list(chosen), pairs.orphans(tree, what=what)
     chosen = [(picture, file, split_of.get(nfc(picture.stem))) for picture, file in pairs.pairs]
     unlisted = [tree.id(picture) for picture, _, split in chosen if split is None]
-    unlisted += [tree.id(picture) for picture in pairs.pictures if nfc(picture.stem) not in split_of]
+    unlisted += [tree.id(picture) for picture in alone if nfc(picture.stem) not in split_of]
     missing = sorted(split_of.keys() - paired)
-    remarks = pairs.orphans(tree, what=what, pictures=False)
+    remarks = replace(pairs, strays=[]).orphans(tree, what=what, pictures=False)
     if unlisted:  # VOC's own lists for masks name one picture of six
         remarks.append(remark("not_listed", f"left aside, in no list of ImageSets/{sets}", unlisted, level="note"))
     if missing:
@@ -209,16 +226,21 @@ def _counted_from_0(objects: Mapping[str, Sequence[Labelled]]) -> list[Remark]:
     return [Remark(code="corners_at_zero", message=message, files=ids, lost=False)]
 
 
+def _not_kept(tags: Mapping[str, Sequence[str]]) -> list[Remark]:
+    """id -> tags of its file that are not kept."""
+    ids = [id for id, unkept in tags.items() if unkept]
+    if not ids:
+        return []
+    listed = ", ".join(sorted({tag for unkept in tags.values() for tag in unkept}))
+    return [remark("not_kept", f"{listed} of objects, which are not kept, in files about", ids, level="note")]
+
+
 def _listed(path: Path, stems: Collection[str]) -> list[str]:
     """The stems in one list: a whole line, or one without its second column (1, -1) or the picture's extension."""
     if not path.is_file():
         return []
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8: {error}.") from None
     found = []
-    for line in (nfc(line.strip()) for line in lines):
+    for line in (nfc(line.strip()) for line in read_text(path).splitlines()):
         first = re.sub(r"\s+-?[01]$", "", line)
         spellings = (line, first, *(Path(name).stem for name in (line, first) if _is_file_name(name)))
         found.append(next((name for name in spellings if name in stems), first))
@@ -238,6 +260,7 @@ def _annotation(path: Path, *, convention: str) -> Annotation:
     if root.tag != "annotation":
         raise InputError(f"{path} begins with <{root.tag}>; VOC's files begin with <annotation>.")
     found = []
+    unkept: set[str] = set()
     for number, element in enumerate(root.findall("object"), start=1):
         where = f"object {number} of {path}"
         name = (element.findtext("name") or "").strip()
@@ -248,12 +271,19 @@ def _annotation(path: Path, *, convention: str) -> Annotation:
         # A single point is a slip of the mouse, not an object of one pixel: its box would have no area either.
         if convention == "pixels" and (left, top) != (right, bottom):
             left, top = left - 1, top - 1
-        difficult = (element.findtext("difficult") or "").strip() == "1"
-        box = replace(corners(0, left, top, right, bottom), difficult=difficult)
+        box = replace(corners(0, left, top, right, bottom), difficult=_is_true(element, "difficult"))
         found.append(Labelled(name, box, at_zero))
+        unkept |= {tag for tag in ("truncated", "occluded") if _is_true(element, tag)}
+        unkept |= {"pose"} if (element.findtext("pose") or "").strip().lower() not in ("", "unspecified") else set()
+        unkept |= {tag for tag in ("part", "polygon", "attributes") if element.find(tag) is not None}
     width, height = ((root.findtext(f"size/{key}") or "").strip() for key in ("width", "height"))
     stated = (int(width), int(height)) if width.isdecimal() and height.isdecimal() else (0, 0)
-    return Annotation(found, stated if min(stated) > 0 else None)  # some tools write 0
+    size = stated if min(stated) > 0 else None  # some tools write 0
+    return Annotation(found, size, tuple(sorted(unkept)))
+
+
+def _is_true(element: ET.Element, tag: str) -> bool:
+    return (element.findtext(tag) or "").strip().lower() in ("1", "true", "yes")
 
 
 def _corner(element: ET.Element, key: str, where: str) -> float:

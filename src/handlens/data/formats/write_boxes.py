@@ -11,9 +11,9 @@ from typing import Any
 import yaml
 
 from handlens.data.formats.assemble import named
-from handlens.data.formats.coco import outline_of, source_annotations
+from handlens.data.formats.coco import Source, lost_keys, outline_of, source_of
 from handlens.data.formats.writing import SHORT, Item, copy, lost_marks, write, write_config, write_lists
-from handlens.data.record import Dataset, nfc
+from handlens.data.record import Dataset, Split, nfc
 
 
 def write_voc(dataset: Dataset, items: Sequence[Item], folder: Path) -> list[str]:
@@ -39,51 +39,59 @@ def write_voc(dataset: Dataset, items: Sequence[Item], folder: Path) -> list[str
     write_config(folder, {"format": "voc", "class_names": list(dataset.class_names)})
     points = sum(box.left + 1 == box.right and box.top + 1 == box.bottom for item in items for box in item.boxes)
     lost = [f"boxes of one pixel, which VOC cannot tell from a point: {points}"] if points else []
-    return lost + lost_marks(items, "crowd", "area") + _lost_outlines(dataset, items)
+    return lost + lost_marks(items, "crowd", "area") + _lost_of_coco(dataset, items)
 
 
 def write_coco(dataset: Dataset, items: Sequence[Item], folder: Path) -> list[str]:
-    """From COCO to COCO categories keep their ids and annotations all they hold, outlines for one."""
-    numbers = dict(enumerate(dataset.class_names, start=1))
-    sources: dict[Path, list[Mapping[str, Any]]] = {}
+    """From COCO to COCO all that the files say is kept, ids for one, where each is there once."""
+    source = source_of(dataset) if dataset.format == "coco" else None
+    categories: dict[int, Mapping[str, Any]] = {n: {"name": s} for n, s in enumerate(dataset.class_names, start=1)}
+    rest: dict[str, Any] = {}
     lost: list[str] = []
-    if dataset.format == "coco":
-        categories, sources = source_annotations(dataset)
-        if {nfc(name) for name in categories.values()} <= set(dataset.class_names):
-            numbers = categories
+    if source is not None:
+        rest = source.rest
+        if source.differing:
+            lost.append(f"what the files say differently of themselves: {', '.join(source.differing)}")
+        if {nfc(entry["name"]) for entry in source.categories.values()} <= set(dataset.class_names):
+            categories = source.categories
         else:
             lost.append("numbers of the categories, which have other names in handlens.yaml")
-    number_of = {nfc(name): number for number, name in reversed(numbers.items())}
-    splits = dict.fromkeys(item.record.split for item in items)
-    ids = {item.name: number for number, item in enumerate(items, start=1)}
-    annotation_id = 0
-    for split in splits:
-        part = [item for item in items if item.record.split == split]
-        annotations: list[dict[str, Any]] = []
-        for item in part:
-            copy(item, folder / "images" / item.part)
-            source = sources.get(item.record.path, [{}] * len(item.boxes))
-            for box, known in zip(item.boxes, source, strict=True):
-                annotation_id += 1
-                width, height = round(box.right - box.left, 4), round(box.bottom - box.top, 4)
-                annotation: dict[str, Any] = {
-                    **known, "id": annotation_id, "image_id": ids[item.name],
-                    "category_id": number_of[dataset.class_names[box.label]],
-                    "bbox": [box.left, box.top, width, height], "iscrowd": int(box.crowd),
-                    "area": round(width * height, 4) if box.area is None else box.area,
-                }  # fmt: skip
-                annotations.append(annotation | ({"ignore": 1} if box.difficult else {}))
-        content = {
-            "images": [
-                {"id": ids[item.name], "file_name": item.name, "width": item.size[1], "height": item.size[0]}
-                for item in part
-            ],
-            "annotations": annotations,
-            "categories": [{"id": number, "name": name} for number, name in numbers.items()],
-        }
+    number_of = {nfc(entry["name"]): number for number, entry in reversed(categories.items())}
+    images = [source.images[item.record.path] if source else {} for item in items]
+    known: list[Sequence[Mapping[str, Any]]] = [
+        source.annotations[item.record.path] if source else [{}] * len(item.boxes) for item in items
+    ]
+    image_ids, said = _ids(images, "pictures", source)
+    annotation_ids, also = _ids([annotation for several in known for annotation in several], "annotations", source)
+    numbers = iter(annotation_ids)
+    parts: dict[Split | None, tuple[list[Any], list[Any]]] = {}
+    for item, image, image_id, several in zip(items, images, image_ids, known, strict=True):
+        copy(item, folder / "images" / item.part)
+        listed, annotations = parts.setdefault(item.record.split, ([], []))
+        size = {"width": item.size[1], "height": item.size[0]}
+        listed.append({**image, "id": image_id, "file_name": item.name, **size})
+        for box, annotation in zip(item.boxes, several, strict=True):
+            width, height = round(box.right - box.left, 4), round(box.bottom - box.top, 4)
+            annotations.append({
+                **annotation, "id": next(numbers), "image_id": image_id,
+                "category_id": number_of[dataset.class_names[box.label]],
+                "bbox": [box.left, box.top, width, height], "iscrowd": int(box.crowd),
+                "area": round(width * height, 4) if box.area is None else box.area,
+            } | ({"ignore": 1} if box.difficult else {}))  # fmt: skip
+    for split, (listed, annotations) in parts.items():
+        entries = [{**entry, "id": number} for number, entry in categories.items()]
+        content = {**rest, "images": listed, "annotations": annotations, "categories": entries}
         name = "instances.json" if split is None else f"instances_{SHORT[split]}.json"
         write(folder / "annotations" / name, json.dumps(content, ensure_ascii=False))
-    return lost
+    return [*lost, *said, *also]
+
+
+def _ids(entries: Sequence[Mapping[str, Any]], what: str, source: Source | None) -> tuple[list[Any], list[str]]:
+    """Their own where each is there once, else 1, 2, 3 ..., which is said where there were some."""
+    ids = [entry.get("id") for entry in entries]
+    if source is not None and None not in ids and len(set(ids)) == len(ids):
+        return ids, []
+    return list(range(1, len(ids) + 1)), [f"ids of {what}, not each there once"] if source is not None else []
 
 
 def write_yolo(dataset: Dataset, items: Sequence[Item], folder: Path) -> list[str]:
@@ -112,15 +120,17 @@ def write_yolo(dataset: Dataset, items: Sequence[Item], folder: Path) -> list[st
     content = {**places, "names": dict(enumerate(dataset.class_names))}  # without path: the file's own folder
     write(folder / "data.yaml", yaml.safe_dump(content, allow_unicode=True, sort_keys=False))
     lost = [f"boxes outside their picture, clipped: {named(outside)}"] if outside else []
-    return lost + lost_marks(items, "crowd", "difficult", "area") + _lost_outlines(dataset, items)
+    return lost + lost_marks(items, "crowd", "difficult", "area") + _lost_of_coco(dataset, items)
 
 
-def _lost_outlines(dataset: Dataset, items: Sequence[Item]) -> list[str]:
+def _lost_of_coco(dataset: Dataset, items: Sequence[Item]) -> list[str]:
     if dataset.format != "coco":
         return []
-    _, sources = source_annotations(dataset)
-    count = sum(bool(outline_of(annotation)) for item in items for annotation in sources[item.record.path])
-    return [f"outlines of {count} boxes"] if count else []
+    source = source_of(dataset)
+    annotations = [annotation for item in items for annotation in source.annotations[item.record.path]]
+    outlines = sum(bool(outline_of(annotation)) for annotation in annotations)
+    lost = [f"outlines of {outlines} boxes"] if outlines else []
+    return lost + lost_keys(source, [item.record.path for item in items])
 
 
 def _element(parent: ET.Element, tag: str, text: str) -> None:

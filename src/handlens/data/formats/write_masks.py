@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from handlens.data.formats.coco import class_mask, outline_of, source_annotations
+from handlens.data.formats.coco import class_mask, lost_keys, outline_of, source_of
 from handlens.data.formats.writing import Item, copy, lost_marks, write_config, write_lists
 from handlens.data.masks import read_mask
 from handlens.data.record import IGNORE, Dataset, nfc
@@ -19,33 +19,39 @@ BACKGROUND = "background"
 
 
 def write_voc_masks(dataset: Dataset, items: Sequence[Item], folder: Path) -> list[str]:
-    for item in items:
-        copy(item, folder / "JPEGImages")
-        _save_mask(_mask(dataset, item), folder / "SegmentationClass" / f"{item.stem}.png")
+    def place(item: Item) -> tuple[Path, Path]:
+        return folder / "JPEGImages", folder / "SegmentationClass"
+
+    items, lost = _write_pairs(items, place, mask_of=lambda item: _mask(dataset, item))
     (folder / "ImageSets" / "Segmentation").mkdir(parents=True)  # by which the format is recognised
     write_lists(items, folder / "ImageSets" / "Segmentation")
     _write_coding(folder, "voc-masks", dataset.class_names)
-    return []
+    return lost
 
 
 def write_masks(dataset: Dataset, items: Sequence[Item], folder: Path) -> list[str]:
-    return _write_pairs(items, folder, dataset.class_names, mask_of=lambda item: _mask(dataset, item))
+    _, lost = _write_pairs(items, _beside(folder), mask_of=lambda item: _mask(dataset, item))
+    _write_coding(folder, "masks", dataset.class_names)
+    return lost
 
 
 def write_outlines(dataset: Dataset, items: Sequence[Item], folder: Path) -> list[str]:
-    names, sources = source_annotations(dataset)
+    source = source_of(dataset)
+    names = {id: entry["name"] for id, entry in source.categories.items()}
     renamed = [name for name in names.values() if nfc(name) not in dataset.class_names]
     if renamed:
         raise InputError(f"class {renamed[0]!r} has another name in handlens.yaml; convert without class_names there.")
     class_names = (BACKGROUND, *(name for name in dataset.class_names if name != BACKGROUND))
     number_of = {id: class_names.index(nfc(name)) for id, name in names.items()}
-    without = sum(not outline_of(annotation) for annotations in sources.values() for annotation in annotations)
-    lost = _write_pairs(
-        items, folder, class_names,
-        mask_of=lambda item: class_mask(sources[item.record.path], size=item.size, index=number_of),
+    items, lost = _write_pairs(
+        items, _beside(folder),
+        mask_of=lambda item: class_mask(source.annotations[item.record.path], size=item.size, index=number_of),
     )  # fmt: skip
+    _write_coding(folder, "masks", class_names)
+    without = sum(not outline_of(entry) for item in items for entry in source.annotations[item.record.path])
     lost += [f"objects without an outline, their boxes ignored: {without}"] if without else []
-    return [*lost, "which pixels belong to which object of a class", *lost_marks(items, "crowd", "difficult", "area")]
+    lost += ["which pixels belong to which object of a class", *lost_marks(items, "crowd", "difficult", "area")]
+    return lost + lost_keys(source, [item.record.path for item in items])
 
 
 def voc_palette() -> NDArray[np.uint8]:
@@ -55,14 +61,39 @@ def voc_palette() -> NDArray[np.uint8]:
     return np.asarray((bits << (7 - np.arange(8)[:, None])).sum(axis=1)).astype(np.uint8)
 
 
+def _beside(folder: Path) -> Callable[[Item], tuple[Path, Path]]:
+    return lambda item: (folder / "images" / item.part, folder / "masks" / item.part)
+
+
 def _write_pairs(
-    items: Sequence[Item], folder: Path, class_names: Sequence[str], *, mask_of: Callable[[Item], NDArray[np.uint8]]
-) -> list[str]:
+    items: Sequence[Item],
+    place: Callable[[Item], tuple[Path, Path]],
+    *,
+    mask_of: Callable[[Item], NDArray[np.uint8]],
+) -> tuple[list[Item], list[str]]:
+    """The items whose mask could be made, and sentences about the others.
+
+    Args:
+        place: the folders of a picture and of its mask.
+
+    Raises:
+        InputError: no mask can be made; the first one's reason.
+    """
+    written: list[Item] = []
+    reasons: list[str] = []
     for item in items:
-        copy(item, folder / "images" / item.part)
-        _save_mask(mask_of(item), folder / "masks" / item.part / f"{item.stem}.png")
-    _write_coding(folder, "masks", class_names)
-    return []
+        try:
+            mask = mask_of(item)
+        except InputError as error:
+            reasons.append(f"left aside, {item.record.id}: {error}")
+            continue
+        pictures, masks = place(item)
+        copy(item, pictures)
+        _save_mask(mask, masks / f"{item.stem}.png")
+        written.append(item)
+    if not written:
+        raise InputError(reasons[0])
+    return written, reasons
 
 
 def _write_coding(folder: Path, format: str, class_names: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ Source: docs.ultralytics.com/datasets/detect and .../segment.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,17 +24,18 @@ from handlens.data.config import FILE_NAME, DataConfig
 from handlens.data.decode import UnreadablePictureError
 from handlens.data.formats.assemble import Found, assemble_boxes, corners, listed_names, named, numbered_classes
 from handlens.data.formats.label_files import (
-    PICTURE_FOLDERS,
     all_or_none,
+    in_folder,
     pair,
     picture_size,
     pictures_below,
     read_each,
+    read_text,
     remark,
     split_by_folder,
 )
 from handlens.data.listing import Tree
-from handlens.data.record import Box, Dataset, Remark, Split
+from handlens.data.record import PICTURE_EXTENSIONS, Box, Dataset, Remark, Split
 from handlens.errors import InputError
 
 FORMAT = "yolo"
@@ -48,22 +49,26 @@ SEEN = {  # what is said about pictures: code and sentence
     "rounded": "fractions up to 1 % outside 0 to 1 clipped",
     "clipped": CLIPPED,
 }
-NO_LABELS = ("classes.txt", "train.txt", "val.txt", "valid.txt", "test.txt", "trainval.txt", "readme.txt")
+# Texts that tools put beside labels; a picture may still have one of these names.
+OTHER_TEXTS = ("classes.txt", "train.txt", "val.txt", "valid.txt", "test.txt", "trainval.txt", "readme.txt")
 
 
 def recognise(path: Path) -> bool:
-    """Whether the first text in a folder for labels, or beside its picture, that is not empty begins with a class and
-    numbers; where all are empty, whether a yaml names classes."""
+    """Whether a text about a picture holds a line of a class and numbers; where all such texts are empty, whether they
+    lie in a folder for labels or a yaml names classes."""
     tree = Tree(path)
-    texts = _texts(tree, path)
+    texts = list(tree.labels(path, ".txt"))
     if not texts:
         return False
     pairs = pair(tree, tree.pictures(path), texts, folders=LABEL_FOLDERS, guess=True).pairs
-    lines = (line for _, text in pairs for line in text.read_text("utf-8", "replace").splitlines())
-    first = next((line for line in lines if line.strip()), None)
-    if first is None:
-        return bool(pairs) and _description(path)[1] is not None
-    return _is_row(first)
+    empty = True
+    for _, text in pairs:
+        lines = text.read_text("utf-8-sig", "replace").splitlines()
+        if any(map(_is_row, lines)):
+            return True
+        empty = empty and not any(map(str.strip, lines))
+    inside = any(in_folder(tree, text, LABEL_FOLDERS) for _, text in pairs)
+    return bool(pairs) and empty and (inside or _description(path)[1] is not None)
 
 
 def read(path: Path, config: DataConfig) -> Dataset:
@@ -74,9 +79,9 @@ def read(path: Path, config: DataConfig) -> Dataset:
     """
     tree = Tree(path, ignore=tuple(config.ignore))
     described, source = _description(path)
-    pictures, notes = pictures_below(tree, path)
-    inside = [p for p in pictures if any(part.lower() in PICTURE_FOLDERS for part in tree.id(p).split("/")[:-1])]
-    pairs = pair(tree, inside or pictures, _texts(tree, path), folders=LABEL_FOLDERS)
+    pictures, notes = pictures_below(tree, path, labels={".txt", ".yaml", ".yml"})
+    texts = [text for text in tree.labels(path, ".txt") if text.name.lower() not in OTHER_TEXTS or _has_rows(text)]
+    pairs = pair(tree, pictures, texts, folders=LABEL_FOLDERS)
     if not pairs.pairs:
         raise InputError(f"{path} has no picture with a text of the same name; put them into images/ and labels/.")
     names, said = _names(described, source, path, config)
@@ -84,6 +89,9 @@ def read(path: Path, config: DataConfig) -> Dataset:
     if pairs.pictures:
         shown = named([tree.id(picture) for picture in pairs.pictures])
         notes.append(f"pictures without a text of boxes, taken as pictures without objects: {shown}")
+    if pairs.strays:
+        what = "left aside, pictures without a text and outside the folders of the others"
+        notes.append(f"{what}: {named([tree.id(picture) for picture in pairs.strays])}")
     splits, split_remarks = _splits(tree, path, [p for p, _ in pairs.pairs] + pairs.pictures, described, source)
 
     reader = _Reader(tree, names)
@@ -97,8 +105,7 @@ def read(path: Path, config: DataConfig) -> Dataset:
     return assemble_boxes(
         path, format=FORMAT, class_names=class_names, found=found, config=config,
         notes=[
-            *notes, *merged, *split_remarks, *pairs.orphans(tree, what="a text of boxes", pictures=False),
-            *reader.remarks(), *damaged,
+            *notes, *merged, *split_remarks, *_without_picture(tree, pairs.files), *reader.remarks(), *damaged,
         ],
     )  # fmt: skip
 
@@ -113,10 +120,7 @@ class _Reader:
 
     def boxes(self, picture: Path, text: Path) -> tuple[Box, ...] | None:
         """None where the picture cannot be read: the audit names it, and no box can be given in pixels."""
-        try:
-            lines = text.read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{text} cannot be read: {error}.") from None
+        lines = read_text(text).splitlines()
         try:
             height, width = picture_size(picture)
         except UnreadablePictureError:
@@ -181,11 +185,23 @@ def _is_row(line: str) -> bool:
     return len(numbers) >= 5 and numbers[0].is_integer()
 
 
-def _texts(tree: Tree, root: Path) -> list[Path]:
-    """Files that may hold boxes: all in folders for labels, or beside the pictures where there are none."""
-    texts = [path for path in tree.labels(root, ".txt") if path.name.lower() not in NO_LABELS]
-    inside = [path for path in texts if any(part.lower() in LABEL_FOLDERS for part in tree.id(path).split("/")[:-1])]
-    return inside or texts
+def _has_rows(text: Path) -> bool:
+    return any(map(_is_row, text.read_text("utf-8-sig", "replace").splitlines()))
+
+
+def _without_picture(tree: Tree, texts: Sequence[Path]) -> list[Remark]:
+    """A warning about texts of boxes, and those in folders for labels; a note about others, a licence for one."""
+    is_label = {text: in_folder(tree, text, LABEL_FOLDERS) or _has_rows(text) for text in texts}
+    labels = [text for text in texts if is_label[text]]
+    others = [tree.id(text) for text in texts if not is_label[text]]
+    remarks = []
+    if labels:
+        ids = map(tree.id, labels)
+        remarks.append(remark("without_picture", "left aside, a text of boxes without a picture", ids))
+    if others:
+        message = f"left aside, texts that hold no boxes: {named(others)}"
+        remarks.append(Remark(code="other_texts", message=message, files=tuple(others), level="note", lost=False))
+    return remarks
 
 
 def _description(root: Path) -> tuple[dict[str, Any], Path | None]:
@@ -199,8 +215,8 @@ def _description(root: Path) -> tuple[dict[str, Any], Path | None]:
         if path.name == FILE_NAME or path.name.startswith("."):
             continue
         try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            content = yaml.safe_load(read_text(path))
+        except yaml.YAMLError as error:
             raise InputError(f"{path} cannot be read: {' '.join(str(error).split())}.") from None
         if isinstance(content, dict) and "names" in content:
             found.append((content, path))
@@ -221,8 +237,8 @@ def _names(
             raise InputError(f"names in {source} must be a list of names, or numbers with their names.")
         return names, [f"class names from {source.name}"]
     for path in (root / "classes.txt", root / "labels" / "classes.txt"):
-        if path.is_file():
-            lines = map(str.strip, path.read_text(encoding="utf-8-sig").splitlines())
+        if path.is_file() and not _has_rows(path):
+            lines = map(str.strip, read_text(path).splitlines())
             return {n: name for n, name in enumerate(lines) if name}, [f"class names from {path.name}"]
     listed = listed_names(config)
     if listed:
@@ -257,29 +273,43 @@ def _splits(
     splits: dict[Path, Split | None] = dict.fromkeys(pictures)
     real = {picture.resolve(): picture for picture in pictures}
     twice: list[str] = []
+    absent: list[str] = []
     for key, paths in places.items():
-        for picture in (real[p] for path in paths for p in _within(path, base, real.keys())):
-            if splits[picture] not in (None, SPLIT_KEYS[key]):
-                twice.append(tree.id(picture))
-            splits[picture] = splits[picture] or SPLIT_KEYS[key]
+        for path in paths:
+            inside, without = _within(path, base, real.keys())
+            absent += without
+            for picture in (real[p] for p in inside):
+                if splits[picture] not in (None, SPLIT_KEYS[key]):
+                    twice.append(tree.id(picture))
+                splits[picture] = splits[picture] or SPLIT_KEYS[key]
     splits = {picture: split or by_folder[picture] for picture, split in splits.items()}
     outside = [tree.id(picture) for picture, split in splits.items() if split is None]
     if twice:
         what = f"pictures that {source.name} puts into two splits, kept in the first"
-        remarks.append(remark("two_splits", what, twice, level="note"))
+        message = f"{what}: {named(twice)}"
+        remarks.append(Remark(code="two_splits", message=message, files=tuple(twice), lost=False))
+    if absent:
+        remarks.append(remark("listed_missing", f"left aside, in a list of {source.name} and not found", absent))
     if outside:
         remarks.append(remark("not_listed", f"left aside, in no split of {source.name}", outside))
     return {picture: split for picture, split in splits.items() if split is not None}, remarks
 
 
-def _within(place: Path, base: Path, pictures: Any) -> list[Path]:
-    """Those of the pictures in a folder, or in a list of files."""
+def _within(place: Path, base: Path, pictures: Collection[Path]) -> tuple[list[Path], list[str]]:
+    """Those of the pictures in a folder, in a list of files, or the one picture; and lines of the list without one."""
+    resolved = place.resolve()
     if place.is_dir():
-        folder = place.resolve()
-        return [picture for picture in pictures if picture.is_relative_to(folder)]
-    listed = [line.strip() for line in place.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    stated = {(base / line).resolve() for line in listed} | {(place.parent / line).resolve() for line in listed}
-    return [picture for picture in pictures if picture in stated]
+        return [picture for picture in pictures if picture.is_relative_to(resolved)], []
+    if place.suffix.lower() in PICTURE_EXTENSIONS:
+        return [picture for picture in pictures if picture == resolved], []
+    found: dict[Path, None] = {}
+    absent: list[str] = []
+    for line in filter(None, map(str.strip, read_text(place).splitlines())):
+        stated = [path for path in ((base / line).resolve(), (place.parent / line).resolve()) if path in pictures]
+        found |= dict.fromkeys(stated)
+        if not stated:
+            absent.append(line)
+    return list(found), absent
 
 
 def _relabelled(item: Found, index: dict[int, int]) -> Found:
