@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torchvision
 
 from handlens.errors import InputError
 from handlens.files import sha256_of
@@ -308,3 +309,25 @@ def test_the_published_files_fit_their_nets_and_another_head_is_said(published, 
     assert all(torch.equal(loaded[key], value) for key, value in state.items() if not key.startswith("classifier."))
     with pytest.raises(InputError, match=r"classifier\.weight \(1000, 1280\) instead of \(5, 1280\)"):
         load_into(build("mobilenet_v2", num_classes=5), state, new_head=False)
+
+
+def test_a_torchvision_file_is_known_by_the_prefix_in_its_name(serve, tmp_path, monkeypatch):
+    """As its publisher would serve it; torchvision names files after the first characters of their SHA-256."""
+    theirs = torchvision.models.resnet18().eval()
+    path = tmp_path / "resnet18.pth"
+    torch.save(theirs.state_dict(), path)
+    prefix = sha256_of(path)[:8]
+    name = "resnet18:imagenet1k_v1"
+    made = replace(SOURCES[name], file=f"resnet18-{prefix}.pth", sha256=prefix, url=serve(path.read_bytes()))
+    monkeypatch.setitem(SOURCES, name, made)
+    ours = build("resnet18", num_classes=1000).eval()
+    load_into(ours, load_weights(name), new_head=False)
+    images = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(ours(images), theirs(images), rtol=1e-5, atol=1e-5)
+
+    cached_weights(name).unlink()
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    monkeypatch.setitem(SOURCES, name, replace(made, url=serve(path.read_bytes())))
+    with pytest.raises(InputError, match=rf"had another resnet18-{prefix}\.pth"):
+        get_weights(name)
