@@ -127,7 +127,8 @@ class SSD(nn.Module):
         return Raw(torch.cat(offsets, dim=1), torch.cat(logits, dim=1), anchors.to(images.device))
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """(N, A, outputs) -> (N, A, K) in [0, 1], without the background."""
+        """(N, A, outputs) -> (N, A, K) float32 in [0, 1], without the background, whatever the net computed in."""
+        logits = logits.float()
         return logits.sigmoid() if self.scores == "sigmoid" else logits.softmax(dim=2)[:, :, :-1]
 
     def decode(
@@ -145,7 +146,7 @@ class SSD(nn.Module):
             boxes (N, M, 4) left, top, right, bottom, fractions of the net's input, clipped; scores (N, M); labels
             (N, M). A score of 0 is padding.
         """
-        boxes = decode_boxes(raw.offsets, raw.anchors).clamp(0, 1)
+        boxes = decode_boxes(raw.offsets.float(), raw.anchors).clamp(0, 1)
         return best_boxes(
             boxes, self.probabilities(raw.logits),
             suppress=suppress, threshold=threshold, candidates=candidates, most=most,
