@@ -10,7 +10,7 @@ from PIL import Image
 
 from handlens.fonts import font_file, label_font
 from handlens.palette import colours
-from handlens.results import Boxes, Classes, Mask
+from handlens.results import Boxes, Classes, Mask, Tags
 
 
 def classes(*values: float, names: tuple[str, ...] = ("a", "b", "c")) -> Classes:
@@ -28,6 +28,38 @@ def test_top_is_sorted_and_ties_keep_the_order_of_the_classes():
 def test_what_is_no_distribution_is_refused(wrong):
     with pytest.raises(ValueError, match="probabilities"):
         classes(*wrong)
+
+
+def tags(*values: float, thresholds: tuple[float, ...] = (0.5, 0.2, 0.9)) -> Tags:
+    return Tags(np.array(values, np.float32), ("a", "b", "c"), thresholds)
+
+
+def test_labels_are_those_that_reach_their_own_threshold():
+    result = tags(0.5, 0.75, 0.89)
+    assert result.labels == ("b", "a")
+    assert result.top(2) == [("c", pytest.approx(0.89)), ("b", 0.75)]
+    assert result.caption() == "b 75 %, a 50 %"
+    assert result.columns(2) == ["labels", "class", "probability", "class2", "probability2"]
+    assert result.rows(1) == [["b|a", "c", "0.890000"]]
+    assert result.to_dict(1)["labels"] == [{"class": "b", "probability": 0.75}, {"class": "a", "probability": 0.5}]
+    nothing = tags(0.1, 0.1, 0.1)
+    assert (nothing.labels, nothing.caption(), nothing.rows(1)[0][0]) == ((), "no label", "")
+    image = np.zeros((60, 200, 3), np.uint8)
+    assert result.draw(image).shape[0] > 60
+
+
+@pytest.mark.parametrize(
+    ("values", "thresholds"),
+    [
+        ((0.5, 0.5), (0.5, 0.5, 0.5)),
+        ((0.5, 0.5, 0.5), (0.5,)),
+        ((1.5, 0, 0), (0.5,) * 3),
+        ((float("nan"), 0, 0), (0.5,) * 3),
+    ],
+)
+def test_what_are_no_probabilities_of_labels_is_refused(values, thresholds):
+    with pytest.raises(ValueError, match="probabilities"):
+        tags(*values, thresholds=thresholds)
 
 
 def test_drawing_leaves_the_picture_as_it_is_and_adds_a_band():

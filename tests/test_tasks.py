@@ -50,7 +50,7 @@ def test_check_and_show_know_the_labels(trained: tuple[str, Path, Path], tmp_pat
     assert ("% of pixels" if task == "segment" else "boxes") in table
     if task == "detect":
         assert set(result["boxes_without_anchor"]) <= set(result["class_names"])
-        assert "of the training boxes have no anchor of the default detector." in table
+        assert "Training boxes without an anchor of the default detector: " in table
     handlens("show", data, "-n", "4", "--out", tmp_path / "sheet.png")
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert min(sheet.size) > 150

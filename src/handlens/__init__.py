@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from handlens.flow import check, convert, evaluate, export, load, predict, sample, show, train
     from handlens.models import backbone, build
     from handlens.preprocess import Preprocess
-    from handlens.results import Boxes, Classes, Mask
+    from handlens.results import Boxes, Classes, Mask, Tags
     from handlens.train.recipe import Recipe
 
 __version__ = "0.1.0"
@@ -43,6 +43,7 @@ _WHERE = {
     "Boxes": "handlens.results",
     "Classes": "handlens.results",
     "Mask": "handlens.results",
+    "Tags": "handlens.results",
     "Recipe": "handlens.train.recipe",
 }
 
@@ -52,6 +53,7 @@ __all__ = [
     "Mask",
     "Preprocess",
     "Recipe",
+    "Tags",
     "__version__",
     "backbone",
     "build",

@@ -102,6 +102,25 @@ def _covered(tag: tuple[int, int, int, int], others: Sequence[tuple[int, int, in
     return any(x < right and end > left and y < bottom and low > top for left, top, right, bottom in others)
 
 
+def with_text_below(image: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
+    """A copy with one line on a white band below it, in letters as small as the width asks for.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+    """
+    height, width = image.shape[:2]
+    size = max(12, round(min(width, 1200) / 18))
+    font = label_font(text, size)
+    canvas = Image.new("RGB", (width, height + round(size * 1.6)), "white")
+    canvas.paste(Image.fromarray(image), (0, 0))
+    draw = ImageDraw.Draw(canvas)
+    while size > 8 and draw.textlength(text, font=font) > width - 8:
+        size -= 1
+        font = label_font(text, size)
+    draw.text((4, height + 2), text, fill="black", font=font)
+    return np.asarray(canvas)
+
+
 def with_legend(sheet: NDArray[np.uint8], classes: Mapping[int, str], *, size: int = 16) -> NDArray[np.uint8]:
     """A sheet (H, W, 3) uint8 with the colour and the name of each class in rows below it.
 

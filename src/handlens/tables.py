@@ -112,7 +112,7 @@ def print_doubted(console: Console, doubted: Sequence[dict[str, Any]], *, limit:
 
 
 def print_evaluation(console: Console, result: dict[str, Any]) -> None:
-    headline = {"classify": _print_classes, "segment": _print_masks, "detect": _print_boxes}
+    headline = {"classify": _print_classes, "tag": _print_tags, "segment": _print_masks, "detect": _print_boxes}
     headline[result["task"]](console, result)
     console.print(f"Computed by {result['runtime']} in {result['precision']}.")
     for entry in result["unreadable"]:
@@ -129,6 +129,20 @@ def _print_masks(console: Console, result: dict[str, Any]) -> None:
         f"always answering the commonest class: {percent(metrics['majority_baseline']['share'])} of the pixels."
     )
     _print_classwise(console, metrics["per_class"], ("share", "recall", "precision", "boundary_iou", "iou"))
+
+
+def _print_tags(console: Console, result: dict[str, Any]) -> None:
+    metrics = result["metrics"]
+    base = metrics["exact_baseline"]
+    console.print(
+        f"[bold]mAP {percent(metrics['map'])}[/] on {result['pictures']} pictures ({result['split']}); "
+        f"a random order: {percent(metrics['chance'])}."
+    )
+    console.print(
+        f"F1 {percent(metrics['f1'])}; all labels right in {percent(metrics['exact'])} of the pictures; "
+        f"always answering {escape(', '.join(base['labels']) or 'no label')}: {percent(base['share'])}."
+    )
+    _print_classwise(console, metrics["per_class"], ("count", "threshold", "precision", "recall", "f1", "ap"))
 
 
 def _print_boxes(console: Console, result: dict[str, Any]) -> None:

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from handlens.deploy.graph_names import BOXES, CLASS_MAP, LABELS, PROBABILITIES, SCORES
-from handlens.export.agreement import changed_boxes, compare_boxes, compare_classes, compare_masks
+from handlens.export.agreement import (
+    changed_boxes,
+    changed_tags,
+    compare_boxes,
+    compare_classes,
+    compare_masks,
+    compare_tags,
+)
 
 Arrays = dict[str, np.ndarray]
 
@@ -53,12 +60,23 @@ def test_faint_boxes_do_not_decide():
     assert compare_boxes(detections(ONE, nearly[0]), detections(ONE, nearly[1]), ["a"]).passed
 
 
+def test_which_box_is_the_last_of_a_full_list_does_not_decide():
+    eight = [(0.1 * n, 0.1 * n, 0.1 * n + 0.2, 0.1 * n + 0.2, 0.5 - 0.01 * n, 0) for n in range(7)]
+    last, other = (0.0, 0.5, 0.2, 0.7, 0.400001, 0), (0.5, 0.0, 0.7, 0.2, 0.4, 0)
+    found = compare_boxes(detections(*eight, last), detections(*eight, other), ["a"])
+    assert found.passed
+    assert found.equal == 1
+    surer = (*last[:4], 0.41, 0)
+    assert not compare_boxes(detections(*eight, surer), detections(*eight, other), ["a"]).passed
+    assert not compare_boxes(detections(*eight, last), detections(*eight), ["a"]).passed  # there was a place left
+
+
 def test_an_app_that_resizes_otherwise_loses_boxes_and_gets_others():
     moved = (0.12, 0.1, 0.42, 0.5, 0.8, 0)
-    assert changed_boxes(detections(moved, TWO), detections(ONE, TWO), threshold=0.3) == 0
-    assert changed_boxes(detections(moved), detections(ONE, TWO), threshold=0.3) == pytest.approx(1 / 2)
-    assert changed_boxes(detections(), detections(), threshold=0.3) is None  # nothing was compared
-    assert changed_boxes(detections(moved), detections(ONE), threshold=0.99) is None
+    assert changed_boxes(detections(moved, TWO), detections(ONE, TWO), thresholds=[0.3]) == 0
+    assert changed_boxes(detections(moved), detections(ONE, TWO), thresholds=[0.3]) == pytest.approx(1 / 2)
+    assert changed_boxes(detections(), detections(), thresholds=[0.3]) is None  # nothing was compared
+    assert changed_boxes(detections(moved), detections(ONE), thresholds=[0.99]) is None
 
 
 def test_a_thousandth_of_the_pixels_may_differ():
@@ -84,6 +102,24 @@ def test_a_tie_excuses_another_label_and_nothing_else():
     found = compare_classes({PROBABILITIES: broken}, {PROBABILITIES: wanted}, ["a", "b"])
     assert found.largest_difference == float("inf")
     assert not found.passed
+
+
+def test_labels_at_their_own_thresholds():
+    thresholds, ids = [0.5, 0.2], ["a", "b"]
+    wanted = {PROBABILITIES: np.array([[0.9, 0.1], [0.50005, 0.3]], np.float32)}
+
+    def compared(*rows):
+        return compare_tags({PROBABILITIES: np.array(rows, np.float32)}, wanted, ids, thresholds=thresholds)
+
+    assert compared([0.9, 0.1], [0.50005, 0.3]).passed
+    tied = compared([0.9, 0.1], [0.49999, 0.3])
+    assert (tied.passed, tied.excused, tied.differing, tied.equal) == (True, ("b",), (), 0.75)
+    other = compared([0.9, 0.25], [0.50005, 0.3])
+    assert (other.passed, other.excused, other.differing, other.equal) == (False, (), ("a",), 0.75)
+    assert not compared([0.9, 0.1], [0.51, 0.3]).passed  # the same labels, by a probability too far off
+    assert not compared([0.9, 0.1], [np.nan, 0.3]).passed
+    values = {PROBABILITIES: np.array([[0.9, 0.25], [0.4, 0.3]], np.float32)}
+    assert changed_tags(values, wanted, thresholds=thresholds) == 0.5
 
 
 def test_where_all_boxes_are_faint_the_likeliest_decide():

@@ -12,6 +12,7 @@ from handlens.train.classify import ClassifierTraining
 from handlens.train.detect import DetectorTraining
 from handlens.train.recipe import Recipe
 from handlens.train.segment import SegmenterTraining
+from handlens.train.tag import TaggerTraining
 from handlens.train.task import TaskTraining
 
 SIZE = 96
@@ -26,6 +27,14 @@ def classifier() -> tuple[TaskTraining, tuple[Tensor]]:
         preprocess=PREPROCESS, total_steps=1, num_classes=3, class_weights=torch.tensor([1.0, 2.0, 0.5]),
     )  # fmt: skip
     return training, (torch.tensor([0, 2]),)
+
+
+def tagger() -> tuple[TaskTraining, tuple[Tensor]]:
+    training = TaggerTraining(
+        build("mobilenet_v2", num_classes=3, width=0.35), recipe=Recipe().settled("scratch", "tag"),
+        preprocess=PREPROCESS, total_steps=1, num_classes=3, class_weights=torch.tensor([1.0, 2.0, 0.5]),
+    )  # fmt: skip
+    return training, (torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]]),)
 
 
 def segmenter(**recipe) -> tuple[TaskTraining, tuple[Tensor]]:
@@ -48,13 +57,14 @@ def detector(scores: str, **recipe) -> tuple[TaskTraining, tuple[list[Tensor], l
     "make",
     [
         classifier,
+        tagger,
         segmenter,
         lambda: segmenter(pixel_loss="focal"),
         lambda: detector("softmax"),
         lambda: detector("sigmoid"),
         lambda: detector("sigmoid", box_loss="focal"),
     ],
-    ids=["classify", "segment", "segment focal", "detect", "detect sigmoid", "detect focal"],
+    ids=["classify", "tag", "segment", "segment focal", "detect", "detect sigmoid", "detect focal"],
 )
 def test_a_step_and_a_validation_in_bf16_are_those_of_float32(make):
     torch.manual_seed(0)

@@ -16,7 +16,9 @@ from handlens.figures import percent
 def sample(
     name: Annotated[str, typer.Argument(help="bakery: ten kinds of bread, drawn by handlens.")],
     folder: Annotated[Path, typer.Argument(help="A new or empty folder.")],
-    task: Annotated[str, typer.Option(help="classify, segment or detect: folders, masks or boxes.")] = "classify",
+    task: Annotated[
+        str, typer.Option(help="classify, tag, segment or detect: folders, labels in a table, masks or boxes.")
+    ] = "classify",
     per_class: Annotated[int, typer.Option(min=1, help="Training pictures per class.")] = 40,
     test_per_class: Annotated[int, typer.Option(min=0, help="Test pictures per class.")] = 10,
     size: Annotated[int, typer.Option(min=32, max=2048, help="Pixels.")] = 224,

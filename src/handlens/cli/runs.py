@@ -54,7 +54,7 @@ def train(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train a classifier and write a run folder."""
+    """Train a net that classifies, tags, segments or detects, as the labels are, and write a run folder."""
     from handlens import flow
     from handlens.train.recipe import read_recipe
 
@@ -112,7 +112,8 @@ def predict(
     coco: Annotated[Path | None, typer.Option(help="Write a COCO result list (detection).")] = None,
     yolo: Annotated[Path | None, typer.Option(help="Write YOLO texts into this folder (detection).")] = None,
     threshold: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Lowest score (detection); default chosen on validation.")
+        float | None,
+        typer.Option(min=0, max=1, help="Lowest score (detection, several labels); default chosen on validation."),
     ] = None,
     sheet: Annotated[Path | None, typer.Option(help="Write one contact sheet (PNG or JPEG).")] = None,
     tiles: Annotated[
@@ -121,8 +122,8 @@ def predict(
     precision: Precision = "auto",
     quiet: Quiet = False,
 ) -> None:
-    """Classify, segment or detect, as the run was trained. Bad files are named on standard error and the rest goes on;
-    exit code 1 then.
+    """Classify, tag, segment or detect, as the run was trained. Bad files are named on standard error, the rest goes
+    on; exit code 1 then.
     """
     from handlens import flow
     from handlens.flow.sheets import SHEET_LIMIT, PredictionWriter

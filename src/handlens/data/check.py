@@ -77,7 +77,7 @@ def audit(
     hashes = {id: facts.hash for id, facts in seen.items() if facts.hash is not None}
     duplicates = tuple(duplicate_groups(readable_digests, hashes, load=load))
     split_of = {record.id: record.split for record in readable}
-    target_of = {record.id: record.target for record in readable}
+    target_of = {record.id: (record.target, record.tags) for record in readable}
     parts: dict[str, list[Record]] = {split: [r for r in readable if r.split == split] for split in dataset.splits()}
     masks = {record.id: mask for record in readable if (mask := seen[record.id].mask) is not None}
     class_counts, class_pixels, ignored = {}, {}, {}

@@ -24,7 +24,13 @@ class CsvColumns(BaseModel):
 
     path: str | None = Field(None, description="the table, relative to the data's folder")
     file: str | None = Field(None, description="column with the picture's path")
-    label: str | None = Field(None, description="column with the class")
+    label: str | None = Field(None, description="column with the class, or with several of them")
+    labels: list[str] | None = Field(
+        None, description="columns of 0 and 1, one per class, where a picture may have several"
+    )
+    separator: str | None = Field(
+        None, description="what stands between several labels of one cell; '' takes every cell as one label"
+    )
     split: str | None = Field(None, description="column with train, validation or test")
     group: str | None = Field(None, description="column that names what must not straddle a split, such as a patient")
 

@@ -48,7 +48,7 @@ def convert(dataset: Dataset, folder: Path, *, to: Target) -> list[str]:
     writers = _writers(dataset)
     if to not in writers:
         known = f"{to!r} is not known; {nearest(to, get_args(Target))}." if to not in get_args(Target) else ""
-        kind = {"classify": "classes", "segment": "masks", "detect": "boxes"}[dataset.task]
+        kind = {"classify": "classes", "tag": "labels", "segment": "masks", "detect": "boxes"}[dataset.task]
         can = f"use {' or '.join(writers)}" if writers else "there is nothing to convert"
         raise InputError(known or f"pictures with {kind} cannot be written as {to}; {can}.")
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):

@@ -17,7 +17,7 @@ from handlens.data.annotations import usable_boxes
 from handlens.data.augment import Boxed, mosaic, seeded
 from handlens.data.decode import decode
 from handlens.data.masks import read_mask
-from handlens.data.record import MaskCoding, Record
+from handlens.data.record import MaskCoding, Record, tag_targets
 from handlens.data.seeds import seed_for
 from handlens.data.window import xyxy
 from handlens.preprocess import Preprocess
@@ -69,14 +69,32 @@ class Pictures(Examples):
         super().__init__(records, preprocess=preprocess, transform=transform, seed=seed)
         self.at_least = at_least
 
-    def example(self, record: Record, key: tuple[int | str, ...]) -> tuple[Tensor, int]:
-        if record.target is None:
-            raise ValueError(f"{record.id} has no label")
+    def example(self, record: Record, key: tuple[int | str, ...]) -> tuple[Tensor, Any]:
+        label = self.label(record)
         picture = decode(record.path, at_least=self.at_least)
         if self.transform is None:
-            return _to_tensor(self.preprocess.pixels(picture)), record.target
+            return _to_tensor(self.preprocess.pixels(picture)), label
         image: Tensor = seeded(self.transform, _to_tensor(picture), key=key)
-        return image, record.target
+        return image, label
+
+    def label(self, record: Record) -> Any:
+        if record.target is None:
+            raise ValueError(f"{record.id} has no label")
+        return record.target
+
+
+class TaggedPictures(Pictures):
+    """Several labels: ((C, height, width) uint8, (K,) float32, 1 where the picture has the label)."""
+
+    def __init__(
+        self, records: Sequence[Record], *, preprocess: Preprocess, transform: Callable[..., Any] | None,
+        at_least: tuple[int, int], seed: int, num_classes: int,
+    ) -> None:  # fmt: skip
+        super().__init__(records, preprocess=preprocess, transform=transform, at_least=at_least, seed=seed)
+        self.num_classes = num_classes
+
+    def label(self, record: Record) -> Tensor:
+        return torch.from_numpy(tag_targets([record], self.num_classes)[0])
 
 
 class MaskedPictures(Examples):

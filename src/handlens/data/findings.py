@@ -125,7 +125,9 @@ class Audit:
         names = self.dataset.class_names
 
         def line(record: Record) -> str:
-            label = None if record.target is None else names[record.target]
+            label: Any = None if record.target is None else names[record.target]
+            if record.tags is not None:
+                label = [names[tag] for tag in record.tags]
             values: list[Any] = [nfc(record.id), label, record.split, self.digests.get(record.id)]
             if self.dataset.task == "segment":
                 values.append(self.mask_digests.get(record.id))

@@ -14,7 +14,7 @@ FEWEST_TRAINING_PICTURES = 10  # per class
 LISTED = 12  # names in a sentence
 SMALLEST_SIDE = 32  # pixels: the stem and the first blocks of a mobile net already reduce that to one
 
-UNITS: dict[Task, str] = {"classify": "pictures", "segment": "pictures", "detect": "boxes"}
+UNITS: dict[Task, str] = {"classify": "pictures", "tag": "pictures", "segment": "pictures", "detect": "boxes"}
 MASK_SENTENCES: dict[MaskFault, str] = {
     "mask_missing": "missing",
     "mask_unreadable": "that cannot be read",
@@ -65,7 +65,7 @@ def _label_errors(audit: Audit) -> Iterator[Finding]:
         yield Finding("error", "no_usable_mask", f"no mask can be used: {reason}")
     elif task == "detect" and not sum(training_counts(audit.class_counts).values()):
         yield Finding("error", "no_boxes", "no training picture has a box: there is nothing to learn to find.")
-    elif len(present) == 1 and task != "detect":
+    elif len(present) == 1 and task in ("classify", "segment"):
         where = "pictures are" if task == "classify" else "pixels that count are"
         yield Finding("error", "one_class", f"all {where} of one class, {present[0]}; a second is needed.")
     without = [name for name, count in training_counts(audit.class_counts).items() if not count]
@@ -113,7 +113,7 @@ def _count_warnings(audit: Audit) -> Iterator[Finding]:
     unit = UNITS[task]
     if audit.imbalance is not None and audit.imbalance > LARGEST_IMBALANCE and task != "segment":  # there it is usual
         largest, smallest = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
-        weights = "class weights or " if task == "classify" else ""
+        weights = "class weights or " if task in ("classify", "tag") else ""
         yield Finding(
             "warning",
             "imbalance",
@@ -122,10 +122,18 @@ def _count_warnings(audit: Audit) -> Iterator[Finding]:
         )
     without = [name for name, count in counts.items() if not count]
     if without and task != "classify" and len(without) < len(counts):
-        what = "box" if task == "detect" else "pixel"
+        what = {"detect": "box", "tag": "picture"}.get(task, "pixel")
         yield Finding(
             "warning", "class_without_labels", f"no training {what} of {_listed(without)}: that cannot be learned."
         )
+    if task == "tag":
+        training = sum(record.split in (None, "train") for record in audit.dataset.records)
+        always = [name for name, count in counts.items() if count == training]
+        if always:
+            yield Finding(
+                "warning", "class_of_all",
+                f"every training picture is {_listed(always)}: without a picture that is not, that cannot be learned.",
+            )  # fmt: skip
     single = [name for name, count in counts.items() if count == 1]
     if single and task == "classify":
         yield Finding("warning", "single_picture", f"one picture cannot be validated as well: {', '.join(single)}.")
@@ -198,6 +206,9 @@ def _notes(audit: Audit) -> Iterator[Finding]:
     yield from _remarks(audit, "note")
     if audit.dataset.records and not audit.dataset.class_names:
         yield Finding("note", "no_labels", "the pictures have no labels: they can be predicted, not trained on.")
+    untagged = tuple(record.id for record in audit.dataset.records if record.tags == ())
+    if untagged:
+        yield Finding("note", "no_tags", f"{_pictures(len(untagged))} with none of the labels.", untagged)
     background = tuple(record.id for record in audit.dataset.records if record.boxes == ())
     if background and len(background) < len(audit.dataset.records):
         yield Finding(

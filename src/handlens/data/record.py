@@ -9,11 +9,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from handlens.errors import InputError
 from handlens.palette import IGNORE as IGNORE
 
 Split = Literal["train", "validation", "test"]
-Task = Literal["classify", "segment", "detect"]
+Task = Literal["classify", "tag", "segment", "detect"]
 Level = Literal["error", "warning", "note"]
 PICTURE_EXTENSIONS = frozenset(".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .heic .heif".split())  # noqa: SIM905
 
@@ -92,6 +95,8 @@ class Record:
         id: its path below the data set's root, with "/", for tables and caches.
         target: index into the data set's class names, or None where nothing is known, or where mask or boxes say more.
         mask: the file with a class per pixel, as large as the picture. Read by `masks.read_mask`.
+        tags: indices into the class names, ascending, where a picture may have several; () is one that has none of
+            them.
         boxes: the objects; () is a picture that is known to hold none, None one of which nothing is known.
         bad_boxes: what stands in the file as a box and is inverted or has no area: kept for the audit alone.
         stated_size: (width, height) of the picture that the file with its boxes speaks of, where it does.
@@ -102,12 +107,17 @@ class Record:
     path: Path
     id: str
     target: int | None = None
+    tags: tuple[int, ...] | None = None
     mask: Path | None = None
     boxes: tuple[Box, ...] | None = None
     bad_boxes: tuple[Box, ...] = ()
     stated_size: tuple[int, int] | None = None
     split: Split | None = None
     group: str | None = None
+
+    @property
+    def labelled(self) -> bool:
+        return any(label is not None for label in (self.target, self.tags, self.mask, self.boxes))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,13 +148,14 @@ class Dataset:
 
     def __post_init__(self) -> None:
         names = sorted_class_names(self.class_names)
-        if (list(self.class_names) if self.task == "classify" else sorted(self.class_names)) != names:
+        in_order = self.task in ("classify", "tag")
+        if (list(self.class_names) if in_order else sorted(self.class_names)) != names:
             raise ValueError(f"class names must be unique, NFC and sorted by code point, got {self.class_names}")
         if (self.task == "segment") != (self.coding is not None):
             raise ValueError(f"a coding of masks belongs to segmentation alone, got {self.coding} for {self.task}")
         for record in self.records:
             labels = [box.label for box in record.boxes or ()]
-            labels += [] if record.target is None else [record.target]
+            labels += [*(record.tags or ()), *([] if record.target is None else [record.target])]
             for label in labels:
                 if not 0 <= label < len(self.class_names):
                     raise ValueError(f"{record.id}: target {label} is outside {len(self.class_names)} classes")
@@ -160,17 +171,39 @@ class Dataset:
         return tuple(split for split in order if split in found)
 
     def class_counts(self, records: Iterable[Record] | None = None) -> dict[str, int]:
-        """Pictures per class name, or boxes where the task is detection; classes without any are included.
+        """Pictures per class name, or boxes where the task is detection; classes without any are included. A picture
+        with several tags counts for each.
 
         Masks are not read here: for segmentation every count is 0.
         """
         chosen = self.records if records is None else records
         counts = Counter(record.target for record in chosen if record.target is not None)
+        counts.update(tag for record in chosen for tag in record.tags or ())
         counts.update(box.label for record in chosen for box in record.boxes or ())
         return {name: counts[index] for index, name in enumerate(self.class_names)}
 
     def with_records(self, records: Sequence[Record]) -> Dataset:
         return replace(self, records=tuple(records))
+
+
+def one_label_each(dataset: Dataset) -> Dataset:
+    """A data set to classify as one of pictures that may have several labels."""
+    tagged = [replace(r, target=None, tags=None if r.target is None else (r.target,)) for r in dataset.records]
+    return replace(dataset, task="tag", records=tuple(tagged))
+
+
+def tag_targets(records: Sequence[Record], num_classes: int) -> NDArray[np.float32]:
+    """(N, K) float32, 1 where a picture has the label.
+
+    Raises:
+        ValueError: of a picture nothing is known.
+    """
+    targets = np.zeros((len(records), num_classes), dtype=np.float32)
+    for row, record in enumerate(records):
+        if record.tags is None:
+            raise ValueError(f"{record.id} has no labels")
+        targets[row, list(record.tags)] = 1
+    return targets
 
 
 def nfc(name: str) -> str:

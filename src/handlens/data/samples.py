@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -34,6 +35,8 @@ Made with seed {seed}, {size} x {size} pixels: {contents}.
 """
 CONTENTS: dict[Task, str] = {
     "classify": "{per_class} training and {test_per_class} test pictures for each of {kinds} kinds",
+    "tag": "{train} training and {test} test pictures of 2 to 5 breads each, of {kinds} kinds drawn by lot.\n"
+    "labels.csv names the kinds that are seen in each",
     "segment": "{train} training and {test} test pictures of 2 to 5 breads each, of {kinds} kinds drawn by lot.\n"
     "A pixel of masks/ is 0 for the background and otherwise the number of the bread that is seen there,\n"
     "in the order of handlens.yaml",
@@ -65,6 +68,8 @@ def write_bakery(
     """Ten kinds of bread, laid out for a task; identical for one seed.
 
     classify: train/<kind>/0000.jpg and test/<kind>/..., one bread in each picture.
+    tag: images/train/0000.jpg and the same of test; labels.csv has a row per picture: its file, the kinds of bread that
+        are seen in it, with "|" between them, and its split.
     segment: images/train/0000.jpg, masks/train/0000.png and the same of test: the index of a class per pixel, 0 for
         the background. handlens.yaml names the classes.
     detect: YOLO's layout. images/train/0000.jpg, labels/train/0000.txt and the same of test: a line of class, centre
@@ -75,7 +80,8 @@ def write_bakery(
 
     Args:
         folder: a new or empty one.
-        per_class, test_per_class: pictures per kind; for segment and detect, pictures in all by the number of kinds.
+        per_class, test_per_class: pictures per kind; where a picture has several, pictures in all by the number of
+            kinds.
         size: height and width, pixels.
         progress: called with (pictures written, pictures in all).
 
@@ -96,18 +102,26 @@ def write_bakery(
             f"pictures, got {per_class} and {test_per_class}."
         )
     wanted = [*_wanted(task, "train", 0, per_class), *_wanted(task, "test", FIRST_TEST_INDEX, test_per_class)]
-    write = {"classify": _write_classified, "segment": _write_mask, "detect": _write_boxes}[task]
+    tags: dict[tuple[Split, int], str] = {}  # a row of labels.csv each
+    writers: dict[Task, Callable[[Path, Wanted, Scene], None]] = {
+        "classify": _write_classified, "tag": partial(_write_tagged, tags), "segment": _write_mask,
+        "detect": _write_boxes,
+    }  # fmt: skip
 
     def draw(picture: Wanted) -> None:
         count = 1
         if picture.kind is None:  # a generator of its own: the pictures of one bread stay what they are
             count = int(np.random.default_rng([seed, picture.index, 1]).integers(FEWEST_BREADS, MOST_BREADS + 1))
-        write(folder, picture, bakery_scene(kind=picture.kind, index=picture.index, seed=seed, size=size, count=count))
+        scene = bakery_scene(kind=picture.kind, index=picture.index, seed=seed, size=size, count=count)
+        writers[task](folder, picture, scene)
 
     with ThreadPoolExecutor(THREADS) as pool:
         for done, _ in enumerate(pool.map(draw, wanted), start=1):
             if progress:
                 progress(done, len(wanted))
+    if task == "tag":
+        rows = [tags[picture.split, picture.number] for picture in wanted]
+        write_text(folder / "labels.csv", "\n".join(["file,labels,split", *rows]) + "\n")
     if task == "segment":
         write_text(folder / "handlens.yaml", yaml.safe_dump({"class_names": list(MASK_CLASSES)}))
     if task == "detect":
@@ -134,6 +148,13 @@ def _wanted(task: Task, split: Split, first: int, per_class: int) -> list[Wanted
 def _write_classified(folder: Path, picture: Wanted, scene: Scene) -> None:
     assert picture.kind is not None
     _write_picture(folder / picture.split / picture.kind / f"{picture.number:04d}.jpg", scene)
+
+
+def _write_tagged(rows: dict[tuple[Split, int], str], folder: Path, picture: Wanted, scene: Scene) -> None:
+    path = f"images/{picture.split}/{picture.number:04d}.jpg"
+    _write_picture(folder / path, scene)
+    kinds = "|".join(sorted({bread.kind for bread in scene.breads}))
+    rows[picture.split, picture.number] = f"{path},{kinds},{picture.split}"
 
 
 def _write_mask(folder: Path, picture: Wanted, scene: Scene) -> None:

@@ -34,7 +34,8 @@ def split_dataset(
 ) -> Dataset:
     """Give every picture a split; what the data already says is kept.
 
-    A picture with boxes counts as one of the rarest class in it. Pictures with masks are not stratified.
+    A picture with boxes or several labels counts as one of the rarest class in it. Pictures with masks are not
+    stratified.
 
     No split given: train, validation and test are made. Only train given: the other two are taken from it. Train and
     test given: validation is taken from train. Train and validation given: kept, and there is no test.
@@ -52,11 +53,7 @@ def split_dataset(
     """
     _check_size("validation", validation)
     _check_size("test", test)
-    unlabelled = [
-        record.id
-        for record in dataset.records
-        if record.target is None and record.mask is None and record.boxes is None
-    ]
+    unlabelled = [record.id for record in dataset.records if not record.labelled]
     if unlabelled:
         raise InputError(
             f"{len(unlabelled)} pictures have no label, for example {unlabelled[0]!r}; training needs one for each."
@@ -137,11 +134,12 @@ def _draw(id: str, seed: int) -> bytes:
 
 
 def _strata(records: Sequence[Record]) -> Strata:
-    """The target; or the class in the picture that the fewest pictures have; None for a mask or no object."""
-    holding = Counter(label for record in records for label in {box.label for box in record.boxes or ()})
+    """The target; or the class in the picture that the fewest pictures have; None for a mask or nothing."""
+    several = {record.id: {*(record.tags or ()), *(box.label for box in record.boxes or ())} for record in records}
+    holding = Counter(label for labels in several.values() for label in labels)
     return {
-        record.id: min((box.label for box in record.boxes), key=lambda label: (holding[label], label))
-        if record.boxes
+        record.id: min(several[record.id], key=lambda label: (holding[label], label))
+        if several[record.id]
         else record.target
         for record in records
     }

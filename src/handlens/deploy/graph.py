@@ -16,7 +16,8 @@ class DeployGraph(nn.Module):
     """What is exported and what every engine runs. Its outputs are named by `graph_names.OUTPUTS[task]`.
 
     forward: images (N, height, width, C) uint8, already at the net's size ->
-        classify: probabilities (N, K) float32;
+        classify: probabilities (N, K) float32, together 1;
+        tag: probabilities (N, K) float32, each class on its own;
         segment: the likeliest class of each pixel (N, height, width) uint8;
         detect: boxes (N, M, 4) float32 left, top, right, bottom in fractions of the input, scores (N, M) float32,
             labels (N, M) int64, doubles suppressed; a score of 0 is padding.
@@ -38,6 +39,8 @@ class DeployGraph(nn.Module):
         answer = self.net(self.scale(images))
         if self.task == "classify":
             return answer.softmax(dim=1)
+        if self.task == "tag":
+            return answer.sigmoid()
         if self.task == "segment":
             return answer.argmax(dim=1).to(torch.uint8)
         boxes, scores, labels = self.net.decode(answer, suppress=self.suppress)  # type: ignore[operator]

@@ -8,6 +8,7 @@ BOXES, SCORES, LABELS = "boxes", "scores", "labels"
 
 OUTPUTS: dict[str, tuple[str, ...]] = {
     "classify": (PROBABILITIES,),
+    "tag": (PROBABILITIES,),
     "segment": (CLASS_MAP,),
     "detect": (BOXES, SCORES, LABELS),
 }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
 
 INK, QUIET, GRID = "#1d2733", "#5c6773", "#e3e7eb"
 BLUE, ORANGE = "#2b6cb0", "#c05621"
-METRICS = {"top1": "accuracy", "pixel_accuracy": "pixel accuracy", "miou": "mean IoU", "map50": "mAP50"}  # drawn in %
+METRICS = {  # drawn in %
+    "top1": "accuracy", "labels_right": "labels right", "map": "mAP", "pixel_accuracy": "pixel accuracy",
+    "miou": "mean IoU", "map50": "mAP50",
+}  # fmt: skip
 NAMED_CLASSES = 100  # above this a confusion picture has no room for names
 
 
@@ -134,42 +138,60 @@ def reliability_picture(bins: Sequence[Mapping[str, Any]]) -> bytes:
     return _png(figure)
 
 
+@dataclass(frozen=True)
+class Curve:
+    """Of one class, for `precision_recall_picture`.
+
+    Attributes:
+        place: its index, which decides its colour.
+        precision: at recalls spread evenly from 0 to 1.
+        count: how many there are to be found.
+        point: (recall, precision) at the chosen threshold, or None.
+    """
+
+    name: str
+    place: int
+    precision: Sequence[float]
+    ap: float
+    count: int
+    point: tuple[float, float] | None = None
+
+
 def precision_recall_picture(
-    per_class: Sequence[Mapping[str, Any]], point: Mapping[str, Any] | None = None, *, limit: int = 10
+    curves: Sequence[Curve], *, found: str = "objects", answered: str = "boxes", ap: str = "AP50", limit: int = 10
 ) -> bytes:
-    """A line per class, precision against recall at IoU 0.5, as PNG bytes.
+    """A line per class, precision against recall, with a dot at its point, as PNG bytes.
 
     Args:
-        per_class: as `detection.detection_metrics` returns it; of many classes the `limit` with the most objects.
-        point: its operating point, drawn as dots.
+        curves: of many classes the `limit` with the most to be found are drawn.
+        found, answered: what recall and precision are shares of. ap: what the area below a line is called.
 
     Raises:
-        ValueError: no class has a curve.
+        ValueError: there is no curve.
     """
     from handlens.palette import colours
 
-    rows = [(place, row) for place, row in enumerate(per_class) if row["precision"] is not None]
-    if not rows:
-        raise ValueError(f"none of {len(per_class)} classes has a curve to draw")
-    rows = sorted(rows, key=lambda entry: -entry[1]["objects"])[:limit]
-    palette = colours(len(per_class)) / 255
+    if not curves:
+        raise ValueError("there is no curve to draw")
+    palette = colours(1 + max(curve.place for curve in curves)) / 255
     figure = _figure(6.2, 3.9)
     axes = figure.add_subplot()
-    for place, row in rows:
-        recalls = np.linspace(0, 100, len(row["precision"]))
-        name = unicodedata.normalize("NFC", row["class"])
-        axes.plot(recalls, 100 * np.array(row["precision"]), color=palette[place], linewidth=2,
-                  label=f"{name}, {100 * row['ap50']:.1f}")  # fmt: skip
-        chosen = point["per_class"][place] if point else {"precision": None, "recall": None}
-        if chosen["precision"] is not None and chosen["recall"] is not None:
-            axes.plot(100 * chosen["recall"], 100 * chosen["precision"], "o", color=palette[place],
-                      markeredgecolor=INK, markersize=7)  # fmt: skip
+    for curve in sorted(curves, key=lambda curve: -curve.count)[:limit]:
+        recalls = np.linspace(0, 100, len(curve.precision))
+        name = unicodedata.normalize("NFC", curve.name)
+        axes.plot(recalls, 100 * np.array(curve.precision), color=palette[curve.place], linewidth=2,
+                  label=f"{name}, {100 * curve.ap:.1f}")  # fmt: skip
+        if curve.point is not None:
+            recall, precision = curve.point
+            axes.plot(100 * recall, 100 * precision, "o", color=palette[curve.place], markeredgecolor=INK, markersize=7)
     axes.set_xlim(0, 101)
     axes.set_ylim(0, 103)
-    axes.set_xlabel("recall, % of the objects", color=QUIET)
-    axes.set_ylabel("precision, % of the boxes", color=QUIET)
+    axes.set_xlabel(f"recall, % of the {found}", color=QUIET)
+    axes.set_ylabel(f"precision, % of the {answered}", color=QUIET)
     axes.grid(color=GRID)
-    legend = axes.legend(frameon=False, labelcolor=INK, loc="center left", bbox_to_anchor=(1, 0.5), title="class, AP50")
+    legend = axes.legend(
+        frameon=False, labelcolor=INK, loc="center left", bbox_to_anchor=(1, 0.5), title=f"class, {ap}"
+    )
     for text in legend.get_texts():
         text.set(fontproperties=_font(text.get_text()), fontsize=9, parse_math=False)
     _quiet(axes)

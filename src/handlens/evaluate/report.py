@@ -40,14 +40,14 @@ def write_report(
         title: the run's name.
         model: model.json. `task`, `architecture` and `preprocess` are needed; `recipe`, `validation`, `data`,
             `pretrained` and `machine` are shown where they are there.
-        metrics: as `metrics.classification_metrics`, `segmentation.segmentation_metrics` or
+        metrics: as `metrics.classification_metrics`, `tags.tag_metrics`, `segmentation.segmentation_metrics` or
             `detection.detection_metrics` returns them.
         dataset: what was measured on: {root, split, pictures}. Only the folder's name is shown.
         findings: {level, message} each, as the audit stored them.
         pictures: PNG or JPEG bytes, or nothing: `curves` for all, `confusion` and `reliability` of classes, `confusion`
-            of masks, `precision_recall` of boxes.
-        examples: {"wrong", "right"}: a contact sheet each, or None. Of masks and boxes "wrong" alone: truth beside
-            answer.
+            of masks, `precision_recall` of boxes and of several labels.
+        examples: {"wrong", "right"}: a contact sheet each, or None. "wrong" alone but of classes; of masks and boxes
+            truth beside answer.
         exports: as `export.parity.Parity.to_dict` returns each, with its `file`.
         notes: further sentences.
 

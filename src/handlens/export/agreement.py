@@ -15,6 +15,7 @@ TOLERANCE = 1e-4  # of a probability, in f32
 PIXELS_EQUAL = 0.999  # share of a test set's pixels with the same class
 SAME_BOX, SAME_SCORE = 0.99, 1e-3  # IoU above which, and difference of scores below which, two boxes are one
 FAINT = 0.05  # boxes of lower scores are not compared: which of them are among the likeliest hangs on the last bit
+LAST_BIT = 1e-5  # of a score: so near to the last of a full list, which box is the last hangs on the last bit
 LIKELIEST = 0.9  # of the highest score: where all are faint, those from there on are compared
 PICTURE_EQUAL = 0.95  # share of one picture's pixels; below it a whole picture is answered otherwise
 ALIKE = 0.5  # IoU by which an app that resizes otherwise still finds an object
@@ -38,7 +39,9 @@ class Agreement:
     passed: bool
 
 
-def compare_classes(values: Arrays, expected: Arrays, ids: Sequence[str]) -> Agreement:
+def compare_classes(
+    values: Arrays, expected: Arrays, ids: Sequence[str], *, thresholds: Sequence[float] = ()
+) -> Agreement:
     """Probabilities (N, K): the same labels, and no probability off by more than TOLERANCE."""
     answered, wanted = values[PROBABILITIES], expected[PROBABILITIES]
     label, reference = answered.argmax(axis=1), wanted.argmax(axis=1)
@@ -51,7 +54,24 @@ def compare_classes(values: Arrays, expected: Arrays, ids: Sequence[str]) -> Agr
     return Agreement(float((~other).mean()), largest, excused, differing, not differing and largest <= TOLERANCE)
 
 
-def compare_masks(values: Arrays, expected: Arrays, ids: Sequence[str]) -> Agreement:
+def compare_tags(values: Arrays, expected: Arrays, ids: Sequence[str], *, thresholds: Sequence[float]) -> Agreement:
+    """Probabilities (N, K), each class on its own: the same labels, and no probability off by more than TOLERANCE.
+
+    A label within TOLERANCE of its threshold may fall either way.
+    """
+    answered, wanted = values[PROBABILITIES], expected[PROBABILITIES]
+    least = np.asarray(thresholds, dtype=np.float64)
+    other = (answered >= least) != (wanted >= least)
+    tied = np.abs(wanted - least) <= TOLERANCE
+    differing = tuple(ids[int(i)] for i in np.flatnonzero((other & ~tied).any(axis=1)))
+    excused = tuple(ids[int(i)] for i in np.flatnonzero(other.any(axis=1) & ~(other & ~tied).any(axis=1)))
+    largest = float(np.abs(answered - wanted).max()) if np.isfinite(answered).all() else float("inf")
+    return Agreement(float((~other).mean()), largest, excused, differing, not differing and largest <= TOLERANCE)
+
+
+def compare_masks(
+    values: Arrays, expected: Arrays, ids: Sequence[str], *, thresholds: Sequence[float] = ()
+) -> Agreement:
     """Class maps (N, H, W): PIXELS_EQUAL of all pixels the same, and PICTURE_EQUAL of each picture's.
 
     A tie between two classes may fall either way.
@@ -62,10 +82,13 @@ def compare_masks(values: Arrays, expected: Arrays, ids: Sequence[str]) -> Agree
     return Agreement(equal, None, (), differing, equal >= PIXELS_EQUAL and bool((same >= PICTURE_EQUAL).all()))
 
 
-def compare_boxes(values: Arrays, expected: Arrays, ids: Sequence[str]) -> Agreement:
+def compare_boxes(
+    values: Arrays, expected: Arrays, ids: Sequence[str], *, thresholds: Sequence[float] = ()
+) -> Agreement:
     """Boxes (N, M, 4), scores and labels (N, M): one to one the same boxes, by label, place and score.
 
-    Where there is not one box to compare, nothing is proved.
+    A box alone counts for nothing where the other side's list is full and ends with its score: which of them had no
+    place there hangs on the last bit. Where there is not one box to compare, nothing is proved.
     """
     if not all(np.isfinite(values[name]).all() for name in (BOXES, SCORES)):
         return Agreement(0.0, float("inf"), (), tuple(ids), False)
@@ -78,25 +101,32 @@ def compare_boxes(values: Arrays, expected: Arrays, ids: Sequence[str]) -> Agree
         largest = max([largest, *differences])
         good = sum(difference < SAME_SCORE for difference in differences)
         taken, wanted = {one for one, _ in pairs}, {other for _, other in pairs}
-        alone = sum(score >= faint for index, score in enumerate(ours.scores) if index not in taken)
-        alone += sum(score >= faint for index, score in enumerate(theirs.scores) if index not in wanted)
+        least, other_least = (max(faint, _last(arrays, place) + LAST_BIT) for arrays in (expected, values))
+        alone = sum(score >= least for index, score in enumerate(ours.scores) if index not in taken)
+        alone += sum(score >= other_least for index, score in enumerate(theirs.scores) if index not in wanted)
         matched, count = matched + good, count + len(pairs) + alone
         if good < len(pairs) + alone:
             differing.append(id)
     return Agreement(matched / count if count else 0.0, largest, (), tuple(differing), bool(count) and not differing)
 
 
-def changed_classes(values: Arrays, own: Arrays, *, threshold: float = 0.0) -> float:
+def changed_classes(values: Arrays, own: Arrays, *, thresholds: Sequence[float] = ()) -> float:
     return float((values[PROBABILITIES].argmax(axis=1) != own[PROBABILITIES].argmax(axis=1)).mean())
 
 
-def changed_masks(values: Arrays, own: Arrays, *, threshold: float = 0.0) -> float:
+def changed_tags(values: Arrays, own: Arrays, *, thresholds: Sequence[float]) -> float:
+    least = np.asarray(thresholds, dtype=np.float64)
+    return float(((values[PROBABILITIES] >= least) != (own[PROBABILITIES] >= least)).mean())
+
+
+def changed_masks(values: Arrays, own: Arrays, *, thresholds: Sequence[float] = ()) -> float:
     return float((values[CLASS_MAP] != own[CLASS_MAP]).mean())
 
 
-def changed_boxes(values: Arrays, own: Arrays, *, threshold: float) -> float | None:
-    """Share of the boxes above the threshold that are not found again, or come new; None where there
+def changed_boxes(values: Arrays, own: Arrays, *, thresholds: Sequence[float]) -> float | None:
+    """Share of the boxes above the one threshold that are not found again, or come new; None where there
     are no such boxes."""
+    (threshold,) = thresholds
     same = total = 0
     for place in range(len(own[SCORES])):
         ours, theirs = (_picture(arrays, place, above=threshold) for arrays in (values, own))
@@ -115,6 +145,11 @@ class _Found:
 def _picture(arrays: Arrays, place: int, *, above: float) -> _Found:
     kept = arrays[SCORES][place] > above
     return _Found(arrays[BOXES][place][kept], arrays[SCORES][place][kept], arrays[LABELS][place][kept])
+
+
+def _last(arrays: Arrays, place: int) -> float:
+    """The lowest score of a full list, whose next box had no place; 0 of one with padding."""
+    return float(arrays[SCORES][place].min())
 
 
 def _pairs(ours: _Found, theirs: _Found, *, iou: float) -> list[tuple[int, int]]:
@@ -137,8 +172,8 @@ def _pairs(ours: _Found, theirs: _Found, *, iou: float) -> list[tuple[int, int]]
 
 
 COMPARE: dict[str, Callable[..., Agreement]] = {
-    "classify": compare_classes, "segment": compare_masks, "detect": compare_boxes,
+    "classify": compare_classes, "tag": compare_tags, "segment": compare_masks, "detect": compare_boxes,
 }  # fmt: skip
 CHANGED: dict[str, Callable[..., float | None]] = {
-    "classify": changed_classes, "segment": changed_masks, "detect": changed_boxes,
+    "classify": changed_classes, "tag": changed_tags, "segment": changed_masks, "detect": changed_boxes,
 }  # fmt: skip

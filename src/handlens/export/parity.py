@@ -62,7 +62,7 @@ class Parity:
     """The report. `passed` is what the exit code follows.
 
     Attributes:
-        task: decides what is compared: labels and probabilities, pixels, or boxes.
+        task: decides what is compared: labels and probabilities, of one class or of each on its own, pixels, or boxes.
         tolerance: of a probability; of masks and boxes see `agreement`.
         resizers: per way of resizing, what share of the labels, pixels or boxes is another than on Preprocess's
             pixels, both in PyTorch: what an app changes by resizing otherwise. None where no box reaches the threshold.
@@ -99,7 +99,7 @@ def measure_parity(
     reference: Callable[[Pixels], Arrays],
     score: Callable[[Arrays], float | None],
     any_size: bool = False,
-    threshold: float = 0.0,
+    thresholds: Sequence[float] = (),
 ) -> Parity:
     """
     Args:
@@ -108,7 +108,8 @@ def measure_parity(
         images: (id, decoded picture (H, W, 3) uint8 at full size), each taken once: what is kept of them is on disk.
         reference: PyTorch fp32, (N, height, width, C) uint8 -> arrays (N, ...) by output name.
         score: the answers to all the images -> the task's metric, or None where it is not known.
-        threshold: the score from which an app shows a box.
+        thresholds: the score from which an app shows a box; of labels, of pictures that may have several, one per
+            class.
         any_size: the model resizes inside: it is given the full pictures, and compared with PyTorch on
             Preprocess's pixels.
     """
@@ -126,7 +127,7 @@ def measure_parity(
             for number, (kind, expected) in enumerate(proof.expected.items()):
                 values = {output: answers[f"{number}/{output}"] for output in expected}
                 finite = all(np.isfinite(value).all() for value in values.values())  # no metric takes anything else
-                found = COMPARE[task](values, expected, proof.ids)
+                found = COMPARE[task](values, expected, proof.ids, thresholds=thresholds)
                 row = Row(
                     engine=name, precision=computed if decides else f"{computed} (default)", pixels=kind,
                     pictures=len(proof.ids), **asdict(found) | {"passed": found.passed if decides else None},
@@ -138,7 +139,7 @@ def measure_parity(
     resizers = tuple(
         {
             "pixels": kind,
-            "changed": CHANGED[task](values, proof.own, threshold=threshold),
+            "changed": CHANGED[task](values, proof.own, thresholds=thresholds),
             "score": reference_scores[kind],
         }
         for kind, values in proof.expected.items()

@@ -102,6 +102,8 @@ def doubted_labels(audit: Audit, *, report: Reporter = QUIET) -> list[dict[str, 
     from handlens.flow.tasks import start_classifier
     from handlens.train.recipe import make_recipe
 
+    if audit.dataset.task != "classify":
+        raise InputError(f"labels are doubted of pictures with one class each; this is data to {audit.dataset.task}.")
     stop_on_findings(audit, strict=False)
     records = [record for record in audit.usable().records if record.target is not None]
     names = audit.dataset.class_names

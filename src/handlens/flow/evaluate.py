@@ -54,7 +54,7 @@ def evaluate(
     for note in test.notes:
         report.say(note)
     engine = OpenVINOEngine(run.engine if preprocess is None else _converted(run, preprocess), precision=precision)
-    predictor = Predictor(run, engine=engine, preprocess=preprocess, threshold=0.0)
+    predictor = Predictor(run, engine=engine, preprocess=preprocess, threshold=0.0 if run.task == "detect" else None)
     measure = measure_for(run, test.coding)
     unreadable = []
     predictions = predictor.predict(record.path for record in test.records)
@@ -120,6 +120,7 @@ def test_pictures(run: Run, data: Path | str | None, *, format: str | None, conf
         InputError: no data, no labels, labels for another task, or a class that the run does not know.
     """
     from handlens.data import open_dataset
+    from handlens.data.record import one_label_each
 
     trained_on = run.model.get("data", {}).get("root")
     if data is None and trained_on is None:
@@ -130,6 +131,8 @@ def test_pictures(run: Run, data: Path | str | None, *, format: str | None, conf
     if own:  # read as for training
         format, config = format or started["format"], config or kept_config(run.folder)
     dataset = open_dataset(root, format=format, config=config)
+    if run.task == "tag" and dataset.task == "classify":  # one label each is a case of several
+        dataset = one_label_each(dataset)
     if dataset.task != run.task:
         raise InputError(f"{run.folder.name} was trained to {run.task}, and {root} is data to {dataset.task}.")
     notes: list[str] = []
@@ -154,7 +157,7 @@ def test_pictures(run: Run, data: Path | str | None, *, format: str | None, conf
         known = sum(record.path.resolve() in learned for record in records)
         if known:
             notes.append(f"{known} of these {len(records)} pictures were trained on: their share is no test.")
-    records = [r for r in records if r.target is not None or r.mask is not None or r.boxes is not None]
+    records = [record for record in records if record.labelled]
     if not records:
         raise InputError(f"{root} has no labelled pictures to evaluate on.")
     index = _run_classes(dataset, run, notes)
@@ -197,8 +200,9 @@ def _run_classes(dataset: Dataset, run: Run, notes: list[str]) -> dict[int, int]
 
 def _renumbered(record: Record, index: dict[int, int]) -> Record:
     target = None if record.target is None else index[record.target]
+    tags = None if record.tags is None else tuple(sorted(index[tag] for tag in record.tags))
     boxes = None if record.boxes is None else tuple(replace(box, label=index[box.label]) for box in record.boxes)
-    return replace(record, target=target, boxes=boxes)
+    return replace(record, target=target, tags=tags, boxes=boxes)
 
 
 def _write(run: Run, result: dict[str, Any], measure: Measure, test: TestPictures) -> Path:

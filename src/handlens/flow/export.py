@@ -11,7 +11,8 @@ from handlens.errors import InputError, ParityError
 from handlens.files import write_json
 from handlens.flow.proof import ProofPictures
 from handlens.flow.report import QUIET, Reporter
-from handlens.flow.runs import build_from, find_run
+from handlens.flow.runs import CHOSEN, build_from, find_run
+from handlens.predict.predictor import own_thresholds
 from handlens.train.run import Run, locked
 
 if TYPE_CHECKING:
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from handlens.export.parity import Parity
 
 Target = Literal["onnx", "openvino"]
-COMPARED = {"classify": "labels", "segment": "pixels", "detect": "boxes"}
-FAR = {"classify": "probabilities", "detect": "scores"}
+COMPARED = {"classify": "labels", "tag": "labels", "segment": "pixels", "detect": "boxes"}
+FAR = {"classify": "probabilities", "tag": "probabilities", "detect": "scores"}
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
 PRECISIONS = {"onnx": ("fp32",), "openvino": ("fp32", "auto")}
 
@@ -88,6 +89,7 @@ def export(
     deployed = DeployGraph(net, preprocess, task=run.task, suppress=suppress)
     graph = ResizingGraph(deployed, preprocess) if with_resize else deployed
     metadata = {"class_names": list(run.class_names), "preprocess": preprocess.to_dict()}
+    metadata |= {key: run.model[key] for key in CHOSEN if key in run.model}
 
     def reference(batch: NDArray[np.uint8]) -> Arrays:
         with torch.inference_mode():
@@ -110,7 +112,7 @@ def export(
         parity = measure_parity(
             made, task=run.task, runner=to, precisions=PRECISIONS[to], images=sources.decoded(report),
             preprocess=preprocess, reference=reference, any_size=with_resize,
-            threshold=float(run.model.get("threshold", 0.0)),
+            thresholds=own_thresholds(run),
             score=sources.score if suppress else lambda arrays: None,
         )  # fmt: skip
         rows = {"file": path.name, "to": to} | parity.to_dict()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from handlens.files import write_json
 
@@ -40,10 +40,12 @@ def write_golden(folder: Path, net: nn.Module, preprocess: Preprocess, dataset: 
     for number, record in enumerate(chosen):
         name = f"{number}{record.path.suffix}"
         shutil.copyfile(record.path, golden / name)
-        entry = {"file": name, "id": record.id}
+        entry: dict[str, Any] = {"file": name, "id": record.id}
         if dataset.task == "classify":
             entry["label"] = None if record.target is None else names[record.target]
             entry["predicted"] = names[int(parts[0][number].argmax())]
+        if dataset.task == "tag":
+            entry["labels"] = [names[tag] for tag in record.tags or ()]
         files.append(entry)
     np.savez(golden / "golden.npz", images=pixels, **expected)
     write_json(golden / "golden.json", {"files": files, "class_names": list(names)})

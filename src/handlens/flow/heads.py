@@ -28,26 +28,36 @@ def fit_frozen_head(
     net: nn.Module, records: Sequence[Record], audit: Audit, recipe: Recipe, preprocess: Preprocess,
     num_classes: int, report: Reporter,
 ) -> Head:  # fmt: skip
-    """Features of every record through the engine, then the linear head by cross-validation."""
+    """Features of every record through the engine, then the linear head by cross-validation.
+
+    Records with tags get a head that answers for each class on its own.
+    """
     import numpy as np
 
+    from handlens.data.record import tag_targets
     from handlens.data.split import folds
-    from handlens.train.head import balanced_weights, fit_head
+    from handlens.train.head import balanced_tag_weights, balanced_weights, fit_head
 
     numbers = range(recipe.views + 1)
     views = [frozen_features(net, records, audit, recipe, preprocess, report, view=number) for number in numbers]
     report.say("Fitting the head.")
     report.progress("fitting the head", 0, None)
-    labels = np.array([record.target for record in records], dtype=np.int64)
-    weights = balanced_weights(labels, num_classes) if recipe.class_weights == "balanced" else None
+    several = records[0].tags is not None
+    if several:
+        targets = tag_targets(records, num_classes)
+        weights = balanced_tag_weights(targets)
+    else:
+        labels = np.array([record.target for record in records], dtype=np.int64)
+        targets = np.eye(num_classes, dtype=np.float32)[labels]
+        weights = balanced_weights(labels, num_classes)
     return fit_head(
         np.stack(views, axis=1).reshape(len(records) * len(views), -1),
-        labels,
-        num_classes=num_classes,
+        targets,
+        several=several,
         folds=folds(records, count=5, seed=recipe.seed, together=audit.duplicates),
         views=len(views),
         label_smoothing=recipe.label_smoothing,
-        class_weights=weights,
+        class_weights=weights if recipe.class_weights == "balanced" else None,
     )
 
 
@@ -124,28 +134,53 @@ def _trunk_digest(net: nn.Module) -> str:
 def validate_head(
     net: nn.Module, records: Sequence[Record], audit: Audit, recipe: Recipe, preprocess: Preprocess, report: Reporter
 ) -> tuple[float, float]:
-    """(top1, -loss) of the head on the frozen features of the validation pictures."""
+    """(top1 or, with tags, map; -loss) of the head on the frozen features of the validation pictures."""
     import torch
     import torch.nn.functional as F
 
+    from handlens.data.record import tag_targets
+    from handlens.evaluate.tags import mean_average_precision
+
     features = torch.from_numpy(frozen_features(net, records, audit, recipe, preprocess, report))
-    targets = torch.tensor([record.target for record in records])
     with torch.inference_mode():
         logits = net.classifier(features)  # type: ignore[operator]
+    if records[0].tags is not None:
+        truth = tag_targets(records, logits.shape[1])
+        loss = float(F.binary_cross_entropy_with_logits(logits, torch.from_numpy(truth)))
+        return mean_average_precision(logits.sigmoid().numpy(), truth > 0), -loss
+    targets = torch.tensor([record.target for record in records])
     right = int((logits.argmax(dim=1) == targets).sum())
     return right / len(records), -float(F.cross_entropy(logits, targets))
+
+
+def thresholds_of_folds(head: Head, records: Sequence[Record], names: Sequence[str]) -> list[float]:
+    """Per label the threshold with the best F1 on pictures that the head of their fold had not seen."""
+    from handlens.data.record import tag_targets
+    from handlens.evaluate.tags import best_thresholds
+
+    assert head.out_of_fold is not None
+    return best_thresholds(head.out_of_fold, tag_targets(records, len(names)) > 0)
 
 
 def fold_metrics(head: Head, records: Sequence[Record], names: Sequence[str]) -> dict[str, Any]:
     import numpy as np
 
+    from handlens.data.record import tag_targets
     from handlens.evaluate.metrics import classification_metrics
+    from handlens.evaluate.tags import mean_average_precision
 
     if head.out_of_fold is None:
         raise FindingsError("there are too few pictures to validate on: every class needs at least two.")
-    labels = np.array([record.target for record in records], dtype=np.int64)
-    metrics = classification_metrics(head.out_of_fold, labels, names)
-    return {
-        "top1": metrics["top1"], "loss": metrics["loss"], "count": len(records), "how": "5-fold cross-validation",
+    if records[0].tags is not None:
+        truth = tag_targets(records, len(names)) > 0
+        metrics = {
+            "map": mean_average_precision(head.out_of_fold, truth), "loss": head.losses[head.weight_decay]
+        }  # fmt: skip
+    else:
+        labels = np.array([record.target for record in records], dtype=np.int64)
+        measured = classification_metrics(head.out_of_fold, labels, names)
+        metrics = {"top1": measured["top1"], "loss": measured["loss"]}
+    return metrics | {
+        "count": len(records), "how": "5-fold cross-validation",
         "weight_decay": head.weight_decay, "losses_by_weight_decay": {str(k): v for k, v in head.losses.items()},
     }  # fmt: skip

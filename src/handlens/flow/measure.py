@@ -13,12 +13,12 @@ import numpy as np
 from handlens.data.annotations import usable_boxes
 from handlens.data.decode import decode
 from handlens.data.masks import read_mask
-from handlens.data.record import IGNORE, MaskCoding, Record
+from handlens.data.record import IGNORE, MaskCoding, Record, tag_targets
 from handlens.errors import InputError
 from handlens.evaluate import pictures
 from handlens.evaluate.contact_sheet import contact_sheet, jpeg_bytes
 from handlens.files import write_bytes
-from handlens.results import Boxes, Classes, Mask
+from handlens.results import Boxes, Classes, Mask, Tags
 from handlens.train.run import Run, read_metrics
 
 if TYPE_CHECKING:
@@ -55,6 +55,8 @@ class Measure(Protocol):
 def measure_for(run: Run, coding: MaskCoding | None) -> Measure:
     if run.task == "classify":
         return ClassMeasure(run)
+    if run.task == "tag":
+        return TagMeasure(run)
     if run.task == "detect":
         return BoxMeasure(run)
     assert coding is not None
@@ -117,6 +119,68 @@ class ClassMeasure:
         ))  # fmt: skip
 
 
+class TagMeasure:
+    """Probabilities and labels of every picture, which may have several."""
+
+    kept: tuple[str, ...] = ("map", "exact", "f1", "macro_f1", "loss", "count")
+
+    def __init__(self, run: Run) -> None:
+        self.names = run.class_names
+        self.thresholds: list[float] = run.model["thresholds"]
+        self.rows: list[NDArray[np.float32]] = []
+        self.records: list[Record] = []
+
+    def add(self, record: Record, result: Tags) -> None:
+        self.rows.append(result.probabilities)
+        self.records.append(record)
+
+    def metrics(self) -> dict[str, Any]:
+        from handlens.evaluate.tags import tag_metrics
+
+        return tag_metrics(np.stack(self.rows), self._truth(), self.names, self.thresholds)
+
+    def write_report(self, path: Path, run: Run, *, metrics: dict[str, Any], **parts: Any) -> None:
+        from handlens.evaluate.report import write_report
+
+        curves = [
+            pictures.Curve(
+                row["class"], place, row["curve"], row["ap"], row["count"],
+                point=None if row["precision"] is None else (row["recall"], row["precision"]),
+            )
+            for place, row in enumerate(metrics["per_class"])
+            if row["curve"] is not None
+        ]  # fmt: skip
+        drawn = None
+        if curves:
+            drawn = pictures.precision_recall_picture(curves, found="pictures with it", answered="answers", ap="AP")
+        write_report(
+            path, title=run.folder.resolve().name, model=run.model, metrics=metrics,
+            pictures={"curves": _curves(run), "precision_recall": drawn}, examples={"wrong": self._sheet()}, **parts,
+        )  # fmt: skip
+
+    def _truth(self) -> NDArray[np.bool_]:
+        """(N, K)."""
+        return np.asarray(tag_targets(self.records, len(self.names)) > 0)
+
+    def _sheet(self) -> bytes | None:
+        """The pictures with the most wrong and missing labels."""
+        answered = np.stack(self.rows) >= np.asarray(self.thresholds)
+        truth = self._truth()
+        mistakes = (answered != truth).sum(axis=1)
+        shown = [int(place) for place in np.argsort(-mistakes, kind="stable")[:EXAMPLES] if mistakes[place]]
+        if not shown:
+            return None
+
+        def named(place: int, sign: str, which: NDArray[np.bool_]) -> list[str]:
+            return [f"{sign}{self.names[label]}" for label in np.flatnonzero(which[place])]
+
+        captions = [
+            "\n".join(named(place, "+", answered & ~truth) + named(place, "-", truth & ~answered)) for place in shown
+        ]
+        images = (decode(self.records[place].path, at_least=(160, 160)) for place in shown)
+        return jpeg_bytes(contact_sheet(images, captions))
+
+
 class BoxMeasure:
     """Boxes down to the smallest score, and the objects, of every picture."""
 
@@ -141,16 +205,27 @@ class BoxMeasure:
     def write_report(self, path: Path, run: Run, *, metrics: dict[str, Any], **parts: Any) -> None:
         from handlens.evaluate.report import write_report
 
-        known = any(row["precision"] for row in metrics["per_class"])
+        curves = self._precision_recall(metrics)
         write_report(
             path, title=run.folder.resolve().name, model=run.model, metrics=metrics,
             pictures={
                 "curves": _curves(run),
-                "precision_recall": pictures.precision_recall_picture(metrics["per_class"], metrics["operating_point"])
-                if known else None,
+                "precision_recall": pictures.precision_recall_picture(curves) if curves else None,
             },
             examples={"wrong": self._sheet()}, **parts,
         )  # fmt: skip
+
+    def _precision_recall(self, metrics: dict[str, Any]) -> list[pictures.Curve]:
+        point = metrics["operating_point"]
+        chosen = point["per_class"] if point else [{"recall": None, "precision": None}] * len(self.names)
+        return [
+            pictures.Curve(
+                row["class"], place, row["precision"], row["ap50"], row["objects"],
+                point=None if None in (at["recall"], at["precision"]) else (at["recall"], at["precision"]),
+            )
+            for place, (row, at) in enumerate(zip(metrics["per_class"], chosen, strict=True))
+            if row["precision"] is not None
+        ]  # fmt: skip
 
     def _sheet(self) -> bytes | None:
         """Objects and answer side by side, of the pictures with the most missed objects and wrong boxes."""

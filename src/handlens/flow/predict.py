@@ -37,7 +37,8 @@ def predict(
 
     Args:
         paths: files and folders; a folder is walked, sorted by name, and what is no picture is left aside.
-        threshold: lowest score, of detection; None is the run's own, chosen on validation.
+        threshold: lowest score, of detection, or lowest probability of a label where there may be several; None is
+            the run's own, chosen on validation.
         tiles: segment large pictures in overlapping windows at their own size.
 
     Raises:
@@ -53,7 +54,9 @@ def predict(
     if not first:
         raise InputError(f"no pictures in {', '.join(map(str, named[:5]))}.")
     run = find_run(run, report=report)
-    if threshold is not None and run.task != "detect":
-        raise InputError(f"a threshold is for scores of boxes; {run.folder.name} is a net to {run.task}.")
+    if threshold is not None and run.task not in ("detect", "tag"):
+        raise InputError(
+            f"a threshold is for scores of boxes, or for several labels; {run.folder.name} is a net to {run.task}."
+        )
     predictor = Predictor(run, precision=precision, latency=len(first) <= FEW, threshold=threshold, tiles=tiles)
     return predictor.predict(itertools.chain(first, files))

@@ -16,7 +16,7 @@ from handlens.flow.evaluate import test_pictures
 from handlens.flow.measure import measure_for
 from handlens.flow.report import Reporter
 from handlens.flow.tasks import METRICS
-from handlens.predict.predictor import in_picture
+from handlens.predict.predictor import in_picture, own_thresholds
 from handlens.train.run import Run
 
 if TYPE_CHECKING:
@@ -24,7 +24,12 @@ if TYPE_CHECKING:
 
     from handlens.deploy.engines import Arrays
 
-USUAL = {"classify": 1000, "segment": 250, "detect": 1000}  # pictures; a class map is compared at every pixel
+USUAL = {
+    "classify": 1000,
+    "tag": 1000,
+    "segment": 250,
+    "detect": 1000,
+}  # pictures; a class map is compared at every pixel
 
 
 class ProofPictures:
@@ -84,7 +89,8 @@ class ProofPictures:
             answer = {name: values[place] for name, values in arrays.items()}
             height, width = self._sizes[record.id]
             result = in_picture(
-                answer, height, width, task=run.task, preprocess=run.preprocess, names=run.class_names
+                answer, height, width, task=run.task, preprocess=run.preprocess, names=run.class_names,
+                thresholds=own_thresholds(run) if run.task == "tag" else (),
             )  # fmt: skip
             try:
                 measure.add(record, result)

@@ -27,6 +27,7 @@ PRETRAINED = (
     "resnet34:imagenet1k_v1", "resnet50:imagenet1k_v1", "resnet50:imagenet1k_v2", "resnet101:imagenet1k_v1",
     "resnet101:imagenet1k_v2", "resnet152:imagenet1k_v1", "resnet152:imagenet1k_v2",
 )  # fmt: skip
+CHOSEN = ("threshold", "thresholds")  # on validation, of boxes or of each label: an app needs them with the file
 
 
 def find_run(run: Path | str | Run, *, report: Reporter = QUIET) -> Run:
@@ -73,6 +74,7 @@ def write_run(
     from handlens.export.openvino import save_openvino, to_openvino
 
     metadata = {"class_names": list(class_names), "preprocess": preprocess.to_dict()}
+    metadata |= {key: extra[key] for key in CHOSEN if key in extra}
     net = net.float().to("cpu").eval()
     model = to_openvino(DeployGraph(net, preprocess, task=task), preprocess, outputs=OUTPUTS[task])
     save_openvino(model, folder / ENGINE, metadata=metadata)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from handlens.errors import InputError
 from handlens.files import atomic_path, write_bytes, write_text
-from handlens.results import Boxes, Classes, Mask, Result
+from handlens.results import Boxes, Classes, Mask, Result, Tags
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -155,7 +155,7 @@ class PredictionWriter:
         from handlens.data.decode import decode
 
         assert prediction.result is not None
-        if isinstance(prediction.result, Classes):
+        if isinstance(prediction.result, (Classes, Tags)):
             return decode(prediction.path, at_least=(TILE, TILE))
         return prediction.result.draw(decode(prediction.path))
 

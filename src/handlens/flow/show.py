@@ -64,7 +64,7 @@ def show(
         seen |= classes
         report.progress("drawing", done, len(order))
     sheet = contact_sheet(tiles, captions, tile=TILE)
-    if dataset.task != "classify":
+    if dataset.task in ("segment", "detect"):
         sheet = with_legend(sheet, {index: dataset.class_names[index] for index in sorted(seen)})
     with atomic_path(out) as temporary:
         Image.fromarray(sheet).save(temporary, kind)
@@ -83,7 +83,7 @@ def _tile(dataset: Dataset, record: Record) -> tuple[NDArray[np.uint8], str, set
     from handlens.data.masks import read_mask
 
     try:
-        picture = decode(record.path, at_least=(TILE, TILE) if dataset.task == "classify" else None)
+        picture = decode(record.path, at_least=(TILE, TILE) if dataset.task in ("classify", "tag") else None)
         mask = None
         if record.mask is not None and dataset.coding is not None:
             mask = read_mask(record.mask, dataset.coding, size=(picture.shape[0], picture.shape[1]))
@@ -95,6 +95,8 @@ def _tile(dataset: Dataset, record: Record) -> tuple[NDArray[np.uint8], str, set
     if record.boxes is not None:
         return _boxed_tile(dataset, picture, record.boxes)
     small = _shrunk(picture, Image.Resampling.LANCZOS)
+    if record.tags is not None:
+        return small, _caption([dataset.class_names[tag] for tag in record.tags]) or "none of the labels", set()
     return small, "no label" if record.target is None else dataset.class_names[record.target], set()
 
 

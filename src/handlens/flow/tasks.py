@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from handlens.data.record import Dataset, Record
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
     from handlens.train.fit import Task
     from handlens.train.recipe import Recipe
 
+NOT_OF_CLASSES = {"anchors", "box_loss", "pixel_loss", "dice", "augment.zoom_out", "augment.mosaic"}
 NOT_OF_TASK = {  # what a recipe may ask for and a task has no use for
-    "classify": {"anchors", "box_loss", "pixel_loss", "dice", "augment.zoom_out", "augment.mosaic"},
+    "classify": NOT_OF_CLASSES,
+    "tag": NOT_OF_CLASSES,
     "segment": {
         "anchors",
         "box_loss",
@@ -46,7 +49,8 @@ NOT_OF_TASK = {  # what a recipe may ask for and a task has no use for
         "augment.trivial",
     },
 }
-METRICS = {"classify": "top1", "segment": "miou", "detect": "map50"}  # what the best epoch is chosen by
+METRICS = {"classify": "top1", "tag": "map", "segment": "miou", "detect": "map50"}  # what picks the best epoch
+NETS_OF = {"tag": "classify"}  # the task that the catalogue names its nets by, where it is another
 LONGEST_SIDE = 512  # pixels, of a segmenter's input where the recipe does not say
 
 
@@ -71,14 +75,20 @@ def start_task(recipe: Recipe, dataset: Dataset, report: Reporter) -> Start:
     """
     from handlens.models import CATALOGUE
 
-    if CATALOGUE[recipe.model].task != dataset.task:
-        fitting = [name for name, entry in CATALOGUE.items() if entry.task == dataset.task]
+    nets = NETS_OF.get(dataset.task, dataset.task)
+    if CATALOGUE[recipe.model].task != nets:
+        fitting = [name for name, entry in CATALOGUE.items() if entry.task == nets]
         raise InputError(
             f"{recipe.model} is a net to {CATALOGUE[recipe.model].task}, and {dataset.root.name} is data to "
             f"{dataset.task}; take one of {', '.join(fitting)}."
         )
+
+    def classifier(recipe: Recipe, dataset: Dataset, report: Reporter) -> Start:
+        return start_classifier(recipe, len(dataset.class_names), report)
+
     start: dict[str, Callable[[Recipe, Dataset, Reporter], Start]] = {
-        "classify": lambda recipe, dataset, report: start_classifier(recipe, len(dataset.class_names), report),
+        "classify": classifier,
+        "tag": classifier,
         "segment": _start_segmenter,
         "detect": _start_detector,
     }
@@ -164,7 +174,7 @@ def _arguments(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
 
 def training_task(recipe: Recipe, dataset: Dataset, preprocess: Preprocess) -> Task:
     """What `fit` needs to know of the task."""
-    make = {"classify": _classifier_task, "segment": _segmenter_task, "detect": _detector_task}
+    make = {"classify": _classifier_task, "tag": _classifier_task, "segment": _segmenter_task, "detect": _detector_task}
     return make[dataset.task](recipe, dataset, preprocess)
 
 
@@ -199,20 +209,28 @@ def starting_weights(recipe: Recipe) -> str:
 
 
 def _classifier_task(recipe: Recipe, dataset: Dataset, preprocess: Preprocess) -> Task:
+    """Of pictures with one class each, and of those that may have several labels."""
     import numpy as np
 
     from handlens.data.augment import classification_augment, smallest_training_decode
-    from handlens.data.examples import Pictures
+    from handlens.data.examples import Pictures, TaggedPictures
+    from handlens.data.record import tag_targets
     from handlens.train.classify import ClassifierTraining
     from handlens.train.fit import Task
-    from handlens.train.head import balanced_weights
+    from handlens.train.head import balanced_tag_weights, balanced_weights
+    from handlens.train.tag import TaggerTraining
 
     classes = len(dataset.class_names)
+    several = dataset.task == "tag"
     weights = None
-    if recipe.class_weights == "balanced":
+    if recipe.class_weights == "balanced" and several:
+        weights = balanced_tag_weights(tag_targets(dataset.part("train"), classes))
+    elif recipe.class_weights == "balanced":
         targets = np.array([record.target for record in dataset.part("train")], dtype=np.int64)
         weights = balanced_weights(targets, classes)
     augment = recipe.augment
+    pictures = partial(TaggedPictures, num_classes=classes) if several else Pictures
+    training = TaggerTraining if several else ClassifierTraining
 
     def examples(records: Sequence[Record], train: bool) -> Examples:
         transform = classification_augment(
@@ -220,14 +238,14 @@ def _classifier_task(recipe: Recipe, dataset: Dataset, preprocess: Preprocess) -
             vertical_flip=augment.vertical_flip, trivial=augment.trivial,
         )  # fmt: skip
         at_least = smallest_training_decode(preprocess, crop_area=augment.crop_area)
-        return Pictures(
+        return pictures(
             records, preprocess=preprocess, transform=transform if train else None, seed=recipe.seed,
             at_least=at_least if train else preprocess.smallest_decode(),
         )  # fmt: skip
 
     return Task(
         examples,
-        lambda net, steps: ClassifierTraining(
+        lambda net, steps: training(
             net, recipe=recipe, preprocess=preprocess, total_steps=steps, num_classes=classes, class_weights=weights
         ),
     )

@@ -10,11 +10,11 @@ from handlens.errors import InputError
 from handlens.files import read_json, write_json, write_text
 from handlens.flow.data import check, stop_on_findings
 from handlens.flow.golden import write_golden
-from handlens.flow.heads import fit_frozen_head, fold_metrics, install_head, validate_head
+from handlens.flow.heads import fit_frozen_head, fold_metrics, install_head, thresholds_of_folds, validate_head
 from handlens.flow.report import QUIET, Reporter
 from handlens.flow.runs import machine, write_run
 from handlens.flow.tasks import METRICS, NOT_OF_TASK, start_task, training_task, weights_of
-from handlens.flow.threshold import choose_threshold
+from handlens.flow.threshold import choose_threshold, choose_thresholds
 from handlens.train.run import (
     DATA,
     DATA_CONFIG,
@@ -139,6 +139,8 @@ def _train(
     torch.manual_seed(recipe.seed)
     start = start_task(recipe, dataset, report)
     net, preprocess = start.net, start.preprocess
+    metric, dense = METRICS[dataset.task], dataset.task in ("segment", "detect")
+    head = None
     if recipe.mode == "head":
         # Cross-validation picks the weight decay, so that validation pictures can be learned from; but where there is
         # no test split, they are all that an evaluation has.
@@ -147,35 +149,41 @@ def _train(
         install_head(net, head)
         validated = fold_metrics(head, records, names)
     else:
-        if dataset.task != "classify" and min(recipe.batch_size, len(training)) < 2:
+        if dense and min(recipe.batch_size, len(training)) < 2:
             raise InputError(f"training to {dataset.task} needs two pictures in a batch, for its batch norm.")
         first = folder / START
         score = 0.0, float("-inf")
-        if dataset.task == "classify" and recipe.mode == "finetune":
+        if not dense and recipe.mode == "finetune":
             if first.is_file():
                 net.load_state_dict(load_file(first))
             else:
                 install_head(net, fit_frozen_head(net, training, audit, recipe, preprocess, len(names), report))
                 save_net(net, first)
             score = validate_head(net, validation, audit, recipe, preprocess, report)
-            append_metrics(folder, {"epoch": 0, "validation_loss": -score[1], "validation_top1": score[0]})
-            report.say(f"Epoch 0, the head alone: {100 * score[0]:.1f} % on validation.")
+            append_metrics(folder, {"epoch": 0, "validation_loss": -score[1], f"validation_{metric}": score[0]})
+            report.say(f"Epoch 0, the head alone: {metric} {100 * score[0]:.1f} % on validation.")
         elif not first.is_file():
             save_net(net, first)
         task = training_task(recipe, dataset, preprocess)
         best = _fit(net, folder, recipe, task, training, validation, score, report)
         trained = folder / "checkpoints/best.safetensors"
-        if recipe.epochs and dataset.task != "classify" and not trained.is_file():
+        if recipe.epochs and dense and not trained.is_file():
             raise InputError("the loss was not a number from the first epoch on; take a lower learning_rate.")
         net.load_state_dict(load_file(trained if trained.is_file() else first))
         validated = {
-            METRICS[dataset.task]: best[0], "loss": -best[1], "count": len(validation), "how": "validation split"
+            metric: best[0], "loss": -best[1], "count": len(validation), "how": "validation split"
         }  # fmt: skip
     save_net(net, folder / WEIGHTS)
-    chosen = {}
+    chosen: dict[str, Any] = {}
     if dataset.task == "detect":
         chosen["threshold"] = choose_threshold(net, preprocess, dataset, folder, report)
         report.say(f"Score threshold {chosen['threshold']:.3f}: the best F1 on validation.")
+    if dataset.task == "tag":
+        chosen["thresholds"] = (
+            thresholds_of_folds(head, records, names) if head is not None
+            else choose_thresholds(net, preprocess, dataset, folder, report)
+        )  # fmt: skip
+        report.say("Each label's threshold is the one with its best F1 on validation.")
     if golden:
         write_golden(folder, net, preprocess, dataset)
     write_run(
@@ -186,7 +194,6 @@ def _train(
             | {"unreadable": len(audit.unreadable)},
         },
     )  # fmt: skip
-    metric = METRICS[dataset.task]
     report.say(f"Validation: {metric} {100 * validated[metric]:.1f} % ({validated['how']}). Run folder: {folder}")
     return folder
 
@@ -224,7 +231,7 @@ def choose_mode(recipe: Recipe, task: TaskName, pictures: int, report: Reporter)
     """
     from handlens.models.weights import SOURCES, have_weights
 
-    if recipe.mode == "head" and task != "classify":
+    if recipe.mode == "head" and task in ("segment", "detect"):
         raise InputError(f"there is no mode 'head' for a data set to {task}; use finetune or scratch.")
     if recipe.mode != "auto":
         return recipe.settled(recipe.mode, task)
@@ -236,7 +243,7 @@ def choose_mode(recipe: Recipe, task: TaskName, pictures: int, report: Reporter)
     mode: Mode
     if not pretrained:
         mode, why = "scratch", f"no pretrained weights of {wanted.model} can be had for this recipe"
-    elif task != "classify":
+    elif task in ("segment", "detect"):
         mode, why = "finetune", f"the trunk starts from {source}"
     elif pictures < 1000:
         mode, why = "head", f"{pictures} pictures are few: a head on frozen features is quick and does not overfit"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from handlens.deploy.stream import answers
 from handlens.errors import InputError
 from handlens.predict.tiles import tiled_classes
 from handlens.preprocess import Preprocess
-from handlens.results import Boxes, Classes, Mask, Result
+from handlens.results import Boxes, Classes, Mask, Result, Tags
 from handlens.train.run import Run
 
 
@@ -36,7 +36,8 @@ class Predictor:
         run: an opened run folder.
         precision: "auto" is what the processor is fastest at; "fp32" is what was measured against PyTorch.
         latency: tuned for a few pictures rather than for many.
-        threshold: of detection's scores; None is the run's own, chosen on validation.
+        threshold: of detection's scores, or of every label where a picture may have several; None is the run's own,
+            chosen on validation.
         tiles: segment pictures larger than the net's input in overlapping windows at their own size, rather than
             reduced: for pictures taken at the scale of those the net was trained with, and more of it.
         engine, preprocess: in place of the run's own, for experiments.
@@ -59,7 +60,7 @@ class Predictor:
         self.tiles = tiles
         self.preprocess = preprocess or run.preprocess
         self.names = run.class_names
-        self.threshold = float(run.model.get("threshold", 0.0)) if threshold is None else threshold
+        self.thresholds = own_thresholds(run) if threshold is None else (threshold,) * len(own_thresholds(run))
         self.engine = engine or OpenVINOEngine(run.engine, precision=precision, latency=latency)
 
     def predict(self, paths: Iterable[Path]) -> Iterator[Prediction]:
@@ -67,7 +68,7 @@ class Predictor:
         if self.tiles:
             yield from map(self._tiled_file, paths)
             return
-        for answer in answers(paths, self.engine, preprocess=self.preprocess, sized=self.task != "classify"):
+        for answer in answers(paths, self.engine, preprocess=self.preprocess, sized=self.task in ("segment", "detect")):
             if answer.arrays is None:
                 yield Prediction(answer.path, None, answer.error)
             else:
@@ -80,7 +81,7 @@ class Predictor:
             UnreadablePictureError: the file cannot be read.
         """
         if not isinstance(picture, np.ndarray):
-            reduced = self.preprocess.smallest_decode() if self.task == "classify" else None
+            reduced = None if self.task in ("segment", "detect") else self.preprocess.smallest_decode()
             picture = decode(Path(picture), at_least=reduced)
         if self.tiles:
             return self._tiled(picture)
@@ -109,26 +110,37 @@ class Predictor:
         """`in_picture`, with what this predictor knows."""
         return in_picture(
             arrays, height, width, task=self.task, preprocess=self.preprocess, names=self.names,
-            threshold=self.threshold,
+            thresholds=self.thresholds,
         )  # fmt: skip
+
+
+def own_thresholds(run: Run) -> tuple[float, ...]:
+    """What a run was given on its validation pictures: one of boxes, one per class of labels, none of others."""
+    if run.task == "tag":
+        return tuple(run.model["thresholds"])
+    return (float(run.model.get("threshold", 0.0)),) if run.task == "detect" else ()
 
 
 def in_picture(
     arrays: Arrays, height: int, width: int, *, task: Task, preprocess: Preprocess, names: tuple[str, ...],
-    threshold: float = 0.0,
+    thresholds: Sequence[float] = (),
 ) -> Result:  # fmt: skip
     """What an engine's arrays say about a picture of this size, in the picture's own pixels.
 
     Args:
         arrays: by output name, without the batch.
-        threshold: boxes of lower scores are left out.
+        thresholds: boxes of lower scores than the first are left out, all are there without one; labels, of pictures
+            that may have several, have one per class.
     """
     if task == "classify":
         return Classes(arrays[PROBABILITIES], names)
+    if task == "tag":
+        return Tags(arrays[PROBABILITIES], names, tuple(thresholds))
     if task == "segment":
         return Mask(preprocess.restored(arrays[CLASS_MAP], height, width), names)
     size = np.array([preprocess.width, preprocess.height] * 2)
     corners = preprocess.geometry(height, width).restored_boxes(arrays[BOXES] * size)
     return Boxes.clipped(
-        corners, arrays[LABELS], arrays[SCORES], names, height=height, width=width, threshold=threshold
-    )
+        corners, arrays[LABELS], arrays[SCORES], names, height=height, width=width,
+        threshold=thresholds[0] if thresholds else 0.0,
+    )  # fmt: skip

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from handlens.results.boxes import Boxes
 from handlens.results.classes import Classes
 from handlens.results.mask import Mask
+from handlens.results.tags import Tags
 
 
 class Result(Protocol):
@@ -37,6 +38,6 @@ class Result(Protocol):
         ...
 
 
-KINDS: dict[str, type[Result]] = {"classify": Classes, "segment": Mask, "detect": Boxes}  # by task
+KINDS: dict[str, type[Result]] = {"classify": Classes, "tag": Tags, "segment": Mask, "detect": Boxes}  # by task
 
-__all__ = ["KINDS", "Boxes", "Classes", "Mask", "Result"]
+__all__ = ["KINDS", "Boxes", "Classes", "Mask", "Result", "Tags"]

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
 
-from handlens.fonts import label_font
+from handlens.drawing import with_text_below
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,15 +69,4 @@ class Classes:
 
     def draw(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """A copy of the picture (H, W, 3) uint8 with "name 97.3 %" on a band below it, so that nothing is hidden."""
-        text = f"{self.label}  {100 * self.confidence:.1f} %"
-        height, width = image.shape[:2]
-        size = max(12, round(min(width, 1200) / 18))
-        font = label_font(text, size)
-        canvas = Image.new("RGB", (width, height + round(size * 1.6)), "white")
-        canvas.paste(Image.fromarray(image), (0, 0))
-        draw = ImageDraw.Draw(canvas)
-        while size > 8 and draw.textlength(text, font=font) > width - 8:
-            size -= 1
-            font = label_font(text, size)
-        draw.text((4, height + 2), text, fill="black", font=font)
-        return np.asarray(canvas)
+        return with_text_below(image, f"{self.label}  {100 * self.confidence:.1f} %")

@@ -34,14 +34,27 @@ class ClassifierTraining(TaskTraining):
         self.reset_validation()
 
     def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
-        images, targets = self.normalised(batch[0]), F.one_hot(batch[1], self.num_classes).float()
+        images, targets = self.normalised(batch[0]), self.soft_targets(batch[1])
         for mix, alpha in self._mixing():
             images, targets = mix(images, targets, alpha=alpha, key=(self.recipe.seed, mix.__name__, self.global_step))
         logits = self.net(images)
-        weights = None if self.class_weights is None else self.class_weights.to(logits.device)
-        loss = F.cross_entropy(logits, targets, weight=weights, label_smoothing=self.recipe.label_smoothing)
-        _count(self.train_counts, loss, logits, batch[1])
+        loss = self.criterion(logits, targets)
+        self.count(self.train_counts, loss, logits, batch[1])
         return loss
+
+    def soft_targets(self, labels: Tensor) -> Tensor:
+        """What a batch says of its pictures -> (N, K) shares, which mixing can mix."""
+        return F.one_hot(labels, self.num_classes).float()
+
+    def criterion(self, logits: Tensor, targets: Tensor) -> Tensor:
+        weights = None if self.class_weights is None else self.class_weights.to(logits.device)
+        return F.cross_entropy(logits, targets, weight=weights, label_smoothing=self.recipe.label_smoothing)
+
+    def count(self, counts: list[float], loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Accumulate by pictures, so that a smaller last batch weighs what it should."""
+        counts[0] += float(loss.detach()) * len(labels)
+        counts[1] += int((logits.argmax(dim=1) == labels).sum())
+        counts[2] += len(labels)
 
     def _mixing(self) -> list[tuple[Any, float]]:
         """What is done to this step's batch: at most one of them."""
@@ -54,15 +67,8 @@ class ClassifierTraining(TaskTraining):
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         logits = self.net(self.normalised(batch[0]))
-        _count(self.validation_counts, F.cross_entropy(logits, batch[1]), logits, batch[1])
+        self.count(self.validation_counts, F.cross_entropy(logits, batch[1]), logits, batch[1])
 
     def validation_result(self) -> tuple[float, float]:
         loss, right, count = self.validation_counts
         return right / count, loss / count
-
-
-def _count(counts: list[float], loss: Tensor, logits: Tensor, targets: Tensor) -> None:
-    """Accumulate by pictures, so that a smaller last batch weighs what it should."""
-    counts[0] += float(loss.detach()) * len(targets)
-    counts[1] += int((logits.argmax(dim=1) == targets).sum())
-    counts[2] += len(targets)

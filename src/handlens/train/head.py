@@ -1,4 +1,5 @@
-"""A linear classifier on frozen features: multinomial logistic regression, fitted by L-BFGS.
+"""A linear classifier on frozen features: multinomial logistic regression, or one logistic regression per class where a
+picture may have several, fitted by L-BFGS.
 
 The weight decay is chosen by stratified cross-validation. All folds are fitted at once: they share one
 matrix product with the features, which is what the time goes into, and start from the fit of the next
@@ -44,20 +45,21 @@ class Head:
 
 def fit_head(
     features: NDArray[np.float32],
-    labels: NDArray[np.int64],
+    targets: NDArray[np.float32],
     *,
-    num_classes: int,
     folds: NDArray[np.int64],
     views: int = 1,
+    several: bool = False,
     label_smoothing: float = 0.0,
     class_weights: Tensor | None = None,
 ) -> Head:
     """
     Args:
         features: (N * views, D), the views of one picture in consecutive rows, the unaugmented one first.
-        labels: (N,) class indices.
+        targets: (N, K), 1 for the class of a picture, or for each of its labels.
         folds: (N,) fold number of each picture, from 0.
-        class_weights: (K,) or None.
+        several: a picture may have several labels, or none.
+        class_weights: (K,) or None; with `several` they weigh what speaks for a class.
 
     Returns:
         The head fitted on every picture, with the weight decay that has the least out-of-fold loss.
@@ -65,17 +67,23 @@ def fit_head(
     Raises:
         ValueError: the shapes disagree.
     """
-    if len(features) != len(labels) * views or len(folds) != len(labels):
-        raise ValueError(f"{len(features)} rows of features, {len(labels)} labels, {views} views, {len(folds)} folds")
+    if len(features) != len(targets) * views or len(folds) != len(targets):
+        raise ValueError(f"{len(features)} rows of features, {len(targets)} labels, {views} views, {len(folds)} folds")
     x = torch.from_numpy(features)
     mean, std = x.mean(dim=0), x.std(dim=0, correction=0).clamp(min=1e-6)
     x = (x - mean) / std
     spread, axes = torch.linalg.eigh(x.T @ x / len(x))  # (D,), (D, D)
     x = x @ axes
-    y = torch.from_numpy(labels)
-    targets = F.one_hot(y, num_classes).float() * (1 - label_smoothing) + label_smoothing / num_classes  # (N, K)
-    weights = torch.ones(len(y)) if class_weights is None else class_weights[y]  # (N,)
-    rows = targets.repeat_interleave(views, dim=0), weights.repeat_interleave(views)
+    y = torch.from_numpy(targets)
+    num_classes = y.shape[1]
+    smooth = y * (1 - label_smoothing) + label_smoothing / (2 if several else num_classes)  # (N, K)
+    weights = torch.ones(1) if class_weights is None else class_weights
+    if several:
+        problem = Problem(smooth.repeat_interleave(views, dim=0), torch.ones(len(x)), weights)
+    else:
+        problem = Problem(
+            smooth.repeat_interleave(views, dim=0), (y * weights).sum(dim=1).repeat_interleave(views), None
+        )
 
     count = int(folds.max()) + 1
     fold_of = torch.from_numpy(folds)
@@ -86,12 +94,12 @@ def fit_head(
     start = torch.zeros(count, num_classes, x.shape[1] + 1)
     if count > 1:
         for decay in WEIGHT_DECAYS:
-            start = _fit(x, rows, outside, decay, start, spread=spread, steps=CHOOSING_STEPS)
+            start = _fit(x, problem, outside, decay, start, spread=spread, steps=CHOOSING_STEPS)
             own = start[fold_of]  # (N, K, D + 1): each picture's own fold's head
             logits = torch.einsum("nd,nkd->nk", x[::views], own[:, :, :-1]) + own[:, :, -1]
-            losses[decay] = float(F.cross_entropy(logits, y))
+            losses[decay] = float(_loss(logits, y, several=several))
             if best is None or losses[decay] < best[0]:
-                best = losses[decay], decay, logits.softmax(dim=1)
+                best = losses[decay], decay, logits.sigmoid() if several else logits.softmax(dim=1)
             elif losses[decay] > 1.2 * best[0]:
                 break  # weaker decays only overfit more
     decay = best[1] if best else 1e-2
@@ -99,7 +107,7 @@ def fit_head(
     weight = torch.zeros(1, num_classes, x.shape[1] + 1)
     for stronger in [d for d in WEIGHT_DECAYS if d >= decay] or [decay]:
         steps = FINAL_STEPS if stronger == decay else CHOOSING_STEPS
-        weight = _fit(x, rows, everything, stronger, weight, spread=spread, steps=steps)
+        weight = _fit(x, problem, everything, stronger, weight, spread=spread, steps=steps)
     scaled = weight[0, :, :-1] @ axes.T / std  # back to features as they are
     bias = weight[0, :, -1] - scaled @ mean
     return Head(scaled, bias, decay, best[2].numpy() if best else None, losses)
@@ -111,22 +119,54 @@ def balanced_weights(labels: NDArray[np.int64], num_classes: int) -> Tensor:
     return torch.tensor(len(labels) / (num_classes * counts), dtype=torch.float32)
 
 
+def balanced_tag_weights(targets: NDArray[np.float32]) -> Tensor:
+    """(K,) pictures without a label by pictures with it, of targets (N, K): both sides weigh the same."""
+    having = targets.sum(axis=0)
+    ratio = (len(targets) - having) / having.clip(min=1)
+    return torch.from_numpy(ratio.clip(min=1 / len(targets)).astype(np.float32))
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is fitted.
+
+    Attributes:
+        targets: (R, K).
+        weights: (R,) of the rows.
+        for_weights: (K,) or (1,), of what speaks for a class; None is one class per picture.
+    """
+
+    targets: Tensor
+    weights: Tensor
+    for_weights: Tensor | None
+
+    def losses(self, logits: Tensor) -> Tensor:
+        """(R, F, K) -> (R, F): cross-entropy, or the binary one summed over the classes, each its own problem."""
+        targets = self.targets[:, None, :]
+        if self.for_weights is None:
+            return -(targets * logits.log_softmax(dim=2)).sum(dim=2)
+        against = (1 - targets) * F.logsigmoid(-logits)
+        return -(self.for_weights * targets * F.logsigmoid(logits) + against).sum(dim=2)
+
+
+def _loss(logits: Tensor, targets: Tensor, *, several: bool) -> Tensor:
+    return F.binary_cross_entropy_with_logits(logits, targets) if several else F.cross_entropy(logits, targets)
+
+
 def _fit(
-    x: Tensor, rows: tuple[Tensor, Tensor], used: Tensor, decay: float, start: Tensor, *, spread: Tensor, steps: int
+    x: Tensor, problem: Problem, used: Tensor, decay: float, start: Tensor, *, spread: Tensor, steps: int
 ) -> Tensor:
     """Minimise the mean cross-entropy + decay / 2 * |W|^2 of every fold.
 
     Args:
-        x: (R, D) along their principal axes; rows: targets (R, K) and weights (R,); used: (R, F), 1 where a fold
-            sees a row.
+        x: (R, D) along their principal axes; used: (R, F), 1 where a fold sees a row.
         start: (F, K, D + 1), the bias in the last column.
         spread: (D,) mean square of each column of x.
 
     Returns:
         (F, K, D + 1).
     """
-    targets, weights = rows
-    share = used * weights[:, None]
+    share = used * problem.weights[:, None]
     share = share / share.sum(dim=0)  # (R, F)
     scale = torch.cat([(CURVATURE * spread.clamp(min=0) + decay).rsqrt(), torch.ones(1)])  # (D + 1,)
     x = x * scale[:-1]
@@ -141,8 +181,7 @@ def _fit(
         optimiser.zero_grad()
         logits = x @ parameters[:, :, :-1].reshape(folds * classes, -1).T  # (R, F * K)
         logits = logits.view(-1, folds, classes) + parameters[:, :, -1]
-        losses = -(targets[:, None, :] * logits.log_softmax(dim=2)).sum(dim=2)  # (R, F)
-        loss = (losses * share).sum() + decay / 2 * (parameters * scale)[:, :, :-1].square().sum()
+        loss = (problem.losses(logits) * share).sum() + decay / 2 * (parameters * scale)[:, :, :-1].square().sum()
         loss.backward()
         return loss
 

@@ -85,7 +85,9 @@ class Recipe(BaseModel):
         "segmenters with cross-entropy"
     )  # fmt: skip
     class_weights: Literal["none", "balanced"] = Field(
-        "none", description="of classifiers; balanced: rare classes count as much as frequent ones"
+        "none",
+        description="of classifiers; balanced: rare classes count as much as frequent ones; of several labels, "
+        "those that a picture has as much as those that it lacks",
     )
     dropout: float = Field(0.2, ge=0, lt=1, description="before the classifier; Sandler et al. 2018")
     freeze_batch_norm: bool = Field(True, description="keep batch-norm statistics")
@@ -93,7 +95,7 @@ class Recipe(BaseModel):
     patience: int = Field(
         0,
         ge=0,
-        description="epochs without a better validation score (accuracy, mIoU or mAP50, then loss) before "
+        description="epochs without a better validation score (accuracy, mAP, mIoU or mAP50, then loss) before "
         "stopping; 0 is off",
     )
     views: int = Field(0, ge=0, le=64, description="augmented views per picture in head mode")
@@ -137,6 +139,7 @@ FROM_SCRATCH: dict[str, Any] = {
 # The defaults of a task, where they are not those above. Measured in benchmarks/.
 OF_TASK: dict[Task, dict[str, Any]] = {
     "classify": {},
+    "tag": {},
     "segment": {
         "model": "deeplab_v3",
         "epochs": 30,

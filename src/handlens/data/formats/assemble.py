@@ -15,10 +15,11 @@ from handlens.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """A picture with its label as it is spelled in the data, or its mask, or its boxes; None where there are none."""
+    """A picture with its label or labels as the data spells them, or its mask, or its boxes; None: there is none."""
 
     path: Path
     label: str | None = None
+    labels: tuple[str, ...] | None = None
     mask: Path | None = None
     boxes: tuple[Box, ...] | None = None
     stated_size: tuple[int, int] | None = None  # (width, height), where a label says it
@@ -44,6 +45,33 @@ def assemble(
     ]
     said += _untrained(records, class_names)
     return Dataset(root=root, format=format, class_names=tuple(class_names), records=tuple(records), notes=tuple(said))
+
+
+def assemble_tags(
+    root: Path, *, format: str, found: Iterable[Found], config: DataConfig, notes: Sequence[str] = ()
+) -> Dataset:
+    """For pictures that may have several labels.
+
+    Raises:
+        InputError: no picture at all; not one label; a label that `class_names` does not allow.
+    """
+    items, said = _sorted(root, found=found, config=config, notes=notes)
+    spellings = {label for item, _ in items for label in item.labels or ()}
+    if not spellings:
+        raise InputError(f"none of the {len(items)} pictures in {root} has a label; at least one is needed.")
+    names = {label: class_name(label, config) for label in sorted(spellings)}
+    class_names = sorted_class_names(config.class_names if isinstance(config.class_names, list) else names.values())
+    index = {name: position for position, name in enumerate(class_names)}
+    records = [
+        record
+        if item.labels is None
+        else replace(record, tags=tuple(sorted({index[names[label]] for label in item.labels})))
+        for item, record in items
+    ]
+    return Dataset(
+        root=root, format=format, class_names=tuple(class_names), records=tuple(records), task="tag",
+        notes=(*said, *_spelled_twice(spellings)),
+    )  # fmt: skip
 
 
 def assemble_masks(

@@ -1,9 +1,12 @@
-"""A table with a row per picture: file, label, and where known split and group."""
+"""A table with a row per picture: file, label or labels, and where known split and group.
+
+Several labels stand in one cell with something between them, or in columns of 0 and 1, one per class.
+"""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -11,7 +14,7 @@ from typing import TextIO
 
 from handlens.data.config import CsvColumns, DataConfig
 from handlens.data.formats import filename, folders
-from handlens.data.formats.assemble import Found, assemble
+from handlens.data.formats.assemble import Found, assemble, assemble_tags, named
 from handlens.data.formats.split_names import SPLIT_WORDS
 from handlens.data.record import PICTURE_EXTENSIONS, Dataset, Split, nfc
 from handlens.errors import InputError
@@ -25,14 +28,19 @@ FILE_COLUMNS = (
 ID_COLUMNS = ("image_id", "id")  # Kaggle's; files only where no column above is there
 LABEL_COLUMNS = (
     "label", "labels", "class", "class_name", "classname", "class_label", "category", "target", "species", "breed",
-    "wnid", "synset", "class_index", "class_id", "category_id", "label_name", "label_id",
+    "wnid", "synset", "class_index", "class_id", "category_id", "label_name", "label_id", "tags", "finding labels",
 )  # fmt: skip
+SEPARATORS = ("|", ";")  # between labels of one cell, found by themselves; any other is stated
+FLAGS = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
 SPLIT_COLUMNS = ("split", "subset", "set", "partition", "fold_name")
 GROUP_COLUMNS = ("group", "patient", "patient_id", "subject", "subject_id", "session")
 # Folders beside the table in which its files are looked for.
 PICTURE_FOLDERS = (
     "images", "image", "imgs", "img", "pictures", "photos", "JPEGImages", "data", "train", "train_images",
 )  # fmt: skip
+
+
+Labels = Callable[[int, list[str]], tuple[str, ...]]  # (line, cells) -> the labels of the picture
 
 
 @dataclass(frozen=True)
@@ -43,7 +51,7 @@ class Table:
 
 
 def recognise(path: Path) -> bool:
-    """A table with a column of files and one of labels, whose first files exist.
+    """A table with a column of files and one of labels, or several of 0 and 1, whose first files exist.
 
     Where nothing else has labels either, one whose files are missing too: better an error that names them than
     pictures without labels.
@@ -57,22 +65,23 @@ def recognise(path: Path) -> bool:
 def read(path: Path, config: DataConfig) -> Dataset:
     """
     Raises:
-        InputError: no table or several; columns that cannot be told apart; a cell without file or label; a split that
-            is not known; a file that is missing, or listed with two labels.
+        InputError: no table or several; columns that cannot be told apart; a cell without file, or without label
+            where each picture has one; a split that is not known; a file that is missing, or listed with two labels.
     """
     columns = config.csv or CsvColumns.model_validate({})
     table = _table(path, columns)
     file = _column(table, "file", columns.file, _file_names(table.header))
-    label = _column(table, "label", columns.label, LABEL_COLUMNS)
     split = _optional_column(table, "split", columns.split, SPLIT_COLUMNS)
     group = _optional_column(table, "group", columns.group, GROUP_COLUMNS)
+    labels_of, several, said = _labels(table, columns, other=[file, split, group])
 
     finder = Finder(table.path.parent)
     found: dict[Path, Found] = {}
     missing: list[str] = []
     twice = 0
     for line, cells in table.rows:
-        if not cells[file] or not cells[label]:
+        labels = labels_of(line, cells)
+        if not cells[file] or not (labels or several):
             raise InputError(f"line {line} of {table.path.name} has no {'file' if not cells[file] else 'label'}.")
         picture = finder.find(cells[file])
         if picture is None:
@@ -80,7 +89,8 @@ def read(path: Path, config: DataConfig) -> Dataset:
             continue
         item = Found(
             path=picture,
-            label=cells[label],
+            label=None if several else labels[0],
+            labels=labels if several else None,
             split=None if split is None else _split(cells[split], table=table, line=line),
             group=None if group is None else cells[group] or None,
         )
@@ -93,10 +103,67 @@ def read(path: Path, config: DataConfig) -> Dataset:
             f"{len(missing)} of the {len(table.rows)} files in {table.path.name} are missing ({shown}); "
             f"paths are relative to the table or to a folder such as images/ beside it."
         )
-    notes = [f"table {table.path.name}: pictures in {table.header[file]!r}, labels in {table.header[label]!r}"]
+    notes = [f"table {table.path.name}: pictures in {table.header[file]!r}, {said}"]
     notes += [f"lines that repeat an earlier one: {twice}"] if twice else []
     _all_or_none(list(found.values()), table)
-    return assemble(path, format=FORMAT, found=found.values(), config=config, notes=notes)
+    made = assemble_tags if several else assemble
+    return made(path, format=FORMAT, found=found.values(), config=config, notes=notes)
+
+
+def _labels(table: Table, columns: CsvColumns, *, other: Sequence[int | None]) -> tuple[Labels, bool, str]:
+    """How the labels of a row are read, whether a picture may have several, and where they stand, for a note."""
+    stated = columns.labels
+    if stated is None and columns.label is None and not _known(table.header, LABEL_COLUMNS):
+        flags = _flag_columns(table, leave=other)
+        if len(flags) >= 2:
+            return _flagged(table, flags, several=any(_ones(cells, flags) != 1 for _, cells in table.rows))
+    if stated is not None:
+        unknown = [name for name in stated if name not in table.header]
+        if unknown or not stated:
+            missing = unknown[0] if unknown else ""
+            raise InputError(f"{table.path.name} has no column {missing!r}; it has {', '.join(table.header)}.")
+        return _flagged(table, [table.header.index(name) for name in stated], several=True)
+    label = _column(table, "label", columns.label, LABEL_COLUMNS)
+    where = f"labels in {table.header[label]!r}"
+    between = columns.separator
+    if between is None:
+        between = next((sign for sign in SEPARATORS if any(sign in cells[label] for _, cells in table.rows)), "")
+        if between:
+            where += f", several with {between!r} between them (csv: separator: '' takes every cell as one)"
+    if not between:
+        return lambda line, cells: (cells[label],) if cells[label] else (), False, where
+
+    def split_cell(line: int, cells: list[str]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(part.strip() for part in cells[label].split(between) if part.strip()))
+
+    return split_cell, True, where
+
+
+def _flagged(table: Table, flags: Sequence[int], *, several: bool) -> tuple[Labels, bool, str]:
+    def ones(line: int, cells: list[str]) -> tuple[str, ...]:
+        for column in flags:
+            if cells[column].lower() not in FLAGS:
+                raise InputError(
+                    f"line {line} of {table.path.name} has {cells[column]!r} in the column {table.header[column]!r}; "
+                    f"0 or 1 is expected."
+                )
+        return tuple(table.header[column] for column in flags if FLAGS[cells[column].lower()])
+
+    how = "" if several else ", one 1 in each row"
+    return ones, several, f"labels in columns of 0 and 1{how}: {named([table.header[column] for column in flags])}"
+
+
+def _flag_columns(table: Table, *, leave: Sequence[int | None] = ()) -> list[int]:
+    """The columns that hold nothing but 0 and 1."""
+    return [
+        column for column in range(len(table.header))
+        if table.rows and column not in leave
+        and all(column < len(cells) and cells[column].lower() in FLAGS for _, cells in table.rows)
+    ]  # fmt: skip
+
+
+def _ones(cells: Sequence[str], flags: Sequence[int]) -> int:
+    return sum(FLAGS[cells[column].lower()] for column in flags)
 
 
 class Finder:
@@ -198,8 +265,9 @@ def _rows(file: TextIO, *, first: int | None = None) -> tuple[list[str], list[tu
 def _fits(table: Table, columns: CsvColumns | None = None) -> bool:
     columns = columns or CsvColumns.model_validate({})
     file = [columns.file] if columns.file else _known(table.header, _file_names(table.header))
-    label = [columns.label] if columns.label else _known(table.header, LABEL_COLUMNS)
-    return any(name in table.header for name in file) and any(name in table.header for name in label)
+    label = [columns.label] if columns.label else columns.labels or _known(table.header, LABEL_COLUMNS)
+    labelled = any(name in table.header for name in label) or len(_flag_columns(table)) >= 2
+    return any(name in table.header for name in file) and labelled
 
 
 def _first_exist(table: Table) -> bool:
