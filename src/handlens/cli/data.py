@@ -1,4 +1,4 @@
-"""sample, check, show, convert: pictures and their labels."""
+"""sample, data get, check, show, convert: pictures and their labels."""
 
 from __future__ import annotations
 
@@ -34,6 +34,41 @@ def sample(
             report=report,
         )  # fmt: skip
     typer.echo(f"{made}: generated pictures, not photographs.")
+
+
+public = typer.Typer(no_args_is_help=True, help="Public data sets by name.", rich_markup_mode=None)
+app.add_typer(public, name="data")
+
+
+@public.command()
+def get(
+    name: Annotated[str, typer.Argument(help="As `handlens data list` names it.")],
+    folder: Annotated[Path, typer.Argument(help="A new or empty folder.")],
+    source: Annotated[
+        Path | None, typer.Option("--from", help="The published files, or their folder, in place of the network.")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Fetch a public data set, verify it and lay it out for the other commands. A fetch that broke goes on."""
+    from handlens import flow
+
+    with reporting(quiet) as report:
+        made = flow.get_data(name, folder, source=source, report=report)
+    typer.echo(str(made))
+
+
+@public.command("list")
+def list_sets(as_json: AsJson = False) -> None:
+    """The public data sets, their licences and where they come from."""
+    from handlens import flow
+
+    rows = flow.public_sets()
+    if as_json:
+        print_json(rows)
+        return
+    from handlens.tables import print_rows
+
+    print_rows(console(), rows)
 
 
 @app.command()

@@ -3,7 +3,7 @@
 Nothing heavy is imported until it is needed: `predict` starts without torch.
 """
 
-from handlens.flow.data import boxes_without_anchor, check, convert, doubted_labels, sample
+from handlens.flow.data import boxes_without_anchor, check, convert, doubted_labels, get_data, public_sets, sample
 from handlens.flow.evaluate import evaluate
 from handlens.flow.export import export
 from handlens.flow.nets import cost_table, models, summary
@@ -24,9 +24,11 @@ __all__ = [
     "evaluate",
     "export",
     "find_run",
+    "get_data",
     "load",
     "models",
     "predict",
+    "public_sets",
     "sample",
     "show",
     "summary",

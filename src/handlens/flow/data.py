@@ -1,4 +1,4 @@
-"""sample and check."""
+"""sample, public sets, check, convert."""
 
 from __future__ import annotations
 
@@ -26,6 +26,29 @@ def sample(
         Path(folder), task=task, per_class=per_class, test_per_class=test_per_class, size=size, seed=seed,
         progress=report.steps("drawing"),
     )  # fmt: skip
+
+
+def get_data(name: str, folder: Path | str, *, source: Path | str | None = None, report: Reporter = QUIET) -> Path:
+    """Fetch a public set, verify it and lay it out in a new folder; `source` is its files on disk in place of the
+    network. Returns the folder."""
+    from handlens.data.public import get_set
+
+    return get_set(
+        name, Path(folder), source=Path(source) if source else None, say=report.say, progress=report.progress
+    )  # fmt: skip
+
+
+def public_sets() -> list[dict[str, Any]]:
+    """The sets that `get_data` knows: name, about, licence, and where they come from."""
+    from handlens.data.public import SETS
+
+    return [
+        {
+            "name": name, "about": chosen.about, "licence": chosen.licence,
+            "from": "its publisher" if all(file.urls for file in chosen.files) else "you, by --from",
+        }
+        for name, chosen in SETS.items()
+    ]  # fmt: skip
 
 
 def check(
