@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -37,10 +38,18 @@ class ClassifierTraining(TaskTraining):
         images, targets = self.normalised(batch[0]), self.soft_targets(batch[1])
         for mix, alpha in self._mixing():
             images, targets = mix(images, targets, alpha=alpha, key=(self.recipe.seed, mix.__name__, self.global_step))
-        logits = self.net(images)
-        loss = self.criterion(logits, targets)
+        answers = self._answers(images)
+        loss = torch.stack([weight * self.criterion(logits, targets) for weight, logits in answers]).sum()
+        logits = answers[0][1]
         self.count(self.train_counts, loss, logits, batch[1])
         return loss
+
+    def _answers(self, images: Tensor) -> list[tuple[float, Tensor]]:
+        """(weight of its loss, logits): of the net, and of the heads that it has for learning only."""
+        if len(getattr(self.net, "auxiliary", ())):
+            answers: list[tuple[float, Tensor]] = self.net.with_auxiliary(images)  # type: ignore[operator]
+            return answers
+        return [(1.0, self.net(images))]
 
     def soft_targets(self, labels: Tensor) -> Tensor:
         """What a batch says of its pictures -> (N, K) shares, which mixing can mix."""

@@ -92,12 +92,12 @@ class Recipe(BaseModel):
     dropout: float = Field(0.2, ge=0, lt=1, description="before the classifier; Sandler et al. 2018")
     freeze_batch_norm: bool = Field(True, description="keep batch-norm statistics")
     ema: float = Field(0.0, ge=0, lt=1, description="decay of the averaged weights per step; 0 is off")
-    patience: int = Field(
-        0,
-        ge=0,
-        description="epochs without a better validation score (accuracy, mAP, mIoU or mAP50, then loss) before "
-        "stopping; 0 is off",
+    choose_by: Literal["metric", "loss"] = Field(
+        "metric",
+        description="what the best epoch has on validation: the highest accuracy, mAP, mIoU or mAP50, or the lowest "
+        "loss; where two are equal, the other decides",
     )
+    patience: int = Field(0, ge=0, description="epochs that are no better before stopping; 0 is off")
     views: int = Field(0, ge=0, le=64, description="augmented views per picture in head mode")
     workers: int | None = Field(None, ge=0, description="loader processes; none: measured")
     checkpoint_seconds: float = Field(60.0, gt=0, description="longest time that a kill can cost")

@@ -119,10 +119,14 @@ class RunWriter(pl.Callback):
         assert isinstance(pl_module, TaskTraining)
         metric, loss = pl_module.validation_result()
         score = (metric, -loss)
-        if score > self.best:
+        if self._worth(score) > self._worth(self.best):
             self.best, self.best_epoch = score, trainer.current_epoch + 1
             save_net(pl_module.net, self.folder / BEST)
         pl_module.restore_live()
+
+    def _worth(self, score: tuple[float, float]) -> tuple[float, float]:
+        """What is compared of (metric, -loss)."""
+        return score if self.recipe.choose_by == "metric" else score[::-1]
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, TaskTraining)

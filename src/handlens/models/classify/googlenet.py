@@ -2,7 +2,7 @@
 
 Source   Szegedy et al. 2014, arXiv:1409.4842, Table 1 and section 5.
 Input    images (N, 3, H, W) float32, RGB, normalised; any size from 32 x 32.
-Output   logits (N, K); `with_auxiliary` gives those of all three classifiers.
+Output   logits (N, K); `with_auxiliary` gives those of all three classifiers, which training learns from.
 Size     1000 classes, without auxiliary heads: 6,624,904 parameters with 3 x 3 in the third branch, as the published
          weights; 7,005,832 with 5 x 5; 6,998,552 with 5 x 5, biases and no batch norm: the paper's own.
 Differs  Batch norm (Ioffe and Szegedy 2015) unless switched off; without it, responses are normalised over neighbouring
@@ -156,13 +156,13 @@ class GoogLeNet(StagedNet):
         self.classifier = nn.Linear(channels, num_classes)
         initialise(self)
 
-    def with_auxiliary(self, images: Tensor) -> list[Tensor]:
-        """Logits (N, K) of the classifier, then of each auxiliary head."""
+    def with_auxiliary(self, images: Tensor) -> list[tuple[float, Tensor]]:
+        """(weight of its loss, logits (N, K)) of the classifier, then of each auxiliary head."""
         made = self.features(images)
         last = made[f"block{len(self.blocks)}"]
-        logits = [self.classifier(self.dropout(self.pool(last)))]
+        answers = [(1.0, self.classifier(self.dropout(self.pool(last))))]
         heads = zip(AUXILIARY_AFTER, self.auxiliary, strict=False)
-        return logits + [head(made[f"block{number}"]) for number, head in heads]
+        return answers + [(AUXILIARY_WEIGHT, head(made[f"block{number}"])) for number, head in heads]
 
 
 def _halve(kernel: int = 3) -> nn.MaxPool2d:
