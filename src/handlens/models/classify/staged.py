@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -114,7 +115,8 @@ def pool_same(x: Tensor) -> Tensor:
 
     An even side is padded at the end alone, an odd one at both.
     """
-    odd = (x.shape[2] % 2, x.shape[3] % 2)
+    # A trace keeps one size, and runtimes take it as a number only.
+    odd = [int(side) % 2 if torch.jit.is_tracing() else side % 2 for side in x.shape[2:]]
     return F.max_pool2d(x, 3, stride=2, padding=odd, ceil_mode=True)
 
 
