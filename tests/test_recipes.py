@@ -7,7 +7,6 @@ what is changed so that it ends soon.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -49,7 +48,7 @@ def flowers(folder: Path, *kinds: str, train: int, test: int) -> None:
         for kind in kinds:
             (folder / part / kind).mkdir(parents=True)
             for picture in sorted((FLOWERS / part / kind).iterdir())[:count]:
-                os.symlink(picture, folder / part / kind / picture.name)
+                (folder / part / kind / picture.name).symlink_to(picture)
 
 
 def bakery(folder: Path, *, task: str, train: int, test: int) -> None:
@@ -60,13 +59,17 @@ def masks_of_bread(folder: Path) -> None:
     """Bread of any kind, and what is behind it."""
     bakery(folder, task="segment", train=8, test=2)
     values = {0: 0} | dict.fromkeys(range(1, 11), 1)
-    (folder / "handlens.yaml").write_text(yaml.safe_dump({"class_names": ["behind", "bread"], "masks": {"values": values}}))
+    (folder / "handlens.yaml").write_text(
+        yaml.safe_dump({"class_names": ["behind", "bread"], "masks": {"values": values}})
+    )
 
 
 DATA: dict[str, Callable[[Path], None]] = {
     "digits": digits,
     "two flowers": lambda folder: flowers(folder, "daisy", "rose", train=150, test=60),
-    "five flowers": lambda folder: flowers(folder, "daisy", "dandelion", "rose", "sunflower", "tulip", train=40, test=20),
+    "five flowers": lambda folder: flowers(
+        folder, "daisy", "dandelion", "rose", "sunflower", "tulip", train=40, test=20
+    ),
     "breads": lambda folder: bakery(folder, task="classify", train=12, test=6),
     "masks of bread": masks_of_bread,
 }

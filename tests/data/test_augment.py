@@ -24,6 +24,7 @@ from handlens.data.augment import (
     segmentation_augment,
 )
 from handlens.data.record import IGNORE
+from handlens.data.seeds import seed_torch
 from handlens.data.window import Window, random_window, xyxy
 from handlens.preprocess import Preprocess
 
@@ -288,3 +289,14 @@ def test_wrong_inputs_are_named():
         segmentation_augment(NET, flip=0, crop_area=0, colour=0)
     with pytest.raises(ValueError, match="got 3"):
         mosaic([(image, boxes, labels)] * 3, height=64, width=64, key=(0,))
+
+
+def test_seeding_draws_as_torch_does_and_leaves_nothing_behind():
+    """torch.manual_seed keeps a request and a traceback for GPUs that are not in use: one for every picture."""
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    before = len(torch.cuda._queued_calls)
+    for _ in range(10):
+        seed_torch(5)
+    assert torch.equal(torch.rand(3), expected)
+    assert len(torch.cuda._queued_calls) == before

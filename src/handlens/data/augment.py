@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from handlens.data.seeds import seed_for
+from handlens.data.seeds import seed_for, seed_torch
 from handlens.data.window import random_window, taken_by, uniform, xyxy
 from handlens.preprocess import Preprocess
 
@@ -177,7 +177,7 @@ def mosaic(samples: Sequence[Boxed], *, height: int, width: int, key: tuple[int 
     if len(samples) != 4 or min(height, width) < 8:
         raise ValueError(f"a mosaic is of 4 pictures and at least 8 x 8, got {len(samples)} and {height} x {width}")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_for(*key))
+        seed_torch(seed_for(*key))
         y, x = (round(side * uniform(0.3, 0.7)) for side in (height, width))
         corners = [(top, left, bottom, right) for top, bottom in ((0, y), (y, height)) for left, right in
                    ((0, x), (x, width))]  # fmt: skip
@@ -209,7 +209,7 @@ def seeded(transform: Callable[..., Any], *inputs: Any, key: tuple[int | str, ..
     The result depends on `key` alone, not on the worker or the order.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_for(*key))
+        seed_torch(seed_for(*key))
         return transform(*inputs)
 
 
@@ -223,7 +223,7 @@ def mixup(images: Tensor, targets: Tensor, *, alpha: float, key: tuple[int | str
     Source: Zhang et al. 2018, arXiv:1710.09412; one share per batch, as the authors' code.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_for(*key))
+        seed_torch(seed_for(*key))
         share = float(torch.distributions.Beta(alpha, alpha).sample())
         order = torch.randperm(len(images)).to(images.device)
     return share * images + (1 - share) * images[order], share * targets + (1 - share) * targets[order]
@@ -240,7 +240,7 @@ def cutmix(images: Tensor, targets: Tensor, *, alpha: float, key: tuple[int | st
     """
     height, width = images.shape[-2:]
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_for(*key))
+        seed_torch(seed_for(*key))
         side = math.sqrt(1 - float(torch.distributions.Beta(alpha, alpha).sample()))
         y, x = (int(torch.randint(length, ())) for length in (height, width))
         order = torch.randperm(len(images)).to(images.device)

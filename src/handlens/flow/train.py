@@ -116,9 +116,9 @@ def train(
 def _train(
     data: Path, audit: Audit, folder: Path, recipe: Recipe, *, resuming: bool, golden: bool, report: Reporter
 ) -> Path:
-    import torch
     from safetensors.torch import load_file
 
+    from handlens.data.seeds import seed_torch
     from handlens.data.split import split_dataset
     from handlens.train.saving import save_net
 
@@ -136,7 +136,7 @@ def _train(
         write_json(folder / DATA, summary)
         write_text(folder / RECIPE, recipe.to_yaml())
 
-    torch.manual_seed(recipe.seed)
+    seed_torch(recipe.seed)
     start = start_task(recipe, dataset, report)
     net, preprocess = start.net, start.preprocess
     metric, dense = METRICS[dataset.task], dataset.task in ("segment", "detect")

@@ -8,7 +8,7 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 
-from handlens.data.seeds import seed_for
+from handlens.data.seeds import seed_for, seed_torch
 from handlens.deploy.graph import Scale
 from handlens.preprocess import Preprocess
 from handlens.train.optim import make_optimiser, parameter_groups, rate_factor
@@ -65,7 +65,7 @@ class TaskTraining(pl.LightningModule):
         return scaled.contiguous(memory_format=torch.channels_last)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        torch.manual_seed(seed_for(self.recipe.seed, "step", self.global_step))
+        seed_torch(seed_for(self.recipe.seed, "step", self.global_step))
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         return self.loss(batch)
