@@ -42,3 +42,11 @@ def test_named_files_and_tests_exist(page: str):
         assert (ROOT / path).exists(), path
         if test:
             assert f"def {test}(" in (ROOT / path).read_text(encoding="utf-8"), f"{path}::{test}"
+
+
+def test_the_python_of_the_page_about_nets_runs():
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/nets.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert len(blocks) >= 6
+    names: dict[str, object] = {}
+    for block in blocks:
+        exec(compile(block, "docs/nets.md", "exec"), names)

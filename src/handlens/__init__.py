@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from handlens.data import open_dataset
-    from handlens.flow import check, convert, evaluate, export, load, predict, sample, show, train
+    from handlens.flow import check, convert, evaluate, export, load, predict, sample, show, summary, train
     from handlens.models import backbone, build
     from handlens.preprocess import Preprocess
     from handlens.results import Boxes, Classes, Mask, Tags
@@ -35,6 +35,7 @@ _WHERE = {
     "predict": "handlens.flow",
     "sample": "handlens.flow",
     "show": "handlens.flow",
+    "summary": "handlens.flow",
     "train": "handlens.flow",
     "open_dataset": "handlens.data",
     "build": "handlens.models",
@@ -66,6 +67,7 @@ __all__ = [
     "predict",
     "sample",
     "show",
+    "summary",
     "train",
 ]
 
