@@ -303,6 +303,24 @@ def test_outlines_become_masks(tmp_path: Path) -> None:
     assert read_mask(record.mask, again.coding, size=(4, 8)).tolist() == expected.tolist()
 
 
+@pytest.mark.parametrize("bad", [[[0, 0, 2, 0]], [[0, 0, 2, 0, "x", 2]], {"size": [9, 9], "counts": [81]}])
+def test_a_damaged_outline_is_left_out_and_named(tmp_path: Path, bad: object) -> None:
+    def entry(number: int, outline: object) -> dict[str, object]:
+        return {"id": number, "image_id": number, "category_id": 5, "bbox": [0, 0, 2, 2], "segmentation": outline}
+
+    for name in ("a.jpg", "b.jpg"):
+        picture(tmp_path / "in" / name, width=8, height=4)
+    content = {
+        "images": [{"id": n, "file_name": f, "width": 8, "height": 4} for n, f in ((1, "a.jpg"), (2, "b.jpg"))],
+        "categories": [{"id": 5, "name": "bread"}],
+        "annotations": [entry(1, [[0, 0, 2, 0, 2, 2, 0, 2]]), entry(2, bad)],
+    }
+    text(tmp_path / "in/c.json", json.dumps(content))
+    lost = convert(open_dataset(tmp_path / "in"), tmp_path / "out", to="masks")
+    assert [sentence for sentence in lost if "b.jpg" in sentence or "annotation 2" in sentence], lost
+    assert [record.path.name for record in open_dataset(tmp_path / "out").records] == ["a.jpg"]
+
+
 # Real data
 
 
