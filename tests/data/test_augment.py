@@ -16,6 +16,7 @@ from torchvision.transforms.v2 import functional as F
 
 from handlens.data.augment import (
     Boxed,
+    Rotate,
     classification_augment,
     cutmix,
     detection_augment,
@@ -119,6 +120,33 @@ def test_without_randomness_it_is_what_preprocess_does():
     difference = np.abs(image.permute(1, 2, 0).numpy().astype(int) - NET.pixels(picture))
     assert difference.max() <= 1  # Pillow rounds once more
     assert target.shape == (64, 96)
+
+
+@pytest.mark.parametrize("preprocess", [*RESIZES, Preprocess(height=28, width=28, colour="grey", short_side=28,
+                                                             mean=(0.0,), std=(1.0,))])  # fmt: skip
+def test_a_classifier_whose_recipe_draws_nothing_learns_from_what_it_will_be_asked_about(preprocess: Preprocess):
+    picture = np.random.default_rng(0).integers(0, 256, (90, 40, 3), dtype=np.uint8)
+    augment = classification_augment(preprocess, flip=0, crop_area=1.0, colour=0)
+    image = seeded(augment, torch.from_numpy(picture).permute(2, 0, 1), key=(0,))
+    assert np.array_equal(image.permute(1, 2, 0).numpy(), preprocess.pixels(picture))
+
+
+def test_a_turned_picture_is_turned_about_its_middle_and_has_no_black_corners():
+    size = Preprocess(height=81, width=81, short_side=81)
+    image, _, _ = drawn((81, 81), (36, 20, 45, 34))  # a bar above the middle
+    image = image.clamp(min=100)
+    turn = classification_augment(size, flip=0, crop_area=1.0, colour=0, rotate=40.0)
+    angles = set()
+    for key in range(12):
+        turned = seeded(turn, image, key=(key,))
+        assert turned.shape == image.shape and turned.dtype == torch.uint8
+        assert turned.min() >= 99  # what is beyond an edge is the picture again
+        y, x = ((turned[0] > 177).nonzero().float().mean(dim=0) - 40).tolist()
+        assert math.hypot(y, x) == pytest.approx(40 - 26.5, abs=0.5)  # as far from the middle as before
+        angles.add(round(math.degrees(math.atan2(x, -y)), 1))
+    assert max(map(abs, angles)) <= 41 and len(angles) > 8 and min(angles) < 0 < max(angles)
+    long = seeded(Rotate(90.0), torch.full((3, 10, 100), 200, dtype=torch.uint8), key=(1,))
+    assert long.shape == (3, 10, 100) and long.min() > 90  # grey, with a blurred edge
 
 
 def test_boxes_move_as_torchvisions_do():

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
-from handlens.data.augment import detection_augment
-from handlens.data.examples import BoxedPictures
+from handlens.data.augment import classification_augment, detection_augment
+from handlens.data.decode import decode
+from handlens.data.examples import BoxedPictures, Pictures
 from handlens.data.record import Box, Record
 from handlens.preprocess import Preprocess
 
@@ -63,3 +66,32 @@ def test_half_of_them_are_mosaics(records):
     half = examples(records, mosaic=0.5)
     alone = sum(greys_in(half[epoch, 0][0]) == {GREYS[0]} for epoch in range(40))
     assert 8 < alone < 32
+
+
+def test_small_pictures_are_opened_once_and_stay_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    rng, opened = np.random.default_rng(0), []
+    sizes = {"small": 64, "also small": 20, "large": 65}
+    for name, side in sizes.items():
+        Image.fromarray(rng.integers(0, 256, (side, side, 3), dtype=np.uint8)).save(tmp_path / f"{name}.png")
+    records = [Record(id=name, path=tmp_path / f"{name}.png", target=0) for name in sizes]
+
+    def counting(path: Path, **options: Any) -> NDArray[np.uint8]:
+        opened.append(path.stem)
+        return decode(path, **options)
+
+    monkeypatch.setattr("handlens.data.examples.decode", counting)
+    preprocess = Preprocess(height=64, width=64, short_side=64)
+    # Upside down, in whole pictures: what writes into a kept picture would be seen in the next round.
+    transform = classification_augment(preprocess, flip=0, vertical_flip=1, crop_area=1.0, colour=0.3)
+    pictures = Pictures(records, preprocess=preprocess, transform=transform, at_least=(64, 64), seed=0)
+    rounds = [[pictures[(0, index)][0].clone() for index in range(3)] for _ in range(3)]
+    assert sorted(opened) == ["also small", *["large"] * 3, "small"]
+    for again in rounds[1:]:
+        for one, other in zip(rounds[0], again, strict=True):
+            assert torch.equal(one, other)
+    monkeypatch.setattr("handlens.data.examples.KEPT", 0)
+    opened.clear()
+    none_kept = Pictures(records, preprocess=preprocess, transform=None, at_least=(64, 64), seed=0)
+    for _ in range(2):
+        none_kept[(0, 0)]
+    assert opened == ["small", "small"]

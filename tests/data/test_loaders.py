@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image
 
 from handlens.data.augment import classification_augment, mixup, smallest_training_decode
 from handlens.data.examples import Pictures
-from handlens.data.loaders import EpochBatches, ResumableLoader
+from handlens.data.loaders import EpochBatches, ResumableLoader, fastest_workers
 from handlens.data.record import Record
 from handlens.preprocess import Preprocess
 
@@ -86,6 +87,20 @@ def test_a_stopped_epoch_goes_on_where_it_was(pictures, used):
     for (images, targets), (others, other_targets) in zip(expected[used:], rest, strict=True):
         torch.testing.assert_close(images, others, rtol=0, atol=0)
         torch.testing.assert_close(targets, other_targets, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("loading", "step", "expected"),
+    [(0.01, 0.01, 0), (0.002, 0.5, 0), (0.1, 0.6, 1), (0.1, 0.06, 2), (0.3, 0.02, 2)],
+)
+def test_a_worker_is_taken_only_where_it_pays(loading: float, step: float, expected: int):
+    class Slow:
+        def __iter__(self):
+            for number in range(3):
+                time.sleep(loading)
+                yield number
+
+    assert fastest_workers(lambda workers: Slow(), step_seconds=step, choices=[0, 1, 2]) == expected
 
 
 def test_augmentation_leaves_the_random_state_alone(pictures):

@@ -17,10 +17,11 @@ from handlens.data.samples import write_bakery
 from handlens.data.split import split_dataset
 from handlens.errors import InputError
 from handlens.flow.anchor_fit import fit_anchors_to
+from handlens.flow.heads import _view_loader
 from handlens.flow.report import QUIET
 from handlens.flow.tasks import start_task
 from handlens.models import CATALOGUE, build
-from handlens.preprocess import SCALINGS
+from handlens.preprocess import SCALINGS, Preprocess
 from handlens.train.recipe import make_recipe
 
 NETS = [name for name, entry in CATALOGUE.items() if entry.task != "classify"]
@@ -112,3 +113,12 @@ def test_boxes_that_count_are_cut_and_the_others_left_out(tmp_path: Path):
     )  # fmt: skip
     counted = usable_boxes(record, size=(100, 80))
     assert [(box.left, box.top, box.right, box.bottom) for box in counted] == [(60, 10, 100, 50), (5, 5, 30, 30)]
+
+
+def test_views_of_a_head_are_drawn_with_every_transform_of_the_recipe(tmp_path: Path):
+    picture = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    Image.fromarray(picture).save(tmp_path / "1.png")
+    preprocess = Preprocess(height=32, width=32, short_side=32)
+    recipe = make_recipe({"augment": {"flip": 0.0, "vertical_flip": 1.0, "crop_area": 1.0, "colour": 0.0}})
+    load = _view_loader(recipe, preprocess, 1, {tmp_path / "1.png": "digest"})
+    assert np.array_equal(load(tmp_path / "1.png", preprocess), picture[::-1])

@@ -8,14 +8,17 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torchvision import tv_tensors
-from torchvision.transforms import v2
+from torchvision.transforms import InterpolationMode, v2
+from torchvision.transforms.v2 import functional as F
 
 from handlens.data.seeds import seed_for, seed_torch
 from handlens.data.window import random_window, taken_by, uniform, xyxy
-from handlens.preprocess import Preprocess
+from handlens.preprocess import PADDING, Preprocess
 
 ASPECT = math.log(4 / 3)  # the most that RandomResizedCrop distorts; boxes are distorted alike
 CROP_TRIES = 10  # for a crop that keeps an object
@@ -25,19 +28,25 @@ Boxed = tuple[Tensor, tv_tensors.BoundingBoxes, Tensor]
 
 def classification_augment(
     preprocess: Preprocess, *, flip: float, crop_area: float, colour: float, trivial: bool = False,
-    vertical_flip: float = 0.0,
+    vertical_flip: float = 0.0, rotate: float = 0.0,
 ) -> v2.Transform:  # fmt: skip
-    """(3, H, W) uint8, any size -> (C, height, width) uint8, randomly cropped, mirrored and recoloured.
+    """(3, H, W) uint8, any size -> (C, height, width) uint8, randomly cropped, turned, mirrored and recoloured.
 
     Args:
         flip, vertical_flip: probabilities of mirroring left and right, up and down.
-        crop_area: the smallest crop, as a share of the picture's area.
+        crop_area: the smallest crop, as a share of the picture's area; 1 takes what Preprocess takes, to the last
+            level.
         colour: how far brightness, contrast and saturation go; 0.3 is 0.7 to 1.3 times.
         trivial: one more random operation of a random strength (Müller and Hutter 2021, arXiv:2103.10158).
+        rotate: degrees, the most that it is turned either way.
     """
+    size = (preprocess.height, preprocess.width)
     steps: list[torch.nn.Module] = [
-        v2.RandomResizedCrop((preprocess.height, preprocess.width), scale=(crop_area, 1.0), antialias=True)
-    ]
+        WholePicture(preprocess) if crop_area == 1
+        else v2.RandomResizedCrop(size, scale=(crop_area, 1.0), antialias=True)
+    ]  # fmt: skip
+    if rotate:
+        steps.append(Rotate(rotate))
     if flip:
         steps.append(v2.RandomHorizontalFlip(flip))
     if vertical_flip:
@@ -45,6 +54,44 @@ def classification_augment(
     if trivial:
         steps.append(TrivialAugment())
     return v2.Compose([*steps, *_colours(preprocess, colour)])
+
+
+class WholePicture(torch.nn.Module):
+    """What Preprocess makes of a picture: (3, H, W) uint8 -> (C, height, width) uint8.
+
+    RandomResizedCrop with a scale of 1 alone would try ten random shapes in vain for each picture, and then take
+    another part of it than validation and prediction do.
+    """
+
+    def __init__(self, preprocess: Preprocess) -> None:
+        super().__init__()
+        self.preprocess = preprocess
+
+    def forward(self, image: Tensor) -> Tensor:
+        return to_tensor(self.preprocess.pixels(image.permute(1, 2, 0).numpy()))
+
+
+class Rotate(torch.nn.Module):
+    """Turn a picture about its middle by up to `degrees` either way; it is mirrored at its edges, so that corners are
+    filled with more of the same: (C, H, W) uint8 -> the same size.
+
+    A picture more than about three times as long as wide has grey 114 where mirroring once does not reach.
+    """
+
+    def __init__(self, degrees: float) -> None:
+        super().__init__()
+        self.degrees = degrees
+
+    def forward(self, image: Tensor) -> Tensor:
+        angle = uniform(-self.degrees, self.degrees)
+        height, width = image.shape[-2:]
+        sine, cosine = abs(math.sin(math.radians(angle))), abs(math.cos(math.radians(angle)))
+        beyond_x = math.ceil(max(0.0, width * cosine + height * sine - width) / 2)
+        beyond_y = math.ceil(max(0.0, width * sine + height * cosine - height) / 2)
+        margins = [min(beyond_x, width - 1), min(beyond_y, height - 1)]
+        wider = F.pad(image, margins, padding_mode="reflect")
+        turned = F.rotate(wider, angle, interpolation=InterpolationMode.BILINEAR, fill=PADDING)
+        return F.center_crop(turned, [height, width])
 
 
 class TrivialAugment(v2.TrivialAugmentWide):
@@ -201,6 +248,11 @@ def smallest_training_decode(preprocess: Preprocess, *, crop_area: float) -> tup
     """
     enlarge = 1 / math.sqrt(crop_area) * math.sqrt(4 / 3)
     return math.ceil(preprocess.height * enlarge), math.ceil(preprocess.width * enlarge)
+
+
+def to_tensor(image: NDArray[np.uint8]) -> Tensor:
+    """(H, W, C) -> (C, H, W) of the same memory: the layout that convolutions are fastest in."""
+    return torch.from_numpy(image if image.flags.writeable else image.copy()).permute(2, 0, 1)
 
 
 def seeded(transform: Callable[..., Any], *inputs: Any, key: tuple[int | str, ...]) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
 from handlens.data.annotations import usable_boxes
-from handlens.data.augment import Boxed, mosaic, seeded
+from handlens.data.augment import Boxed, mosaic, seeded, to_tensor
 from handlens.data.decode import decode
 from handlens.data.masks import read_mask
 from handlens.data.record import MaskCoding, Record, tag_targets
@@ -23,6 +24,11 @@ from handlens.data.window import xyxy
 from handlens.preprocess import Preprocess
 
 Key = tuple[int, int]  # (epoch, index)
+
+# Opening a file of 28 x 28 costs as much as 30,000 pixels do. What is small is opened once and kept: 60,000 digits are
+# 141 MB as RGB.
+SMALL = 64 * 64 * 3  # bytes of a picture that is kept
+KEPT = 256 << 20  # bytes that a process keeps at most
 
 
 class Examples(Dataset[tuple[Any, ...]]):
@@ -68,14 +74,27 @@ class Pictures(Examples):
     ) -> None:  # fmt: skip
         super().__init__(records, preprocess=preprocess, transform=transform, seed=seed)
         self.at_least = at_least
+        self._kept: dict[Path, NDArray[np.uint8]] = {}
+        self._kept_bytes = 0
 
     def example(self, record: Record, key: tuple[int | str, ...]) -> tuple[Tensor, Any]:
         label = self.label(record)
-        picture = decode(record.path, at_least=self.at_least)
+        picture = self._decoded(record.path)
         if self.transform is None:
-            return _to_tensor(self.preprocess.pixels(picture)), label
-        image: Tensor = seeded(self.transform, _to_tensor(picture), key=key)
+            return to_tensor(self.preprocess.pixels(picture)), label
+        image: Tensor = seeded(self.transform, to_tensor(picture), key=key)
         return image, label
+
+    def _decoded(self, path: Path) -> NDArray[np.uint8]:
+        """(H, W, 3); a small picture is decoded once, and never written to."""
+        found = self._kept.get(path)
+        if found is None:
+            found = decode(path, at_least=self.at_least)
+            if found.nbytes <= SMALL and self._kept_bytes + found.nbytes <= KEPT:
+                found.flags.writeable = False
+                self._kept[path] = found
+                self._kept_bytes += found.nbytes
+        return found
 
     def label(self, record: Record) -> Any:
         if record.target is None:
@@ -113,9 +132,9 @@ class MaskedPictures(Examples):
         picture = decode(record.path)
         mask = read_mask(record.mask, self.coding, size=(picture.shape[0], picture.shape[1]))
         if self.transform is None:
-            return _to_tensor(self.preprocess.pixels(picture)), torch.from_numpy(self.preprocess.mask(mask))
+            return to_tensor(self.preprocess.pixels(picture)), torch.from_numpy(self.preprocess.mask(mask))
         target = tv_tensors.Mask(torch.from_numpy(mask))
-        image, target = seeded(self.transform, tv_tensors.Image(_to_tensor(picture)), target, key=key)
+        image, target = seeded(self.transform, tv_tensors.Image(to_tensor(picture)), target, key=key)
         return image.as_subclass(Tensor), target.as_subclass(Tensor)
 
 
@@ -141,7 +160,7 @@ class BoxedPictures(Examples):
         picture, corners, labels = _labelled(record)
         if self.transform is None:
             placed = preprocess.geometry(*picture.shape[:2]).boxes(corners)
-            return _to_tensor(preprocess.pixels(picture)), torch.from_numpy(placed) / size, labels
+            return to_tensor(preprocess.pixels(picture)), torch.from_numpy(placed) / size, labels
         sample = _as_boxed(picture, corners, labels)
         draw = random.Random(seed_for(*key, "mosaic"))
         if draw.random() < self.mosaic:
@@ -176,9 +195,4 @@ def _labelled(record: Record) -> tuple[NDArray[np.uint8], NDArray[np.float32], T
 
 
 def _as_boxed(picture: NDArray[np.uint8], corners: NDArray[np.float32], labels: Tensor) -> Boxed:
-    return tv_tensors.Image(_to_tensor(picture)), xyxy(torch.from_numpy(corners), *picture.shape[:2]), labels
-
-
-def _to_tensor(image: NDArray[np.uint8]) -> Tensor:
-    """(H, W, C) -> (C, H, W) of the same memory: the layout that convolutions are fastest in."""
-    return torch.from_numpy(image if image.flags.writeable else image.copy()).permute(2, 0, 1)
+    return tv_tensors.Image(to_tensor(picture)), xyxy(torch.from_numpy(corners), *picture.shape[:2]), labels

@@ -61,6 +61,7 @@ class ResumableLoader:
             num_workers=workers,
             collate_fn=collate,
             worker_init_fn=_leave_signals_to_the_parent if workers else None,
+            persistent_workers=workers > 0,
             prefetch_factor=4 if workers else None,
         )
         self._used = 0
@@ -101,8 +102,9 @@ def fastest_workers(make: Callable[[int], ResumableLoader], *, step_seconds: flo
     if not steps:
         return 0
     load_seconds = (time.perf_counter() - begin) / steps
-    # A worker takes a core from training; it pays where loading costs more than a tenth of the step.
-    if load_seconds < 0.1 * step_seconds:
+    # A worker takes a core from training; it pays where loading costs more than a tenth of the step. Handing a batch
+    # over costs some 10 ms: LeNet, 25 ms per batch with its loading, took 10 s without a worker and 12 s with one.
+    if load_seconds < 0.1 * step_seconds or load_seconds + step_seconds < 0.05:
         return choices[0]
     wanted = -(-load_seconds // step_seconds)
     return next((choice for choice in choices if choice >= wanted and choice > 0), choices[-1])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from handlens.errors import FindingsError
 from handlens.flow.report import Reporter
+from handlens.flow.tasks import classifier_transform
 
 if TYPE_CHECKING:
     import numpy as np
@@ -104,13 +105,11 @@ def _view_loader(
     """
     import torch
 
-    from handlens.data.augment import classification_augment, seeded, smallest_training_decode
+    from handlens.data.augment import seeded, smallest_training_decode
     from handlens.data.decode import decode
 
     augment = recipe.augment
-    transform = classification_augment(
-        preprocess, flip=augment.flip, crop_area=augment.crop_area, colour=augment.colour
-    )
+    transform = classifier_transform(preprocess, augment)
 
     def load(path: Path, preprocess: Preprocess) -> Pixels:
         picture = decode(path, at_least=smallest_training_decode(preprocess, crop_area=augment.crop_area))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from handlens.data.examples import Examples
     from handlens.train.fit import Task
-    from handlens.train.recipe import Recipe
+    from handlens.train.recipe import Augment, Recipe
 
 NOT_OF_CLASSES = {"anchors", "box_loss", "pixel_loss", "dice", "augment.zoom_out", "augment.mosaic"}
 NOT_OF_TASK = {  # what a recipe may ask for and a task has no use for
@@ -35,6 +35,7 @@ NOT_OF_TASK = {  # what a recipe may ask for and a task has no use for
         "augment.mixup",
         "augment.cutmix",
         "augment.trivial",
+        "augment.rotate",
         "augment.mosaic",
     },
     "detect": {
@@ -47,6 +48,7 @@ NOT_OF_TASK = {  # what a recipe may ask for and a task has no use for
         "augment.mixup",
         "augment.cutmix",
         "augment.trivial",
+        "augment.rotate",
     },
 }
 METRICS = {"classify": "top1", "tag": "map", "segment": "miou", "detect": "map50"}  # what picks the best epoch
@@ -208,11 +210,21 @@ def starting_weights(recipe: Recipe) -> str:
     return published
 
 
+def classifier_transform(preprocess: Preprocess, augment: Augment) -> Callable[..., Any]:
+    """The random transform of a classifier's pictures that a recipe asks for."""
+    from handlens.data.augment import classification_augment
+
+    return classification_augment(
+        preprocess, flip=augment.flip, crop_area=augment.crop_area, colour=augment.colour,
+        vertical_flip=augment.vertical_flip, trivial=augment.trivial, rotate=augment.rotate,
+    )  # fmt: skip
+
+
 def _classifier_task(recipe: Recipe, dataset: Dataset, preprocess: Preprocess) -> Task:
     """Of pictures with one class each, and of those that may have several labels."""
     import numpy as np
 
-    from handlens.data.augment import classification_augment, smallest_training_decode
+    from handlens.data.augment import smallest_training_decode
     from handlens.data.examples import Pictures, TaggedPictures
     from handlens.data.record import tag_targets
     from handlens.train.classify import ClassifierTraining
@@ -233,10 +245,7 @@ def _classifier_task(recipe: Recipe, dataset: Dataset, preprocess: Preprocess) -
     training = TaggerTraining if several else ClassifierTraining
 
     def examples(records: Sequence[Record], train: bool) -> Examples:
-        transform = classification_augment(
-            preprocess, flip=augment.flip, crop_area=augment.crop_area, colour=augment.colour,
-            vertical_flip=augment.vertical_flip, trivial=augment.trivial,
-        )  # fmt: skip
+        transform = classifier_transform(preprocess, augment)
         at_least = smallest_training_decode(preprocess, crop_area=augment.crop_area)
         return pictures(
             records, preprocess=preprocess, transform=transform if train else None, seed=recipe.seed,

@@ -24,7 +24,9 @@ class Augment(BaseModel):
     vertical_flip: float = Field(
         0.0, ge=0, le=1, description="probability of turning it upside down, for what has no above: cells, parts, maps"
     )  # fmt: skip
-    crop_area: float = Field(0.35, gt=0, le=1, description="smallest share of the picture a random crop keeps")
+    crop_area: float = Field(
+        0.35, gt=0, le=1, description="smallest share of the picture a random crop keeps; 1.0: what prediction sees"
+    )  # fmt: skip
     zoom_out: float | None = Field(
         None, ge=1, le=8, description="how many times longer the sides of what is seen can be than the picture's, of "
         "segmenters and detectors; none: 1.25 and 2"
@@ -33,6 +35,10 @@ class Augment(BaseModel):
     mixup: float = Field(0.0, ge=0, le=10, description="of classifiers: Beta parameter of mixup; 0 is off")
     cutmix: float = Field(
         0.0, ge=0, le=10, description="of classifiers: Beta parameter of CutMix; 0 is off; with mixup they take turns"
+    )  # fmt: skip
+    rotate: float = Field(
+        0.0, ge=0, le=180, description="of classifiers: degrees that it is turned at most, either way; it is mirrored "
+        "at its edges"
     )  # fmt: skip
     trivial: bool = Field(False, description="of classifiers: one operation of TrivialAugment more")
     mosaic: float = Field(0.0, ge=0, le=1, description="of detectors: share of the pictures put together of four")
