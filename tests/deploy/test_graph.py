@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from torch import nn
 
-from handlens.deploy.graph import DeployGraph, ResizingGraph, Scale
+from handlens.deploy.graph import DeployGraph, ResizingGraph, Scale, _luma
 from handlens.preprocess import SCALINGS, Preprocess
 
 
@@ -49,6 +52,8 @@ def test_the_graph_that_resizes_sees_preprocess_pixels(data):
     else:
         sides = st.integers(1, 200)
         preprocess = Preprocess(height=data.draw(sides), width=data.draw(sides), resize="stretch")
+    if data.draw(st.booleans()):
+        preprocess = replace(preprocess, colour="grey", mean=(0.5,), std=(0.5,))
     height, width = data.draw(st.integers(2, 900)), data.draw(st.integers(2, 900))
     image = np.random.default_rng(height * 999 + width).integers(0, 256, (height, width, 3), dtype=np.uint8)
     inside = resizing(preprocess)(torch.from_numpy(image[None]))[0].numpy()
@@ -63,3 +68,13 @@ def test_sizes_of_cameras(height, width):
     for preprocess in (Preprocess(), Preprocess(height=384, width=512, resize="stretch")):
         inside = resizing(preprocess)(torch.from_numpy(image[None]))[0].numpy()
         np.testing.assert_array_equal(inside, preprocess.pixels(image))
+
+
+def test_grey_is_pillows_for_every_colour():
+    """All 2^24 of them, in pieces: sums are exact."""
+    ramp = torch.arange(256.0)
+    green, blue = (part.reshape(1, 1, 256, 256) for part in torch.meshgrid(ramp, ramp, indexing="ij"))
+    for red in range(256):
+        colours = torch.cat([torch.full_like(green, float(red)), green, blue], dim=1)
+        pillow = Image.fromarray(colours[0].permute(1, 2, 0).to(torch.uint8).numpy()).convert("L")
+        assert np.array_equal(_luma(colours)[0, 0].to(torch.uint8).numpy(), np.asarray(pillow))

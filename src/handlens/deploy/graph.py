@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from handlens.data.record import Task
 from handlens.preprocess import Preprocess
 
+LUMA = (19595, 38470, 7471)  # of red, green and blue, in units of 2^-16: ITU-R 601-2, Pillow's Convert.c
+
 
 class DeployGraph(nn.Module):
     """What is exported and what every engine runs. Its outputs are named by `graph_names.OUTPUTS[task]`.
@@ -70,8 +72,8 @@ class ResizingGraph(nn.Module):
 
     def __init__(self, graph: DeployGraph, preprocess: Preprocess) -> None:
         super().__init__()
-        if preprocess.resize == "pad" or preprocess.colour != "rgb":
-            raise ValueError(f"the resize inside a graph knows crop and stretch of RGB, got {preprocess}")
+        if preprocess.resize == "pad":
+            raise ValueError(f"the resize inside a graph knows crop and stretch, got {preprocess}")
         self.deployed = graph  # not "graph": exporters keep their own under that name
         self.preprocess = preprocess
 
@@ -92,6 +94,8 @@ class ResizingGraph(nn.Module):
         x = images.to(torch.float32).permute(0, 3, 1, 2)  # (1, 3, H, W)
         x = _levels(*(x @ part.T for part in columns))  # (1, 3, H, width)
         x = _levels(*(part @ x for part in rows))  # (1, 3, height, width)
+        if wanted.colour == "grey":
+            x = _luma(x)
         return self.deployed(x.permute(0, 2, 3, 1).to(torch.uint8))
 
 
@@ -149,6 +153,12 @@ def _levels(coarse: Tensor, fine: Tensor) -> Tensor:
     coarse = coarse / 2**11
     whole = coarse.floor()
     return (whole + (coarse - whole + fine / 2**22 + 0.5).floor()).clamp(0, 255)
+
+
+def _luma(x: Tensor) -> Tensor:
+    """(N, 3, H, W) levels -> (N, 1, H, W), as Pillow's "L" has them: sums of whole numbers below 2^24."""
+    red, green, blue = (weight * x[:, channel : channel + 1] for channel, weight in enumerate(LUMA))
+    return ((red + green + blue + 2**15) / 2**16).floor()
 
 
 def _half(margin: Tensor) -> Tensor:

@@ -42,7 +42,8 @@ def export_onnx(
     except ImportError:
         raise InputError("Export to ONNX needs more packages: pip install 'handlens[onnx]'.") from None
     height, width = (301, 407) if any_size else (preprocess.height, preprocess.width)
-    example = torch.zeros(1 if any_size else 2, height, width, preprocess.channels, dtype=torch.uint8)
+    channels = 3 if any_size else preprocess.channels  # grey is made inside
+    example = torch.zeros(1 if any_size else 2, height, width, channels, dtype=torch.uint8)
     shapes: dict[int, Any] = {0: torch.export.Dim("batch", min=1)}
     if any_size:
         shapes = {1: torch.export.Dim("height", min=2, max=32768), 2: torch.export.Dim("width", min=2, max=32768)}

@@ -29,8 +29,9 @@ def to_openvino(graph: nn.Module, preprocess: Preprocess, *, outputs: Sequence[s
     """
     ov = import_openvino()
     height, width = (301, 407) if any_size else (preprocess.height, preprocess.width)
-    example = torch.zeros(1 if any_size else 2, height, width, preprocess.channels, dtype=torch.uint8)
-    shape = [1, -1, -1, 3] if any_size else [-1, height, width, preprocess.channels]
+    channels = 3 if any_size else preprocess.channels  # grey is made inside
+    example = torch.zeros(1 if any_size else 2, height, width, channels, dtype=torch.uint8)
+    shape = [1, -1, -1, 3] if any_size else [-1, height, width, channels]
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # tracing warns of every Python number; the gate decides whether it matters
         traced = torch.jit.trace(graph.eval(), example, check_trace=False, strict=False)

@@ -82,8 +82,6 @@ def export(
         raise InputError(
             "resizing inside the graph is for pictures that are cropped or stretched; here they are padded."
         )
-    if with_resize and preprocess.colour != "rgb":
-        raise InputError("resizing inside the graph is for nets that see colours; this one sees grey pictures.")
     if not suppress and run.task != "detect":
         raise InputError(f"only boxes are suppressed, and {run.folder.name} is a net to {run.task}.")
     deployed = DeployGraph(net, preprocess, task=run.task, suppress=suppress)
