@@ -18,14 +18,12 @@ class Lesson(NamedTuple):
     Attributes:
         at_least: share of the test digits that the net gets right.
         size: side of what it is fed, pixels; small, so that it ends in seconds to minutes on two cores.
-        options: what else of the recipe is not LESSON's.
     """
 
     at_least: float
     size: int
     epochs: int
     learning_rate: float
-    options: dict[str, Any] = {}
 
 
 # Of every lesson. No mirror images: a 2 is none of a digit's.
@@ -84,5 +82,5 @@ def recipe_of(name: str, *, seed: int = 0) -> dict[str, Any]:
     lesson = LESSONS[name]
     return LESSON | {
         "model": name, "image_size": lesson.size, "epochs": lesson.epochs, "learning_rate": lesson.learning_rate,
-        "seed": seed, **lesson.options,
+        "seed": seed,
     }  # fmt: skip

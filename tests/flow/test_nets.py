@@ -43,6 +43,23 @@ def test_the_table_of_the_paper_and_ours_agree_to_a_million():
     assert (own["width"], own["published_millions"], own["difference"]) == (1.0, None, None)
 
 
+def test_the_latency_of_a_picture_is_measured_here_and_stands_beside_the_papers(capsys):
+    assert run(["cost", "mobilenet_v2", "--sizes", "64,224", "--widths", "0.35", "--latency", "--json"]) == 0
+    small, large = json.loads(capsys.readouterr().out)
+    assert 0 < small["ms"] < large["ms"]  # twelve times the work
+    assert (small["published_pixel1_ms"], large["published_pixel1_ms"]) == (None, 19.7)
+    assert run(["cost", "mobilenet_v2", "--latency", "--precision", "int7"]) == 2
+    assert "--precision must be auto or fp32, got 'int7'" in capsys.readouterr().err
+    for name in ("lenet5", "ssdlite", "deeplab_v3"):  # grey and for one size, boxes, masks
+        assert flow.one_picture_ms(name, size=64, runs=2) > 0
+
+
+def test_nets_that_flatten_are_built_for_the_size_that_is_asked_about():
+    rows = flow.cost_table("lenet_color", sizes=[64, 224])
+    assert rows[0]["parameters"] < rows[1]["parameters"] == 46_038_242
+    assert flow.summary("lenet5", size=32)["parameters"] == 61_706  # as 28 x 28 with padding
+
+
 def test_a_summary_on_the_command_line(capsys):
     assert run(["summary", "lenet5", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

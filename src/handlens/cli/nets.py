@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from handlens.cli.shared import AsJson, Quiet, app, console, print_json, reporting
+from handlens.cli.shared import AsJson, Precision, Quiet, app, console, known_precision, print_json, reporting
 from handlens.errors import InputError
 
 weights_app = typer.Typer(help="Pretrained weights: where they come from, and fetching them.", no_args_is_help=True)
@@ -87,15 +87,20 @@ def cost(
     name: Annotated[str, typer.Argument(help="A net of `handlens models`.")],
     sizes: Annotated[str, typer.Option(help="96..224 (in steps of 32), or 96,160,224.")] = "96..224",
     widths: Annotated[str, typer.Option(help="all that are published, or 0.35,1.0.")] = "all",
+    latency: Annotated[bool, typer.Option("--latency", help="Also time one picture on this machine.")] = False,
+    precision: Precision = "auto",
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Multiply-adds by width and size, beside what the authors print."""
+    """Multiply-adds by width and size, beside what the authors print; with --latency what a picture takes here."""
     from handlens import flow
 
     chosen = None if widths == "all" else [_number(text, "--widths") for text in widths.split(",")]
     with reporting(quiet or as_json) as report:
-        rows = flow.cost_table(name, sizes=_sizes(sizes), widths=chosen, report=report)
+        rows = flow.cost_table(
+            name, sizes=_sizes(sizes), widths=chosen, latency=latency, precision=known_precision(precision),
+            report=report,
+        )  # fmt: skip
     if as_json:
         print_json(rows)
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -12,19 +12,16 @@ from handlens.cli.shared import (
     AsJson,
     Config,
     Format,
+    Precision,
     Quiet,
     app,
     console,
+    known_precision,
     print_json,
     print_line,
     reader_may_leave,
     reporting,
 )
-from handlens.errors import InputError
-
-Precision = Annotated[
-    str, typer.Option(help="auto: what the processor is fastest at; fp32: as measured against PyTorch.")
-]
 
 
 @app.command()
@@ -91,7 +88,9 @@ def evaluate(
     from handlens import flow
 
     with reporting(quiet or as_json) as report:
-        result = flow.evaluate(run, data, precision=_precision(precision), format=format, config=config, report=report)
+        result = flow.evaluate(
+            run, data, precision=known_precision(precision), format=format, config=config, report=report
+        )
     if as_json:
         print_json(result)
         return
@@ -136,7 +135,7 @@ def predict(
         with reporting(quiet or lines_on_screen) as report:
             opened = flow.find_run(run, report=report)
             predictions = flow.predict(
-                opened, paths, precision=_precision(precision), threshold=threshold, tiles=tiles, report=report
+                opened, paths, precision=known_precision(precision), threshold=threshold, tiles=tiles, report=report
             )  # fmt: skip
             writer = PredictionWriter(
                 KINDS[opened.task], csv=csv, as_json=as_json, pictures=pictures, masks=masks, coco=coco, yolo=yolo,
@@ -193,9 +192,3 @@ def export(
 
     print_parity(console(), parity)
     typer.echo(str(path))
-
-
-def _precision(value: str) -> Any:
-    if value not in ("auto", "fp32"):
-        raise InputError(f"--precision must be auto or fp32, got {value!r}.")
-    return value

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from handlens.errors import InputError
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -32,6 +34,20 @@ Format = Annotated[
 Config = Annotated[Path | None, typer.Option("--data-config", help="A handlens.yaml that is not beside the data.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no sentences: answers and errors only.")]
+
+Precision = Annotated[
+    str, typer.Option(help="auto: what the processor is fastest at; fp32: as measured against PyTorch.")
+]
+
+
+def known_precision(value: str) -> Any:
+    """
+    Raises:
+        InputError: no precision.
+    """
+    if value not in ("auto", "fp32"):
+        raise InputError(f"--precision must be auto or fp32, got {value!r}.")
+    return value
 
 
 def print_json(value: Any) -> None:

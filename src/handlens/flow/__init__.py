@@ -6,7 +6,7 @@ Nothing heavy is imported until it is needed: `predict` starts without torch.
 from handlens.flow.data import boxes_without_anchor, check, convert, doubted_labels, get_data, public_sets, sample
 from handlens.flow.evaluate import evaluate
 from handlens.flow.export import export
-from handlens.flow.nets import cost_table, models, summary
+from handlens.flow.nets import cost_table, models, one_picture_ms, summary
 from handlens.flow.predict import load, predict
 from handlens.flow.report import QUIET, Reporter
 from handlens.flow.runs import find_run
@@ -27,6 +27,7 @@ __all__ = [
     "get_data",
     "load",
     "models",
+    "one_picture_ms",
     "predict",
     "public_sets",
     "sample",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from handlens.errors import InputError
 from handlens.flow.report import QUIET, Reporter
@@ -71,49 +71,102 @@ def summary(
 
 
 def cost_table(
-    name: str, *, sizes: Sequence[int], widths: Sequence[float] | None = None, report: Reporter = QUIET
-) -> list[dict[str, Any]]:
+    name: str, *, sizes: Sequence[int], widths: Sequence[float] | None = None, latency: bool = False,
+    precision: Literal["fp32", "auto"] = "auto", report: Reporter = QUIET,
+) -> list[dict[str, Any]]:  # fmt: skip
     """The table of the MobileNet papers: multiply-adds by width and size, beside what the authors print.
 
     Args:
         widths: None is all that are published, or the net as it is where none are.
+        latency: also time one picture on this machine, in the engine that `predict` runs.
+        precision: of the engine: "auto" is bf16 where the processor computes in it.
 
     Returns:
         a row per width and size: "width", "size", "parameters", "multiply_adds", "published_millions", "difference"
-        (ours in millions minus theirs), "published_top1"; None where nothing is published.
+        (ours in millions minus theirs), "published_top1" (percent), and with `latency` "ms" (milliseconds per picture),
+        "published_pixel1_ms"; None where nothing is published.
     """
     from handlens.models.published import PUBLISHED
 
     published = PUBLISHED.get(name, {})
     chosen: Sequence[float | None] = list(widths) if widths else sorted(published, reverse=True) or [None]
-    rows = []
+    rows: list[dict[str, Any]] = []
     for width in chosen:
         options: dict[str, Any] = {} if width is None else {"width": width}
         for size in sizes:
+            report.progress("timing" if latency else "counting", len(rows), len(chosen) * len(sizes))
             cost = _measured(name, size=size, **options)
-            millions, top1 = published.get(width or 1.0, {}).get(size, (None, None))
-            rows.append({
-                "width": width or 1.0, "size": size, "parameters": cost.parameters,
-                "multiply_adds": cost.multiply_adds, "published_millions": millions,
-                "difference": None if millions is None else round(cost.multiply_adds / 1e6 - millions, 1),
-                "published_top1": top1,
-            })  # fmt: skip
-            report.progress("counting", len(rows), len(chosen) * len(sizes))
+            theirs = published.get(width or 1.0, {}).get(size)
+            row = {
+                "width": width or 1.0, "size": size, "parameters": cost.parameters, "multiply_adds": cost.multiply_adds,
+                "published_millions": theirs and theirs.millions,
+                "difference": theirs and round(cost.multiply_adds / 1e6 - theirs.millions, 1),
+                "published_top1": theirs and theirs.top1,
+            }  # fmt: skip
+            if latency:
+                row["ms"] = one_picture_ms(name, size=size, precision=precision, **options)
+                row["published_pixel1_ms"] = theirs and theirs.pixel1_ms
+            rows.append(row)
+    report.progress("timing" if latency else "counting", len(rows), len(rows))
     return rows
+
+
+def one_picture_ms(
+    name: str, *, size: int, num_classes: int | None = None, precision: Literal["fp32", "auto"] = "auto",
+    runs: int = 30, **options: Any,
+) -> float:  # fmt: skip
+    """Milliseconds that a net with fresh weights needs for one picture, all of DeployGraph: the median of `runs`.
+
+    OpenVINO on this machine's processor, on the cores it takes by itself to answer soon.
+    """
+    import time
+    from statistics import median
+
+    import numpy as np
+
+    from handlens.deploy.engines import OpenVINOEngine
+    from handlens.deploy.graph import DeployGraph
+    from handlens.deploy.graph_names import OUTPUTS
+    from handlens.export.openvino import to_openvino
+    from handlens.models import CATALOGUE
+    from handlens.preprocess import Preprocess
+
+    net = _built(name, size=size, num_classes=num_classes, **options).eval()
+    grey: dict[str, Any] = {"colour": "grey", "mean": (0.5,), "std": (0.5,)} if _channels(net) == 1 else {}
+    preprocess = Preprocess(height=size, width=size, resize="stretch", **grey)
+    task = CATALOGUE[name].task
+    graph = DeployGraph(net, preprocess, task=task)
+    engine = OpenVINOEngine(
+        to_openvino(graph, preprocess, outputs=OUTPUTS[task]), precision=precision, latency=True
+    )  # fmt: skip
+    picture = np.random.default_rng(0).integers(0, 256, (1, size, size, preprocess.channels), dtype=np.uint8)
+    times = []
+    for _ in range(5 + runs):
+        begin = time.perf_counter()
+        engine.run(picture)
+        times.append(time.perf_counter() - begin)
+    return 1000 * median(times[5:])  # the first ones find memory and places
 
 
 def _measured(name: str, *, size: int, num_classes: int | None = None, **options: Any) -> Any:
     import torch
 
-    from handlens.models import build
     from handlens.models.cost import measure
 
     with torch.device("meta"):
-        net = build(name, num_classes=num_classes or _classes(name), **options)
+        net = _built(name, size=size, num_classes=num_classes, **options)
     try:
         return measure(net, height=size, width=size, channels=_channels(net))
     except ValueError as error:
         raise InputError(f"{name}: {error}.") from None
+
+
+def _built(name: str, *, size: int, num_classes: int | None, **options: Any) -> nn.Module:
+    from handlens.models import build, flattens
+
+    if flattens(name):
+        options = {"image_size": size} | options
+    return build(name, num_classes=num_classes or _classes(name), **options)
 
 
 def _classes(name: str) -> int:

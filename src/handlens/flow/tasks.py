@@ -98,7 +98,7 @@ def start_task(recipe: Recipe, dataset: Dataset, report: Reporter) -> Start:
 
 
 def start_classifier(recipe: Recipe, num_classes: int, report: Reporter) -> Start:
-    from handlens.models import CATALOGUE
+    from handlens.models import CATALOGUE, flattens
     from handlens.models.weights import SOURCES, load_into, load_weights
 
     entry = CATALOGUE[recipe.model]
@@ -106,7 +106,7 @@ def start_classifier(recipe: Recipe, num_classes: int, report: Reporter) -> Star
     if recipe.width is not None:
         arguments["width"] = recipe.width
     known = inspect.signature(entry.constructor).parameters
-    if "image_size" in known and "image_size" not in arguments:  # a net that flattens is made for one size
+    if flattens(recipe.model) and "image_size" not in arguments:
         arguments["image_size"] = list(recipe.size()) if recipe.image_size else entry.image_size
     net = _built(recipe.model, arguments | {"dropout": recipe.dropout})
     mean, std = SCALINGS[entry.scaling]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +25,7 @@ from handlens.models.segment.encoder_decoder import EncoderDecoder
 from handlens.models.segment.unet import UNet
 from handlens.models.sources import versions
 
-__all__ = ["CATALOGUE", "Backbone", "Entry", "backbone", "build", "resolve_map"]
+__all__ = ["CATALOGUE", "Backbone", "Entry", "backbone", "build", "flattens", "resolve_map"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,3 +198,8 @@ def build(name: str, *, num_classes: int, **options: Any) -> nn.Module:
     """
     constructors = {name: entry.constructor for name, entry in CATALOGUE.items()}
     return construct(name, constructors, {"num_classes": num_classes, **options})
+
+
+def flattens(name: str) -> bool:
+    """Whether a net is built for one size of pictures, its option `image_size`; False where there is no such net."""
+    return name in CATALOGUE and "image_size" in inspect.signature(CATALOGUE[name].constructor).parameters
