@@ -36,12 +36,17 @@ def test_every_key_of_the_recipe_is_described_with_its_defaults():
 @pytest.mark.parametrize("page", ["map.md", "pitfalls.md"])
 def test_named_files_and_tests_exist(page: str):
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
-    named = re.findall(r"`((?:src|tests)/[\w/.]+)(?:::(\w+))?`", text)
+    named = re.findall(r"`((?:src|tests|recipes)/[\w/.]+)(?:::(\w+))?`", text)
     assert len(named) > 10
     for path, test in named:
         assert (ROOT / path).exists(), path
         if test:
             assert f"def {test}(" in (ROOT / path).read_text(encoding="utf-8"), f"{path}::{test}"
+
+
+def test_every_recipe_stands_in_the_map():
+    text = (ROOT / "docs/map.md").read_text(encoding="utf-8")
+    assert [path.name for path in (ROOT / "recipes").glob("*.yaml") if f"`recipes/{path.name}`" not in text] == []
 
 
 def test_the_python_of_the_page_about_nets_runs():
