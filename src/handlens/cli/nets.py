@@ -34,7 +34,7 @@ def weights_get(name: Annotated[str, typer.Argument(help="As `weights list` name
     from handlens.models.weights import get_weights
 
     with reporting(quiet) as report:
-        path = get_weights(name)
+        path = get_weights(name, progress=report.progress)
         flow.find_run(name, report=report)
     typer.echo(str(path))
 

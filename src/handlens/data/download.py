@@ -15,10 +15,13 @@ class DownloadError(Exception):
     """The address did not give the file; the message says why, without a full stop."""
 
 
-def download(url: str, path: Path, *, progress: Callable[[int, int | None], None] | None = None) -> None:
+def download(
+    url: str, path: Path, *, largest: int | None = None, progress: Callable[[int, int | None], None] | None = None
+) -> None:
     """Fetch an address into `path`, by way of `path`.part, which is continued where it is there.
 
     Args:
+        largest: bytes; one that sends more has another file: a log-in page, or worse.
         progress: takes (bytes so far, bytes in all, or None where the server does not say).
 
     Raises:
@@ -43,11 +46,16 @@ def download(url: str, path: Path, *, progress: Callable[[int, int | None], None
                 for chunk in answer.iter_content(CHUNK):
                     file.write(chunk)
                     done += len(chunk)
+                    if largest is not None and done > largest:
+                        break
                     if progress is not None:
                         progress(done, total)
     except requests.RequestException as error:
         said = f"HTTP {error.response.status_code}" if error.response is not None else type(error).__name__
         raise DownloadError(f"the address did not give it ({said})") from None
+    if largest is not None and done > largest:
+        part.unlink()
+        raise DownloadError(f"the address had another file, of more than {largest:,} bytes")
     if total is not None and done != total:
         raise DownloadError(f"the line broke after {done:,} of {total:,} bytes")
     part.replace(path)

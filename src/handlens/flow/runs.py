@@ -119,7 +119,7 @@ def _make_pretrained(name: str, folder: Path, report: Reporter) -> Run:
     task = CATALOGUE[net_name].task
     source = SOURCES[name]
     report.say(f"Preparing {name} ({source.licence}).")
-    get_weights(name)
+    get_weights(name, progress=report.progress)
     net = build(net_name, num_classes=len(source.class_names))
     load_into(net, load_weights(name), new_head=False)
     with locked(folder):

@@ -118,7 +118,7 @@ def start_classifier(recipe: Recipe, num_classes: int, report: Reporter) -> Star
         preprocess = replace(preprocess, colour="grey", mean=(grey_mean,), std=(grey_std,))
     if recipe.mode != "scratch":
         weights = starting_weights(recipe)
-        sentence = load_into(net, load_weights(weights), new_head=True)
+        sentence = load_into(net, load_weights(weights, progress=report.progress), new_head=True)
         if sentence:
             report.say(sentence)
         if weights in SOURCES:
@@ -321,7 +321,7 @@ def _load_trunk(net: nn.Module, recipe: Recipe, report: Reporter) -> None:
     if recipe.mode == "scratch":
         return
     source = starting_weights(recipe)
-    weights = load_weights(source)
+    weights = load_weights(source, progress=report.progress)
     trunk = getattr(net, "backbone", None)
     whole = source in CATALOGUE[recipe.model].weights  # published with its head
     sentence: str | None

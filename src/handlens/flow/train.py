@@ -238,7 +238,10 @@ def choose_mode(recipe: Recipe, task: TaskName, pictures: int, report: Reporter)
     wanted = recipe.settled("finetune", task)
     source = weights_of(wanted)
     pretrained = recipe.weights is not None or (
-        source is not None and source in SOURCES and recipe.width in (None, 1.0) and have_weights(source)
+        source is not None
+        and source in SOURCES
+        and recipe.width in (None, 1.0)
+        and have_weights(source, progress=report.progress)
     )
     mode: Mode
     if not pretrained:

