@@ -52,6 +52,12 @@ def store(name: str, rows: Sequence[dict[str, Any]], *, notes: Sequence[str] = (
     (RESULTS / f"{name}-{today}.json").write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
+def stored_today(name: str) -> list[dict[str, Any]]:
+    """The rows that today's result has already: a long benchmark can be run in parts."""
+    path = RESULTS / f"{name}-{datetime.date.today().isoformat()}.json"
+    return json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
+
+
 def interleaved(rivals: dict[str, Callable[[], float]], *, rounds: int) -> dict[str, float]:
     """Call every rival once per round, in turn; the median of what each returns."""
     seen: dict[str, list[float]] = {name: [] for name in rivals}

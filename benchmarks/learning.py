@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 import yaml
-from common import handlens, store
+from common import handlens, store, stored_today
 from lessons import LESSONS, recipe_of, write_digits
 
 SEEDS = {"lenet5": range(5)}  # of the fifth that is tested and of the weights at the start
@@ -30,10 +30,10 @@ def measured(name: str, seed: int, scratch: Path) -> dict:
     }  # fmt: skip
 
 
-rows = []
-for net in sys.argv[1:] or LESSONS:
+nets = sys.argv[1:] or list(LESSONS)
+rows = [row for row in stored_today("learning") if row["net"] not in nets]  # of nets that are not asked for
+for net in nets:
     for start in SEEDS.get(net, (0,)):
         with tempfile.TemporaryDirectory() as folder:
             rows.append(measured(net, start, Path(folder)))
-            print(rows[-1], flush=True)
-store("learning", rows)
+            store("learning", rows)

@@ -34,7 +34,7 @@ LESSON = {
 
 LESSONS = {
     "lenet5": Lesson(0.985, 28, 50, 5e-3),
-    "dense": Lesson(0.95, 28, 20, 3e-3),
+    "dense": Lesson(0.93, 28, 20, 3e-3),
     "lenet_color": Lesson(0.95, 32, 8, 1e-3),
     "alexnet": Lesson(0.95, 64, 8, 2e-4),
     "vgg11": Lesson(0.95, 32, 6, 1e-4),

@@ -40,7 +40,9 @@ def test_the_table_of_the_paper_and_ours_agree_to_a_million():
     # The README's 34 for 0.25 at 192 does not fit between its own 41 at 224 and 21 at 160, by the areas.
     assert far[0.25, 192] == pytest.approx(41 * (192 / 224) ** 2, abs=0.5)
     (own,) = flow.cost_table("resnet50", sizes=[224])
-    assert (own["width"], own["published_millions"], own["difference"]) == (1.0, None, None)
+    assert (own["width"], own["published_millions"], own["difference"]) == (None, None, None)
+    (half,) = flow.cost_table("deeplab_v3_mobilenet_v2_voc", sizes=[257])
+    assert half["width"] == 0.5
 
 
 def test_the_latency_of_a_picture_is_measured_here_and_stands_beside_the_papers(capsys):
@@ -72,7 +74,23 @@ def test_a_summary_on_the_command_line(capsys):
         (["summary", "mobilnet"], "nearest is 'mobilenet_v2'"),
         (["summary", "vgg16", "--size", "20"], "32 pixels a side and more, got 20 x 20"),
         (["summary", "lenet5", "--width", "2"], "no option 'width'"),
-        (["cost", "mobilenet_v2", "--sizes", "96-224"], "'96-224'; numbers with commas"),
+        (["summary", "mobilenet_v2", "--width", "0"], "width must be in (0, 4], got 0.0"),
+        (["summary", "mobilenet_v2", "--width", "nan"], "width must be in (0, 4], got nan"),
+        (["summary", "mobilenet_v2", "--size", "0"], "from 1 to 16,384 pixels, got 0."),
+        (["summary", "mobilenet_v2", "--size", "99999999999"], "from 1 to 16,384 pixels, got 99999999999."),
+        (["summary", "mobilenet_v2", "--classes", "0"], "number of classes must be from 1 to 1,000,000, got 0."),
+        (["summary", "lenet5", "--size", "8"], "pictures of 8 x 8 pixels are too small"),
+        (["summary", "simple_convnet", "--size", "20"], "pictures of 20 x 20 pixels are too small"),
+        (["cost", "mobilenet_v2", "--widths", "5"], "width must be in (0, 4], got 5.0"),
+        (["cost", "mobilenet_v2", "--widths", "one"], "'one'; numbers with commas"),
+        (["cost", "mobilenet_v2", "--sizes", "nan"], "'nan'; whole numbers with commas"),
+        (["cost", "mobilenet_v2", "--sizes", "224.7"], "'224.7'; whole numbers with commas"),
+        (["cost", "mobilenet_v2", "--sizes", "224..96"], "'224..96'; whole numbers with commas"),
+        (["explain-layer", "conv", "--in", "9" * 300], "inside must be from 1 to 1,000,000"),
+        (["explain-layer", "depthwise", "--out", "3"], "depthwise keeps the number of channels, got 32 before and 3"),
+        (["explain-layer", "conv", "-p", "-1"], "padding must be from 0 to 1,000,000, got -1"),
+        (["models", "--sort", "flops"], "no column 'flops'"),
+        (["cost", "mobilenet_v2", "--sizes", "96-224"], "'96-224'; whole numbers with commas"),
     ):
         assert run(wrong) == 2
         assert message in capsys.readouterr().err

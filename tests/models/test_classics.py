@@ -9,10 +9,13 @@ import torch
 import torchvision
 from torch import nn
 
+from handlens.flow.report import QUIET
+from handlens.flow.tasks import start_classifier
 from handlens.models import CATALOGUE, build
 from handlens.models.cost import parameters
 from handlens.models.layouts import to_our_names
 from handlens.models.weights import load_into
+from handlens.train.recipe import make_recipe
 
 # Parameters with the classes and options given; trainable ones alone, as papers and torchvision count them.
 PUBLISHED = [
@@ -64,6 +67,104 @@ def keras_count(net: nn.Module) -> int:
 def test_with_statistics_it_has_the_number_that_keras_prints(name, classes, count):
     with torch.device("meta"):
         assert keras_count(build(name, num_classes=classes)) == count
+
+
+def two_towers(classes: int) -> nn.Module:
+    """Krizhevsky et al. 2012, section 3.5, layer by layer; only the third convolution sees both towers."""
+    normalise = partial(nn.LocalResponseNorm, 5, alpha=5 * 1e-4, beta=0.75, k=2.0)
+    return nn.Sequential(
+        nn.Conv2d(3, 96, 11, stride=4, padding=2), nn.ReLU(), normalise(), nn.MaxPool2d(3, 2),
+        nn.Conv2d(96, 256, 5, padding=2, groups=2), nn.ReLU(), normalise(), nn.MaxPool2d(3, 2),
+        nn.Conv2d(256, 384, 3, padding=1), nn.ReLU(),
+        nn.Conv2d(384, 384, 3, padding=1, groups=2), nn.ReLU(),
+        nn.Conv2d(384, 256, 3, padding=1, groups=2), nn.ReLU(), nn.MaxPool2d(3, 2),
+        nn.Flatten(), nn.Linear(256 * 6 * 6, 4096), nn.ReLU(), nn.Linear(4096, 4096), nn.ReLU(),
+        nn.Linear(4096, classes),
+    )  # fmt: skip
+
+
+class Reference(nn.Module):
+    """An Inception module, of plain layers of torch."""
+
+    def __init__(self, channels: int, one: int, three: tuple[int, int], five: tuple[int, int], pooled: int) -> None:
+        super().__init__()
+        self.one = nn.Sequential(nn.Conv2d(channels, one, 1), nn.ReLU())
+        self.three = nn.Sequential(
+            nn.Conv2d(channels, three[0], 1), nn.ReLU(), nn.Conv2d(three[0], three[1], 3, padding=1), nn.ReLU()
+        )
+        self.five = nn.Sequential(
+            nn.Conv2d(channels, five[0], 1), nn.ReLU(), nn.Conv2d(five[0], five[1], 5, padding=2), nn.ReLU()
+        )
+        self.pooled = nn.Sequential(nn.MaxPool2d(3, 1, padding=1), nn.Conv2d(channels, pooled, 1), nn.ReLU())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([branch(x) for branch in (self.one, self.three, self.five, self.pooled)], dim=1)
+
+
+def papers_googlenet(classes: int) -> nn.Module:
+    """Szegedy et al. 2014, Figure 3 and Table 1, without its auxiliary heads."""
+    normalise = partial(nn.LocalResponseNorm, 5, alpha=5 * 1e-4, beta=0.75, k=2.0)
+    halve = partial(nn.MaxPool2d, 3, 2, ceil_mode=True)
+    return nn.Sequential(
+        nn.Conv2d(3, 64, 7, stride=2, padding=3), nn.ReLU(), halve(), normalise(),
+        nn.Conv2d(64, 64, 1), nn.ReLU(), nn.Conv2d(64, 192, 3, padding=1), nn.ReLU(), normalise(), halve(),
+        Reference(192, 64, (96, 128), (16, 32), 32), Reference(256, 128, (128, 192), (32, 96), 64), halve(),
+        Reference(480, 192, (96, 208), (16, 48), 64), Reference(512, 160, (112, 224), (24, 64), 64),
+        Reference(512, 128, (128, 256), (24, 64), 64), Reference(512, 112, (144, 288), (32, 64), 64),
+        Reference(528, 256, (160, 320), (32, 128), 128), halve(),
+        Reference(832, 256, (160, 320), (32, 128), 128), Reference(832, 384, (192, 384), (48, 128), 128),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1024, classes),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "reference"),
+    [
+        ("alexnet", {"two_towers": True}, two_towers),
+        ("googlenet", {"kernel": 5, "batch_norm": False}, papers_googlenet),
+    ],
+)
+def test_the_papers_own_form_answers_as_one_of_plain_layers(name, options, reference, pictures):
+    theirs = reference(7).eval()
+    ours = build(name, num_classes=7, **options).eval()
+    kinds = (nn.Conv2d, nn.Linear)
+    pairs = [[module for module in net.modules() if isinstance(module, kinds)] for net in (theirs, ours)]
+    for one, other in zip(*pairs, strict=True):  # both in the order of the paper
+        nn.init.kaiming_normal_(one.weight)
+        nn.init.normal_(one.bias, 0, 0.1)
+        other.load_state_dict(one.state_dict())
+    images = 3 * pictures(2, height=224, width=224)  # large enough that the normalisation counts
+    with torch.inference_mode():
+        expected, logits = theirs(images), ours(images)
+    assert (expected[0] - expected[1]).abs().max() > 1e-3 * expected.abs().max()
+    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+
+
+def test_the_relu_between_depthwise_and_pointwise_can_be_left_out(pictures, with_batch_norm_statistics):
+    net = with_batch_norm_statistics(build("mobilenet_v1", num_classes=7))
+    without = build("mobilenet_v1", num_classes=7, act_between=False).eval()
+    without.load_state_dict(net.state_dict())
+    images = pictures(2)
+    with torch.inference_mode():
+        assert not torch.allclose(net(images), without(images), rtol=0.01)
+        before = net.stem(images)
+        first = net.blocks[0]
+        bare = first.pointwise(first.depthwise.norm(first.depthwise.conv(before)))
+        assert torch.equal(without.blocks[0](before), bare)
+        assert not torch.equal(first(before), bare)
+
+
+def test_dropout_is_the_papers_unless_asked_otherwise():
+    wanted = {
+        "mobilenet_v2": 0.2, "mini_xception": 0.5, "xception": 0.5, "alexnet": 0.5, "vgg16": 0.5, "googlenet": 0.4,
+        "resnet50": 0.0, "lenet5": 0.0, "mobilenet_v1": 1e-3,
+    }  # fmt: skip
+    for name, share in wanted.items():
+        for options, expected in (({}, share), ({"dropout": 0.3}, 0.3)):
+            recipe = make_recipe({"model": name, "mode": "scratch"} | options).settled("scratch")
+            with torch.device("meta"):
+                net = start_classifier(recipe, 3, QUIET).net
+            assert net.dropout.p == expected, name
 
 
 THEIRS = {

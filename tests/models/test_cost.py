@@ -128,6 +128,20 @@ def test_a_receptive_field_is_where_the_gradient_reaches(name):
     assert cost.layers[-1].receptive_field == int(reached.max() - reached.min()) + 1 < 600
 
 
+def test_a_norm_over_channels_sees_no_further_and_one_over_the_map_sees_all():
+    with torch.device("meta"):
+        towers = measure(build("alexnet", num_classes=10, two_towers=True), height=224, width=224).layers
+        grouped = measure(
+            build("mobilenet_v2", num_classes=10, norm=lambda channels: nn.GroupNorm(8, channels)), height=64, width=64
+        ).layers
+    norms = [layer for layer in towers if layer.kind == "LocalResponseNorm"]
+    assert [(norm.name, norm.shape, norm.receptive_field) for norm in norms] == [
+        ("stem.2", (96, 55, 55), 11), ("blocks.0.3", (256, 27, 27), 51),
+    ]  # fmt: skip
+    assert [layer for layer in towers if layer.receptive_field is not None][-1].receptive_field == 195
+    assert next(layer for layer in grouped if layer.name == "stem.norm").receptive_field is None
+
+
 def test_a_layer_says_what_it_is_and_what_feeds_it():
     net = build("mobilenet_v2", num_classes=3)
     net.stem.conv.weight.requires_grad = False

@@ -50,9 +50,26 @@ def test_an_inverted_residual(expansion, stride, outside):
     found = worked("inverted_residual", question)
     assert found["with batch norm's scale and shift"] == parameters(block)
     assert found["multiply-adds"] == measure(block, height=28, width=28, channels=24).multiply_adds
-    assert found["skip: stride 1 and d_i = d_j"] == int(block.skip)
+    assert found["skip: stride 1, same size and channels"] == int(block.skip)
     if "the same in one product" in found:
         assert found["the same in one product"] == found["multiply-adds"]
+
+
+@pytest.mark.parametrize("padding", [0, 1, 5, "valid"])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_an_inverted_residual_whose_map_changes_its_size(padding, stride):
+    """Counted as three convolutions; a map of another size cannot be added."""
+    question = Question(inside=16, outside=16, stride=stride, padding=padding, size=28, expansion=6)
+    pixels = padding if isinstance(padding, int) else 0
+    block = nn.Sequential(
+        nn.Conv2d(16, 96, 1, bias=False), nn.Conv2d(96, 96, 3, stride, pixels, groups=96, bias=False),
+        nn.Conv2d(96, 16, 1, bias=False),
+    )  # fmt: skip
+    found = worked("inverted_residual", question)
+    cost = measure(block, height=28, width=28, channels=16)
+    assert found["multiply-adds"] == cost.multiply_adds
+    assert found.get("the same in one product", cost.multiply_adds) == cost.multiply_adds
+    assert found["skip: stride 1, same size and channels"] == int(cost.layers[-1].shape == (16, 28, 28))
 
 
 def test_same_valid_and_dense():
@@ -69,9 +86,12 @@ def test_same_valid_and_dense():
     ("kind", "numbers", "message"),
     [
         ("convolution", {}, "no layer 'convolution'; there are conv, depthwise"),
-        ("conv", {"inside": 0}, "inside must be at least 1"),
+        ("conv", {"inside": 0}, "inside must be from 1 to 1,000,000, got 0"),
         ("conv", {"padding": "full"}, "padding must be pixels, same or valid"),
-        ("conv", {"padding": -1}, "padding must be 0 or more"),
+        ("conv", {"padding": -1}, "padding must be from 0"),
+        ("conv", {"outside": 10**300}, "outside must be from 1 to 1,000,000"),
+        ("pool", {}, "pool keeps the number of channels, got 3 before and 4 behind"),
+        ("inverted_residual", {"bias": True}, "inverted_residual has no bias"),
         ("conv", {"kernel": 9, "size": 5, "padding": 1}, "a kernel of 9 is larger than a map of 5"),
     ],
 )
@@ -82,5 +102,5 @@ def test_what_cannot_be_is_said(kind, numbers, message):
 
 def test_every_kind_says_how_large_its_output_is_or_what_goes_in():
     for kind in KINDS:
-        first = explain(kind, Question(inside=8, outside=16))[0]
+        first = explain(kind, Question(inside=8, outside=8))[0]
         assert first.what in ("output size", "numbers in") and first.value > 0

@@ -86,12 +86,12 @@ def randomise(model: Any, *, scale: float = 1.0) -> None:
             weight.assign(rng.normal(0, 0.1, shape))
 
 
-def settle(model: Any, *, size: tuple[int, int]) -> None:
+def settle(model: Any, *, size: tuple[int, int], channels: int = 3) -> None:
     """Take the norms' statistics from pictures: what comes out of a deep net would otherwise be the same for all."""
     for layer in model.layers:
         if isinstance(layer, layers.BatchNormalization):
             layer.momentum = 0.0
-    model(pictures(8, size, 3), training=True)
+    model(pictures(8, size, channels), training=True)
 
 
 def pictures(count: int, size: tuple[int, int], channels: int) -> Any:
@@ -121,6 +121,28 @@ def test_mobilenet_v1() -> None:
     net = build("mobilenet_v1", num_classes=7, padding="same")
     transfer(model.layers, net)
     assert_alike(model, net, size=(96, 128))
+
+
+def test_the_small_mobilenet_v1() -> None:
+    """ReLU before batch norm, pointwise before depthwise, nothing strided: the form in circulation."""
+    model = keras.Sequential([keras.Input((28, 28, 1))])
+    made = [layers.Conv2D(32, 3, padding="same", activation="relu")]
+    for channels in (64, 128, 256, 512, 1024):
+        made += [
+            layers.Conv2D(channels, 1, activation="relu"),
+            layers.DepthwiseConv2D(3, padding="same", activation="relu"),
+        ]  # fmt: skip
+    for layer in made:
+        model.add(layer)
+        model.add(layers.BatchNormalization())
+    model.add(layers.Flatten())
+    model.add(layers.Dense(10))
+    randomise(model)
+    settle(model, size=(28, 28), channels=1)
+    net = build("mobilenet_v1_mnist", num_classes=10)
+    transfer(model.layers, net, flattened=(28, 28, 1024))
+    assert_alike(model, net, size=(28, 28), channels=1)
+    assert model.count_params() == 8_764_682
 
 
 def test_xception() -> None:

@@ -62,9 +62,9 @@ def models(
 @app.command()
 def summary(
     name: Annotated[str, typer.Argument(help="A net of `handlens models`.")],
-    size: Annotated[int | None, typer.Option(min=1, help="Side of the picture; default as published.")] = None,
+    size: Annotated[int | None, typer.Option(help="Side of the picture; default as published.")] = None,
     width: Annotated[float | None, typer.Option(help="Width multiplier, of nets that have one.")] = None,
-    classes: Annotated[int | None, typer.Option(min=1, help="Default as published.")] = None,
+    classes: Annotated[int | None, typer.Option(help="Default as published.")] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -112,22 +112,26 @@ def cost(
 @app.command()
 def explain_layer(
     kind: Annotated[str, typer.Argument(help="conv, depthwise, separable, inverted_residual, dense or pool.")],
-    inside: Annotated[int, typer.Option("--in", min=1, help="Channels of the map before it.")] = 32,
-    outside: Annotated[int, typer.Option("--out", min=1, help="Channels behind it.")] = 64,
-    kernel: Annotated[int, typer.Option("--kernel", "-k", min=1)] = 3,
-    stride: Annotated[int, typer.Option("--stride", "-s", min=1)] = 1,
+    inside: Annotated[int, typer.Option("--in", help="Channels of the map before it.")] = 32,
+    outside: Annotated[
+        int | None, typer.Option("--out", help="Channels behind it; 64, or as before where it keeps them.")
+    ] = None,
+    kernel: Annotated[int, typer.Option("--kernel", "-k")] = 3,
+    stride: Annotated[int, typer.Option("--stride", "-s")] = 1,
     padding: Annotated[str, typer.Option("--padding", "-p", help="Pixels on each side, same or valid.")] = "same",
-    size: Annotated[int, typer.Option(min=1, help="Side of the map before it.")] = 224,
-    expansion: Annotated[int, typer.Option("--expansion", "-t", min=1, help="Of an inverted residual.")] = 6,
+    size: Annotated[int, typer.Option(help="Side of the map before it.")] = 224,
+    expansion: Annotated[int, typer.Option("--expansion", "-t", help="Of an inverted residual.")] = 6,
     bias: Annotated[bool, typer.Option("--bias", help="With one bias per output channel.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Work the formulas of one layer: output size, parameters, cost, and what a separable form would save."""
     from dataclasses import asdict
 
-    from handlens.models.formulas import Question, explain
+    from handlens.models.formulas import KEEPS_CHANNELS, Question, explain
 
-    pixels = int(padding) if padding.isdecimal() else padding
+    pixels = int(padding) if padding.removeprefix("-").isdecimal() else padding
+    if outside is None:
+        outside = inside if kind in KEEPS_CHANNELS else 64
     question = Question(
         inside=inside, outside=outside, kernel=kernel, stride=stride, padding=pixels, size=size, expansion=expansion,
         bias=bias,
@@ -155,14 +159,14 @@ def _sizes(text: str) -> list[int]:
     first, dots, last = text.partition("..")
     if dots and first.isdecimal() and last.isdecimal() and 0 < int(first) <= int(last):
         return list(range(int(first), int(last) + 1, 32))
-    return [int(_number(part, "--sizes")) for part in text.split(",")]
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise InputError(f"--sizes has {text!r}; whole numbers with commas between, or 96..224, are expected.")
+    return [int(part) for part in parts]
 
 
 def _number(text: str, option: str) -> float:
     try:
-        value = float(text)
+        return float(text)  # whether the net takes it, the net says
     except ValueError:
         raise InputError(f"{option} has {text!r}; numbers with commas between are expected.") from None
-    if value <= 0:
-        raise InputError(f"{option} has {text}; positive numbers are expected.")
-    return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,6 +13,9 @@ from handlens.flow.report import QUIET, Reporter
 if TYPE_CHECKING:
     from torch import nn
 
+COLUMNS = ("name", "task", "size", "classes", "parameters", "multiply_adds", "weights", "converts_to", "about")
+LARGEST = 16_384  # pixels a side that a net is counted for
+LARGEST_CLASSES = 1_000_000
 CLASSES = {"classify": 1000, "segment": 21, "detect": 80}  # of ImageNet, VOC with its background, and COCO
 
 
@@ -29,18 +33,18 @@ def models(*, task: str | None = None, sort: str = "name", report: Reporter = QU
 
     if task is not None and task not in CLASSES:
         raise InputError(f"there is no task {task!r}; there are {', '.join(CLASSES)}.")
+    if sort not in COLUMNS:
+        raise InputError(f"there is no column {sort!r}; there are {', '.join(COLUMNS)}.")
     chosen = {name: entry for name, entry in CATALOGUE.items() if task in (None, entry.task)}
     rows = []
     for done, (name, entry) in enumerate(chosen.items(), start=1):
         cost = _measured(name, size=entry.image_size)
-        rows.append({
-            "name": name, "task": entry.task, "size": entry.image_size, "classes": _classes(name),
-            "parameters": cost.parameters, "multiply_adds": cost.multiply_adds, "weights": ", ".join(entry.weights),
-            "converts_to": ", ".join(entry.converts_to), "about": entry.about,
-        })  # fmt: skip
+        values = (
+            name, entry.task, entry.image_size, _classes(name), cost.parameters, cost.multiply_adds,
+            ", ".join(entry.weights), ", ".join(entry.converts_to), entry.about,
+        )  # fmt: skip
+        rows.append(dict(zip(COLUMNS, values, strict=True)))
         report.progress("counting", done, len(chosen))
-    if sort not in rows[0]:
-        raise InputError(f"there is no column {sort!r}; there are {', '.join(rows[0])}.")
     return sorted(rows, key=lambda row: row[sort])
 
 
@@ -66,7 +70,7 @@ def summary(
     report.progress("counting", 0, None)
     if size is None and name in CATALOGUE:
         size = CATALOGUE[name].image_size
-    cost = _measured(name, size=size or 224, num_classes=num_classes, **options)
+    cost = _measured(name, size=224 if size is None else size, num_classes=num_classes, **options)
     return {"name": name, "size": size, **asdict(cost), "weight_bytes": cost.weight_bytes()}
 
 
@@ -82,23 +86,25 @@ def cost_table(
         precision: of the engine: "auto" is bf16 where the processor computes in it.
 
     Returns:
-        a row per width and size: "width", "size", "parameters", "multiply_adds", "published_millions", "difference"
-        (ours in millions minus theirs), "published_top1" (percent), and with `latency` "ms" (milliseconds per picture),
-        "published_pixel1_ms"; None where nothing is published.
+        a row per width and size: "width" (None of a net that has no such option), "size", "parameters",
+        "multiply_adds", "published_millions", "difference" (ours in millions minus theirs), "published_top1" (percent),
+        and with `latency` "ms" (milliseconds per picture), "published_pixel1_ms"; None where nothing is published.
     """
     from handlens.models.published import PUBLISHED
 
     published = PUBLISHED.get(name, {})
     chosen: Sequence[float | None] = list(widths) if widths else sorted(published, reverse=True) or [None]
+    own = _own_width(name)
     rows: list[dict[str, Any]] = []
     for width in chosen:
         options: dict[str, Any] = {} if width is None else {"width": width}
         for size in sizes:
             report.progress("timing" if latency else "counting", len(rows), len(chosen) * len(sizes))
             cost = _measured(name, size=size, **options)
-            theirs = published.get(width or 1.0, {}).get(size)
+            theirs = published.get(1.0 if width is None else width, {}).get(size)
             row = {
-                "width": width or 1.0, "size": size, "parameters": cost.parameters, "multiply_adds": cost.multiply_adds,
+                "width": own if width is None else width, "size": size,
+                "parameters": cost.parameters, "multiply_adds": cost.multiply_adds,
                 "published_millions": theirs and theirs.millions,
                 "difference": theirs and round(cost.multiply_adds / 1e6 - theirs.millions, 1),
                 "published_top1": theirs and theirs.top1,
@@ -153,20 +159,39 @@ def _measured(name: str, *, size: int, num_classes: int | None = None, **options
 
     from handlens.models.cost import measure
 
-    with torch.device("meta"):
-        net = _built(name, size=size, num_classes=num_classes, **options)
     try:
+        with torch.device("meta"):
+            net = _built(name, size=size, num_classes=num_classes, **options)
         return measure(net, height=size, width=size, channels=_channels(net))
+    except InputError:
+        raise
     except ValueError as error:
         raise InputError(f"{name}: {error}.") from None
 
 
 def _built(name: str, *, size: int, num_classes: int | None, **options: Any) -> nn.Module:
+    """
+    Raises:
+        InputError: no such net, or more classes or pixels than anybody counts.
+        ValueError: the net does not take an option, or pictures of this size.
+    """
     from handlens.models import build, flattens
 
+    if not 1 <= size <= LARGEST:
+        raise InputError(f"the side of a picture must be from 1 to {LARGEST:,} pixels, got {size}.")
+    if num_classes is not None and not 1 <= num_classes <= LARGEST_CLASSES:
+        raise InputError(f"the number of classes must be from 1 to {LARGEST_CLASSES:,}, got {num_classes}.")
     if flattens(name):
         options = {"image_size": size} | options
-    return build(name, num_classes=num_classes or _classes(name), **options)
+    return build(name, num_classes=_classes(name) if num_classes is None else num_classes, **options)
+
+
+def _own_width(name: str) -> float | None:
+    """The width multiplier that a net has by itself; None where it has no such option."""
+    from handlens.models import CATALOGUE
+
+    parameter = inspect.signature(CATALOGUE[name].constructor).parameters.get("width") if name in CATALOGUE else None
+    return None if parameter is None else parameter.default
 
 
 def _classes(name: str) -> int:

@@ -108,7 +108,8 @@ def start_classifier(recipe: Recipe, num_classes: int, report: Reporter) -> Star
     known = inspect.signature(entry.constructor).parameters
     if flattens(recipe.model) and "image_size" not in arguments:
         arguments["image_size"] = list(recipe.size()) if recipe.image_size else entry.image_size
-    net = _built(recipe.model, arguments | {"dropout": recipe.dropout})
+    dropout = {} if recipe.dropout is None else {"dropout": recipe.dropout}
+    net = _built(recipe.model, arguments | dropout)
     mean, std = SCALINGS[entry.scaling]
     preprocess = Preprocess(
         height=entry.image_size, width=entry.image_size, short_side=entry.image_size, mean=mean, std=std

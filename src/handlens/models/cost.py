@@ -18,7 +18,7 @@ import copy
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -38,7 +38,7 @@ VIEWS = ("view", "_unsafe_view", "reshape", "permute", "transpose", "t", "expand
 # Place by place: the receptive field stays, and the output may take an input's memory.
 POINTWISE = ("add", "sub", "mul", "div", "relu", "hardtanh", "clamp", "sigmoid", "native_batch_norm", "silu", "pow",
              "_native_batch_norm_legit_no_training", "native_dropout", "leaky_relu", "hardswish", "rsub", "neg", "exp",
-             "_softmax", "cudnn_batch_norm", "relu_", "hardtanh_", "clamp_min", "sqrt", "rsqrt", "native_group_norm",
+             "_softmax", "cudnn_batch_norm", "relu_", "hardtanh_", "clamp_min", "sqrt", "rsqrt",
              "tanh", "gelu", "hardsigmoid", "softplus", "where", "maximum", "minimum", "abs")  # fmt: skip
 BYTES = {"fp32": 4, "fp16": 2, "int8": 1}
 
@@ -225,6 +225,8 @@ class _Recorder(TorchDispatchMode):
             if stride is not None and seen is not None:
                 seen += (max(kernel) - 1) * stride
                 stride *= step[0]
+        elif operator == "avg_pool3d" and tuple(args[1][1:]) == (1, 1):
+            pass  # over neighbouring channels: a LocalResponseNorm
         elif operator not in POINTWISE and operator != "cat":
             stride = seen = None
         call.output.stride, call.output.receptive_field = stride, seen
@@ -242,8 +244,12 @@ class _Recorder(TorchDispatchMode):
         names = [self._name(call, modules) for call in self.calls]
         layers: list[Layer] = []
         counted: set[int] = set()
-        for call, name in zip(self.calls, names, strict=True):
+        for number, (call, name) in enumerate(zip(self.calls, names, strict=True)):
             module = modules[call.module]
+            if _is_leaf(module) and number and names[number - 1] == name and call.inputs[-1].made_by == number - 1:
+                # A module of torch that runs as several operators: one layer, what comes out of the last.
+                layers[-1] = replace(layers[-1], shape=call.shape)
+                continue
             own = [p for p in module.parameters(recurse=False) if id(p) not in counted]
             counted |= {id(p) for p in own}
             before = ["picture" if found.made_by < 0 else names[found.made_by] for found in call.inputs]

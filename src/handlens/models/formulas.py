@@ -11,6 +11,10 @@ from dataclasses import dataclass
 
 from handlens.errors import InputError
 
+LARGEST = 1_000_000  # of every number that is asked about
+KEEPS_CHANNELS = ("depthwise", "pool")
+WITHOUT_BIAS = ("inverted_residual", "pool")
+
 
 @dataclass(frozen=True)
 class Step:
@@ -47,24 +51,30 @@ class Question:
     def __post_init__(self) -> None:
         """
         Raises:
-            InputError: a number below 1, or nothing left of the map.
+            InputError: a number out of range.
         """
         for name in ("inside", "outside", "kernel", "stride", "size", "expansion"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}.")
+            if not 1 <= getattr(self, name) <= LARGEST:
+                raise InputError(f"{name} must be from 1 to {LARGEST:,}, got {getattr(self, name)}.")
         if isinstance(self.padding, str) and self.padding not in ("same", "valid"):
             raise InputError(f"padding must be pixels, same or valid, got {self.padding!r}.")
-        if isinstance(self.padding, int) and self.padding < 0:
-            raise InputError(f"padding must be 0 or more, got {self.padding}.")
+        if isinstance(self.padding, int) and not 0 <= self.padding <= LARGEST:
+            raise InputError(f"padding must be from 0 to {LARGEST:,}, got {self.padding}.")
 
 
 def explain(kind: str, question: Question) -> list[Step]:
     """
     Raises:
-        InputError: no such kind of layer; a kernel larger than the padded map.
+        InputError: no such kind of layer; what it does not have; a kernel larger than the padded map.
     """
     if kind not in KINDS:
         raise InputError(f"there is no layer {kind!r}; there are {', '.join(KINDS)}.")
+    if kind in KEEPS_CHANNELS and question.outside != question.inside:
+        raise InputError(
+            f"{kind} keeps the number of channels, got {question.inside} before and {question.outside} behind."
+        )
+    if kind in WITHOUT_BIAS and question.bias:
+        raise InputError(f"{kind} has no bias.")
     return KINDS[kind](question)
 
 
@@ -159,13 +169,18 @@ def _inverted_residual(q: Question) -> list[Step]:
              wide + narrow + norms),
         cost,
     ]  # fmt: skip
-    if wide and q.stride == 1:
+    if wide and before == behind:
         whole = wide + narrow
         steps.append(
             Step("the same in one product", "h·w·d_i·t·(d_i + k² + d_j)", f"{before}²·{numbers}", before**2 * whole)
         )
-    skip = q.stride == 1 and q.inside == q.outside
-    steps.append(Step("skip: stride 1 and d_i = d_j", "0 or 1", f"{q.stride}, {q.inside} and {q.outside}", int(skip)))
+    skip = q.stride == 1 and before == behind and q.inside == q.outside
+    steps.append(
+        Step(
+            "skip: stride 1, same size and channels", "0 or 1",
+            f"{q.stride}, {before} and {behind}, {q.inside} and {q.outside}", int(skip),
+        )
+    )  # fmt: skip
     return steps
 
 
@@ -177,7 +192,7 @@ def _dense(q: Question) -> list[Step]:
         Step("numbers in", "h·w·d_i", f"{q.size}·{q.size}·{q.inside}", places),
         _parameters("h·w·d_i·d_j", f"{places}·{q.outside}", places * q.outside, q.outside, q.bias),
         Step("multiply-adds", "h·w·d_i·d_j", f"{places}·{q.outside}", places * q.outside),
-        Step("weights at half the side", "(h/2)·(w/2)·d_i·d_j", f"{half}·{q.outside}", half * q.outside),
+        Step("weights at half the side", "floor(h/2)·floor(w/2)·d_i·d_j", f"{half}·{q.outside}", half * q.outside),
         Step(
             "weights of a 3x3 convolution, any size", "9·d_i·d_j", f"9·{q.inside}·{q.outside}", 9 * q.inside * q.outside
         ),

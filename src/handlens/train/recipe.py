@@ -95,7 +95,10 @@ class Recipe(BaseModel):
         description="of classifiers; balanced: rare classes count as much as frequent ones; of several labels, "
         "those that a picture has as much as those that it lacks",
     )
-    dropout: float = Field(0.2, ge=0, lt=1, description="before the classifier; Sandler et al. 2018")
+    dropout: float | None = Field(
+        None, ge=0, lt=1, description="of classifiers, share left out before the last layers; none is the net's own, "
+        "as its paper has it"
+    )  # fmt: skip
     freeze_batch_norm: bool = Field(True, description="keep batch-norm statistics")
     ema: float = Field(0.0, ge=0, lt=1, description="decay of the averaged weights per step; 0 is off")
     choose_by: Literal["metric", "loss"] = Field(

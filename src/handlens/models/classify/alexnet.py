@@ -44,11 +44,14 @@ class AlexNet(StagedNet):
         first, second, third, fourth, fifth = TWO_TOWERS if two_towers else ONE_TOWER
         groups = 2 if two_towers else 1
         # alpha: PyTorch divides it by the number of channels, the paper does not.
-        normalise = [nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0)] if two_towers else []
-        self.stem = nn.Sequential(nn.Conv2d(in_channels, first, 11, stride=4, padding=2), nn.ReLU(), *normalise)
+
+        def normalise() -> list[nn.Module]:
+            return [nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0)] if two_towers else []
+
+        self.stem = nn.Sequential(nn.Conv2d(in_channels, first, 11, stride=4, padding=2), nn.ReLU(), *normalise())
         self.blocks = nn.ModuleList([
             nn.Sequential(
-                nn.MaxPool2d(3, 2), nn.Conv2d(first, second, 5, padding=2, groups=groups), nn.ReLU(), *normalise
+                nn.MaxPool2d(3, 2), nn.Conv2d(first, second, 5, padding=2, groups=groups), nn.ReLU(), *normalise()
             ),
             nn.Sequential(nn.MaxPool2d(3, 2), nn.Conv2d(second, third, 3, padding=1), nn.ReLU()),
             nn.Sequential(nn.Conv2d(third, fourth, 3, padding=1, groups=groups), nn.ReLU()),

@@ -14,7 +14,8 @@ from functools import partial
 from torch import Tensor, nn
 
 from handlens.models.blocks import ConvNormAct, Padding, initialise
-from handlens.models.classify.mobilenet_v2 import InvertedResidual, check_arguments, feature_maps
+from handlens.models.classify.mobilenet_v2 import InvertedResidual, feature_maps
+from handlens.models.classify.staged import StagedNet, check_counts, check_dropout
 
 # Table 1 of the paper, stages 2 to 8: expansion, kernel, output channels, repetitions, stride of the first.
 STAGES = (
@@ -28,19 +29,20 @@ STAGES = (
 )
 
 
-class EfficientNetLite0(nn.Module):
+class EfficientNetLite0(StagedNet):
     """A stem, sixteen inverted residuals, a 1x1 head, one linear classifier. Arguments as MobileNetV2's."""
 
     def __init__(
         self, *, num_classes: int, in_channels: int = 3, dropout: float = 0.2, padding: Padding = "same"
     ) -> None:
         super().__init__()
-        check_arguments(num_classes=num_classes, width=1.0, in_channels=in_channels, dropout=dropout, round_to=8)
+        check_counts(num_classes=num_classes, in_channels=in_channels)
+        check_dropout(dropout)
         norm = partial(nn.BatchNorm2d, eps=1e-3, momentum=0.01)  # TensorFlow's
         channels = 32
         self.stem = ConvNormAct(in_channels, channels, stride=2, norm=norm, activation=nn.ReLU6, padding=padding)
         total_stride = 2
-        self.maps: dict[str, tuple[int, int]] = {"stem": (channels, total_stride)}
+        self.maps = {"stem": (channels, total_stride)}
         self.blocks = nn.ModuleList()
         for expansion, kernel, out_channels, repetitions, first_stride in STAGES:
             for repetition in range(repetitions):
@@ -66,14 +68,5 @@ class EfficientNetLite0(nn.Module):
         maps["head"] = self.head(maps[f"block{len(self.blocks)}"])
         return maps
 
-    def embed(self, images: Tensor) -> Tensor:
-        """images (N, C, H, W) -> (N, 1280): everything before the dropout and the classifier."""
-        x = self.stem(images)
-        for block in self.blocks:
-            x = block(x)
-        pooled: Tensor = self.head(x).mean(dim=(2, 3))
-        return pooled
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.classifier(self.dropout(self.embed(images)))
-        return logits
+    def pool(self, x: Tensor) -> Tensor:
+        return super().pool(self.head(x))

@@ -6,8 +6,9 @@ Output   logits (N, K); `with_auxiliary` gives those of all three classifiers, w
 Size     1000 classes, without auxiliary heads: 6,624,904 parameters with 3 x 3 in the third branch, as the published
          weights; 7,005,832 with 5 x 5; 6,998,552 with 5 x 5, biases and no batch norm: the paper's own.
 Differs  Batch norm (Ioffe and Szegedy 2015) unless switched off; without it, responses are normalised over neighbouring
-         channels as in the paper. With 3 x 3 in the third branch the last max-pooling is over 2 x 2: the published
-         weights expect both. The auxiliary heads pool to 4 x 4.
+         channels as in the paper, which gives no constants for it: those of Krizhevsky et al. 2012, section 3.3. With
+         3 x 3 in the third branch the last max-pooling is over 2 x 2: the published weights expect both. The auxiliary
+         heads pool to 4 x 4.
 """
 
 from __future__ import annotations
@@ -125,17 +126,20 @@ class GoogLeNet(StagedNet):
         kernel: int = 3,
         batch_norm: bool = True,
         auxiliary: bool = False,
-        dropout: float = 0.2,
+        dropout: float = 0.4,
     ) -> None:
         super().__init__()
         check_counts(num_classes=num_classes, in_channels=in_channels)
         if kernel not in (3, 5):
             raise ValueError(f"kernel must be 3 or 5, got {kernel}")
         unit = partial(ConvAct, batch_norm=batch_norm)
-        normalise = [] if batch_norm else [nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0)]
+
+        def normalise() -> list[nn.Module]:
+            return [] if batch_norm else [nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0)]
+
         self.stem = nn.Sequential(
-            unit(in_channels, 64, 7, stride=2), _halve(), *normalise,
-            unit(64, 64, 1), unit(64, 192, 3), *normalise, _halve(),
+            unit(in_channels, 64, 7, stride=2), _halve(), *normalise(),
+            unit(64, 64, 1), unit(64, 192, 3), *normalise(), _halve(),
         )  # fmt: skip
         self.maps = {"stem": (192, 8)}
         self.blocks = nn.ModuleList()

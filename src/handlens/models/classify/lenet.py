@@ -46,6 +46,10 @@ class LeNet(Flattening):
     ) -> None:
         super().__init__()
         check_counts(num_classes=num_classes, in_channels=in_channels)
+        if len(channels) != 2 or min(*channels, *hidden) < 1:
+            raise ValueError(
+                f"channels must be two numbers from 1 up, and hidden any, got {list(channels)} and {list(hidden)}"
+            )
         self.image_size = sides(image_size)
         if padding is None:
             padding = 0 if self.image_size == (32, 32) else 2

@@ -16,7 +16,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from handlens.models.blocks import ConvNormAct, Padding, initialise, round_channels
-from handlens.models.classify.staged import Flattening, StagedNet, check_counts, sides
+from handlens.models.classify.staged import Flattening, StagedNet, check_counts, check_width, sides
 
 # Table 1: output channels and stride of each depthwise separable convolution.
 BLOCKS = (
@@ -74,8 +74,7 @@ class MobileNetV1(StagedNet):
     ) -> None:
         super().__init__()
         check_counts(num_classes=num_classes, in_channels=in_channels, round_to=round_to)
-        if not 0 < width <= 4:
-            raise ValueError(f"width must be in (0, 4], got {width}")
+        check_width(width)
         channels, total_stride = round_channels(32 * width, to=round_to), 2
         self.stem = ConvNormAct(in_channels, channels, stride=2, activation=nn.ReLU, padding=padding)
         self.maps = {"stem": (channels, total_stride)}

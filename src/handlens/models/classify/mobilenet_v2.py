@@ -16,6 +16,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from handlens.models.blocks import ConvNormAct, Norm, Padding, initialise, round_channels
+from handlens.models.classify.staged import StagedNet, check_counts, check_dropout, check_width
 
 # Table 2: expansion t, output channels c, repetitions n, stride s of the first repetition.
 BOTTLENECKS = (
@@ -72,7 +73,7 @@ class InvertedResidual(nn.Module):
         return x + out if self.skip else out
 
 
-class MobileNetV2(nn.Module):
+class MobileNetV2(StagedNet):
     """A stem, seventeen inverted residuals, a 1x1 head, one linear classifier.
 
     Args:
@@ -104,14 +105,14 @@ class MobileNetV2(nn.Module):
         padding: Padding = "symmetric",
     ) -> None:
         super().__init__()
-        check_arguments(
-            num_classes=num_classes, width=width, in_channels=in_channels, dropout=dropout, round_to=round_to
-        )
+        check_counts(num_classes=num_classes, in_channels=in_channels, round_to=round_to)
+        check_width(width)
+        check_dropout(dropout)
         check_table(table)
         channels = round_channels(32 * width, to=round_to)
         self.stem = ConvNormAct(in_channels, channels, stride=2, norm=norm, activation=nn.ReLU6, padding=padding)
         total_stride = 2
-        self.maps: dict[str, tuple[int, int]] = {"stem": (channels, total_stride)}
+        self.maps = {"stem": (channels, total_stride)}
         self.blocks = nn.ModuleList()
         for expansion, full_width, repetitions, first_stride in table:
             out_channels = round_channels(full_width * width, to=round_to)
@@ -137,17 +138,8 @@ class MobileNetV2(nn.Module):
         maps["head"] = self.head(maps[f"block{len(self.blocks)}"])
         return maps
 
-    def embed(self, images: Tensor) -> Tensor:
-        """images (N, C, H, W) -> (N, D): everything before the dropout and the classifier."""
-        x = self.stem(images)
-        for block in self.blocks:
-            x = block(x)
-        pooled: Tensor = self.head(x).mean(dim=(2, 3))
-        return pooled
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.classifier(self.dropout(self.embed(images)))
-        return logits
+    def pool(self, x: Tensor) -> Tensor:
+        return super().pool(self.head(x))
 
 
 def feature_maps(net: Any, images: Tensor) -> dict[str, Tensor]:
@@ -162,23 +154,6 @@ def feature_maps(net: Any, images: Tensor) -> dict[str, Tensor]:
             x = block(x)
         maps[f"block{number}"] = x
     return maps
-
-
-def check_arguments(*, num_classes: int, width: float, in_channels: int, dropout: float, round_to: int) -> None:
-    """
-    Raises:
-        ValueError: naming the value.
-    """
-    if num_classes < 1:
-        raise ValueError(f"num_classes must be at least 1, got {num_classes}")
-    if not 0 < width <= 4:
-        raise ValueError(f"width must be in (0, 4], got {width}")
-    if in_channels < 1:
-        raise ValueError(f"in_channels must be at least 1, got {in_channels}")
-    if not 0 <= dropout < 1:
-        raise ValueError(f"dropout must be in [0, 1), got {dropout}")
-    if round_to < 1:
-        raise ValueError(f"round_to must be at least 1, got {round_to}")
 
 
 def check_table(table: Table) -> None:

@@ -98,6 +98,24 @@ def check_counts(**counts: int) -> None:
             raise ValueError(f"{name} must be at least 1, got {count}")
 
 
+def check_width(width: float) -> None:
+    """
+    Raises:
+        ValueError: a width multiplier out of range.
+    """
+    if not 0 < width <= 4:
+        raise ValueError(f"width must be in (0, 4], got {width}")
+
+
+def check_dropout(dropout: float) -> None:
+    """
+    Raises:
+        ValueError: no share of what comes before the classifier.
+    """
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout must be in [0, 1), got {dropout}")
+
+
 def sides(image_size: int | Sequence[int]) -> tuple[int, int]:
     """(height, width) from one number or two.
 

@@ -77,7 +77,7 @@ class Xception(StagedNet):
 
     smallest = 71
 
-    def __init__(self, *, num_classes: int, in_channels: int = 3, dropout: float = 0.0) -> None:
+    def __init__(self, *, num_classes: int, in_channels: int = 3, dropout: float = 0.5) -> None:
         super().__init__()
         check_counts(num_classes=num_classes, in_channels=in_channels)
         self.stem = nn.Sequential(
