@@ -12,11 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import yaml
-from PIL import Image
-from sklearn.datasets import load_digits
+from lessons import write_digits
 
 from command import handlens
 from handlens.evaluate.metrics import wilson_interval
@@ -26,19 +24,6 @@ ROOT = Path(__file__).resolve().parents[1]
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 FLOWERS = ROOT.parent / "shared" / "data" / "flowers"
 PARTS = ("Source", "Command", "Expect", "Cost", "Smoke")
-
-
-def digits(folder: Path) -> None:
-    """1,797 handwritten digits of 8 x 8, enlarged to 28 x 28; a stratified random 20 % are for testing."""
-    found, rng = load_digits(), np.random.default_rng(0)
-    for label in range(10):
-        places = rng.permutation(np.flatnonzero(found.target == label))
-        test = round(0.2 * len(places))
-        for part, chosen in (("test", places[:test]), ("train", places[test:])):
-            (folder / part / str(label)).mkdir(parents=True)
-            for place in chosen:
-                image = Image.fromarray((found.images[place] * 255 / 16).round().astype(np.uint8))
-                image.resize((28, 28), Image.Resampling.BICUBIC).save(folder / part / str(label) / f"{place}.png")
 
 
 def flowers(folder: Path, *kinds: str, train: int, test: int) -> None:
@@ -65,7 +50,7 @@ def masks_of_bread(folder: Path) -> None:
 
 
 DATA: dict[str, Callable[[Path], None]] = {
-    "digits": digits,
+    "digits": write_digits,
     "two flowers": lambda folder: flowers(folder, "daisy", "rose", train=150, test=60),
     "five flowers": lambda folder: flowers(
         folder, "daisy", "dandelion", "rose", "sunflower", "tulip", train=40, test=20

@@ -12,6 +12,7 @@ from torch import nn
 
 from handlens.errors import InputError
 from handlens.models import Backbone, backbone, build
+from handlens.models.backbones import BACKBONES, strides
 from handlens.models.cost import parameters
 from handlens.models.layouts import to_our_names
 
@@ -109,15 +110,43 @@ def test_what_cannot_be_had_is_named(arguments, message):
         backbone("mobilenet_v2", **arguments)
 
 
+@pytest.mark.parametrize("output_stride", [16, 8])
+@pytest.mark.parametrize(
+    # TensorFlow's SAME pads the end alone at stride 2, both sides at stride 1: that net is compared with timm's above.
+    "name", [name for name in BACKBONES if strides(name)[-1] > 16 and name != "efficientnet_lite0"]
+)  # fmt: skip
+def test_dilated_every_net_sees_at_every_few_places_what_it_saw_before(
+    name, output_stride, with_batch_norm_statistics, pictures
+):
+    """To the last level but at the edges, where windows that hung over them were dropped."""
+    whole = with_batch_norm_statistics(backbone(name, maps=("s32",)), height=96, width=96).eval()
+    last = whole.names["s32"]
+    fine = backbone(name, maps=(last,), output_stride=output_stride).eval()
+    fine.load_state_dict(whole.state_dict())
+    images = pictures(2, height=224, width=256)
+    step = 32 // output_stride
+    with torch.inference_mode():
+        expected, made = whole(images)["s32"], fine(images)[last]
+    assert (fine.strides[last], made.shape[1]) == (output_stride, expected.shape[1])
+    assert made.shape[2] > (step - 1) * expected.shape[2]
+    made = made[:, :, ::step, ::step][:, :, : expected.shape[2], : expected.shape[3]]
+    assert made.shape == expected.shape
+    edge = 0 if name.startswith(("vgg", "resnet", "mobilenet")) else 2
+    inside = slice(edge, -edge or None)
+    far = (made - expected)[:, :, inside, inside].abs().max()
+    assert far < 1e-4 * expected.abs().max(), float(far / expected.abs().max())
+
+
 def test_strides_that_cannot_be_replaced_are_refused():
     class Own(nn.Module):
         def __init__(self, in_channels, out_channels, *, expansion, stride, norm, padding):
             super().__init__()
-            self.conv = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1)
+            self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+            self.pool = nn.AvgPool2d(stride)
 
         def forward(self, x):
-            return self.conv(x)
+            return self.pool(self.conv(x))
 
     assert backbone("mobilenet_v2", maps=("s32",), block=Own)(torch.randn(1, 3, 64, 64))["s32"].shape == (1, 320, 2, 2)
-    with pytest.raises(ValueError, match="block14 has a Conv2d"):
+    with pytest.raises(ValueError, match="block14 cannot become a dilation: it has a AvgPool2d"):
         backbone("mobilenet_v2", maps=("s16",), output_stride=16, block=Own)

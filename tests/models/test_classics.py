@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from functools import partial
 
 import pytest
@@ -165,6 +168,26 @@ def test_dropout_is_the_papers_unless_asked_otherwise():
             with torch.device("meta"):
                 net = start_classifier(recipe, 3, QUIET).net
             assert net.dropout.p == expected, name
+
+
+ODD_BATCHES = """
+import torch
+from handlens.models import build
+
+net = build("residual_convnet", num_classes=5).to(memory_format=torch.channels_last)
+for _ in range(60):
+    images = torch.rand(13, 3, 32, 32).contiguous(memory_format=torch.channels_last)
+    torch.nn.functional.cross_entropy(net(images), torch.randint(0, 5, (13,))).backward()
+"""
+
+
+def test_an_odd_number_of_pictures_does_not_write_beyond_its_memory():
+    """With the textbook's strided projection most processes of this kind died on a CPU with AVX-512."""
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", ODD_BATCHES], env=os.environ | {"MALLOC_CHECK_": "3"}, check=False, timeout=120
+        )
+        assert done.returncode == 0
 
 
 THEIRS = {

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from handlens.errors import InputError
-from handlens.models.blocks import ConvNormAct
+from handlens.models.blocks import ConvNormAct, PoolEverywhere
 from handlens.models.classify.alexnet import AlexNet
 from handlens.models.classify.convnets import ResidualConvNet
 from handlens.models.classify.efficientnet_lite import EfficientNetLite0
@@ -17,6 +18,7 @@ from handlens.models.classify.googlenet import GoogLeNet
 from handlens.models.classify.mobilenet_v1 import MobileNetV1
 from handlens.models.classify.mobilenet_v2 import InvertedResidual, MobileNetV2
 from handlens.models.classify.resnet import STAGES, ResNet
+from handlens.models.classify.staged import PoolSame
 from handlens.models.classify.vgg import CONVOLUTIONS, VGG
 from handlens.models.classify.xception import MiniXception, Xception
 from handlens.models.options import construct, nearest
@@ -88,7 +90,7 @@ def backbone(name: str, *, maps: Sequence[str] = ("s32",), output_stride: int = 
 
     Raises:
         InputError: an unknown net, option or map.
-        ValueError: another output stride, or blocks whose stride cannot be replaced.
+        ValueError: another output stride, or a layer whose stride cannot become a dilation.
     """
     if output_stride not in (8, 16, 32):
         raise ValueError(f"output_stride must be 8, 16 or 32, got {output_stride}")
@@ -96,6 +98,17 @@ def backbone(name: str, *, maps: Sequence[str] = ("s32",), output_stride: int = 
     if max(stride for _, stride in net.maps.values()) > output_stride:
         _dilate(net, output_stride)
     return Backbone(net, maps)
+
+
+def strides(name: str) -> list[int]:
+    """Of the maps that a net has, ascending: [2, 4, 8, 16, 32] of most.
+
+    Raises:
+        InputError: no such net.
+    """
+    with torch.device("meta"):
+        net: Any = construct(name, BACKBONES, {"num_classes": 1})
+    return sorted({stride for _, stride in net.maps.values()})
 
 
 def resolve_map(asked: str, known: dict[str, tuple[int, int]]) -> str:
@@ -125,24 +138,28 @@ def _block_number(name: str) -> int:
 
 
 def _dilate(net: Any, output_stride: int) -> None:
-    """Replace strides beyond `output_stride` by dilations of the convolutions behind them, and correct `maps`.
+    """Replace strides beyond `output_stride` by dilations of the layers behind them, and correct `maps`.
 
-    A block goes on along its branches: behind the convolution that lost its stride, each sees a grid that is finer.
+    Weights stay as they are, and every 2nd or 4th place of the finer map sees what the coarse map saw. A block goes on
+    along its branches: behind the layer that lost its stride, each sees a grid that is finer.
+
+    Raises:
+        ValueError: a block strides in a layer whose stride cannot be replaced.
     """
-    parts = {"stem": net.stem, **{f"block{number}": block for number, block in enumerate(net.blocks, start=1)}}
     before = stride = dilation = 1
-    for name, part in parts.items():
+    for name, container, key in [("stem", net, "stem"), *(
+        (f"block{number}", net.blocks, str(number - 1)) for number in range(1, len(net.blocks) + 1)
+    )]:  # fmt: skip
         own, before = net.maps[name][1] // before, net.maps[name][1]
         removed = stride * own > output_stride
-        if removed:
-            _check_units(part, name, output_stride)
         inside = dilation
-        for unit in (module for module in part.modules() if isinstance(module, ConvNormAct)):  # in the order they run
-            if removed and unit.conv.stride[0] > 1:
-                unit.set_stride(1, dilation=dilation)
+        for parent, place, layer in list(_layers(container, key)):  # in the order they run
+            strides = _stride(layer) > 1
+            if removed and strides:
+                _set_stride(parent, place, 1, dilation=dilation, name=name)
                 inside = dilation * own
             elif dilation > 1 or inside > 1:
-                unit.set_stride(unit.conv.stride[0], dilation=inside)
+                _set_stride(parent, place, _stride(layer), dilation=inside, name=name)
         if removed:
             dilation *= own
         else:
@@ -151,16 +168,33 @@ def _dilate(net: Any, output_stride: int) -> None:
         net.maps[name] = (channels, min(published, output_stride))
 
 
-def _check_units(part: nn.Module, name: str, output_stride: int) -> None:
+def _layers(container: nn.Module, key: str) -> Iterator[tuple[nn.Module, str, nn.Module]]:
+    """(parent, its name there, layer) of every layer that has a stride, in a part of a net."""
+    part = getattr(container, key)
+    if isinstance(part, ConvNormAct | PoolSame) or hasattr(part, "kernel_size"):
+        yield container, key, part
+        return
+    for name, _ in part.named_children():
+        yield from _layers(part, name)
+
+
+def _stride(layer: Any) -> int:
+    found = layer.conv.stride if isinstance(layer, ConvNormAct) else layer.stride
+    return int(found[0] if isinstance(found, tuple) else found)
+
+
+def _set_stride(parent: Any, place: str, stride: int, *, dilation: int, name: str) -> None:
     """
     Raises:
-        ValueError: something strides in it that is no ConvNormAct.
+        ValueError: a layer whose stride cannot be replaced.
     """
-    ours = {unit.conv for unit in part.modules() if isinstance(unit, ConvNormAct)}
-    for module in part.modules():
-        striding = isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d) and module not in ours
-        if striding and module.stride not in (1, (1, 1)):
-            raise ValueError(
-                f"output_stride {output_stride} needs blocks that stride in a ConvNormAct, and {name} has a "
-                f"{type(module).__name__}"
-            )
+    layer = getattr(parent, place)
+    if isinstance(layer, ConvNormAct | PoolSame):
+        layer.set_stride(stride, dilation=dilation)
+    elif isinstance(layer, nn.Conv2d) and layer.dilation == (1, 1) and not isinstance(layer.padding, str):
+        layer.stride, layer.dilation = (stride, stride), (dilation, dilation)
+        layer.padding = (layer.padding[0] * dilation, layer.padding[1] * dilation)
+    elif isinstance(layer, nn.MaxPool2d) and layer.dilation == 1:
+        setattr(parent, place, PoolEverywhere(layer, dilation=dilation))
+    else:
+        raise ValueError(f"the stride of {name} cannot become a dilation: it has a {type(layer).__name__}")

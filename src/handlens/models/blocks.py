@@ -158,6 +158,30 @@ def pad_same(x: Tensor, *, kernel: tuple[int, ...], stride: tuple[int, ...], dil
     return F.pad(x, pads)
 
 
+def pool_everywhere(x: Tensor, *, kernel: int, before: tuple[int, int], dilation: int) -> Tensor:
+    """Max-pooling at every place: (N, C, h, w) -> the same size.
+
+    Args:
+        before: how far a window reaches up and left of its place, in steps of the dilation.
+    """
+    pads: list[int] = []
+    for reach in reversed(before):  # F.pad begins with the last dimension
+        pads += [reach * dilation, (kernel - 1 - reach) * dilation]
+    return F.max_pool2d(F.pad(x, pads, value=float("-inf")), kernel, stride=1, dilation=dilation)
+
+
+class PoolEverywhere(nn.Module):
+    """A max-pooling layer whose stride became a dilation of the layers behind it."""
+
+    def __init__(self, pool: nn.MaxPool2d, *, dilation: int) -> None:
+        super().__init__()
+        assert isinstance(pool.kernel_size, int) and isinstance(pool.padding, int)
+        self.kernel, self.before, self.dilation = pool.kernel_size, pool.padding, dilation
+
+    def forward(self, x: Tensor) -> Tensor:
+        return pool_everywhere(x, kernel=self.kernel, before=(self.before, self.before), dilation=self.dilation)
+
+
 def round_channels(channels: float, *, to: int = 8) -> int:
     """The nearest multiple of `to`, at least one, and never more than 10 % below; 1 rounds to whole channels.
 

@@ -59,13 +59,16 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
-        self.project = nn.Conv2d(in_channels, out_channels, 1, stride=2 if pooling else 1)
+        self.project = nn.Conv2d(in_channels, out_channels, 1)
         self.pooling = pooling
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.conv2(self.conv1(x).relu()).relu()
         if self.pooling:
             out = F.max_pool2d(out, 2, ceil_mode=True)
+            # Every other place, then 1 x 1: the projection with stride 2. PyTorch 2.14's gradient of that, on 3 or 4
+            # channels last and an odd number of pictures, writes beyond its memory (seen on a CPU with AVX-512).
+            x = F.max_pool2d(x, 1, stride=2)
         return out + self.project(x)
 
 

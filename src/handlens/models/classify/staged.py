@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from handlens.models.blocks import pool_everywhere
+
 
 class StagedNet(nn.Module):
     """images (N, C, H, W) -> logits (N, K), by way of the stem, every block, `pool` and the classifier.
@@ -128,14 +130,28 @@ def sides(image_size: int | Sequence[int]) -> tuple[int, int]:
     return found[0], found[1]
 
 
-def pool_same(x: Tensor) -> Tensor:
+class PoolSame(nn.Module):
     """The largest of 3 x 3 at every other place, padded as TensorFlow's SAME: (N, C, h, w) -> ceil(h / 2), ceil(w / 2).
 
     An even side is padded at the end alone, an odd one at both.
     """
-    # A trace keeps one size, and runtimes take it as a number only.
-    odd = [int(side) % 2 if torch.jit.is_tracing() else side % 2 for side in x.shape[2:]]
-    return F.max_pool2d(x, 3, stride=2, padding=odd, ceil_mode=True)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stride = self.dilation = 0
+        self.set_stride(2, dilation=1)
+
+    def set_stride(self, stride: int, *, dilation: int) -> None:
+        """Stride 1: at every place, what it would see if the map were as coarse as its dilation says."""
+        self.stride, self.dilation = stride, dilation
+
+    def forward(self, x: Tensor) -> Tensor:
+        # A trace keeps one size, and runtimes take it as a number only.
+        sides = [int(side) if torch.jit.is_tracing() else side for side in x.shape[2:]]
+        odd = [-(-side // self.dilation) % 2 for side in sides]
+        if self.stride == 2:
+            return F.max_pool2d(x, 3, stride=2, padding=odd, ceil_mode=True)
+        return pool_everywhere(x, kernel=3, before=(odd[0], odd[1]), dilation=self.dilation)
 
 
 def initialise_as_keras(model: nn.Module) -> None:

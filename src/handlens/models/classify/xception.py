@@ -13,7 +13,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from handlens.models.classify.staged import StagedNet, check_counts, initialise_as_keras, pool_same
+from handlens.models.classify.staged import PoolSame, StagedNet, check_counts, initialise_as_keras
 
 MINI = (32, 64, 128, 256, 512)
 norm = partial(nn.BatchNorm2d, eps=1e-3, momentum=0.01)  # Keras's: momentum 0.99 there is 0.01 here
@@ -45,13 +45,14 @@ class Down(nn.Module):
         self.act = nn.ReLU() if first_act else nn.Identity()
         self.conv1, self.norm1 = SeparableConv(in_channels, middle), norm(middle)
         self.conv2, self.norm2 = SeparableConv(middle, out_channels), norm(out_channels)
+        self.pool = PoolSame()
         self.project = nn.Conv2d(in_channels, out_channels, 1, stride=2, bias=False)
         self.project_norm = norm(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.norm1(self.conv1(self.act(x)))
         out = self.norm2(self.conv2(out.relu()))
-        return pool_same(out) + self.project_norm(self.project(x))
+        return self.pool(out) + self.project_norm(self.project(x))
 
 
 class Middle(nn.Module):
@@ -106,12 +107,13 @@ class MiniBlock(nn.Module):
         super().__init__()
         self.norm1, self.conv1 = norm(in_channels), SeparableConv(in_channels, out_channels)
         self.norm2, self.conv2 = norm(out_channels), SeparableConv(out_channels, out_channels)
+        self.pool = PoolSame()
         self.project = nn.Conv2d(in_channels, out_channels, 1, stride=2, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.conv1(self.norm1(x).relu())
         out = self.conv2(self.norm2(out).relu())
-        return pool_same(out) + self.project(x)
+        return self.pool(out) + self.project(x)
 
 
 class MiniXception(StagedNet):

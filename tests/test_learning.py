@@ -1,0 +1,68 @@
+"""Every classifier learns digits from scratch to a stated accuracy: benchmarks/lessons.py says how.
+
+The deep forms of a family are trained by benchmarks/learning.py alone, which takes an hour; its results are stored.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lessons import LESSONS, recipe_of, write_digits
+
+import handlens
+from handlens.data.decode import decode
+from handlens.flow.runs import build_from, find_run
+from handlens.models import CATALOGUE
+from handlens.train.recipe import make_recipe
+
+ROOT = Path(__file__).resolve().parents[1]
+TRAINED_HERE = (
+    "lenet5", "dense", "lenet_color", "alexnet", "vgg11_bn", "googlenet", "resnet18", "resnet50", "mobilenet_v1",
+    "mobilenet_v1_mnist", "mobilenet_v2", "efficientnet_lite0", "simple_convnet", "residual_convnet", "mini_xception",
+    "xception",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("learning") / "digits"
+    write_digits(folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", TRAINED_HERE)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_it_learns_and_answers_in_bf16_alike(name: str, digits: Path, tmp_path: Path):
+    run = handlens.train(digits, out=tmp_path / "run", recipe=make_recipe(recipe_of(name)), golden=False)
+    metrics = handlens.evaluate(run, precision="fp32")["metrics"]
+    assert metrics["count"] == 359
+    assert metrics["top1"] >= LESSONS[name].at_least
+
+    opened = find_run(run)
+    net = build_from(opened).to(memory_format=torch.channels_last)
+    files = sorted((digits / "test").rglob("*.png"))[::6]
+    pixels = np.stack([opened.preprocess.pixels(decode(file)) for file in files])
+    images = torch.from_numpy(opened.preprocess.normalise(pixels)).permute(0, 3, 1, 2)
+    with torch.inference_mode():
+        exact = net(images).softmax(dim=1)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            rough = net(images)
+    assert rough.dtype == torch.bfloat16
+    rough = rough.float().softmax(dim=1)
+    assert (rough.argmax(dim=1) == exact.argmax(dim=1)).sum() >= len(files) - 2
+    assert (rough - exact).abs().mean() < 0.02
+
+
+def test_every_classifier_has_a_lesson_and_a_result_that_reached_it():
+    classifiers = {name for name, entry in CATALOGUE.items() if entry.task == "classify"}
+    assert set(LESSONS) == classifiers
+    newest = max((ROOT / "benchmarks" / "results").glob("learning-*.json"))
+    rows = json.loads(newest.read_text(encoding="utf-8"))["rows"]
+    assert {row["net"] for row in rows} == classifiers
+    assert [row for row in rows if row["top1"] < LESSONS[row["net"]].at_least] == []
+    slow = [row for row in rows if row["net"] == "lenet5" and row["seconds"] > 60]
+    assert len([row for row in rows if row["net"] == "lenet5"]) == 5 and slow == []  # within a minute, every time
