@@ -8,6 +8,7 @@ from torch import nn
 
 from handlens.errors import InputError
 from handlens.models import backbone, build
+from handlens.models.backbones import BACKBONES
 from handlens.models.cost import parameters
 
 
@@ -62,10 +63,13 @@ def test_a_backbone_is_the_way_down():
         build("unet", num_classes=2, backbone="resnet19")
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50", "vgg16_bn", "mobilenet_v1", "efficientnet_lite0"])
-def test_other_backbones(name):
+@pytest.mark.parametrize("name", [name for name in BACKBONES if not name.startswith(("vgg1", "resnet1"))] + ["vgg11",
+                                  "vgg16_bn", "resnet18", "resnet101"])  # fmt: skip
+def test_every_classifier_that_takes_any_size_can_be_the_way_down(name):
     net = build("unet", num_classes=3, backbone=name)
-    net(torch.randn(2, 3, 65, 96)).square().mean().backward()
+    logits = net(torch.randn(2, 3, 97, 128))
+    assert logits.shape == (2, 3, 97, 128)
+    logits.square().mean().backward()
     assert [key for key, parameter in net.named_parameters() if parameter.grad is None] == []
 
 

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from handlens.models.backbones import backbone as cut
+from handlens.models.backbones import strides
 from handlens.models.blocks import ConvNormAct, Padding, initialise
 
 CHANNELS = 256  # of every branch: Chen et al. 2017, section 3.3
@@ -120,10 +121,11 @@ class DeepLabV3(nn.Module):
         options: dict[str, Any] = {"width": width, "round_to": round_to, "padding": padding}
         options = {"in_channels": in_channels} | {key: value for key, value in options.items() if value is not None}
         last = f"s{output_stride}"
-        maps = (last, "s4") if decoder else (last,)
+        fine = "s4" if decoder and 4 in strides(backbone) else "stem"  # GoogLeNet's stem ends at stride 8
+        maps = (last, fine) if decoder else (last,)
         self.backbone = cut(backbone, maps=maps, output_stride=output_stride, **options)
         self.aspp = ASPP(self.backbone.channels[last], RATES[output_stride] if aspp else ())
-        self.decoder = Decoder(self.backbone.channels["s4"], decoder) if decoder else None
+        self.decoder = Decoder(self.backbone.channels[fine], decoder) if decoder else None
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Conv2d(decoder or CHANNELS, num_classes, 1)
         self.align_corners = align_corners

@@ -11,19 +11,19 @@ Differs  3 x 3 convolutions are padded, so that maps keep their size and nothing
 
 from __future__ import annotations
 
-from itertools import pairwise, zip_longest
+from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from handlens.models.backbones import Backbone
+from handlens.models.backbones import Backbone, strides
 from handlens.models.backbones import backbone as cut
 from handlens.models.blocks import ConvNormAct, initialise
 from handlens.models.segment.sizes import pad_to_multiple
 
 CHANNELS = (64, 128, 256, 512, 1024)  # of the five levels: Figure 1
 DECODER = (256, 128, 64, 32, 16)  # behind a backbone, from stride 16 to 1: as segmentation_models.pytorch has it
-STRIDES = ("s2", "s4", "s8", "s16", "s32")
 
 
 class TwoConvs(nn.Sequential):
@@ -67,6 +67,8 @@ class Up(nn.Module):
 
     def forward(self, x: Tensor, skip: Tensor | None) -> Tensor:
         x = self.up(x)
+        if skip is not None and skip.shape[2:] != x.shape[2:]:  # a backbone that does not pad everywhere
+            x = F.interpolate(x, size=skip.shape[2:], mode="bilinear", align_corners=False)
         joined: Tensor = self.convs(x if skip is None else torch.cat([skip, x], dim=1))
         return joined
 
@@ -109,11 +111,15 @@ class UNet(nn.Module):
             self.backbone = Contracting(in_channels, channels, batch_norm=batch_norm, dropout=dropout)
             initialise(self.backbone)
         else:
-            self.backbone = cut(backbone, maps=STRIDES, in_channels=in_channels)
+            known = [stride for stride in strides(backbone) if 1 < stride <= 2 ** len(outputs)]
+            self.backbone = cut(backbone, maps=[f"s{stride}" for stride in known], in_channels=in_channels)
+            outputs = outputs[-(known[-1].bit_length() - 1) :]  # from half of the coarsest map's stride to 1
         self.multiple = 2 ** len(outputs)
-        *skips, below = self.backbone.channels.values()
+        below = list(self.backbone.channels.values())[-1]
+        self.levels = [f"s{2**level}" for level in reversed(range(len(outputs)))]
         self.ups = nn.ModuleList()
-        for skip, output in zip_longest(reversed(skips), outputs, fillvalue=0):  # a backbone has no map at stride 1
+        for level, output in zip(self.levels, outputs, strict=True):  # some have no map at stride 2, none at 1
+            skip = self.backbone.channels.get(level, 0)
             self.ups.append(Up(below, skip, output, batch_norm=batch_norm, dropout=dropout))
             below = output
         self.classifier = nn.Conv2d(below, num_classes, 1)
@@ -121,10 +127,14 @@ class UNet(nn.Module):
         initialise(self.classifier)
 
     def forward(self, images: Tensor) -> Tensor:
-        *skips, x = self.backbone(pad_to_multiple(images, self.multiple)).values()
-        for up, skip in zip_longest(self.ups, reversed(skips)):
-            x = up(x, skip)
+        padded = pad_to_multiple(images, self.multiple)
+        maps = self.backbone(padded)
+        x = list(maps.values())[-1]
+        for level, up in zip(self.levels, self.ups, strict=True):
+            x = up(x, maps.get(level))
         logits: Tensor = self.classifier(x)
+        if logits.shape[2:] != padded.shape[2:]:
+            logits = F.interpolate(logits, size=padded.shape[2:], mode="bilinear", align_corners=False)
         return logits[:, :, : images.shape[2], : images.shape[3]]
 
 
