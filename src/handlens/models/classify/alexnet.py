@@ -19,7 +19,7 @@ from handlens.models.classify.staged import StagedNet, check_counts
 
 ONE_TOWER = (64, 192, 384, 256, 256)
 TWO_TOWERS = (96, 256, 384, 384, 256)
-DENSE = 4096
+DENSE = 4096  # units of each hidden dense layer
 LAST_SIDE = 6  # of the map that the dense layers see
 
 
@@ -29,6 +29,7 @@ class AlexNet(StagedNet):
     Args:
         two_towers: the form of 2012: half of the channels see only half of those before, but in the third convolution;
             responses are normalised over neighbouring channels.
+        hidden: units of each of the two dense layers before the classifier, 4096 in the paper.
 
     Raises:
         ValueError: an argument out of range; from forward: pictures below 63 pixels a side.
@@ -37,10 +38,11 @@ class AlexNet(StagedNet):
     smallest = 63
 
     def __init__(
-        self, *, num_classes: int, in_channels: int = 3, dropout: float = 0.5, two_towers: bool = False
+        self, *, num_classes: int, in_channels: int = 3, dropout: float = 0.5, two_towers: bool = False,
+        hidden: int = DENSE,
     ) -> None:  # fmt: skip
         super().__init__()
-        check_counts(num_classes=num_classes, in_channels=in_channels)
+        check_counts(num_classes=num_classes, in_channels=in_channels, hidden=hidden)
         first, second, third, fourth, fifth = TWO_TOWERS if two_towers else ONE_TOWER
         groups = 2 if two_towers else 1
         # alpha: PyTorch divides it by the number of channels, the paper does not.
@@ -62,10 +64,10 @@ class AlexNet(StagedNet):
             "stem": (first, 4), "block1": (second, 8), "block2": (third, 16), "block3": (fourth, 16),
             "block4": (fifth, 16), "block5": (fifth, 32),
         }  # fmt: skip
-        self.hidden1 = nn.Linear(fifth * LAST_SIDE**2, DENSE)
-        self.hidden2 = nn.Linear(DENSE, DENSE)
+        self.hidden1 = nn.Linear(fifth * LAST_SIDE**2, hidden)
+        self.hidden2 = nn.Linear(hidden, hidden)
         self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(DENSE, num_classes)
+        self.classifier = nn.Linear(hidden, num_classes)
         initialise(self)
         if two_towers:
             self._initialise_as_in_2012()
