@@ -18,7 +18,8 @@ class Lesson(NamedTuple):
     Attributes:
         at_least: share of the test digits that the net gets right.
         size: side of what it is fed, pixels; small, so that it ends in seconds to minutes on two cores.
-        options: of the net. SMALL_HEAD: 256 units per dense layer where the paper has 4096; they would take all the time.
+        options: of the net. SMALL_HEAD: 256 units per dense layer where the paper has 4096, which would take all the
+            time.
     """
 
     at_least: float
