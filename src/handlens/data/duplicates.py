@@ -6,7 +6,7 @@ share their coarse shapes, and so their hash and their overall correlation; only
 Measured on `flowers` (4,058 photographs). True copies, made by us (JPEG quality 60, half the size, 2 % and 5 % cut
 off): correlation of the whole above 0.92, of the detail above 0.78. Nominated pairs that are different photographs:
 up to 0.93 and up to 0.52. The thresholds lie in the gap. Shots of one burst fall on the side of the copies.
-Not found: pictures without detail (fog, plain colours) and pictures below 64 pixels, unless their bytes are equal; cuts
+Not found: pictures without detail (fog, plain colours) and pictures below 32 pixels, unless their bytes are equal; cuts
 of more than about 5 %. In 28 x 28 pixels two different digits agree as well as a digit and its copy.
 """
 
@@ -52,7 +52,7 @@ def perceptual_hash(picture: NDArray[np.uint8]) -> Hash | None:
     on a picture averaged down to 32 x 32 where Zauner smooths first. It kept copies closer together than the
     difference hash did, and unrelated pictures further apart (within 12 bits: 1 pair of 128,778 against 33).
     """
-    if min(picture.shape[:2]) < THUMBNAIL_SIDE:
+    if min(picture.shape[:2]) < HASH_SIDE:
         return None
     grey = _grey(picture, HASH_SIDE)
     if float(grey.std()) < LEAST_CONTRAST:
