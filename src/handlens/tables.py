@@ -28,7 +28,8 @@ def print_rows(console: Console, rows: Sequence[dict[str, Any]]) -> None:
         return
     table = Table(box=None, header_style="bold")
     for key in rows[0]:
-        table.add_column(key.replace("_", " "), overflow="fold")
+        whole = all(" " not in _text(row[key]) for row in rows)  # names and numbers are not broken in two
+        table.add_column(key.replace("_", " "), overflow="ellipsis" if whole else "fold", no_wrap=whole)
     for row in rows:
         table.add_row(*(escape(_text(value)) for value in row.values()))
     console.print(table)

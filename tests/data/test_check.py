@@ -201,7 +201,7 @@ def test_very_small_pictures(tmp_path: Path) -> None:
     photograph(98, size=(32, 32)).save(root / "bun" / "square.png")
     result = audit(open_dataset(root))
     assert result.small == ("bun/thin.png",)
-    assert found(result)["small"].level == "warning"
+    assert found(result)["small"].level == "note"
 
 
 def test_one_picture_and_no_labels(tmp_path: Path) -> None:

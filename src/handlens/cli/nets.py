@@ -56,7 +56,9 @@ def models(
         return
     from handlens.tables import print_rows
 
-    print_rows(console(), [_readable(row) for row in rows])
+    terminal = console()
+    hidden = {"weights", "converts_to"} | ({"about"} if terminal.width < 140 else set())  # --json has all
+    print_rows(terminal, [{key: value for key, value in _readable(row).items() if key not in hidden} for row in rows])
 
 
 @app.command()
@@ -119,7 +121,7 @@ def explain_layer(
     kernel: Annotated[int, typer.Option("--kernel", "-k")] = 3,
     stride: Annotated[int, typer.Option("--stride", "-s")] = 1,
     padding: Annotated[str, typer.Option("--padding", "-p", help="Pixels on each side, same or valid.")] = "same",
-    size: Annotated[int, typer.Option(help="Side of the map before it.")] = 224,
+    size: Annotated[int | None, typer.Option(help="Side of the map before it; 224, of a dense layer 1.")] = None,
     expansion: Annotated[int, typer.Option("--expansion", "-t", help="Of an inverted residual.")] = 6,
     bias: Annotated[bool, typer.Option("--bias", help="With one bias per output channel.")] = False,
     as_json: AsJson = False,
@@ -130,6 +132,8 @@ def explain_layer(
     from handlens.models.formulas import KEEPS_CHANNELS, Question, explain
 
     pixels = int(padding) if padding.removeprefix("-").isdecimal() else padding
+    if size is None:
+        size = 1 if kind == "dense" else 224
     if outside is None:
         outside = inside if kind in KEEPS_CHANNELS else 64
     question = Question(

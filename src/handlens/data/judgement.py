@@ -102,7 +102,7 @@ def _warnings(audit: Audit) -> Iterator[Finding]:
     yield from _count_warnings(audit)
     if audit.small:
         yield Finding(
-            "warning", "small", f"{_pictures(len(audit.small))} below {SMALLEST_SIDE} pixels a side.", audit.small
+            "note", "small", f"{_pictures(len(audit.small))} below {SMALLEST_SIDE} pixels a side.", audit.small
         )
 
 

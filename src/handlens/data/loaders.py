@@ -111,6 +111,7 @@ def fastest_workers(make: Callable[[int], ResumableLoader], *, step_seconds: flo
 
 
 def _leave_signals_to_the_parent(worker: int) -> None:
-    """Ctrl-C reaches every process of the terminal; training decides when its loaders end."""
+    """Ctrl-C reaches every process of the terminal, SIGTERM often every one of a service; training decides when its
+    loaders end, by their queue."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -110,7 +110,7 @@ class ClassMeasure:
         paths = {record.id: record.path for record in self.records}
         captions = [
             f"{self.names[entry['predicted']]} {100 * entry['confidence']:.0f} %"
-            + ("" if entry["predicted"] == entry["label"] else f" (is {self.names[entry['label']]})")
+            + ("" if entry["predicted"] == entry["label"] else f"\nis {self.names[entry['label']]}")
             for entry in entries
         ]
         images = [decode(paths[entry["id"]], at_least=(160, 160)) for entry in entries]

@@ -128,6 +128,12 @@ def start_classifier(recipe: Recipe, num_classes: int, report: Reporter) -> Star
     if recipe.image_size is not None:
         height, width = recipe.size()
         preprocess = replace(preprocess, height=height, width=width, short_side=max(height, width))
+    smallest = getattr(net, "smallest", 1)
+    if min(preprocess.height, preprocess.width) < smallest:
+        raise InputError(
+            f"{recipe.model} takes pictures of {smallest} pixels a side and more, got image_size "
+            f"{preprocess.height} x {preprocess.width}."
+        )
     return Start(net, preprocess, {"name": recipe.model, "arguments": arguments})
 
 
@@ -166,6 +172,8 @@ def _built(name: str, arguments: dict[str, Any]) -> nn.Module:
 
     try:
         return build(name, **arguments)
+    except InputError:
+        raise
     except (ValueError, TypeError) as error:
         raise InputError(f"{name}: {error}.") from None
 

@@ -101,12 +101,16 @@ def train(
         else:
             _require_unfinished(folder)
         stated = config or Path(data) / FILE_NAME
-        if resume is None and stated.is_file():
-            write_text(folder / DATA_CONFIG, stated.read_text(encoding="utf-8-sig"))
         try:
             return _train(
-                Path(data), audit, folder, recipe, resuming=resume is not None, golden=golden, report=report
+                Path(data), audit, folder, recipe, resuming=resume is not None, golden=golden, report=report,
+                stated=stated if stated.is_file() else None,
             )  # fmt: skip
+        except InputError:
+            if [entry.name for entry in folder.iterdir()] == [".lock"]:  # refused before anything was made
+                (folder / ".lock").unlink()
+                folder.rmdir()
+            raise
         except KeyboardInterrupt:
             if unfinished(folder):
                 report.say(f"Stopped, and everything is saved. Continue with: handlens train --resume {folder}")
@@ -114,8 +118,13 @@ def train(
 
 
 def _train(
-    data: Path, audit: Audit, folder: Path, recipe: Recipe, *, resuming: bool, golden: bool, report: Reporter
-) -> Path:
+    data: Path, audit: Audit, folder: Path, recipe: Recipe, *, resuming: bool, golden: bool, report: Reporter,
+    stated: Path | None,
+) -> Path:  # fmt: skip
+    """
+    Args:
+        stated: the handlens.yaml that the run keeps.
+    """
     from safetensors.torch import load_file
 
     from handlens.data.seeds import seed_torch
@@ -133,12 +142,16 @@ def _train(
             raise InputError(f"the pictures in {data} are not those that {folder} was started with; start a new run.")
     else:
         _say_unused(recipe, dataset.task, report)
-        write_json(folder / DATA, summary)
-        write_text(folder / RECIPE, recipe.to_yaml())
 
     seed_torch(recipe.seed)
     start = start_task(recipe, dataset, report)
     net, preprocess = start.net, start.preprocess
+    _require_a_batch(net, recipe, len(training))
+    if not resuming:  # from here on the run can be resumed
+        write_json(folder / DATA, summary)
+        write_text(folder / RECIPE, recipe.to_yaml())
+        if stated is not None:
+            write_text(folder / DATA_CONFIG, stated.read_text(encoding="utf-8-sig"))
     metric, dense = METRICS[dataset.task], dataset.task in ("segment", "detect")
     head = None
     if recipe.mode == "head":
@@ -149,8 +162,6 @@ def _train(
         install_head(net, head)
         validated = fold_metrics(head, records, names)
     else:
-        if dense and min(recipe.batch_size, len(training)) < 2:
-            raise InputError(f"training to {dataset.task} needs two pictures in a batch, for its batch norm.")
         first = folder / START
         score = 0.0, float("-inf")
         if not dense and recipe.mode == "finetune":
@@ -196,6 +207,23 @@ def _train(
     )  # fmt: skip
     report.say(f"Validation: {metric} {100 * validated[metric]:.1f} % ({validated['how']}). Run folder: {folder}")
     return folder
+
+
+def _require_a_batch(net: nn.Module, recipe: Recipe, pictures: int) -> None:
+    """
+    Raises:
+        InputError: one picture a batch, and a batch norm that learns from it; or from scratch no epoch at all.
+    """
+    from handlens.models.blocks import BatchNorm
+
+    if recipe.mode == "head":
+        return
+    if recipe.mode == "scratch" and recipe.epochs == 0:
+        raise InputError("a net from scratch learns nothing in 0 epochs; give 1 or more.")
+    classifier = hasattr(net, "embed")  # others have a new head, whose batch norm has no statistics yet
+    learns = not (classifier and recipe.freeze_batch_norm) and any(isinstance(m, BatchNorm) for m in net.modules())
+    if learns and min(recipe.batch_size, pictures) < 2:
+        raise InputError(f"{recipe.model} learns from two pictures in a batch or more, for its batch norm.")
 
 
 def _say_unused(recipe: Recipe, task: TaskName, report: Reporter) -> None:
@@ -245,7 +273,13 @@ def choose_mode(recipe: Recipe, task: TaskName, pictures: int, report: Reporter)
     )
     mode: Mode
     if not pretrained:
-        mode, why = "scratch", f"no pretrained weights of {wanted.model} can be had for this recipe"
+        mode, why = (
+            "scratch",
+            (
+                f"no pretrained weights of {wanted.model} can be had here"
+                + (f" (handlens weights get {source} says why)" if source else "")
+            ),
+        )
     elif task in ("segment", "detect"):
         mode, why = "finetune", f"the trunk starts from {source}"
     elif pictures < 1000:

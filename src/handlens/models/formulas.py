@@ -192,11 +192,12 @@ def _dense(q: Question) -> list[Step]:
         Step("numbers in", "h·w·d_i", f"{q.size}·{q.size}·{q.inside}", places),
         _parameters("h·w·d_i·d_j", f"{places}·{q.outside}", places * q.outside, q.outside, q.bias),
         Step("multiply-adds", "h·w·d_i·d_j", f"{places}·{q.outside}", places * q.outside),
-        Step("weights at half the side", "floor(h/2)·floor(w/2)·d_i·d_j", f"{half}·{q.outside}", half * q.outside),
-        Step(
-            "weights of a 3x3 convolution, any size", "9·d_i·d_j", f"9·{q.inside}·{q.outside}", 9 * q.inside * q.outside
-        ),
-    ]
+        *([] if q.size == 1 else [
+            Step("weights at half the side", "floor(h/2)·floor(w/2)·d_i·d_j", f"{half}·{q.outside}", half * q.outside),
+            Step("weights of a 3x3 convolution, any size", "9·d_i·d_j", f"9·{q.inside}·{q.outside}",
+                 9 * q.inside * q.outside),
+        ]),
+    ]  # fmt: skip
 
 
 def _pool(q: Question) -> list[Step]:
