@@ -61,7 +61,6 @@ class ResumableLoader:
             num_workers=workers,
             collate_fn=collate,
             worker_init_fn=_leave_signals_to_the_parent if workers else None,
-            persistent_workers=workers > 0,
             prefetch_factor=4 if workers else None,
         )
         self._used = 0
@@ -111,7 +110,6 @@ def fastest_workers(make: Callable[[int], ResumableLoader], *, step_seconds: flo
 
 
 def _leave_signals_to_the_parent(worker: int) -> None:
-    """Ctrl-C reaches every process of the terminal, SIGTERM often every one of a service; training decides when its
-    loaders end, by their queue."""
+    """Ctrl-C reaches every process of the terminal; training decides when its loaders end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
