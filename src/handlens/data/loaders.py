@@ -101,8 +101,8 @@ def fastest_workers(make: Callable[[int], ResumableLoader], *, step_seconds: flo
     if not steps:
         return 0
     load_seconds = (time.perf_counter() - begin) / steps
-    # A worker takes a core from training; it pays where loading costs more than a tenth of the step. Handing a batch
-    # over costs some 10 ms: LeNet, 25 ms per batch with its loading, took 10 s without a worker and 12 s with one.
+    # A worker takes a core from training; it pays where loading costs more than a tenth of the step. Starting
+    # it and handing batches over cost too: 20 epochs of LeNet, 25 ms per batch, took 11 s without and 21 s with one.
     if load_seconds < 0.1 * step_seconds or load_seconds + step_seconds < 0.05:
         return choices[0]
     wanted = -(-load_seconds // step_seconds)

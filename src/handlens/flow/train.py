@@ -94,27 +94,30 @@ def train(
     for finding in audit.findings:
         report.say(f"{finding.level}: {finding.message}")
     stop_on_findings(audit, strict=strict)
-    with locked(folder):
-        # Only now is the folder ours: another training may have begun or ended in it since it was chosen.
-        if resume is None:
-            _require_empty(folder)
-        else:
-            _require_unfinished(folder)
-        stated = config or Path(data) / FILE_NAME
-        try:
-            return _train(
-                Path(data), audit, folder, recipe, resuming=resume is not None, golden=golden, report=report,
-                stated=stated if stated.is_file() else None,
-            )  # fmt: skip
-        except InputError:
-            if [entry.name for entry in folder.iterdir()] == [".lock"]:  # refused before anything was made
-                (folder / ".lock").unlink()
-                folder.rmdir()
-            raise
-        except KeyboardInterrupt:
-            if unfinished(folder):
-                report.say(f"Stopped, and everything is saved. Continue with: handlens train --resume {folder}")
-            raise
+    ours = False
+    try:
+        with locked(folder):
+            ours = True
+            # Only now is the folder ours: another training may have begun or ended in it since it was chosen.
+            if resume is None:
+                _require_empty(folder)
+            else:
+                _require_unfinished(folder)
+            stated = config or Path(data) / FILE_NAME
+            try:
+                return _train(
+                    Path(data), audit, folder, recipe, resuming=resume is not None, golden=golden, report=report,
+                    stated=stated if stated.is_file() else None,
+                )  # fmt: skip
+            except KeyboardInterrupt:
+                if unfinished(folder):
+                    report.say(f"Stopped, and everything is saved. Continue with: handlens train --resume {folder}")
+                raise
+    except InputError:
+        if ours and [entry.name for entry in folder.iterdir()] == [".lock"]:  # refused before it began
+            (folder / ".lock").unlink()
+            folder.rmdir()
+        raise
 
 
 def _train(
@@ -265,21 +268,15 @@ def choose_mode(recipe: Recipe, task: TaskName, pictures: int, report: Reporter)
         return recipe.settled(recipe.mode, task)
     wanted = recipe.settled("finetune", task)
     source = weights_of(wanted)
+    fitting = source if source in SOURCES and recipe.width in (None, 1.0) else None
     pretrained = recipe.weights is not None or (
-        source is not None
-        and source in SOURCES
-        and recipe.width in (None, 1.0)
-        and have_weights(source, progress=report.progress)
-    )
+        fitting is not None and have_weights(fitting, progress=report.progress)
+    )  # fmt: skip
     mode: Mode
     if not pretrained:
-        mode, why = (
-            "scratch",
-            (
-                f"no pretrained weights of {wanted.model} can be had here"
-                + (f" (handlens weights get {source} says why)" if source else "")
-            ),
-        )
+        mode, why = "scratch", f"no pretrained weights of {wanted.model} can be had for this recipe"
+        if fitting is not None:
+            why += f" (handlens weights get {fitting} says why)"
     elif task in ("segment", "detect"):
         mode, why = "finetune", f"the trunk starts from {source}"
     elif pictures < 1000:
