@@ -31,7 +31,9 @@ def test_the_nets_are_ours():
             assert not name.startswith(FORBIDDEN), f"{file} imports {name}"
 
 
-@pytest.mark.parametrize("module", ["handlens", "handlens.cli", "handlens.flow", "handlens.predict.predictor"])
+@pytest.mark.parametrize(
+    "module", ["handlens", "handlens.cli", "handlens.flow", "handlens.predict.predictor", "handlens.formulas"]
+)
 def test_prediction_starts_without_torch(module):
     code = (
         f"import sys, {module}; print('torch' in sys.modules, 'lightning' in sys.modules, 'matplotlib' in sys.modules)"

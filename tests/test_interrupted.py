@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 import signal
@@ -15,6 +16,7 @@ import torch
 
 from command import handlens
 from handlens.files import sha256_of
+from handlens.train.run import locked
 
 RECIPE = """
 mode: finetune
@@ -59,7 +61,7 @@ def test_killed_or_interrupted_and_resumed_is_bit_for_bit_unbroken(
     broken = tmp_path / "broken"
     command = [sys.executable, "-m", "handlens", "train"]
     started: tuple[object, ...] = (data, "--recipe", recipe, "--out", broken)
-    for sent, expected in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)):
+    for sent, expected in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 130), (signal.SIGINT, 130)):
         last = broken / "checkpoints/last.ckpt"
         seen = last.stat().st_mtime_ns if last.exists() else 0
         process = subprocess.Popen(
@@ -173,6 +175,11 @@ def test_two_writers_on_one_run(data: Path, weights: str, recipe: Path, tmp_path
         assert second.returncode == 2
         assert "another" in second.stderr
         assert first.poll() is None
+        first.kill()  # and not its loaders, which look for it every few seconds
+        first.wait()
+        with locked(run):
+            pass
     finally:
-        os.killpg(first.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # its loaders may have gone
+            os.killpg(first.pid, signal.SIGKILL)
         first.wait()

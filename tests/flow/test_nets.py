@@ -29,18 +29,19 @@ def test_every_net_is_counted_as_it_was_published():
 
 
 def test_the_table_of_the_paper_and_ours_agree_to_a_million():
-    rows = flow.cost_table("mobilenet_v2", sizes=[96, 128, 160, 192, 224])
+    rows = flow.cost_table("mobilenet_v2")
     published = [row for row in rows if row["published_millions"] is not None]
     assert len(rows) == 30 and len(published) == 22
     assert all(abs(row["difference"]) <= 1.01 for row in published)
-    v1 = flow.cost_table("mobilenet_v1", sizes=[128, 160, 192, 224])
+    v1 = flow.cost_table("mobilenet_v1")
     far = {(row["width"], row["size"]): row["multiply_adds"] / 1e6 for row in v1 if abs(row["difference"]) > 1.01}
     assert set(far) == {(0.25, 192), *((0.75, size) for size in (128, 160, 192, 224))}
     assert far[0.75, 224] == pytest.approx(325, abs=0.5)  # Howard et al. 2017, Table 6; the README has 317
     # The README's 34 for 0.25 at 192 does not fit between its own 41 at 224 and 21 at 160, by the areas.
     assert far[0.25, 192] == pytest.approx(41 * (192 / 224) ** 2, abs=0.5)
-    (own,) = flow.cost_table("resnet50", sizes=[224])
+    (own,) = flow.cost_table("resnet50")
     assert (own["width"], own["published_millions"], own["difference"]) == (None, None, None)
+    assert own["size"] == 224
     (half,) = flow.cost_table("deeplab_v3_mobilenet_v2_voc", sizes=[257])
     assert half["width"] == 0.5
 
@@ -79,8 +80,8 @@ def test_a_summary_on_the_command_line(capsys):
         (["summary", "mobilenet_v2", "--size", "0"], "from 1 to 16,384 pixels, got 0."),
         (["summary", "mobilenet_v2", "--size", "99999999999"], "from 1 to 16,384 pixels, got 99999999999."),
         (["summary", "mobilenet_v2", "--classes", "0"], "number of classes must be from 1 to 1,000,000, got 0."),
-        (["summary", "lenet5", "--size", "8"], "pictures of 8 x 8 pixels are too small"),
-        (["summary", "simple_convnet", "--size", "20"], "pictures of 20 x 20 pixels are too small"),
+        (["summary", "lenet5", "--size", "8"], "8 x 8 pixels are too small: it takes 12 pixels a side and more"),
+        (["summary", "simple_convnet", "--size", "20"], "are too small: it takes 78 pixels a side and more"),
         (["cost", "mobilenet_v2", "--widths", "5"], "width must be in (0, 4], got 5.0"),
         (["cost", "mobilenet_v2", "--widths", "one"], "'one'; numbers with commas"),
         (["cost", "mobilenet_v2", "--sizes", "nan"], "'nan'; whole numbers with commas"),
@@ -102,6 +103,10 @@ def test_the_commands_print_tables(capsys):
     assert run(["cost", "mobilenet_v2", "--sizes", "224,96", "--widths", "1.0"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[:3] for line in lines[1:]] == [["1.000", "224", "3,504,872"], ["1.000", "96", "3,504,872"]]
+    assert run(["cost", "lenet5"]) == 0
+    header, row = capsys.readouterr().out.splitlines()
+    assert header.split() == ["size", "parameters", "multiply", "adds"]  # nothing is published
+    assert row.split()[:2] == ["28", "61,706"]
     assert (
         run(["explain-layer", "conv", "--in", "32", "--out", "64", "-k", "3", "-s", "2", "-p", "1", "--size", "224"])
         == 0

@@ -16,7 +16,7 @@ from handlens.train.recipe import make_recipe
     [
         ({"model": "googlenet", "image_size": 20}, "googlenet takes pictures of 32 pixels a side and more, got"),
         ({"model": "mini_xception", "image_size": 8}, "mini_xception takes pictures of 36 pixels a side and more"),
-        ({"model": "lenet5", "image_size": 8}, "lenet5: pictures of 8 x 8 pixels are too small for LeNet"),
+        ({"model": "lenet5", "image_size": 8}, "lenet5: pictures of 8 x 8 pixels are too small: it takes 12"),
         ({"model": "resnet18", "image_size": 32, "batch_size": 1}, "resnet18 learns from two pictures in a batch"),
         ({"model": "lenet5", "epochs": 0}, "learns nothing in 0 epochs"),
         ({"model": "lenet5", "options": {"kernel": 3}}, "lenet5 has no option 'kernel'"),

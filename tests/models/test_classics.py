@@ -52,6 +52,16 @@ PUBLISHED = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "least"), [("lenet5", {}, 12), ("lenet5", {"padding": 0}, 16), ("simple_convnet", {}, 78)]
+)
+def test_a_net_that_flattens_says_its_least_size(name, options, least):
+    net = build(name, num_classes=2, image_size=least, **options)
+    assert net(torch.rand(1, 1 if name == "lenet5" else 3, least, least)).isfinite().all()
+    with pytest.raises(ValueError, match=f"it takes {least} pixels a side and more"):
+        build(name, num_classes=2, image_size=(200, least - 1), **options)
+
+
 @pytest.mark.parametrize(("name", "options", "count"), PUBLISHED)
 def test_it_has_the_published_number_of_parameters(name, options, count):
     with torch.device("meta"):

@@ -62,6 +62,19 @@ def test_an_empty_file_is_all_defaults_and_yaml_numbers_that_are_text_are_explai
         read_recipe(path)
 
 
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"epoch": 3}, "no key 'epoch'; the nearest is 'epochs'"),
+        ({"augment": {"rotat": 10.0}}, r"no key 'augment\.rotat'; the nearest is 'augment\.rotate'"),
+        ({"mixup": 0.2}, r"no key 'mixup'; the nearest is 'augment\.mixup'"),  # known, and elsewhere
+    ],
+)
+def test_a_key_that_does_not_exist_is_answered_with_the_nearest(values, message):
+    with pytest.raises(InputError, match=message):
+        make_recipe(values)
+
+
 @pytest.mark.parametrize("text", ["a: [", "just words", "- 1\n- 2\n"])
 def test_what_is_no_recipe_is_refused(tmp_path, text):
     path = tmp_path / "recipe.yaml"

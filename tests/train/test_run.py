@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 
 from handlens.errors import InputError
 from handlens.files import read_json, write_json
+from handlens.flow.runs import find_run
 from handlens.preprocess import Preprocess
 from handlens.train.run import append_metrics, locked, open_run, read_metrics, write_model_json
 
@@ -83,3 +86,41 @@ def test_metrics_are_continued_and_a_repeated_epoch_replaced(tmp_path: Path):
         ("0", "0.5", ""),
         ("1", "0.7", "1.4"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("resnet50", "the nearest: resnet50:imagenet1k_v1, resnet50:imagenet1k_v2"),
+        ("mobilnet_v2", "the nearest: mobilenet_v2."),
+        ("runs/breads", "the nets: mobilenet_v2, efficientnet_lite0"),
+    ],
+)
+def test_what_is_neither_a_run_nor_a_net_is_answered_with_the_nearest(name, message):
+    with pytest.raises(InputError, match=f"{name} is neither a run folder nor a pretrained net; {message}"):
+        find_run(name)
+
+
+def test_a_fork_does_not_hold_the_lock(tmp_path):
+    """As a loader process does that outlives a training that was killed."""
+    holder = (
+        "import os, sys, time; from pathlib import Path; from handlens.train.run import locked\n"
+        "with locked(Path(sys.argv[1])):\n"
+        "    if os.fork() == 0:\n"
+        "        print('forked', flush=True); time.sleep(60)\n"
+        "    os.wait()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", holder, str(tmp_path)], stdout=subprocess.PIPE, start_new_session=True
+    )
+    try:
+        assert process.stdout.readline() == b"forked\n"
+        with pytest.raises(InputError, match="another process"), locked(tmp_path):
+            pass
+        process.kill()
+        process.wait()
+        with locked(tmp_path):
+            pass
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.stdout.close()

@@ -87,7 +87,9 @@ def summary(
 @app.command()
 def cost(
     name: Annotated[str, typer.Argument(help="A net of `handlens models`.")],
-    sizes: Annotated[str, typer.Option(help="96..224 (in steps of 32), or 96,160,224.")] = "96..224",
+    sizes: Annotated[
+        str, typer.Option(help="all that are published, 96..224 (in steps of 32), or 96,160,224.")
+    ] = "all",
     widths: Annotated[str, typer.Option(help="all that are published, or 0.35,1.0.")] = "all",
     latency: Annotated[bool, typer.Option("--latency", help="Also time one picture on this machine.")] = False,
     precision: Precision = "auto",
@@ -100,15 +102,16 @@ def cost(
     chosen = None if widths == "all" else [_number(text, "--widths") for text in widths.split(",")]
     with reporting(quiet or as_json) as report:
         rows = flow.cost_table(
-            name, sizes=_sizes(sizes), widths=chosen, latency=latency, precision=known_precision(precision),
-            report=report,
+            name, sizes=None if sizes == "all" else _sizes(sizes), widths=chosen, latency=latency,
+            precision=known_precision(precision), report=report,
         )  # fmt: skip
     if as_json:
         print_json(rows)
         return
     from handlens.tables import print_rows
 
-    print_rows(console(), [_readable(row) for row in rows])
+    said = [key for key in rows[0] if any(row[key] is not None for row in rows)]  # nothing may be published of it
+    print_rows(console(), [_readable({key: row[key] for key in said}) for row in rows])
 
 
 @app.command()
@@ -129,7 +132,7 @@ def explain_layer(
     """Work the formulas of one layer: output size, parameters, cost, and what a separable form would save."""
     from dataclasses import asdict
 
-    from handlens.models.formulas import KEEPS_CHANNELS, Question, explain
+    from handlens.formulas import KEEPS_CHANNELS, Question, explain
 
     pixels = int(padding) if padding.removeprefix("-").isdecimal() else padding
     if size is None:

@@ -61,6 +61,7 @@ class ResumableLoader:
             num_workers=workers,
             collate_fn=collate,
             worker_init_fn=_leave_signals_to_the_parent if workers else None,
+            persistent_workers=workers > 0,
             prefetch_factor=4 if workers else None,
         )
         self._used = 0
@@ -75,6 +76,13 @@ class ResumableLoader:
         for batch in self.loader:
             self._used += 1
             yield batch
+
+    def close(self) -> None:
+        """End the loader processes, which would stay until this process ends: they leave signals to it."""
+        iterator: Any = self.loader._iterator
+        if iterator is not None:
+            iterator._shutdown_workers()
+            self.loader._iterator = None
 
     def state_dict(self) -> dict[str, int]:
         """Epoch and batches used so far; at the end of an epoch, the beginning of the next."""
@@ -110,6 +118,7 @@ def fastest_workers(make: Callable[[int], ResumableLoader], *, step_seconds: flo
 
 
 def _leave_signals_to_the_parent(worker: int) -> None:
-    """Ctrl-C reaches every process of the terminal; training decides when its loaders end."""
+    """Ctrl-C reaches every process of the terminal, and SIGTERM often every one of a service or a cluster's job;
+    training finishes its step and decides when its loaders end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

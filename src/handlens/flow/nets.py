@@ -75,12 +75,13 @@ def summary(
 
 
 def cost_table(
-    name: str, *, sizes: Sequence[int], widths: Sequence[float] | None = None, latency: bool = False,
+    name: str, *, sizes: Sequence[int] | None = None, widths: Sequence[float] | None = None, latency: bool = False,
     precision: Literal["fp32", "auto"] = "auto", report: Reporter = QUIET,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """The table of the MobileNet papers: multiply-adds by width and size, beside what the authors print.
 
     Args:
+        sizes: sides of the picture; None is all that are published, or the net's own where none are.
         widths: None is all that are published, or the net as it is where none are.
         latency: also time one picture on this machine, in the engine that `predict` runs.
         precision: of the engine: "auto" is bf16 where the processor computes in it.
@@ -90,9 +91,13 @@ def cost_table(
         "multiply_adds", "published_millions", "difference" (ours in millions minus theirs), "published_top1" (percent),
         and with `latency` "ms" (milliseconds per picture), "published_pixel1_ms"; None where nothing is published.
     """
+    from handlens.models import CATALOGUE
     from handlens.models.published import PUBLISHED
 
     published = PUBLISHED.get(name, {})
+    if sizes is None:
+        own_size = [CATALOGUE[name].image_size] if name in CATALOGUE else [224]  # `build` names the nearest
+        sizes = sorted({size for of_width in published.values() for size in of_width}, reverse=True) or own_size
     chosen: Sequence[float | None] = list(widths) if widths else sorted(published, reverse=True) or [None]
     own = _own_width(name)
     rows: list[dict[str, Any]] = []

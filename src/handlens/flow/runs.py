@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,7 +35,7 @@ def find_run(run: Path | str | Run, *, report: Reporter = QUIET) -> Run:
     """A run folder, or the name of a pretrained net: that becomes a run folder in the cache, once.
 
     Raises:
-        InputError: neither; the message lists the names. Or the weights cannot be had.
+        InputError: neither; the message names the nearest or lists all. Or the weights cannot be had.
     """
     if isinstance(run, Run):
         return run
@@ -42,7 +43,10 @@ def find_run(run: Path | str | Run, *, report: Reporter = QUIET) -> Run:
     if path.exists():
         return open_run(path)
     if str(run) not in PRETRAINED:
-        raise InputError(f"{run} is neither a run folder nor a pretrained net; the nets: {', '.join(PRETRAINED)}.")
+        versions = [name for name in PRETRAINED if name.partition(":")[0] == str(run)]
+        near = versions or difflib.get_close_matches(str(run), PRETRAINED, n=1, cutoff=0.75)
+        hint = f"the nearest: {', '.join(near)}" if near else f"the nets: {', '.join(PRETRAINED)}"
+        raise InputError(f"{run} is neither a run folder nor a pretrained net; {hint}.")
     folder = cache_folder() / "pretrained" / str(run).replace(":", "-")
     if (folder / MODEL).is_file():
         try:

@@ -244,14 +244,11 @@ def known_net(name: str) -> None:
     Raises:
         InputError: the catalogue has no such net; the nearest is named.
     """
-    import difflib
-
     from handlens.models import CATALOGUE
+    from handlens.models.options import nearest
 
     if name not in CATALOGUE:
-        near = difflib.get_close_matches(name, CATALOGUE, n=1)
-        hint = f"the nearest is {near[0]!r}" if near else f"there are {', '.join(CATALOGUE)}"
-        raise InputError(f"there is no net called {name!r}; {hint}.")
+        raise InputError(f"there is no net called {name!r}; {nearest(name, CATALOGUE)}.")
 
 
 def choose_mode(recipe: Recipe, task: TaskName, pictures: int, report: Reporter) -> Recipe:

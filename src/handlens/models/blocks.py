@@ -117,6 +117,18 @@ def convolve_interleaved(x: Tensor, weight: Tensor, bias: Tensor | None, *, dila
     return made.reshape(n, rows * d, columns * d, channels)[:, :height, :width].permute(0, 3, 1, 2)
 
 
+def average_within_an_epoch(model: nn.Module, *, steps: int) -> None:
+    """Let no batch norm's running statistics reach further back than an epoch of `steps` batches.
+
+    TensorFlow's nets take a hundredth of each batch's statistics, so that those of a few hundred steps are still half
+    of what the net began with, and what has learned guesses in eval mode. A net that takes 1 / steps or more of each
+    keeps its own share, and none is given more than PyTorch's tenth.
+    """
+    for module in model.modules():
+        if isinstance(module, BatchNorm) and module.momentum is not None:
+            module.momentum = max(module.momentum, min(0.1, 1 / steps))
+
+
 def freeze_batch_norm(model: nn.Module, *, fold: bool = True) -> None:
     """Keep every batch norm's statistics from now on, also when `model.train()` is called.
 

@@ -31,5 +31,5 @@ def construct(name: str, constructors: Mapping[str, Callable[..., Net]], argumen
 
 def nearest(name: str, known: Collection[str]) -> str:
     """Half a sentence: the nearest of the known names, or all of them."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.4)
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.7)
     return f"the nearest is {near[0]!r}" if near else f"there are {', '.join(known)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import logging
 import os
@@ -19,7 +20,7 @@ from torch import nn
 from handlens.data.examples import Examples
 from handlens.data.loaders import ResumableLoader, fastest_workers
 from handlens.data.record import Record
-from handlens.models.blocks import freeze_batch_norm
+from handlens.models.blocks import average_within_an_epoch, freeze_batch_norm
 from handlens.train.optim import keep_freed_memory
 from handlens.train.recipe import Recipe
 from handlens.train.run import LAST
@@ -99,6 +100,7 @@ def fit(
         f"({recipe.batch_size / estimate.step_seconds:.0f} pictures/s, {precision}, {estimate.workers} loaders)."
     )
     batches = loader(training, train=True, workers=estimate.workers)
+    average_within_an_epoch(net, steps=len(batches))
     module = task.training(net, recipe.epochs * len(batches))
     writer = RunWriter(folder, recipe=recipe, loader=batches, best=start_score, say=say, progress=progress)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)  # devices it did not find, and advertising
@@ -114,7 +116,7 @@ def fit(
             enable_progress_bar=False, num_sanity_val_steps=0, use_distributed_sampler=False,
         )  # fmt: skip
         last = folder / LAST
-        with writer.listening():
+        with writer.listening(), contextlib.closing(batches):
             trainer.fit(
                 module, batches, loader(validation, train=False, workers=0),
                 ckpt_path=last if last.is_file() else None, weights_only=True,

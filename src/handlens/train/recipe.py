@@ -206,9 +206,11 @@ def _sentence(error: ValidationError) -> str:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        known = Augment.model_fields if where.startswith("augment.") else Recipe.model_fields
+        known = {name: f"augment.{name}" for name in Augment.model_fields}
+        if not where.startswith("augment."):
+            known |= {name: name for name in Recipe.model_fields}
         near = difflib.get_close_matches(where.split(".")[-1], known, n=1, cutoff=0.4)
-        hint = f"the nearest is {near[0]!r}" if near else f"known are {', '.join(known)}"
+        hint = f"the nearest is {known[near[0]]!r}" if near else f"known are {', '.join(known.values())}"
         return f"the recipe has no key {where!r}; {hint}."
     hint = ""
     if isinstance(first["input"], str) and first["type"] in ("float_type", "int_type"):

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from handlens.data.record import Task
 from handlens.errors import InputError
@@ -116,7 +116,7 @@ def locked(folder: Path) -> Iterator[None]:
         InputError: another process is writing this run.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a+b") as file:
+    with (folder / ".lock").open("a+b") as file, _kept_from_forks(file):
         try:
             if os.name == "nt":
                 import msvcrt
@@ -131,6 +131,28 @@ def locked(folder: Path) -> Iterator[None]:
                 f"{folder} is being written by another process; wait for it, or use another --out."
             ) from None
         yield
+
+
+_open_locks: set[BinaryIO] = set()
+
+
+@contextlib.contextmanager
+def _kept_from_forks(lock: BinaryIO) -> Iterator[None]:
+    """A loader process that outlives a killed training must not hold its lock."""
+    _open_locks.add(lock)
+    try:
+        yield
+    finally:
+        _open_locks.discard(lock)
+
+
+def _close_locks() -> None:
+    for lock in _open_locks:
+        lock.close()
+
+
+if hasattr(os, "register_at_fork"):  # Windows has no forks
+    os.register_at_fork(after_in_child=_close_locks)
 
 
 def append_metrics(folder: Path, row: dict[str, Any]) -> None:

@@ -27,6 +27,8 @@ class SimpleConvNet(Flattening):
         ValueError: an argument out of range, pictures too small; from forward: pictures of another size.
     """
 
+    smallest = 78  # four poolings and five convolutions leave one place of it
+
     def __init__(
         self, *, num_classes: int, in_channels: int = 3, image_size: int | Sequence[int] = 180, dropout: float = 0.0
     ) -> None:
@@ -42,8 +44,11 @@ class SimpleConvNet(Flattening):
             number = len(self.blocks)
             self.maps[f"block{number}"] = (wide, 2**number)
             height, width = height // 2 - 2, width // 2 - 2
-        if min(height, width) < 1:
-            raise ValueError(f"pictures of {self.image_size[0]} x {self.image_size[1]} pixels are too small")
+        if min(self.image_size) < self.smallest:
+            raise ValueError(
+                f"pictures of {self.image_size[0]} x {self.image_size[1]} pixels are too small: "
+                f"it takes {self.smallest} pixels a side and more"
+            )
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(PLAIN[-1] * height * width, num_classes)
         initialise_as_keras(self)

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from handlens.errors import InputError
+from handlens.formulas import KINDS, Question, explain
 from handlens.models.classify.mobilenet_v2 import InvertedResidual
 from handlens.models.cost import measure, parameters
-from handlens.models.formulas import KINDS, Question, explain
 
 
 def worked(kind: str, question: Question) -> dict[str, float]:
