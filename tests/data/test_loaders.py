@@ -12,7 +12,7 @@ from PIL import Image
 
 from handlens.data.augment import classification_augment, mixup, smallest_training_decode
 from handlens.data.examples import Pictures
-from handlens.data.loaders import EpochBatches, ResumableLoader, fastest_workers
+from handlens.data.loaders import EpochBatches, ResumableLoader, fastest_workers, loading_seconds
 from handlens.data.record import Record
 from handlens.preprocess import Preprocess
 
@@ -94,13 +94,17 @@ def test_a_stopped_epoch_goes_on_where_it_was(pictures, used):
     [(0.01, 0.01, 0), (0.002, 0.5, 0), (0.1, 0.6, 1), (0.1, 0.06, 2), (0.3, 0.02, 2)],
 )
 def test_a_worker_is_taken_only_where_it_pays(loading: float, step: float, expected: int):
-    class Slow:
-        def __iter__(self):
-            for number in range(3):
-                time.sleep(loading)
-                yield number
+    assert fastest_workers(load_seconds=loading, step_seconds=step, choices=[0, 1, 2]) == expected
 
-    assert fastest_workers(lambda workers: Slow(), step_seconds=step, choices=[0, 1, 2]) == expected
+
+def test_loading_is_timed_behind_the_first_batch():
+    def batches(count: int):
+        for number in range(count):
+            time.sleep(0.02 if number else 0.2)
+            yield number
+
+    assert 0.02 <= loading_seconds(batches(5)) < 0.2
+    assert loading_seconds(batches(1)) == 0.0
 
 
 def test_augmentation_leaves_the_random_state_alone(pictures):

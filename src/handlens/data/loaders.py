@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -94,21 +94,22 @@ class ResumableLoader:
         self.batches.epoch, self._used = state["epoch"], state["used"]
 
 
-def fastest_workers(make: Callable[[int], ResumableLoader], *, step_seconds: float, choices: Sequence[int]) -> int:
+def loading_seconds(loader: Iterable[Any]) -> float:
+    """What the batches after the first take to load, in the mean of two; 0 where there is one alone."""
+    batches = iter(loader)
+    next(batches)
+    begin = time.perf_counter()
+    count = sum(1 for _ in zip(range(2), batches, strict=False))
+    return (time.perf_counter() - begin) / count if count else 0.0
+
+
+def fastest_workers(*, load_seconds: float, step_seconds: float, choices: Sequence[int]) -> int:
     """The fewest loader processes that keep up with training.
 
     Args:
-        make: a fresh loader for a number of workers.
-        step_seconds: what one training step takes without loading.
+        load_seconds, step_seconds: what a batch takes to load in the training process, and to learn from.
         choices: numbers of workers to consider, ascending. 0 decodes in the training process.
     """
-    loader = iter(make(0))
-    next(loader)
-    begin = time.perf_counter()
-    steps = sum(1 for _ in zip(range(2), loader, strict=False))
-    if not steps:
-        return 0
-    load_seconds = (time.perf_counter() - begin) / steps
     # A worker takes a core from training; it pays where loading costs more than a tenth of the step. Starting
     # it and handing batches over cost too: 20 epochs of LeNet, 25 ms per batch, took 11 s without and 21 s with one.
     if load_seconds < 0.1 * step_seconds or load_seconds + step_seconds < 0.05:

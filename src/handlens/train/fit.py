@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from handlens.data.examples import Examples
-from handlens.data.loaders import ResumableLoader, fastest_workers
+from handlens.data.loaders import ResumableLoader, fastest_workers, loading_seconds
 from handlens.data.record import Record
 from handlens.models.blocks import average_within_an_epoch, freeze_batch_norm
 from handlens.train.optim import keep_freed_memory
@@ -43,7 +43,11 @@ class Task:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What training will cost, measured on copies, so that nothing about the run changes."""
+    """What training will cost, measured on copies, so that nothing about the run changes.
+
+    Attributes:
+        step_seconds: of a batch, from its files to what was learned from it.
+    """
 
     step_seconds: float
     workers: int
@@ -135,7 +139,8 @@ def estimate_cost(
     make_loader: Callable[[int], ResumableLoader],
     pictures: tuple[int, int],
 ) -> Estimate:
-    """Time three steps of a copy of the net on a first batch; weights, statistics and random state stay as they are."""
+    """Time three batches, and three steps of a copy of the net on the first; weights, statistics and random state stay
+    as they are."""
     state = torch.random.get_rng_state()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     trial = task.training(copy.deepcopy(net).train(), 1).to(device)
@@ -148,16 +153,17 @@ def estimate_cost(
         loss.backward()
         trial.zero_grad()
         times.append(time.perf_counter() - begin)
-    step = min(times[1:])
+    step, load = min(times[1:]), loading_seconds(make_loader(0))
     cores = os.cpu_count() or 1
     workers = recipe.workers
     if workers is None:
         choices = [0, 1, *range(2, max(2, cores))]
-        workers = fastest_workers(make_loader, step_seconds=step, choices=choices)
+        workers = fastest_workers(load_seconds=load, step_seconds=step, choices=choices)
     torch.random.set_rng_state(state)
-    training, validation = pictures
-    steps = training / recipe.batch_size + validation / recipe.batch_size / 3  # forward alone is about a third
-    return Estimate(step, workers, recipe.epochs * steps * step)
+    training, validation = (count / recipe.batch_size for count in pictures)  # in batches
+    with_loading = max(step, load / workers) if workers else step + load
+    epoch = training * with_loading + validation * (step / 3 + load)  # forward alone is about a third
+    return Estimate(with_loading, workers, recipe.epochs * epoch)
 
 
 def autocast_precision(wanted: str) -> Any:
