@@ -53,16 +53,16 @@ LESSONS = {
     "resnet18": Lesson(0.9, 32, 6, 1e-3),
     "resnet34": Lesson(0.9, 32, 6, 1e-3),
     "resnet50": Lesson(0.9, 32, 8, 1e-3),
-    "resnet101": Lesson(0.9, 32, 12, 5e-4),
-    "resnet152": Lesson(0.9, 32, 12, 5e-4),
+    "resnet101": Lesson(0.9, 32, 12, 1e-3),
+    "resnet152": Lesson(0.9, 32, 14, 1e-3),
     "mobilenet_v1": Lesson(0.9, 64, 8, 2e-3),
-    "mobilenet_v1_mnist": Lesson(0.9, 12, 10, 1e-3),
+    "mobilenet_v1_mnist": Lesson(0.9, 12, 10, 3e-4),
     "mobilenet_v2": Lesson(0.9, 64, 10, 2e-3),
     "efficientnet_lite0": Lesson(0.9, 64, 10, 2e-3),
     "simple_convnet": Lesson(0.9, 80, 12, 1e-3),
     "residual_convnet": Lesson(0.9, 32, 10, 2e-3),
     "mini_xception": Lesson(0.9, 64, 6, 1e-3),
-    "xception": Lesson(0.9, 71, 5, 1e-3),
+    "xception": Lesson(0.9, 71, 10, 1e-3),
 }
 
 

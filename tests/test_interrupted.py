@@ -21,8 +21,9 @@ from handlens.train.run import locked
 RECIPE = """
 mode: finetune
 image_size: 64
-epochs: 2
+epochs: 8
 batch_size: 6
+validation: 0.3
 dropout: 0.3
 ema: 0.9
 workers: 2
@@ -74,13 +75,10 @@ def test_killed_or_interrupted_and_resumed_is_bit_for_bit_unbroken(
             time.sleep(0.05)
         os.killpg(process.pid, sent)
         _, errors = process.communicate(timeout=120)
-        if process.returncode == 0:
-            break  # it was done before the signal came
         assert process.returncode == expected, errors.decode()
         assert b"Traceback" not in errors
         started = ("--resume", broken)
-    if not (broken / "model.json").exists():
-        handlens("train", "--resume", broken, XDG_CACHE_HOME=weights)
+    handlens("train", "--resume", broken, XDG_CACHE_HOME=weights)
     assert_equal_bit_for_bit(broken, unbroken)
     rows = [list(csv.DictReader((run / "metrics.csv").read_text().splitlines())) for run in (unbroken, broken)]
     for one, other in zip(*rows, strict=True):
@@ -135,6 +133,38 @@ def test_killed_during_validation_and_then_during_a_save_and_resumed_is_unbroken
         )  # fmt: skip
         assert died.returncode == -signal.SIGKILL, died.stderr
         assert not (broken / "model.json").exists()
+    handlens("train", "--resume", broken, XDG_CACHE_HOME=weights)
+    assert_equal_bit_for_bit(broken, unbroken)
+
+
+TOLD_TO_END = """
+import os, signal, sys
+from handlens.cli import run
+from handlens.train.classify import ClassifierTraining
+
+def told_to_end(training, batch, batch_idx):
+    if batch_idx == 0:
+        for name in sys.argv[1].split(","):
+            os.kill(os.getpid(), getattr(signal, name))
+    validate(training, batch, batch_idx)
+
+validate, ClassifierTraining.validation_step = ClassifierTraining.validation_step, told_to_end
+sys.exit(run(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize(("signals", "epochs"), [("SIGTERM", ["0", "1"]), ("SIGINT,SIGINT", ["0"])])
+def test_told_to_end_while_it_validates_it_saves_and_told_again_it_ends_at_once(
+    signals: str, epochs: list[str], data: Path, weights: str, recipe: Path, unbroken: Path, tmp_path: Path
+):
+    broken = tmp_path / "broken"
+    told = subprocess.run(
+        [sys.executable, "-c", TOLD_TO_END, signals, "train", data, "--recipe", recipe, "--out", broken], check=False,
+        env=os.environ | {"XDG_CACHE_HOME": weights}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert told.returncode == 130, told.stderr
+    assert "Stopped, and everything is saved." in told.stderr
+    assert [row["epoch"] for row in csv.DictReader((broken / "metrics.csv").read_text().splitlines())] == epochs
     handlens("train", "--resume", broken, XDG_CACHE_HOME=weights)
     assert_equal_bit_for_bit(broken, unbroken)
 

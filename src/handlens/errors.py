@@ -4,6 +4,15 @@ Every message is one sentence about what is wrong (with the offending value) and
 Anything else that is raised is our own mistake and shows its traceback.
 """
 
+import difflib
+from collections.abc import Collection
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """The end of a sentence about an unknown name: "the nearest is 'x'", or what there is."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.65)
+    return f"the nearest is {near[0]!r}" if near else f"there are {', '.join(known)}"
+
 
 class InputError(ValueError):
     """The caller gave something that cannot be used. Exit code 2."""

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from handlens.data.augment import classification_augment, mixup, smallest_training_decode
+from handlens.data.decode import decode
 from handlens.data.examples import Pictures
 from handlens.data.loaders import EpochBatches, ResumableLoader, fastest_workers, loading_seconds
 from handlens.data.record import Record
@@ -97,14 +98,15 @@ def test_a_worker_is_taken_only_where_it_pays(loading: float, step: float, expec
     assert fastest_workers(load_seconds=loading, step_seconds=step, choices=[0, 1, 2]) == expected
 
 
-def test_loading_is_timed_behind_the_first_batch():
-    def batches(count: int):
-        for number in range(count):
-            time.sleep(0.02 if number else 0.2)
-            yield number
+def test_what_is_kept_is_loaded_faster_again(pictures, monkeypatch):
+    def slow(path: Path, **how: object) -> np.ndarray:
+        time.sleep(0.05)
+        return decode(path, **how)
 
-    assert 0.02 <= loading_seconds(batches(5)) < 0.2
-    assert loading_seconds(batches(1)) == 0.0
+    monkeypatch.setattr("handlens.data.examples.decode", slow)
+    first, again = loading_seconds(loader(pictures))
+    assert first >= 4 * 0.05  # a batch
+    assert again < first - 0.1
 
 
 def test_augmentation_leaves_the_random_state_alone(pictures):

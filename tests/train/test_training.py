@@ -224,9 +224,24 @@ def test_a_run_is_written_by_one_process_at_a_time(data, weights, tmp_path):
         train(data, tmp_path / "run", mode="head")
 
 
+def test_statistics_are_averaged_over_an_epoch_of_the_training(data, tmp_path, monkeypatch):
+    """They take a hundredth of each batch by themselves, as TensorFlow's."""
+    from handlens.train import fit
+
+    trained = []
+    estimate_cost = fit.estimate_cost
+    monkeypatch.setattr(fit, "estimate_cost", lambda net, **rest: trained.append(net) or estimate_cost(net, **rest))
+    train(data, tmp_path / "run", mode="scratch", model="mini_xception", width=None, epochs=1, batch_size=2)
+    (net,) = trained
+    steps = int(read_metrics(tmp_path / "run")[-1]["step"])
+    momenta = {norm.momentum for norm in net.modules() if isinstance(norm, torch.nn.BatchNorm2d)}
+    assert 10 < steps < 100
+    assert momenta == {1 / steps}
+
+
 def test_finetuning_with_loader_processes_is_the_same_as_without(data, weights, tmp_path):
     """With `--start-method spawn` this is how Windows and macOS load."""
-    runs = [train(data, tmp_path / str(n), mode="finetune", epochs=1, workers=n, width=1.0) for n in (0, 2)]
+    runs = [train(data, tmp_path / str(n), mode="finetune", epochs=2, workers=n, width=1.0) for n in (0, 2)]
     assert sha256_of(runs[0] / "model.safetensors") == sha256_of(runs[1] / "model.safetensors")
     losses = [[row["train_loss"] for row in read_metrics(run)] for run in runs]
     assert losses[0] == losses[1]

@@ -110,8 +110,8 @@ def cost(
         return
     from handlens.tables import print_rows
 
-    said = [key for key in rows[0] if any(row[key] is not None for row in rows)]  # nothing may be published of it
-    print_rows(console(), [_readable({key: row[key] for key in said}) for row in rows])
+    filled = [key for key in rows[0] if any(row[key] is not None for row in rows)]
+    print_rows(console(), [_readable({key: row[key] for key in filled}) for row in rows])
 
 
 @app.command()

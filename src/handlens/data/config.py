@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -10,7 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from handlens.errors import InputError
+from handlens.errors import InputError, nearest
 
 FILE_NAME = "handlens.yaml"
 Format = Literal["folders", "filename", "csv", "masks", "voc", "voc-masks", "coco", "yolo", "points", "flat"]
@@ -144,12 +143,6 @@ def read_config(folder: Path, *, path: Path | None = None) -> DataConfig:
         raise InputError(f"{source}: {_sentence(error)}") from None
 
 
-def nearest(name: str, known: tuple[str, ...]) -> str:
-    """The end of a sentence about an unknown name: "the nearest is 'x'", or what there is."""
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"the nearest is {near[0]!r}" if near else f"there are {', '.join(known)}"
-
-
 def _with_group(pattern: str | None, group: str) -> str | None:
     if pattern is None:
         return None
@@ -168,7 +161,7 @@ def _sentence(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         sections: dict[str, type[BaseModel]] = {"csv": CsvColumns, "masks": MaskFiles, "voc": VocFiles}
         fields = sections.get(where[0], DataConfig).model_fields
-        return f"there is no key {'.'.join(where)!r}; {nearest(where[-1], tuple(fields))}."
+        return f"there is no key {'.'.join(where)!r}; {nearest(where[-1], fields)}."
     if where == ["format"]:
         return f"format {first['input']!r} is not known; {nearest(str(first['input']), get_args(Format))}."
     reason: Any = first["msg"].removeprefix("Value error, ").removeprefix("Input ")

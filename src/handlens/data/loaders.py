@@ -6,9 +6,13 @@ The sampler yields (epoch, index). The order depends on (seed, epoch); the augme
 
 from __future__ import annotations
 
+import itertools
+import multiprocessing
+import os
 import signal
+import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +21,8 @@ from torch.utils.data import DataLoader
 
 from handlens.data.examples import Examples, Key, collate
 from handlens.data.seeds import seed_for
+
+PATIENCE = 60  # seconds between being told to end and ending: a step of training, and saving what it learned
 
 
 class EpochBatches:
@@ -54,13 +60,14 @@ class ResumableLoader:
     """
 
     def __init__(self, pictures: Examples, *, batch_size: int, seed: int, shuffle: bool, workers: int) -> None:
+        self.pictures = pictures
         self.batches = EpochBatches(len(pictures), batch_size=batch_size, seed=seed, shuffle=shuffle)
         self.loader: DataLoader[Any] = DataLoader(
             pictures,
             batch_sampler=self.batches,
             num_workers=workers,
             collate_fn=collate,
-            worker_init_fn=_leave_signals_to_the_parent if workers else None,
+            worker_init_fn=_follow_the_parent if workers else None,
             persistent_workers=workers > 0,
             prefetch_factor=4 if workers else None,
         )
@@ -78,7 +85,7 @@ class ResumableLoader:
             yield batch
 
     def close(self) -> None:
-        """End the loader processes, which would stay until this process ends: they leave signals to it."""
+        """End the loader processes."""
         iterator: Any = self.loader._iterator
         if iterator is not None:
             iterator._shutdown_workers()
@@ -94,13 +101,15 @@ class ResumableLoader:
         self.batches.epoch, self._used = state["epoch"], state["used"]
 
 
-def loading_seconds(loader: Iterable[Any]) -> float:
-    """What the batches after the first take to load, in the mean of two; 0 where there is one alone."""
-    batches = iter(loader)
-    next(batches)
-    begin = time.perf_counter()
-    count = sum(1 for _ in zip(range(2), batches, strict=False))
-    return (time.perf_counter() - begin) / count if count else 0.0
+def loading_seconds(loader: ResumableLoader) -> tuple[float, float]:
+    """What a batch takes to load in this process, and to load again, where small pictures have been kept: seconds."""
+    batch = list(itertools.islice(loader.batches, 2))[-1]
+    taken = []
+    for _ in range(2):
+        begin = time.perf_counter()
+        collate([loader.pictures[key] for key in batch])
+        taken.append(time.perf_counter() - begin)
+    return taken[0], taken[1]
 
 
 def fastest_workers(*, load_seconds: float, step_seconds: float, choices: Sequence[int]) -> int:
@@ -118,8 +127,18 @@ def fastest_workers(*, load_seconds: float, step_seconds: float, choices: Sequen
     return next((choice for choice in choices if choice >= wanted and choice > 0), choices[-1])
 
 
-def _leave_signals_to_the_parent(worker: int) -> None:
-    """Ctrl-C reaches every process of the terminal, and SIGTERM often every one of a service or a cluster's job;
-    training finishes its step and decides when its loaders end."""
+def _follow_the_parent(worker: int) -> None:
+    """A loader process works as long as its training does, and no longer.
+
+    Ctrl-C reaches every process of the terminal, and SIGTERM often every one of a service or of a cluster's job:
+    training finishes its step, saves and ends its loaders. One that it did not end leaves by itself, within
+    PATIENCE of having been told to, and at once where the training was killed.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(PATIENCE))
+    threading.Thread(target=_leave_with, args=(multiprocessing.parent_process(),), daemon=True).start()
+
+
+def _leave_with(parent: Any) -> None:
+    parent.join()
+    os._exit(1)

@@ -169,6 +169,8 @@ def precision_recall_picture(
     Raises:
         ValueError: there is no curve.
     """
+    from matplotlib.patheffects import withStroke
+
     from handlens.palette import colours
 
     if not curves:
@@ -176,11 +178,12 @@ def precision_recall_picture(
     palette = colours(1 + max(curve.place for curve in curves)) / 255
     figure = _figure(6.2, 3.9)
     axes = figure.add_subplot()
+    edge = withStroke(linewidth=3.2, foreground=QUIET)  # colours are light, so that text can be read on them
     for curve in sorted(curves, key=lambda curve: -curve.count)[:limit]:
         recalls = np.linspace(0, 100, len(curve.precision))
         name = unicodedata.normalize("NFC", curve.name)
         axes.plot(recalls, 100 * np.array(curve.precision), color=palette[curve.place], linewidth=2,
-                  label=f"{name}, {100 * curve.ap:.1f}")  # fmt: skip
+                  label=f"{name}, {100 * curve.ap:.1f}", path_effects=[edge])  # fmt: skip
         if curve.point is not None:
             recall, precision = curve.point
             axes.plot(100 * recall, 100 * precision, "o", color=palette[curve.place], markeredgecolor=INK, markersize=7)

@@ -90,6 +90,9 @@ def cost_table(
         a row per width and size: "width" (None of a net that has no such option), "size", "parameters",
         "multiply_adds", "published_millions", "difference" (ours in millions minus theirs), "published_top1" (percent),
         and with `latency` "ms" (milliseconds per picture), "published_pixel1_ms"; None where nothing is published.
+
+    Raises:
+        InputError: no such net, or a width or size that it does not take.
     """
     from handlens.models import CATALOGUE
     from handlens.models.published import PUBLISHED

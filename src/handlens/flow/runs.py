@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from handlens.errors import InputError
+from handlens.errors import InputError, nearest
 from handlens.files import cache_folder
 from handlens.flow.report import QUIET, Reporter
 from handlens.train.run import ENGINE, MODEL, WEIGHTS, Run, locked, open_run, write_model_json
@@ -44,8 +43,7 @@ def find_run(run: Path | str | Run, *, report: Reporter = QUIET) -> Run:
         return open_run(path)
     if str(run) not in PRETRAINED:
         versions = [name for name in PRETRAINED if name.partition(":")[0] == str(run)]
-        near = versions or difflib.get_close_matches(str(run), PRETRAINED, n=1, cutoff=0.75)
-        hint = f"the nearest: {', '.join(near)}" if near else f"the nets: {', '.join(PRETRAINED)}"
+        hint = f"there are {', '.join(versions)}" if versions else nearest(str(run), PRETRAINED)
         raise InputError(f"{run} is neither a run folder nor a pretrained net; {hint}.")
     folder = cache_folder() / "pretrained" / str(run).replace(":", "-")
     if (folder / MODEL).is_file():

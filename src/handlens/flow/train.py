@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from handlens.errors import InputError
+from handlens.errors import InputError, nearest
 from handlens.files import read_json, write_json, write_text
 from handlens.flow.data import check, stop_on_findings
 from handlens.flow.golden import write_golden
@@ -245,7 +245,6 @@ def known_net(name: str) -> None:
         InputError: the catalogue has no such net; the nearest is named.
     """
     from handlens.models import CATALOGUE
-    from handlens.models.options import nearest
 
     if name not in CATALOGUE:
         raise InputError(f"there is no net called {name!r}; {nearest(name, CATALOGUE)}.")

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from handlens.errors import InputError
+from handlens.errors import InputError, nearest
 from handlens.models.blocks import ConvNormAct, PoolEverywhere
 from handlens.models.classify.alexnet import AlexNet
 from handlens.models.classify.convnets import ResidualConvNet
@@ -21,7 +21,7 @@ from handlens.models.classify.resnet import STAGES, ResNet
 from handlens.models.classify.staged import PoolSame
 from handlens.models.classify.vgg import CONVOLUTIONS, VGG
 from handlens.models.classify.xception import MiniXception, Xception
-from handlens.models.options import construct, nearest
+from handlens.models.options import construct
 
 # Every classifier that takes pictures of any size.
 BACKBONES: dict[str, Callable[..., nn.Module]] = {

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from handlens.errors import InputError
+from handlens.errors import InputError, nearest
 
 Net = TypeVar("Net")
 
@@ -27,9 +26,3 @@ def construct(name: str, constructors: Mapping[str, Callable[..., Net]], argumen
         if option not in known and option != "num_classes":
             raise InputError(f"{name} has no option {option!r}; {nearest(option, known)}.")
     return constructor(**arguments)
-
-
-def nearest(name: str, known: Collection[str]) -> str:
-    """Half a sentence: the nearest of the known names, or all of them."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.7)
-    return f"the nearest is {near[0]!r}" if near else f"there are {', '.join(known)}"

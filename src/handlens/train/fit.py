@@ -20,7 +20,7 @@ from torch import nn
 from handlens.data.examples import Examples
 from handlens.data.loaders import ResumableLoader, fastest_workers, loading_seconds
 from handlens.data.record import Record
-from handlens.models.blocks import average_within_an_epoch, freeze_batch_norm
+from handlens.models.blocks import average_over_an_epoch, freeze_batch_norm
 from handlens.train.optim import keep_freed_memory
 from handlens.train.recipe import Recipe
 from handlens.train.run import LAST
@@ -46,10 +46,10 @@ class Estimate:
     """What training will cost, measured on copies, so that nothing about the run changes.
 
     Attributes:
-        step_seconds: of a batch, from its files to what was learned from it.
+        batch_seconds: from the files of a batch to what was learned from it.
     """
 
-    step_seconds: float
+    batch_seconds: float
     workers: int
     total_seconds: float
 
@@ -101,10 +101,10 @@ def fit(
     )  # fmt: skip
     say(
         f"Estimated time: {_minutes(estimate.total_seconds)} for {recipe.epochs} epochs "
-        f"({recipe.batch_size / estimate.step_seconds:.0f} pictures/s, {precision}, {estimate.workers} loaders)."
+        f"({recipe.batch_size / estimate.batch_seconds:.0f} pictures/s, {precision}, {estimate.workers} loaders)."
     )
     batches = loader(training, train=True, workers=estimate.workers)
-    average_within_an_epoch(net, steps=len(batches))
+    average_over_an_epoch(net, steps=len(batches))
     module = task.training(net, recipe.epochs * len(batches))
     writer = RunWriter(folder, recipe=recipe, loader=batches, best=start_score, say=say, progress=progress)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)  # devices it did not find, and advertising
@@ -121,10 +121,13 @@ def fit(
         )  # fmt: skip
         last = folder / LAST
         with writer.listening(), contextlib.closing(batches):
-            trainer.fit(
-                module, batches, loader(validation, train=False, workers=0),
-                ckpt_path=last if last.is_file() else None, weights_only=True,
-            )  # fmt: skip
+            try:
+                trainer.fit(
+                    module, batches, loader(validation, train=False, workers=0),
+                    ckpt_path=last if last.is_file() else None, weights_only=True,
+                )  # fmt: skip
+            except SystemExit:  # what Lightning makes of Ctrl-C when it is pressed again
+                raise InterruptedTraining from None
     if writer.interrupted:
         raise InterruptedTraining
     return writer.best
@@ -139,12 +142,12 @@ def estimate_cost(
     make_loader: Callable[[int], ResumableLoader],
     pictures: tuple[int, int],
 ) -> Estimate:
-    """Time three batches, and three steps of a copy of the net on the first; weights, statistics and random state stay
-    as they are."""
+    """Time a batch and three steps of a copy of the net; weights, statistics and random state stay as they are."""
     state = torch.random.get_rng_state()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     trial = task.training(copy.deepcopy(net).train(), 1).to(device)
-    batch = trial.transfer_batch_to_device(next(iter(make_loader(0))), device, 0)
+    loader = make_loader(0)
+    batch = trial.transfer_batch_to_device(next(iter(loader)), device, 0)
     times = []
     for _ in range(3):
         begin = time.perf_counter()
@@ -153,7 +156,7 @@ def estimate_cost(
         loss.backward()
         trial.zero_grad()
         times.append(time.perf_counter() - begin)
-    step, load = min(times[1:]), loading_seconds(make_loader(0))
+    step, (load, load_again) = min(times[1:]), loading_seconds(loader)
     cores = os.cpu_count() or 1
     workers = recipe.workers
     if workers is None:
@@ -161,9 +164,15 @@ def estimate_cost(
         workers = fastest_workers(load_seconds=load, step_seconds=step, choices=choices)
     torch.random.set_rng_state(state)
     training, validation = (count / recipe.batch_size for count in pictures)  # in batches
-    with_loading = max(step, load / workers) if workers else step + load
-    epoch = training * with_loading + validation * (step / 3 + load)  # forward alone is about a third
-    return Estimate(with_loading, workers, recipe.epochs * epoch)
+
+    def batch_seconds(load: float) -> float:
+        return max(step, load / workers) if workers else step + load
+
+    def epoch_seconds(load: float) -> float:
+        return training * batch_seconds(load) + validation * (step / 3 + load)  # forward alone is about a third
+
+    total = epoch_seconds(load) + (recipe.epochs - 1) * epoch_seconds(load_again)
+    return Estimate(batch_seconds(load_again), workers, total)
 
 
 def autocast_precision(wanted: str) -> Any:

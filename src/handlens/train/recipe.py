@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from handlens.data.record import Task
-from handlens.errors import InputError
+from handlens.errors import InputError, nearest
 
 Mode = Literal["auto", "head", "finetune", "scratch"]
 
@@ -206,12 +205,11 @@ def _sentence(error: ValidationError) -> str:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        known = {name: f"augment.{name}" for name in Augment.model_fields}
-        if not where.startswith("augment."):
-            known |= {name: name for name in Recipe.model_fields}
-        near = difflib.get_close_matches(where.split(".")[-1], known, n=1, cutoff=0.4)
-        hint = f"the nearest is {known[near[0]]!r}" if near else f"known are {', '.join(known.values())}"
-        return f"the recipe has no key {where!r}; {hint}."
+        *parents, key = map(str, first["loc"])
+        if not parents and key in Augment.model_fields:
+            return f"the recipe has no key {key!r}; it stands below augment: 'augment: {{{key}: ...}}'."
+        owner, known = ("augment", Augment.model_fields) if parents else ("the recipe", Recipe.model_fields)
+        return f"{owner} has no key {key!r}; {nearest(key, known)}."
     hint = ""
     if isinstance(first["input"], str) and first["type"] in ("float_type", "int_type"):
         hint = " (YAML reads a number such as 1e-3 as text: write 1.0e-3, and no quotes)"

@@ -116,7 +116,7 @@ def locked(folder: Path) -> Iterator[None]:
         InputError: another process is writing this run.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a+b") as file, _kept_from_forks(file):
+    with (folder / ".lock").open("a+b") as file, _closed_in_forks(file):
         try:
             if os.name == "nt":
                 import msvcrt
@@ -137,8 +137,8 @@ _open_locks: set[BinaryIO] = set()
 
 
 @contextlib.contextmanager
-def _kept_from_forks(lock: BinaryIO) -> Iterator[None]:
-    """A loader process that outlives a killed training must not hold its lock."""
+def _closed_in_forks(lock: BinaryIO) -> Iterator[None]:
+    """A loader process that outlives a killed training must not hold its lock; a flock stays with the parent's copy."""
     _open_locks.add(lock)
     try:
         yield

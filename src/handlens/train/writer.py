@@ -74,6 +74,9 @@ class RunWriter(pl.Callback):
         self._events = SummaryWriter(str(self.folder / "tensorboard"), purge_step=trainer.global_step + 1)
         self._saved_at = self._began = time.monotonic()
         trainer.should_stop = self.stopped
+        if threading.current_thread() is threading.main_thread():
+            # Lightning has taken SIGTERM meanwhile: it would end a validation without a save, with exit code 0.
+            signal.signal(signal.SIGTERM, self._interrupt)
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from handlens.data.config import DataConfig, nearest, read_config
+from handlens.data.config import DataConfig, read_config
 from handlens.data.formats import coco, csv_table, filename, flat, folders, masks, points, voc, yolo
 from handlens.data.formats.label_files import PICTURE_FOLDERS
 from handlens.data.listing import Tree
 from handlens.data.record import Dataset
-from handlens.errors import InputError
+from handlens.errors import InputError, nearest
 
 READERS: dict[str, tuple[Callable[[Path], bool], Callable[[Path, DataConfig], Dataset]]] = {
     "folders": (folders.recognise, folders.read),
@@ -36,7 +36,7 @@ def read(path: Path, *, format: str | None, config: Path | None) -> Dataset:
     settings = read_config(path, path=config)
     stated = format or settings.stated_format()
     if stated is not None and stated not in READERS:
-        raise InputError(f"format {stated!r} is not known; {nearest(stated, tuple(READERS))}.")
+        raise InputError(f"format {stated!r} is not known; {nearest(stated, READERS)}.")
     chosen = stated or _recognise(path)
     dataset = READERS[chosen][1](path, settings)
     if stated is None:

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from handlens.data.config import DataConfig, nearest
+from handlens.data.config import DataConfig
 from handlens.data.listing import Tree
 from handlens.data.record import Box, Dataset, MaskCoding, Record, Remark, Split, nfc, sorted_class_names
-from handlens.errors import InputError
+from handlens.errors import InputError, nearest
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,10 +7,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from handlens.data.config import nearest
 from handlens.data.download import DownloadError, download, has_digest
 from handlens.data.public.catalogue import SETS, PublicFile, PublicSet
-from handlens.errors import InputError
+from handlens.errors import InputError, nearest
 from handlens.files import cache_folder
 
 __all__ = ["SETS", "PublicFile", "PublicSet", "get_set"]
@@ -38,7 +37,7 @@ def get_set(
     """
     say, progress = say or (lambda text: None), progress or (lambda what, done, total: None)
     if name not in SETS:
-        raise InputError(f"there is no public set called {name!r}; {nearest(name, tuple(SETS))}.")
+        raise InputError(f"there is no public set called {name!r}; {nearest(name, SETS)}.")
     chosen = SETS[name]
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} is not an empty folder; name a new one, nothing is overwritten.")

@@ -59,10 +59,11 @@ class LeNet(Flattening):
         height, width = (
             ((side + 2 * padding - KERNEL + 1) // 2 - KERNEL + 1) // 2 for side in self.image_size
         )  # fmt: skip
-        if min(height, width) < 1:
+        self.smallest = 16 - 2 * padding
+        if min(self.image_size) < self.smallest:
             raise ValueError(
                 f"pictures of {self.image_size[0]} x {self.image_size[1]} pixels are too small: "
-                f"it takes {16 - 2 * padding} pixels a side and more"
+                f"it takes {self.smallest} pixels a side and more"
             )
         widths = [channels[1] * height * width, *hidden]
         self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
