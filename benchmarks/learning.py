@@ -14,6 +14,7 @@ from common import handlens, store, stored_today
 from lessons import LESSONS, recipe_of, write_digits
 
 SEEDS = {"lenet5": range(5)}  # of the fifth that is tested and of the weights at the start
+NOTE = "Seconds are of the whole command; whatever else the machine does lengthens them."
 
 
 def measured(name: str, seed: int, scratch: Path) -> dict:
@@ -36,4 +37,4 @@ for net in nets:
     for start in SEEDS.get(net, (0,)):
         with tempfile.TemporaryDirectory() as folder:
             rows.append(measured(net, start, Path(folder)))
-            store("learning", rows)
+            store("learning", rows, notes=[NOTE])

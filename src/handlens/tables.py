@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from handlens.data.check import Audit
     from handlens.export.parity import Parity
 
+NUMBER = re.compile(r"-|-?[\d.,]+( [%M])?")
 REASONS = 5  # per finding, as many as people read
 COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 
@@ -28,8 +30,13 @@ def print_rows(console: Console, rows: Sequence[dict[str, Any]]) -> None:
         return
     table = Table(box=None, header_style="bold")
     for key in rows[0]:
-        whole = all(" " not in _text(row[key]) for row in rows)  # names and numbers are not broken in two
-        table.add_column(key.replace("_", " "), overflow="ellipsis" if whole else "fold", no_wrap=whole)
+        texts = [_text(row[key]) for row in rows]
+        numbers = all(NUMBER.fullmatch(text) for text in texts)
+        whole = numbers or all(" " not in text for text in texts)  # names and numbers are not broken in two
+        table.add_column(
+            key.replace("_", " "), overflow="ellipsis" if whole else "fold", no_wrap=whole,
+            justify="right" if numbers else "left",
+        )  # fmt: skip
     for row in rows:
         table.add_row(*(escape(_text(value)) for value in row.values()))
     console.print(table)
@@ -209,4 +216,6 @@ def _texts(counts: dict[str, int]) -> dict[str, str]:
 def _text(value: Any) -> str:
     if value is None:
         return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return f"{value:.3f}" if isinstance(value, float) else str(value)

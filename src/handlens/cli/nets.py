@@ -24,7 +24,7 @@ def weights_list(as_json: AsJson = False) -> None:
         return
     from handlens.tables import print_rows
 
-    print_rows(console(), rows)
+    print_rows(console(), [row | {"MB": _one_decimal(row["MB"])} for row in rows])
 
 
 @weights_app.command("get")
@@ -155,7 +155,12 @@ def explain_layer(
 
 def _readable(row: dict[str, Any]) -> dict[str, Any]:
     millions = f"{row['multiply_adds'] / 1e6:,.1f} M"
-    return row | {"parameters": f"{row['parameters']:,}", "multiply_adds": millions}
+    rounded = {key: _one_decimal(row[key]) for key in ("difference", "published_top1") if key in row}
+    return row | rounded | {"parameters": f"{row['parameters']:,}", "multiply_adds": millions}
+
+
+def _one_decimal(value: float | None) -> str | None:
+    return None if value is None else f"{value:.1f}"
 
 
 def _sizes(text: str) -> list[int]:
