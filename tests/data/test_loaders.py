@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from PIL import Image
@@ -135,3 +138,44 @@ def test_the_smallest_crop_is_not_enlarged_for_want_of_pixels():
     height, width = smallest_training_decode(PREPROCESS, crop_area=0.25)
     assert height >= 64
     assert width >= 64
+
+
+LEFT_ALONE = """
+import multiprocessing, sys, time
+from torch.utils.data import DataLoader, Dataset
+from handlens.data.loaders import _follow_the_parent
+
+class Numbers(Dataset):
+    def __len__(self):
+        return 1000
+
+    def __getitem__(self, index):
+        return index
+
+if __name__ == "__main__":
+    multiprocessing.set_start_method(sys.argv[1])
+    batches = iter(DataLoader(Numbers(), num_workers=2, worker_init_fn=_follow_the_parent))
+    next(batches), next(batches)  # one of each
+    print(*(process.pid for process in multiprocessing.active_children()), flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_a_loader_process_outlives_being_told_to_end_and_not_its_training(method: str, tmp_path: Path):
+    script = tmp_path / "training.py"
+    script.write_text(LEFT_ALONE)
+    training = subprocess.Popen([sys.executable, script, method], stdout=subprocess.PIPE, text=True)
+    try:
+        loaders = [psutil.Process(int(pid)) for pid in training.stdout.readline().split()]
+        assert len(loaders) == 2
+        for loader in loaders:
+            loader.terminate()
+        gone, _ = psutil.wait_procs(loaders, timeout=1)
+        assert gone == []
+    finally:
+        training.kill()
+        training.wait()
+        training.stdout.close()
+    _, left = psutil.wait_procs(loaders, timeout=30)
+    assert left == []
