@@ -83,6 +83,8 @@ def test_killed_or_interrupted_and_resumed_is_bit_for_bit_unbroken(
     rows = [list(csv.DictReader((run / "metrics.csv").read_text().splitlines())) for run in (unbroken, broken)]
     for one, other in zip(*rows, strict=True):
         assert {k: v for k, v in one.items() if k != "seconds"} == {k: v for k, v in other.items() if k != "seconds"}
+    seconds = [float(row["seconds"]) for row in rows[1][1:]]
+    assert seconds == sorted(seconds)  # of training so far, over every interruption
     again = handlens("train", "--resume", broken, check=False)
     assert again.returncode == 2
     assert "finished" in again.stderr

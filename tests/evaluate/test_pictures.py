@@ -107,6 +107,16 @@ def test_long_captions_stay_inside_their_tile_and_lines_stack():
     assert contact_sheet([picture(64, 64)], ["a\nb"], tile=64).shape[0] > caption_pixels("a").shape[0] + 66
 
 
+def test_a_long_caption_goes_on_in_the_next_line_at_a_space():
+    def drawn(caption: str) -> np.ndarray:
+        return contact_sheet([picture(64, 64)], [caption], tile=160)
+
+    labels = [f"flatbread {number} %," for number in range(70, 76)]
+    np.testing.assert_array_equal(drawn(" ".join(labels[:2])), drawn("\n".join(labels[:2])))
+    assert drawn("a bun 9 %").shape == drawn("a").shape  # no line more than it needs
+    assert drawn(" ".join(labels * 3)).shape == drawn("\n".join(labels)).shape  # six lines at most
+
+
 def test_contact_sheet_of_photographs(shared_data):
     files = sorted((shared_data / "flowers" / "test").glob("*/*"))[::100]
     assert len(files) >= 5

@@ -114,3 +114,11 @@ def test_the_commands_print_tables(capsys):
     assert "floor((224 - 3 + 2·1) / 2) + 1" in capsys.readouterr().out
     assert run(["explain-layer", "dense", "--in", "400", "--out", "120"]) == 0
     assert "48,000" in capsys.readouterr().out  # of LeNet-5's first dense layer, without its biases
+
+
+@pytest.mark.parametrize("name", list(CATALOGUE))
+def test_every_layer_has_a_name_of_its_own(name):
+    layers = flow.summary(name)["layers"]
+    names = [layer["name"] for layer in layers]
+    assert len(set(names)) == len(names)
+    assert {before for layer in layers for before in layer["inputs"]} <= {"picture", *names}

@@ -111,7 +111,11 @@ def cost(
     from handlens.tables import print_rows
 
     filled = [key for key in rows[0] if any(row[key] is not None for row in rows)]
-    print_rows(console(), [_readable({key: row[key] for key in filled}) for row in rows])
+    named = {"difference": "difference, millions"}
+    print_rows(console(), [
+        {named.get(key, key): value for key, value in _readable({key: row[key] for key in filled}).items()}
+        for row in rows
+    ])  # fmt: skip
 
 
 @app.command()
@@ -155,7 +159,8 @@ def explain_layer(
 
 def _readable(row: dict[str, Any]) -> dict[str, Any]:
     millions = f"{row['multiply_adds'] / 1e6:,.1f} M"
-    rounded = {key: _one_decimal(row[key]) for key in ("difference", "published_top1") if key in row}
+    one_decimal = ("difference", "published_top1", "published_pixel1_ms")
+    rounded = {key: _one_decimal(row[key]) for key in one_decimal if key in row}
     return row | rounded | {"parameters": f"{row['parameters']:,}", "multiply_adds": millions}
 
 

@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 from handlens.fonts import label_font
 
 INK = "#1d2733"
+LINES = 6  # of a caption, at most
 WRONG = (214, 40, 40)  # the frame of a picture that was named wrong
 
 
@@ -30,7 +31,8 @@ def contact_sheet(
 
     Args:
         images: (H, W, 3) uint8 RGB each, any size; read one at a time and never changed.
-        captions: one per picture; "\\n" starts a new line, and a line too long for its tile ends in "…".
+        captions: one per picture; "\\n" starts a new line. A line too long for its tile goes on in the next, at a
+            space; a word too long for it, and a caption of more than LINES, end in "…".
         wrong: one per picture; True draws a red frame around it.
         columns: None for a sheet a little wider than high.
         tile: pixels each picture is fitted into; its aspect ratio is kept.
@@ -54,7 +56,7 @@ def contact_sheet(
     columns = min(count, columns or ceil(count / rows))  # 12 pictures: 4 x 3, not 5 + 5 + 2
     gap, frame, size = max(6, tile // 16), max(3, tile // 40), min(18, max(11, tile // 12))
     line_height = round(1.4 * size)
-    lines = [[_fitted(line, tile, size) for line in caption.split("\n")] for caption in captions]
+    lines = [_wrapped(caption, tile, size) for caption in captions]
     cell_width = tile + 2 * gap
     cell_height = height + 2 * gap + line_height * max(map(len, lines))
     sheet = Image.new("RGB", (columns * cell_width, rows * cell_height), "white")
@@ -91,6 +93,22 @@ def _fit_into(image: NDArray[np.uint8], width: int, height: int) -> Image.Image:
     scale = min(width / image.shape[1], height / image.shape[0])
     size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
     return Image.fromarray(image).resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+
+
+def _wrapped(caption: str, width: int, size: int) -> list[str]:
+    lines: list[str] = []
+    for line in caption.split("\n"):
+        whole = ""
+        for word in line.split(" "):
+            longer = f"{whole} {word}" if whole else word
+            if whole and label_font(longer, size).getlength(longer) > width:
+                lines.append(whole)
+                longer = word
+            whole = longer
+        lines.append(whole)
+    if len(lines) > LINES:
+        lines = [*lines[: LINES - 1], " ".join(lines[LINES - 1 :])]
+    return [_fitted(line, width, size) for line in lines]
 
 
 def _fitted(line: str, width: int, size: int) -> str:

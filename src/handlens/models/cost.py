@@ -241,12 +241,12 @@ class _Recorder(TorchDispatchMode):
 
     def layers(self) -> list[Layer]:
         modules = dict(self.net.named_modules())
-        names = [self._name(call, modules) for call in self.calls]
+        names = self._names(modules)
         layers: list[Layer] = []
         counted: set[int] = set()
         for number, (call, name) in enumerate(zip(self.calls, names, strict=True)):
             module = modules[call.module]
-            if _is_leaf(module) and number and names[number - 1] == name and call.inputs[-1].made_by == number - 1:
+            if number and names[number - 1] == name:
                 # A module of torch that runs as several operators: one layer, what comes out of the last.
                 layers[-1] = replace(layers[-1], shape=call.shape)
                 continue
@@ -267,10 +267,22 @@ class _Recorder(TorchDispatchMode):
             ))  # fmt: skip
         return layers
 
-    def _name(self, call: _Call, modules: dict[str, nn.Module]) -> str:
-        if _is_leaf(modules[call.module]):
-            return call.module
-        return f"{call.module} {call.operator.strip('_')}".strip()
+    def _names(self, modules: dict[str, nn.Module]) -> list[str]:
+        """Of every call: its module, and the operator where it is no module of its own. What is called again, as a
+        pooling that several levels share, is "pool 2"; a module of torch that runs as several operators has one name.
+        """
+        seen: dict[str, int] = {}
+        names: list[str] = []
+        last = ""
+        for number, call in enumerate(self.calls):
+            leaf = _is_leaf(modules[call.module])
+            name = call.module if leaf else f"{call.module} {call.operator.strip('_')}".strip()
+            if leaf and name == last and call.inputs[-1].made_by == number - 1:
+                names.append(names[-1])
+                continue
+            last, seen[name] = name, seen.get(name, 0) + 1
+            names.append(f"{name} {seen[name]}" if seen[name] > 1 else name)
+        return names
 
     def blocks(self) -> list[list[int]]:
         """Calls of one block together: of "stem", "blocks.3", "head" ...; others each on their own."""
@@ -289,6 +301,7 @@ class _Recorder(TorchDispatchMode):
     def peak(self, groups: Sequence[Sequence[int]]) -> tuple[int, str]:
         """The most numbers held while a group of calls runs as one operator, and by which."""
         modules = dict(self.net.named_modules())
+        names = self._names(modules)
         maps = [self.picture, *(call.output for call in self.calls)]
         most, at = 0, ""
         for group in groups:
@@ -301,8 +314,7 @@ class _Recorder(TorchDispatchMode):
                 free = [m for m in call.inputs if max(m.needed_by) == last and m.numbers == call.output.numbers]
                 made = 0 if free else made
             if held + made > most:
-                name = self._name(self.calls[first], modules)
-                most, at = held + made, name if len(group) == 1 else _block_of(self.calls[first].module)
+                most, at = held + made, names[first] if len(group) == 1 else _block_of(self.calls[first].module)
         return most, at
 
 

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from handlens.errors import InputError
+from handlens.errors import InputError, nearest
 from handlens.files import cache_folder, sha256_of, write_bytes
 from handlens.models.backbones import Backbone
 from handlens.models.detect.ssd import SSD
@@ -89,7 +89,7 @@ def get_weights(name: str, *, progress: Progress = _silently) -> Path:
     raise InputError(
         f"the weights of {name} cannot be had: {'; '.join(tried)}. Do one of these: "
         f"{source.by_hand}; copy {kept.name} there from a computer that has it; "
-        f"--weights FILE with a copy of {source.file}; --mode scratch."
+        f"or train with --weights FILE, a copy of {source.file}, or with --mode scratch."
     )
 
 
@@ -103,7 +103,9 @@ def load_weights(name: str | Path, *, progress: Progress = _silently) -> dict[st
         return load_file(get_weights(str(name), progress=progress))
     path = Path(name).expanduser()
     if not path.is_file():
-        raise InputError(f"{name} is neither a weights file nor one of {', '.join(SOURCES)}.")
+        raise InputError(
+            f"there is no weights file {name}, and no published weights of that name; {nearest(str(name), SOURCES)}."
+        )
     return to_our_names(read_state(path))
 
 

@@ -189,4 +189,6 @@ def autocast_precision(wanted: str) -> Any:
 
 
 def _minutes(seconds: float) -> str:
+    if seconds < 1:
+        return "less than a second"
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

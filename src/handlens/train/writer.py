@@ -53,17 +53,19 @@ class RunWriter(pl.Callback):
         self.progress = progress
         self.interrupted = False
         self._saved_at = self._began = time.monotonic()
+        self._seconds_before = 0.0  # of training, until a resumed run began
         self._events: Any = None
 
     def state_dict(self) -> dict[str, Any]:
         return {
             "best": list(self.best), "best_epoch": self.best_epoch, "stopped": self.stopped,
-            "loader": self.loader.state_dict(),
+            "loader": self.loader.state_dict(), "seconds": self._seconds(),
         }  # fmt: skip
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.best = (state["best"][0], state["best"][1])
         self.best_epoch, self.stopped = state["best_epoch"], state["stopped"]
+        self._seconds_before = state["seconds"]
         # Lightning restores a loader only from checkpoints within an epoch; from one at its end it would silently
         # begin with the first epoch's order again.
         self.loader.load_state_dict(state["loader"])
@@ -127,6 +129,10 @@ class RunWriter(pl.Callback):
             save_net(pl_module.net, self.folder / BEST)
         pl_module.restore_live()
 
+    def _seconds(self) -> float:
+        """Of training so far, without what lay between an interruption and its resumption."""
+        return self._seconds_before + time.monotonic() - self._began
+
     def _worth(self, score: tuple[float, float]) -> tuple[float, float]:
         """What is compared of (metric, -loss)."""
         return score if self.recipe.choose_by == "metric" else score[::-1]
@@ -143,7 +149,7 @@ class RunWriter(pl.Callback):
             f"train_{pl_module.train_metric}": train_metric / count,
             "validation_loss": loss,
             f"validation_{pl_module.metric}": metric,
-            "seconds": round(time.monotonic() - self._began, 1),
+            "seconds": round(self._seconds(), 1),
         }
         append_metrics(self.folder, row)
         for name, value in row.items():
