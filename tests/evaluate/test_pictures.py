@@ -113,6 +113,7 @@ def test_a_long_caption_goes_on_in_the_next_line_at_a_space():
 
     labels = [f"flatbread {number} %," for number in range(70, 76)]
     np.testing.assert_array_equal(drawn(" ".join(labels[:2])), drawn("\n".join(labels[:2])))
+    np.testing.assert_array_equal(drawn("rye 100 %, flatbread 99 %"), drawn("rye 100 %,\nflatbread 99 %"))
     assert drawn("a bun 9 %").shape == drawn("a").shape  # no line more than it needs
     assert drawn(" ".join(labels * 3)).shape == drawn("\n".join(labels)).shape  # six lines at most
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from io import BytesIO
@@ -32,7 +33,7 @@ def contact_sheet(
     Args:
         images: (H, W, 3) uint8 RGB each, any size; read one at a time and never changed.
         captions: one per picture; "\\n" starts a new line. A line too long for its tile goes on in the next, at a
-            space; a word too long for it, and a caption of more than LINES, end in "…".
+            comma or a space; a word too long for it, and a caption of more than LINES, end in "…".
         wrong: one per picture; True draws a red frame around it.
         columns: None for a sheet a little wider than high.
         tile: pixels each picture is fitted into; its aspect ratio is kept.
@@ -96,12 +97,19 @@ def _fit_into(image: NDArray[np.uint8], width: int, height: int) -> Image.Image:
 
 
 def _wrapped(caption: str, width: int, size: int) -> list[str]:
+    """Its lines; what stands between two commas stays together where it fits."""
+
+    def fits(text: str) -> bool:
+        return label_font(text, size).getlength(text) <= width
+
     lines: list[str] = []
     for line in caption.split("\n"):
+        parts = re.findall(r".*?, |.+", line)
+        words = [word for part in parts for word in ([part.rstrip()] if fits(part.rstrip()) else part.split())]
         whole = ""
-        for word in line.split(" "):
+        for word in words:
             longer = f"{whole} {word}" if whole else word
-            if whole and label_font(longer, size).getlength(longer) > width:
+            if whole and not fits(longer):
                 lines.append(whole)
                 longer = word
             whole = longer
