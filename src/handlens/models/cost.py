@@ -273,7 +273,7 @@ class _Recorder(TorchDispatchMode):
         """
         seen: dict[str, int] = {}
         names: list[str] = []
-        last = ""
+        last = None
         for number, call in enumerate(self.calls):
             leaf = _is_leaf(modules[call.module])
             name = call.module if leaf else f"{call.module} {call.operator.strip('_')}".strip()
