@@ -13,8 +13,12 @@ dataset = open_dataset(pictures("bccd"))
 rows = []
 for anchors in ("fitted", "paper"):
     fit = fit_anchors_to(Recipe(anchors=anchors).settled("finetune", "detect"), dataset)
-    rows.append({
-        "anchors": anchors, "input": f"{fit.width} x {fit.height}", "finest_stride": fit.first_stride,
-        **{f"{name}_unreached": share for name, share in fit.unreached.items()},
-    })  # fmt: skip
+    rows.append(
+        {
+            "anchors": anchors,
+            "input": f"{fit.width} x {fit.height}",
+            "finest_stride": fit.first_stride,
+            **{f"{name}_unreached": share for name, share in fit.unreached.items()},
+        }
+    )
 store("anchor_reach", rows)

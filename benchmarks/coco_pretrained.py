@@ -57,13 +57,22 @@ for suppress_above in (0.45, 0.5, 0.6):
             if (box.right - box.left) * (box.bottom - box.top) > LARGE * image.shape[0] * image.shape[1]:
                 large += 1
                 found += score > THRESHOLD
-    rows.append({
-        "doubles above IoU": suppress_above, "pictures": len(images), "objects": metrics["objects"],
-        "precision": metrics["operating_point"]["precision"], "boxes": metrics["operating_point"]["count"],
-        "recall of large": found / large, "large objects": large, "recall": metrics["operating_point"]["recall"],
-        "mAP": metrics["map"], "mAP50": metrics["map50"], "mAP large": metrics["map_large"],
-        "best threshold by F1": best_threshold(answers, truths),
-    })  # fmt: skip
+    rows.append(
+        {
+            "doubles above IoU": suppress_above,
+            "pictures": len(images),
+            "objects": metrics["objects"],
+            "precision": metrics["operating_point"]["precision"],
+            "boxes": metrics["operating_point"]["count"],
+            "recall of large": found / large,
+            "large objects": large,
+            "recall": metrics["operating_point"]["recall"],
+            "mAP": metrics["map"],
+            "mAP50": metrics["map50"],
+            "mAP large": metrics["map_large"],
+            "best threshold by F1": best_threshold(answers, truths),
+        }
+    )
 notes = [
     "Published mAP on COCO test-dev: 22.1 % (Sandler et al. 2018, Table 6).",
     "128 pictures have few objects of most classes, no crowds are marked, and the authors split val2014 in their own "

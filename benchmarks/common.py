@@ -72,8 +72,11 @@ def handlens(*arguments: str | Path, check: bool = True, **environment: str) -> 
     begin = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-m", "handlens", *map(str, arguments)],
-        capture_output=True, text=True, check=False, env=os.environ | environment,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | environment,
+    )
     seconds = time.perf_counter() - begin
     if check and done.returncode:
         raise RuntimeError(f"handlens {' '.join(map(str, arguments))}: exit {done.returncode}\n{done.stderr}")

@@ -25,10 +25,17 @@ def measured(name: str, seed: int, scratch: Path) -> dict:
     metrics = json.loads(handlens("evaluate", run, "--json")[1])["metrics"]
     lesson = LESSONS[name]
     return {
-        "net": name, "seed": seed, "size": lesson.size, "epochs": lesson.epochs, "seconds": seconds,
-        "right": metrics["correct"], "of": metrics["count"], "top1": metrics["top1"], "at least": lesson.at_least,
+        "net": name,
+        "seed": seed,
+        "size": lesson.size,
+        "epochs": lesson.epochs,
+        "seconds": seconds,
+        "right": metrics["correct"],
+        "of": metrics["count"],
+        "top1": metrics["top1"],
+        "at least": lesson.at_least,
         "reached": metrics["top1"] >= lesson.at_least,
-    }  # fmt: skip
+    }
 
 
 nets = sys.argv[1:] or list(LESSONS)

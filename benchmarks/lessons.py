@@ -31,9 +31,15 @@ class Lesson(NamedTuple):
 
 # Of every lesson. No mirror images: a 2 is none of a digit's.
 LESSON = {
-    "mode": "scratch", "optimiser": "adam", "weight_decay": 0.0, "label_smoothing": 0.1, "batch_size": 64,
-    "validation": 0.1, "dropout": 0.0, "augment": {"flip": 0.0, "crop_area": 0.7, "colour": 0.0},
-}  # fmt: skip
+    "mode": "scratch",
+    "optimiser": "adam",
+    "weight_decay": 0.0,
+    "label_smoothing": 0.1,
+    "batch_size": 64,
+    "validation": 0.1,
+    "dropout": 0.0,
+    "augment": {"flip": 0.0, "crop_area": 0.7, "colour": 0.0},
+}
 
 SMALL_HEAD = {"hidden": 256}
 LESSONS = {
@@ -85,6 +91,10 @@ def recipe_of(name: str, *, seed: int = 0) -> dict[str, Any]:
     """What `handlens train --recipe` takes."""
     lesson = LESSONS[name]
     return LESSON | {
-        "model": name, "image_size": lesson.size, "epochs": lesson.epochs, "learning_rate": lesson.learning_rate,
-        "seed": seed, "options": lesson.options or {},
-    }  # fmt: skip
+        "model": name,
+        "image_size": lesson.size,
+        "epochs": lesson.epochs,
+        "learning_rate": lesson.learning_rate,
+        "seed": seed,
+        "options": lesson.options or {},
+    }

@@ -135,6 +135,7 @@ with tempfile.TemporaryDirectory() as scratch:
     rows = measured("trained on flowers: 224 of 224, 5 classes", flow.find_run(trained))
     rows += measured("mobilenet_v2: 224 of 256, 1000 classes", flow.find_run("mobilenet_v2"))
 store(
-    "predict_throughput", rows,
+    "predict_throughput",
+    rows,
     notes=[f"Median picture: {statistics.median(f.stat().st_size for f in files) / 1024:.0f} KB."],
-)  # fmt: skip
+)

@@ -43,14 +43,16 @@ def measured(name: str, data: Path, scratch: Path, *options: str | Path) -> dict
     with (run / "metrics.csv").open(encoding="utf-8") as file:
         curve = list(csv.DictReader(file))
     return {
-        "data": name, "minutes": seconds / 60, "epochs": len(curve),
+        "data": name,
+        "minutes": seconds / 60,
+        "epochs": len(curve),
         **{key: metrics[key] for key in ("miou", "pixel_accuracy", "map50", "map") if key in metrics},
         "per_class": {row["class"]: row.get("iou", row.get("ap50")) for row in metrics["per_class"]},
         "operating_point": {
             key: value for key, value in (metrics.get("operating_point") or {}).items() if key != "per_class"
         },
         "curve": curve,
-    }  # fmt: skip
+    }
 
 
 wanted = sys.argv[1:] or ["camvid", "bccd", "bakery"]

@@ -267,9 +267,11 @@ def test_a_reader_that_has_had_enough_is_no_error(run: Path, data: Path):
         "cli._print_line = lambda text: sys.stdout.write(text + 70_000 * ' ' + '\\n'); cli.main()"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", code, "predict", run, data / "test", "--json"], text=True, stdout=subprocess.PIPE,
+        [sys.executable, "-c", code, "predict", run, data / "test", "--json"],
+        text=True,
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-    )  # fmt: skip
+    )
     assert process.stdout is not None
     assert process.stderr is not None
     assert json.loads(process.stdout.readline())["class"]
@@ -295,9 +297,13 @@ def test_answers_go_to_standard_output_also_beside_a_progress_bar(run: Path, dat
     """rich prints standard output among its bars, on standard error, unless it is told not to."""
     master, slave = os.openpty()
     done = subprocess.run(
-        [sys.executable, "-m", "handlens", "predict", run, data / "test", "--json"], check=True, text=True,
-        stdout=subprocess.PIPE, stderr=slave, env=os.environ | {"TERM": "xterm"},
-    )  # fmt: skip
+        [sys.executable, "-m", "handlens", "predict", run, data / "test", "--json"],
+        check=True,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=slave,
+        env=os.environ | {"TERM": "xterm"},
+    )
     os.close(slave)
     assert len([json.loads(line) for line in done.stdout.splitlines()]) == 15
     assert b"predicting" in os.read(master, 65536)
@@ -312,9 +318,10 @@ def test_an_interrupted_csv_is_kept_beside(run: Path, data: Path, tmp_path: Path
         (folder / f"{number:05d}.jpg").symlink_to(source)
     process = subprocess.Popen(
         [sys.executable, "-m", "handlens", "predict", run, folder, "--csv", tmp_path / "answers.csv"],
-        stderr=subprocess.PIPE, text=True,
+        stderr=subprocess.PIPE,
+        text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where a shell began us with "&"
-    )  # fmt: skip
+    )
     try:
         deadline = time.monotonic() + 60
         while not any(path.stat().st_size > 20_000 for path in tmp_path.glob(".answers.csv*")):
@@ -355,8 +362,12 @@ def test_nothing_is_sent_and_nothing_written_outside_run_and_cache(data: Path, w
     for command in commands:
         done = subprocess.run(
             ["unshare", "-n", sys.executable, "-m", "handlens", *map(str, command)],
-            env=environment, cwd=tmp_path, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+            env=environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert done.returncode in (0, 1), f"{command}: {done.stderr}"
         assert "Traceback" not in done.stderr, f"{command}: {done.stderr}"
     assert [str(path) for path in home.rglob("*")] == []

@@ -20,9 +20,14 @@ def worked(kind: str, question: Question) -> dict[str, float]:
 
 @settings(max_examples=40, deadline=None)
 @given(
-    inside=st.integers(1, 9), outside=st.integers(1, 9), kernel=st.integers(1, 7), stride=st.integers(1, 3),
-    padding=st.integers(0, 4), size=st.integers(7, 40), bias=st.booleans(),
-)  # fmt: skip
+    inside=st.integers(1, 9),
+    outside=st.integers(1, 9),
+    kernel=st.integers(1, 7),
+    stride=st.integers(1, 3),
+    padding=st.integers(0, 4),
+    size=st.integers(7, 40),
+    bias=st.booleans(),
+)
 def test_a_convolution(inside, outside, kernel, stride, padding, size, bias):
     question = Question(
         inside=inside, outside=outside, kernel=kernel, stride=stride, padding=padding, size=size, bias=bias
@@ -62,9 +67,10 @@ def test_an_inverted_residual_whose_map_changes_its_size(padding, stride):
     question = Question(inside=16, outside=16, stride=stride, padding=padding, size=28, expansion=6)
     pixels = padding if isinstance(padding, int) else 0
     block = nn.Sequential(
-        nn.Conv2d(16, 96, 1, bias=False), nn.Conv2d(96, 96, 3, stride, pixels, groups=96, bias=False),
+        nn.Conv2d(16, 96, 1, bias=False),
+        nn.Conv2d(96, 96, 3, stride, pixels, groups=96, bias=False),
         nn.Conv2d(96, 16, 1, bias=False),
-    )  # fmt: skip
+    )
     found = worked("inverted_residual", question)
     cost = measure(block, height=28, width=28, channels=16)
     assert found["multiply-adds"] == cost.multiply_adds

@@ -66,9 +66,12 @@ def test_killed_or_interrupted_and_resumed_is_bit_for_bit_unbroken(
         last = broken / "checkpoints/last.ckpt"
         seen = last.stat().st_mtime_ns if last.exists() else 0
         process = subprocess.Popen(
-            [*command, *map(str, started)], env=os.environ | {"XDG_CACHE_HOME": weights},
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
-        )  # fmt: skip
+            [*command, *map(str, started)],
+            env=os.environ | {"XDG_CACHE_HOME": weights},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
         deadline = time.monotonic() + 120
         while not (last.exists() and last.stat().st_mtime_ns > seen) and process.poll() is None:
             assert time.monotonic() < deadline
@@ -127,12 +130,16 @@ def test_killed_during_validation_and_then_during_a_save_and_resumed_is_unbroken
 ):
     broken = tmp_path / "broken"
     for moment, arguments in {
-        "validation": (data, "--recipe", recipe, "--out", broken), "save": ("--resume", broken),
-    }.items():  # fmt: skip
+        "validation": (data, "--recipe", recipe, "--out", broken),
+        "save": ("--resume", broken),
+    }.items():
         died = subprocess.run(
-            [sys.executable, "-c", DIE, moment, "train", *map(str, arguments)], check=False,
-            env=os.environ | {"XDG_CACHE_HOME": weights}, capture_output=True, text=True,
-        )  # fmt: skip
+            [sys.executable, "-c", DIE, moment, "train", *map(str, arguments)],
+            check=False,
+            env=os.environ | {"XDG_CACHE_HOME": weights},
+            capture_output=True,
+            text=True,
+        )
         assert died.returncode == -signal.SIGKILL, died.stderr
         assert not (broken / "model.json").exists()
     handlens("train", "--resume", broken, XDG_CACHE_HOME=weights)
@@ -161,9 +168,12 @@ def test_told_to_end_while_it_validates_it_saves_and_told_again_it_ends_at_once(
 ):
     broken = tmp_path / "broken"
     told = subprocess.run(
-        [sys.executable, "-c", TOLD_TO_END, signals, "train", data, "--recipe", recipe, "--out", broken], check=False,
-        env=os.environ | {"XDG_CACHE_HOME": weights}, capture_output=True, text=True,
-    )  # fmt: skip
+        [sys.executable, "-c", TOLD_TO_END, signals, "train", data, "--recipe", recipe, "--out", broken],
+        check=False,
+        env=os.environ | {"XDG_CACHE_HOME": weights},
+        capture_output=True,
+        text=True,
+    )
     assert told.returncode == 130, told.stderr
     assert "Stopped, and everything is saved." in told.stderr
     assert [row["epoch"] for row in csv.DictReader((broken / "metrics.csv").read_text().splitlines())] == epochs
@@ -181,9 +191,12 @@ def test_a_full_disk_while_saving_leaves_the_last_good_state(
         "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000_000, 20_000_000)); sys.exit(run(sys.argv[1:]))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", limited, "train", data, "--recipe", recipe, "--out", run], check=False, text=True,
-        env=os.environ | {"XDG_CACHE_HOME": weights}, capture_output=True,
-    )  # fmt: skip
+        [sys.executable, "-c", limited, "train", data, "--recipe", recipe, "--out", run],
+        check=False,
+        text=True,
+        env=os.environ | {"XDG_CACHE_HOME": weights},
+        capture_output=True,
+    )
     assert done.returncode == 2, done.stderr
     assert "no room left" in done.stderr
     assert "Traceback" not in done.stderr
@@ -196,8 +209,9 @@ def test_two_writers_on_one_run(data: Path, weights: str, recipe: Path, tmp_path
     run = tmp_path / "run"
     first = subprocess.Popen(
         [sys.executable, "-m", "handlens", "train", data, "--recipe", recipe, "--epochs", "500", "--out", run],
-        env=os.environ | {"XDG_CACHE_HOME": weights}, start_new_session=True,
-    )  # fmt: skip
+        env=os.environ | {"XDG_CACHE_HOME": weights},
+        start_new_session=True,
+    )
     try:
         deadline = time.monotonic() + 120
         while not (run / "checkpoints/last.ckpt").exists() and first.poll() is None:

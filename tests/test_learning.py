@@ -21,9 +21,19 @@ from handlens.train.recipe import make_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAINED_HERE = (
-    "lenet5", "dense", "lenet_color", "alexnet", "vgg11_bn", "googlenet", "resnet18", "mobilenet_v1", "mobilenet_v2",
-    "simple_convnet", "residual_convnet", "mini_xception",
-)  # fmt: skip
+    "lenet5",
+    "dense",
+    "lenet_color",
+    "alexnet",
+    "vgg11_bn",
+    "googlenet",
+    "resnet18",
+    "mobilenet_v1",
+    "mobilenet_v2",
+    "simple_convnet",
+    "residual_convnet",
+    "mini_xception",
+)
 
 
 @pytest.fixture(scope="module")

@@ -111,10 +111,15 @@ def test_boxes_from_a_detector_are_cut_sorted_and_freed_of_padding():
 
 @pytest.mark.parametrize(
     ("rows", "message"),
-    [([(0, 0, 201, 50, 0, 0.5)], "box 0 must lie in 200 x 100"), ([(9, 0, 9, 50, 0, 0.5)], "box 0"),
-     ([(0, float("nan"), 9, 50, 0, 0.5)], "box 0"), ([(0, 0, 9, 9, 2, 0.5)], "got 2 in row 0"),
-     ([(0, 0, 9, 9, 0, 1.5)], "got 1.5 in row 0"), ([(0, 0, 9, 9, 0, 0.1), (0, 0, 9, 9, 0, 0.2)], "must fall")],
-)  # fmt: skip
+    [
+        ([(0, 0, 201, 50, 0, 0.5)], "box 0 must lie in 200 x 100"),
+        ([(9, 0, 9, 50, 0, 0.5)], "box 0"),
+        ([(0, float("nan"), 9, 50, 0, 0.5)], "box 0"),
+        ([(0, 0, 9, 9, 2, 0.5)], "got 2 in row 0"),
+        ([(0, 0, 9, 9, 0, 1.5)], "got 1.5 in row 0"),
+        ([(0, 0, 9, 9, 0, 0.1), (0, 0, 9, 9, 0, 0.2)], "must fall"),
+    ],
+)
 def test_boxes_that_cannot_be_are_refused(rows, message):
     with pytest.raises(ValueError, match=message):
         boxes(*rows)
@@ -153,10 +158,15 @@ def test_areas_are_pixels_and_shares_of_the_picture():
 
 @pytest.mark.parametrize(
     ("classes", "names", "message"),
-    [(np.zeros((2, 2, 1), np.uint8), ("a",), r"\(H, W\) uint8"), (np.zeros((2, 2), int), ("a",), "int64"),
-     (np.zeros((0, 2), np.uint8), ("a",), r"\(0, 2\)"), (np.full((1, 1), 3, np.uint8), ("a", "b", "c"), "got 3"),
-     (np.zeros((1, 1), np.uint8), (), "got 0"), (np.zeros((1, 1), np.uint8), ("a",) * 256, "got 256")],
-)  # fmt: skip
+    [
+        (np.zeros((2, 2, 1), np.uint8), ("a",), r"\(H, W\) uint8"),
+        (np.zeros((2, 2), int), ("a",), "int64"),
+        (np.zeros((0, 2), np.uint8), ("a",), r"\(0, 2\)"),
+        (np.full((1, 1), 3, np.uint8), ("a", "b", "c"), "got 3"),
+        (np.zeros((1, 1), np.uint8), (), "got 0"),
+        (np.zeros((1, 1), np.uint8), ("a",) * 256, "got 256"),
+    ],
+)
 def test_masks_that_cannot_be_are_refused(classes, names, message):
     with pytest.raises(ValueError, match=message):
         Mask(classes, names)

@@ -124,10 +124,19 @@ def test_training_the_whole_net(trained: tuple[Path, Path], weights: str, tmp_pa
     """What training itself does: the head first where there are weights, mAP per epoch, thresholds on validation."""
     data, _ = trained
     said: list[str] = []
-    recipe = make_recipe({
-        "mode": mode, "epochs": 1, "image_size": 64, "batch_size": 16, "workers": 0, "class_weights": "balanced",
-        "label_smoothing": 0.05, "augment": {"mixup": 0.2},
-    } | ({"width": 0.35} if mode == "scratch" else {}))  # fmt: skip
+    recipe = make_recipe(
+        {
+            "mode": mode,
+            "epochs": 1,
+            "image_size": 64,
+            "batch_size": 16,
+            "workers": 0,
+            "class_weights": "balanced",
+            "label_smoothing": 0.05,
+            "augment": {"mixup": 0.2},
+        }
+        | ({"width": 0.35} if mode == "scratch" else {})
+    )
     run = package.train(data, out=tmp_path / "run", recipe=recipe, golden=False, report=Reporter(say=said.append))
     model = read_json(run / "model.json")
     assert set(model["validation"]) >= {"map", "loss", "count"}

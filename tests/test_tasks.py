@@ -29,8 +29,9 @@ def trained(
     folder = tmp_path_factory.mktemp(f"빵 {request.param}")
     data, run, recipe = folder / "data", folder / "run", folder / "recipe.yaml"
     recipe.write_text(RECIPE)
-    handlens("sample", "bakery", data, "--task", request.param, "--per-class", "2", "--test-per-class", "1",
-             "--size", "96")  # fmt: skip
+    handlens(
+        "sample", "bakery", data, "--task", request.param, "--per-class", "2", "--test-per-class", "1", "--size", "96"
+    )
     done = handlens("train", data, "--recipe", recipe, "--out", run, XDG_CACHE_HOME=weights)
     assert f"Training to {request.param} has no use for augment.mixup, views." in done.stderr
     value = read_json(run / "model.json")
@@ -77,8 +78,19 @@ def test_predict_writes_tables_lines_and_pictures(trained: tuple[str, Path, Path
     coco, yolo = tmp_path / "coco.json", tmp_path / "yolo"
     boxes = ("--threshold", "0.01", "--coco", coco, "--yolo", yolo)
     options = ("--masks", masks) if task == "segment" else boxes
-    done = handlens("predict", run, *pictures, "--csv", table, "--json", "--pictures", folder,
-                    "--sheet", tmp_path / "sheet.jpg", *options)  # fmt: skip
+    done = handlens(
+        "predict",
+        run,
+        *pictures,
+        "--csv",
+        table,
+        "--json",
+        "--pictures",
+        folder,
+        "--sheet",
+        tmp_path / "sheet.jpg",
+        *options,
+    )
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     for line in lines:
         jsonschema.validate(line, read_json(SCHEMAS / "predict.json"))
@@ -123,9 +135,7 @@ def test_golden_pictures_are_answered_as_promised(trained: tuple[str, Path, Path
 
 
 @pytest.mark.parametrize("to", ["onnx", "openvino"])
-def test_export_is_proved_by_its_own_runtime(
-    trained: tuple[str, Path, Path], weights: str, tmp_path: Path, to: str
-):  # fmt: skip
+def test_export_is_proved_by_its_own_runtime(trained: tuple[str, Path, Path], weights: str, tmp_path: Path, to: str):
     task, _, run = trained
     out = tmp_path / f"model.{'onnx' if to == 'onnx' else 'xml'}"
     result = json.loads(handlens("export", run, "--to", to, "--out", out, "--json", XDG_CACHE_HOME=weights).stdout)

@@ -88,9 +88,11 @@ def output_size(question: Question) -> Step:
     if left < 0:
         raise InputError(f"a kernel of {kernel} is larger than a map of {size} with {pixels} pixels of padding.")
     return Step(
-        "output size", "floor((W - F + 2P) / S) + 1", f"floor(({size} - {kernel} + 2·{pixels}) / {stride}) + 1",
+        "output size",
+        "floor((W - F + 2P) / S) + 1",
+        f"floor(({size} - {kernel} + 2·{pixels}) / {stride}) + 1",
         left // stride + 1,
-    )  # fmt: skip
+    )
 
 
 def _conv(q: Question) -> list[Step]:
@@ -105,12 +107,14 @@ def _conv(q: Question) -> list[Step]:
         Step("multiply-adds", "h·w·k²·d_i·d_j", f"{h}·{h}·{q.kernel}²·{q.inside}·{q.outside}", h * h * weights),
         Step("memory of the output, numbers", "h·w·d_j", f"{h}·{h}·{q.outside}", h * h * q.outside),
         Step(
-            "multiply-adds if separable", "h·w·d_i·(k² + d_j)", f"{h}·{h}·{q.inside}·({q.kernel}² + {q.outside})",
+            "multiply-adds if separable",
+            "h·w·d_i·(k² + d_j)",
+            f"{h}·{h}·{q.inside}·({q.kernel}² + {q.outside})",
             h * h * (depthwise + pointwise),
         ),
         Step("as a share of the ordinary one", "1/d_j + 1/k²", f"1/{q.outside} + 1/{q.kernel}²", share),
         Step("times cheaper", "1 / (1/d_j + 1/k²)", f"1 / {share:.4f}", 1 / share),
-    ]  # fmt: skip
+    ]
 
 
 def _separable(q: Question) -> list[Step]:
@@ -149,26 +153,33 @@ def _inverted_residual(q: Question) -> list[Step]:
     steps = [out, Step("channels inside", "t·d_i", f"{q.expansion}·{q.inside}", hidden)]
     if wide:
         cost = Step(
-            "multiply-adds", "h·w·d_i·t·d_i + h'·w'·d_i·t·(k² + d_j)",
+            "multiply-adds",
+            "h·w·d_i·t·d_i + h'·w'·d_i·t·(k² + d_j)",
             f"{before}²·{q.inside}·{q.expansion}·{q.inside} + "
             f"{behind}²·{q.inside}·{q.expansion}·({q.kernel}² + {q.outside})",
             before**2 * wide + behind**2 * narrow,
-        )  # fmt: skip
+        )
     else:
         cost = Step(
-            "multiply-adds", "h'·w'·d_i·(k² + d_j)", f"{behind}²·{q.inside}·({q.kernel}² + {q.outside})",
+            "multiply-adds",
+            "h'·w'·d_i·(k² + d_j)",
+            f"{behind}²·{q.inside}·({q.kernel}² + {q.outside})",
             behind**2 * narrow,
-        )  # fmt: skip
+        )
     formula = "d_i·t·(d_i + k² + d_j)" if wide else "d_i·(k² + d_j)"
     added = f"{q.inside} + " if wide else ""
     numbers = f"{q.inside}·{q.expansion}·({added}{q.kernel}² + {q.outside})"
     norms = 2 * (hidden * (2 if wide else 1) + q.outside)
     steps += [
         Step("parameters of the convolutions", formula, numbers, wide + narrow),
-        Step("with batch norm's scale and shift", "+ 2·(channels of each norm)", f"{wide + narrow} + {norms}",
-             wide + narrow + norms),
+        Step(
+            "with batch norm's scale and shift",
+            "+ 2·(channels of each norm)",
+            f"{wide + narrow} + {norms}",
+            wide + narrow + norms,
+        ),
         cost,
-    ]  # fmt: skip
+    ]
     if wide and before == behind:
         whole = wide + narrow
         steps.append(
@@ -177,10 +188,12 @@ def _inverted_residual(q: Question) -> list[Step]:
     skip = q.stride == 1 and before == behind and q.inside == q.outside
     steps.append(
         Step(
-            "skip: stride 1, same size and channels", "0 or 1",
-            f"{q.stride}, {before} and {behind}, {q.inside} and {q.outside}", int(skip),
+            "skip: stride 1, same size and channels",
+            "0 or 1",
+            f"{q.stride}, {before} and {behind}, {q.inside} and {q.outside}",
+            int(skip),
         )
-    )  # fmt: skip
+    )
     return steps
 
 
@@ -192,12 +205,22 @@ def _dense(q: Question) -> list[Step]:
         Step("numbers in", "h·w·d_i", f"{q.size}·{q.size}·{q.inside}", places),
         _parameters("h·w·d_i·d_j", f"{places}·{q.outside}", places * q.outside, q.outside, q.bias),
         Step("multiply-adds", "h·w·d_i·d_j", f"{places}·{q.outside}", places * q.outside),
-        *([] if q.size == 1 else [
-            Step("weights at half the side", "floor(h/2)·floor(w/2)·d_i·d_j", f"{half}·{q.outside}", half * q.outside),
-            Step("weights of a 3x3 convolution, any size", "9·d_i·d_j", f"9·{q.inside}·{q.outside}",
-                 9 * q.inside * q.outside),
-        ]),
-    ]  # fmt: skip
+        *(
+            []
+            if q.size == 1
+            else [
+                Step(
+                    "weights at half the side", "floor(h/2)·floor(w/2)·d_i·d_j", f"{half}·{q.outside}", half * q.outside
+                ),
+                Step(
+                    "weights of a 3x3 convolution, any size",
+                    "9·d_i·d_j",
+                    f"9·{q.inside}·{q.outside}",
+                    9 * q.inside * q.outside,
+                ),
+            ]
+        ),
+    ]
 
 
 def _pool(q: Question) -> list[Step]:

@@ -173,7 +173,7 @@ class Preprocess:
 
     def _placed(
         self, image: NDArray[np.uint8], resize: Resize, *, fill: int, size: tuple[int, int] | None = None
-    ) -> NDArray[np.uint8]:  # fmt: skip
+    ) -> NDArray[np.uint8]:
         """(H, W, ...) -> (height, width, ...): resized, then cut or padded."""
         height, width = size or image.shape[:2]
         new_height, new_width, top, left = self._placement(height, width)

@@ -34,9 +34,11 @@ def print_rows(console: Console, rows: Sequence[dict[str, Any]]) -> None:
         numbers = all(NUMBER.fullmatch(text) for text in texts)
         whole = numbers or all(" " not in text for text in texts)  # names and numbers are not broken in two
         table.add_column(
-            key.replace("_", " "), overflow="ellipsis" if whole else "fold", no_wrap=whole,
+            key.replace("_", " "),
+            overflow="ellipsis" if whole else "fold",
+            no_wrap=whole,
             justify="right" if numbers else "left",
-        )  # fmt: skip
+        )
     for row in rows:
         table.add_row(*(escape(_text(value)) for value in row.values()))
     console.print(table)
@@ -46,12 +48,18 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
     """The layers of a net, then its totals."""
     rows = [
         {
-            "layer": layer["name"], "kind": layer["kind"], "": layer["detail"], "from": ", ".join(layer["inputs"]),
-            "output": " x ".join(map(str, layer["shape"])), "parameters": f"{layer['parameters']:,}",
-            "multiply_adds": f"{layer['multiply_adds']:,}", "stride": layer["stride"], "sees": layer["receptive_field"],
+            "layer": layer["name"],
+            "kind": layer["kind"],
+            "": layer["detail"],
+            "from": ", ".join(layer["inputs"]),
+            "output": " x ".join(map(str, layer["shape"])),
+            "parameters": f"{layer['parameters']:,}",
+            "multiply_adds": f"{layer['multiply_adds']:,}",
+            "stride": layer["stride"],
+            "sees": layer["receptive_field"],
         }
         for layer in summary["layers"]
-    ]  # fmt: skip
+    ]
     print_rows(console, rows)
     frozen = summary["parameters"] - summary["trainable"]
     sizes = ", ".join(f"{size / 1e6:,.2f} MB in {name}" for name, size in summary["weight_bytes"].items())
@@ -191,22 +199,31 @@ def _print_classes(console: Console, result: dict[str, Any]) -> None:
 def print_parity(console: Console, parity: Parity) -> None:
     things = COMPARED[parity.task]
     metric = METRICS[parity.task]
-    print_rows(console, [
-        {
-            "engine": f"{row.engine} {row.precision}", "pixels": row.pixels, "pictures": row.pictures,
-            f"same_{things}": percent(row.equal, 2),
-            "largest_difference": "-" if row.largest_difference is None else f"{row.largest_difference:.1e}",
-            metric: row.score, f"PyTorch_{metric}": row.reference_score,
-            "": {True: "agrees", False: "DIFFERS", None: ""}[row.passed],
-        }
-        for row in parity.rows
-    ])  # fmt: skip
+    print_rows(
+        console,
+        [
+            {
+                "engine": f"{row.engine} {row.precision}",
+                "pixels": row.pixels,
+                "pictures": row.pictures,
+                f"same_{things}": percent(row.equal, 2),
+                "largest_difference": "-" if row.largest_difference is None else f"{row.largest_difference:.1e}",
+                metric: row.score,
+                f"PyTorch_{metric}": row.reference_score,
+                "": {True: "agrees", False: "DIFFERS", None: ""}[row.passed],
+            }
+            for row in parity.rows
+        ],
+    )
     if parity.resizers:
         console.print("What an app changes by resizing otherwise than here (PyTorch on both):")
-        print_rows(console, [
-            {"resize": row["pixels"], f"{things}_changed": percent(row["changed"]), metric: row["score"]}
-            for row in parity.resizers
-        ])  # fmt: skip
+        print_rows(
+            console,
+            [
+                {"resize": row["pixels"], f"{things}_changed": percent(row["changed"]), metric: row["score"]}
+                for row in parity.resizers
+            ],
+        )
 
 
 def _texts(counts: dict[str, int]) -> dict[str, str]:

@@ -119,9 +119,14 @@ def test_masks_that_cannot_be_used_are_named_and_left_out(tmp_path: Path):
     result = audit(masked(tmp_path, masks))
     assert [(id, fault) for id, fault, _ in result.bad_masks] == [
         ("cut", "mask_unreadable"),
-        ("gone", "mask_missing"), ("one_more", "mask_values"), ("rgb", "mask_values"), ("size", "mask_size"),
-        ("text", "mask_unreadable"), ("turned", "mask_size"), ("value", "mask_values"),
-    ]  # fmt: skip
+        ("gone", "mask_missing"),
+        ("one_more", "mask_values"),
+        ("rgb", "mask_values"),
+        ("size", "mask_size"),
+        ("text", "mask_unreadable"),
+        ("turned", "mask_size"),
+        ("value", "mask_values"),
+    ]
     reasons = {id: reason for id, _, reason in result.bad_masks}
     assert all(f"{id}_m.png" in reason and reason.endswith(".") for id, reason in reasons.items())
     assert "7 pixels of class 9" in reasons["value"]
@@ -181,9 +186,14 @@ def test_boxes_that_are_wrong_are_named_one_by_one(tmp_path: Path):
         )
     )
     assert [(fault.id, fault.place, fault.kind) for fault in result.box_faults] == [
-        ("bad", 1, "inverted"), ("bad", 2, "inverted"), ("bad", 3, "empty"), ("bad", 4, "outside"),
-        ("bad", 5, "outside"), ("bad", 6, "duplicate"), ("bad", 7, "tiny"),
-    ]  # fmt: skip
+        ("bad", 1, "inverted"),
+        ("bad", 2, "inverted"),
+        ("bad", 3, "empty"),
+        ("bad", 4, "outside"),
+        ("bad", 5, "outside"),
+        ("bad", 6, "duplicate"),
+        ("bad", 7, "tiny"),
+    ]
     assert [fault.share for fault in result.box_faults if fault.kind == "outside"] == [0.5, 1.0]
     codes = found(result)
     for code in ("box_inverted", "box_empty", "box_outside", "box_duplicate", "box_tiny"):
@@ -208,8 +218,9 @@ def test_boxes_and_masks_are_of_the_upright_picture(tmp_path: Path):
     path = save_picture(tmp_path / "turned.jpg", 1, exif=exif)
     upright = Record(path=path, id="upright", mask=save_mask(tmp_path / "u.png", stripes(shape=(60, 40))))
     stored = Record(path=path, id="stored", mask=save_mask(tmp_path / "s.png", stripes()))
-    data = Dataset(root=tmp_path, format="masks", class_names=NAMES, records=(upright, stored), task="segment",
-                   coding=MaskCoding())  # fmt: skip
+    data = Dataset(
+        root=tmp_path, format="masks", class_names=NAMES, records=(upright, stored), task="segment", coding=MaskCoding()
+    )
     assert [(id, fault) for id, fault, _ in audit(data).bad_masks] == [("stored", "mask_size")]
     upright = Record(path=path, id="upright", boxes=(box(0, 0, 40, 60),))
     stored = Record(path=path, id="stored", boxes=(box(0, 0, 60, 40),))

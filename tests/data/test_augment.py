@@ -122,8 +122,9 @@ def test_without_randomness_it_is_what_preprocess_does():
     assert target.shape == (64, 96)
 
 
-@pytest.mark.parametrize("preprocess", [*RESIZES, Preprocess(height=28, width=28, colour="grey", short_side=28,
-                                                             mean=(0.0,), std=(1.0,))])  # fmt: skip
+@pytest.mark.parametrize(
+    "preprocess", [*RESIZES, Preprocess(height=28, width=28, colour="grey", short_side=28, mean=(0.0,), std=(1.0,))]
+)
 def test_a_classifier_whose_recipe_draws_nothing_learns_from_what_it_will_be_asked_about(preprocess: Preprocess):
     picture = np.random.default_rng(0).integers(0, 256, (90, 40, 3), dtype=np.uint8)
     augment = classification_augment(preprocess, flip=0, crop_area=1.0, colour=0)
@@ -161,13 +162,15 @@ def test_boxes_move_as_torchvisions_do():
 
 def test_boxes_that_leave_the_picture_are_dropped_by_the_rule():
     window = Window(seen=(0, 50, 100, 100), place=(0, 0, 100, 50), size=(100, 100))  # the right half, in the left half
-    corners = torch.tensor([
-        [43.25, 10, 53.25, 20],  # 32 % is left
-        [42.75, 10, 52.75, 20],  # 27 %
-        [60, 10, 61.9, 40],  # less than 2 pixels wide
-        [60, 10, 62, 40],
-        [0, 0, 40, 40],  # outside
-    ])  # fmt: skip
+    corners = torch.tensor(
+        [
+            [43.25, 10, 53.25, 20],  # 32 % is left
+            [42.75, 10, 52.75, 20],  # 27 %
+            [60, 10, 61.9, 40],  # less than 2 pixels wide
+            [60, 10, 62, 40],
+            [0, 0, 40, 40],  # outside
+        ]
+    )
     boxes, labels = window.boxes(xyxy(corners, 100, 100), torch.arange(5))
     assert labels.tolist() == [0, 3]
     assert boxes.tolist() == [[0, 10, 3.25, 20], [10, 10, 12, 40]]
@@ -252,8 +255,10 @@ def test_scales_are_drawn_between_the_smallest_crop_and_the_largest_zoom(preproc
         for left, top, right, bottom in moved.tolist():
             if left > 0 and top > 0 and right < preprocess.width and bottom < preprocess.height:
                 both = 400 / ((right - left) * (bottom - top))  # pixels of the picture per pixel of the net's input
-                factors.append(math.sqrt(both * preprocess.height * preprocess.width) / math.sqrt(
-                    base * base * (1.5 if preprocess.width == 96 else 1)))  # fmt: skip
+                factors.append(
+                    math.sqrt(both * preprocess.height * preprocess.width)
+                    / math.sqrt(base * base * (1.5 if preprocess.width == 96 else 1))
+                )
     assert 0.48 < min(factors) < 0.6
     assert 0.9 < max(factors) < 1.05
 

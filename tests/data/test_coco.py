@@ -59,8 +59,10 @@ def test_crowd_area_and_ignore_are_kept(tmp_path: Path) -> None:
     )
     (record,) = open_dataset(root).records
     assert [(b.area, b.crowd, b.difficult) for b in record.boxes or ()] == [
-        (37.5, False, False), (None, True, False), (None, False, True),
-    ]  # fmt: skip
+        (37.5, False, False),
+        (None, True, False),
+        (None, False, True),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -119,9 +121,12 @@ def test_pictures_without_objects_and_boxes_without_width(tmp_path: Path) -> Non
     picture(tmp_path / "b.jpg", height=1)
     picture(tmp_path / "a.jpg")
     instances(
-        tmp_path / "c.json", {1: "a.jpg", 2: "b.jpg"},
-        annotation(2, 3, 0, 0, 40, 1), annotation(2, 3, 5, 0, 0, 1), annotation(2, 3, -9, 0, 3, 1),
-    )  # fmt: skip
+        tmp_path / "c.json",
+        {1: "a.jpg", 2: "b.jpg"},
+        annotation(2, 3, 0, 0, 40, 1),
+        annotation(2, 3, 5, 0, 0, 1),
+        annotation(2, 3, -9, 0, 3, 1),
+    )
     dataset = open_dataset(tmp_path)
     assert found(dataset) == {"a.jpg": [], "b.jpg": [("cat", 0, 0, 40, 1), ("cat", -9, 0, -6, 1)]}
     assert [corners(box) for record in dataset.records for box in record.bad_boxes] == [(5, 0, 5, 1)]

@@ -46,11 +46,22 @@ A_BOX = Box(label=1, left=1, top=2, right=11.5, bottom=22.25)
 edges = st.lists(st.integers(0, 400_000), min_size=2, max_size=2, unique=True).map(sorted)
 boxes = st.builds(
     lambda label, x, y, crowd, difficult, area: Box(
-        label=label, left=x[0] / 10_000, top=y[0] * 30 // 40 / 10_000, right=x[1] / 10_000,
-        bottom=max(y[1] * 30 // 40, y[0] * 30 // 40 + 1) / 10_000, crowd=crowd, difficult=difficult, area=area,
+        label=label,
+        left=x[0] / 10_000,
+        top=y[0] * 30 // 40 / 10_000,
+        right=x[1] / 10_000,
+        bottom=max(y[1] * 30 // 40, y[0] * 30 // 40 + 1) / 10_000,
+        crowd=crowd,
+        difficult=difficult,
+        area=area,
     ),
-    st.integers(0, 2), edges, edges, st.booleans(), st.booleans(), st.none() | st.integers(2000, 9000).map(float),
-)  # fmt: skip
+    st.integers(0, 2),
+    edges,
+    edges,
+    st.booleans(),
+    st.booleans(),
+    st.none() | st.integers(2000, 9000).map(float),
+)
 
 
 @given(found=st.lists(st.lists(boxes, max_size=4).map(tuple), min_size=1, max_size=3), data=st.data())
@@ -186,8 +197,11 @@ def test_one_name_in_two_folders(tmp_path: Path) -> None:
     lost = convert(dataset, tmp_path / "voc", to="voc")
     again = open_dataset(tmp_path / "voc")
     assert {r.path.name: r.boxes[0].label for r in again.records if r.boxes} == {
-        "1.jpg": 0, "1_2.JPG": 1, "1_3.png": 2, "1_2_2.jpg": 3,
-    }  # fmt: skip
+        "1.jpg": 0,
+        "1_2.JPG": 1,
+        "1_3.png": 2,
+        "1_2_2.jpg": 3,
+    }
     assert lost == ["names: 3 (y/1.JPG, y/1.png, z/1_2.jpg) were taken and got a number"]
 
 
@@ -242,9 +256,13 @@ def test_masks_to_voc_and_to_pairs(tmp_path: Path) -> None:
         records.append(Record(path=path, id=stem, mask=stored, split=split))  # type: ignore[arg-type]
     coding = MaskCoding(values={0: 1, 7: 0, 9: 255, 255: 255})
     dataset = Dataset(
-        root=tmp_path / "in", format="masks", class_names=("sky", "bread"), records=tuple(records), task="segment",
+        root=tmp_path / "in",
+        format="masks",
+        class_names=("sky", "bread"),
+        records=tuple(records),
+        task="segment",
         coding=coding,
-    )  # fmt: skip
+    )
     for to, format in (("voc", "voc-masks"), ("masks", "masks")):
         assert convert(dataset, tmp_path / to, to=to) == []  # type: ignore[arg-type]
         again = open_dataset(tmp_path / to)
@@ -271,8 +289,13 @@ def test_the_palette_is_vocs() -> None:
     """Rows of VOClabelcolormap as published: background, aeroplane, bicycle, bird, tvmonitor, border."""
     palette = voc_palette()
     assert palette[[0, 1, 2, 3, 20, 255]].tolist() == [
-        [0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0], [0, 64, 128], [224, 224, 192],
-    ]  # fmt: skip
+        [0, 0, 0],
+        [128, 0, 0],
+        [0, 128, 0],
+        [128, 128, 0],
+        [0, 64, 128],
+        [224, 224, 192],
+    ]
 
 
 def test_outlines_become_masks(tmp_path: Path) -> None:
@@ -391,13 +414,14 @@ def test_from_coco_to_coco_all_that_the_file_says_is_kept(tmp_path: Path) -> Non
     root = tmp_path / "in"
     picture(root / "a.jpg")
     content = {
-        "info": {"year": 2026}, "licenses": [{"id": 4, "name": "CC BY"}],
+        "info": {"year": 2026},
+        "licenses": [{"id": 4, "name": "CC BY"}],
         "images": [{"id": 70, "file_name": "a.jpg", "width": 40, "height": 30, "license": 4}],
         "annotations": [
             {"id": 900, "image_id": 70, "category_id": 18, "bbox": [1, 2, 3, 4], "area": 12, "iscrowd": 0, "score": 1}
         ],
         "categories": [{"id": 18, "name": "dog", "supercategory": "animal"}],
-    }  # fmt: skip
+    }
     text(root / "x.json", json.dumps(content))
     dataset = open_dataset(root)
     assert convert(dataset, tmp_path / "coco", to="coco") == []

@@ -174,8 +174,12 @@ def test_broken_pictures_stay_in_the_list(tmp_path: Path) -> None:
     (root / "dog" / "zero.JPG").write_bytes(b"")
     (root / "dog" / "gone.png").symlink_to(root / "nowhere.png")
     assert [r.id for r in open_dataset(root).records] == [
-        "cat/1.png", "cat/text.jpg", "dog/1.png", "dog/gone.png", "dog/zero.JPG",
-    ]  # fmt: skip
+        "cat/1.png",
+        "cat/text.jpg",
+        "dog/1.png",
+        "dog/gone.png",
+        "dog/zero.JPG",
+    ]
 
 
 def test_a_picture_without_extension_is_known_by_its_content(tmp_path: Path) -> None:
@@ -337,8 +341,10 @@ def test_a_table_with_split_and_group(tmp_path: Path) -> None:
     assert dataset.format == "csv"
     assert dataset.class_names == ("rye", BREAD)
     assert [(r.id, r.split, r.group) for r in dataset.records] == [
-        ("a.png", "train", "p1"), ("images/deep/c.png", "validation", "p2"), (f"images/{NFD} 1.png", "test", None),
-    ]  # fmt: skip
+        ("a.png", "train", "p1"),
+        ("images/deep/c.png", "validation", "p2"),
+        (f"images/{NFD} 1.png", "test", None),
+    ]
     assert all(r.path.is_file() for r in dataset.records)
 
 
@@ -449,8 +455,12 @@ def test_walk_is_lazy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_split_names() -> None:
     assert [split_of(n) for n in ("Train", "seg_test", "val2017", "DEV", "test-set")] == [
-        "train", "test", "validation", "validation", "test",
-    ]  # fmt: skip
+        "train",
+        "test",
+        "validation",
+        "validation",
+        "test",
+    ]
     assert [split_of(n) for n in ("trainer", "contest", "cat", "value", "")] == [None] * 5
 
 

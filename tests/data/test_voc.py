@@ -64,9 +64,12 @@ def test_a_picture_without_objects_is_kept(tmp_path: Path) -> None:
 
 def test_boxes_without_area_are_dropped_and_named(tmp_path: Path) -> None:
     root = annotated(
-        tmp_path, "a",
-        object_xml("dog", 5, 5, 5, 5), object_xml("dog", 9, 1, 3, 4), object_xml("dog", 1, 1, 90, 90),
-    )  # fmt: skip
+        tmp_path,
+        "a",
+        object_xml("dog", 5, 5, 5, 5),
+        object_xml("dog", 9, 1, 3, 4),
+        object_xml("dog", 1, 1, 90, 90),
+    )
     dataset = open_dataset(root)
     assert found(dataset) == {"JPEGImages/a.jpg": [("dog", 0, 0, 90, 90)]}  # over the edge: the audit's to say
     assert [corners(box) for box in dataset.records[0].bad_boxes] == [(5, 5, 5, 5), (8, 0, 3, 4)]
@@ -84,8 +87,11 @@ def test_lists_give_the_splits(tmp_path: Path) -> None:
     text(root / "ImageSets/Main/dog_train.txt", "b  1\n")  # VOC's lists per class
     dataset = open_dataset(root)
     assert {r.path.stem: r.split for r in dataset.records} == {
-        "a": "train", "b": "validation", "d": "train", BREAD: "test",
-    }  # fmt: skip
+        "a": "train",
+        "b": "validation",
+        "d": "train",
+        BREAD: "test",
+    }
     assert "left aside, in no list of ImageSets/Main: 1 (JPEGImages/unlisted.jpg)" in said(dataset)
     assert "in a list of ImageSets/Main and without picture or XML: 1 (gone)" in said(dataset)
     with pytest.raises(InputError, match=r"a is in train\.txt and in test\.txt"):
@@ -162,8 +168,12 @@ def test_names_in_lists_may_end_in_a_number_or_an_extension(tmp_path: Path) -> N
     lists(root, train="shot 1\nshot  1\n", valid="shot 0\nb.jpg -1", test="c.jpg\n")
     dataset = open_dataset(root)
     assert {record.path.stem: record.split for record in dataset.records} == {
-        "shot 1": "train", "shot": "train", "shot 0": "validation", "b": "validation", "c.jpg": "test",
-    }  # fmt: skip
+        "shot 1": "train",
+        "shot": "train",
+        "shot 0": "validation",
+        "b": "validation",
+        "c.jpg": "test",
+    }
 
 
 @pytest.mark.parametrize(
@@ -219,8 +229,9 @@ def test_segmentation_class(tmp_path: Path, below: str) -> None:
     dataset = open_dataset(tmp_path)
     assert (dataset.format, dataset.task) == ("voc-masks", "segment")
     assert [(r.path.stem, r.split, mask_of(r)) for r in dataset.records] == [
-        ("a", "train", "SegmentationClass"), ("b", "validation", "SegmentationClass"),
-    ]  # fmt: skip
+        ("a", "train", "SegmentationClass"),
+        ("b", "validation", "SegmentationClass"),
+    ]
     assert len(dataset.class_names) == (3 if below == "." else 21)
     assert below == "." or dataset.class_names[15] == "person"
 

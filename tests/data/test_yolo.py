@@ -85,8 +85,9 @@ def test_a_part_that_is_missing_and_pictures_of_no_part(tmp_path: Path) -> None:
     dataset = open_dataset(root, format="yolo")
     assert {r.path.stem: r.split for r in dataset.records} == {"1": "train", "2": "validation"}
     assert [(remark.code, remark.level, remark.files) for remark in dataset.remarks] == [
-        ("split_missing", "note", ()), ("not_listed", "warning", ("images/third/3.jpg",)),
-    ]  # fmt: skip
+        ("split_missing", "note", ()),
+        ("not_listed", "warning", ("images/third/3.jpg",)),
+    ]
 
 
 def test_a_confidence_is_read_and_said(tmp_path: Path) -> None:

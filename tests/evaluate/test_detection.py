@@ -48,8 +48,18 @@ def random_scenes(seed: int, *, pictures: int = 30, special: bool = True) -> tup
             label = int(generator.choice([0, 1, 3]))
             kind = generator.random() if special else 1.0
             area = float(width * height * generator.uniform(0.4, 1)) if generator.random() < 0.5 else None
-            truth.append(Box(label=label, left=left, top=top, right=left + width, bottom=top + height, area=area,
-                             crowd=bool(kind < 0.1), difficult=bool(0.1 <= kind < 0.2)))  # fmt: skip
+            truth.append(
+                Box(
+                    label=label,
+                    left=left,
+                    top=top,
+                    right=left + width,
+                    bottom=top + height,
+                    area=area,
+                    crowd=bool(kind < 0.1),
+                    difficult=bool(0.1 <= kind < 0.2),
+                )
+            )
             for _ in range(generator.integers(0, 4)):
                 shift = generator.normal(0, 0.08, 4) * [width, height, width, height]
                 guess = label if generator.random() < 0.8 else 1

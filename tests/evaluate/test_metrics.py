@@ -78,9 +78,16 @@ def test_a_truth_that_got_zero_costs_what_scikit_learn_says():
 # formula shrinks to z^2 / (n + z^2), which is 3.8415 / 13.8415 = 0.2775 for n = 10.
 @pytest.mark.parametrize(
     ("correct", "count", "low", "high"),
-    [(8, 10, 0.4902, 0.9433), (0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0), (81, 263, 0.2553, 0.3662),
-     (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
-)  # fmt: skip
+    [
+        (8, 10, 0.4902, 0.9433),
+        (0, 10, 0.0, 0.2775),
+        (10, 10, 0.7225, 1.0),
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
+)
 def test_wilson_interval_has_the_published_values(correct, count, low, high):
     assert wilson_interval(correct, count) == pytest.approx((low, high), abs=5e-5)
 

@@ -193,10 +193,16 @@ def test_confusion_picture_names_a_bad_matrix(counts, names):
 
 def test_curves_from_the_text_of_metrics_csv():
     rows = [
-        {"epoch": str(i), "train_loss": str(1 / (i + 1)), "validation_loss": str(1.2 / (i + 1)),
-         "train_top1": "0.9", "validation_top1": "" if i == 0 else str(0.8 + i / 100), "rate": "0.1"}
+        {
+            "epoch": str(i),
+            "train_loss": str(1 / (i + 1)),
+            "validation_loss": str(1.2 / (i + 1)),
+            "train_top1": "0.9",
+            "validation_top1": "" if i == 0 else str(0.8 + i / 100),
+            "rate": "0.1",
+        }
         for i in range(4)
-    ]  # fmt: skip
+    ]
     both = read(curves(rows))
     only_loss = read(curves([{"epoch": row["epoch"], "validation_loss": row["validation_loss"]} for row in rows]))
     assert both.shape[1] > 1.7 * only_loss.shape[1]

@@ -83,19 +83,37 @@ def parts(names: list[str]) -> dict:
         "dataset": {"root": "/home/someone/photos", "split": "test", "pictures": 40},
         "findings": [{"level": "warning", "message": "3 pictures are twice here."}],
         "pictures": {
-            "curves": curves(rows), "confusion": confusion_picture(metrics["confusion"], names),
+            "curves": curves(rows),
+            "confusion": confusion_picture(metrics["confusion"], names),
             "reliability": reliability_picture(metrics["calibration"]["bins"]),
         },
         "examples": {"wrong": sheet, "right": None},
-        "exports": [{
-            "file": "flowers.onnx", "task": "classify", "passed": False, "tolerance": 1e-4,
-            "rows": [{"engine": "onnxruntime 1.20", "precision": "fp32", "pixels": "OpenCV", "pictures": 40,
-                      "equal": 0.975, "largest_difference": 0.25, "excused": [], "differing": ["a.jpg"],
-                      "score": None, "reference_score": 0.9, "passed": False}],
-            "resizers": [{"pixels": "OpenCV", "changed": 0.1, "score": 0.8}],
-        }],
+        "exports": [
+            {
+                "file": "flowers.onnx",
+                "task": "classify",
+                "passed": False,
+                "tolerance": 1e-4,
+                "rows": [
+                    {
+                        "engine": "onnxruntime 1.20",
+                        "precision": "fp32",
+                        "pixels": "OpenCV",
+                        "pictures": 40,
+                        "equal": 0.975,
+                        "largest_difference": 0.25,
+                        "excused": [],
+                        "differing": ["a.jpg"],
+                        "score": None,
+                        "reference_score": 0.9,
+                        "passed": False,
+                    }
+                ],
+                "resizers": [{"pixels": "OpenCV", "changed": 0.1, "score": 0.8}],
+            }
+        ],
         "notes": ["There is no validation split."],
-    }  # fmt: skip
+    }
 
 
 def page(path, **changes) -> tuple[Page, str]:
@@ -107,12 +125,23 @@ def page(path, **changes) -> tuple[Page, str]:
 def test_the_page_says_what_must_be_said(tmp_path):
     shown, _ = page(tmp_path / "report.html", **parts(["장미", "튤립", "daisy"]))
     for words in (
-        "90.0 % right", "36 of 40", "between 76.9 % and 96.0 %", "Always answering “장미” would be right for 35.0 %",
-        "장미 taken for 튤립: 2 pictures", "mobilenet_v2", "resized to 256 pixels", "0.485, 0.456, 0.406",
-        "90.0 % right of 50 (5-fold cross-validation), between 78.6 % and 95.7 %", "3 pictures are twice here.",
-        "2 unreadable files were left out", "answers differently from PyTorch", "2.5e-01", "97.50 %",
-        "There is no validation split.", "photos, its test split",
-    ):  # fmt: skip
+        "90.0 % right",
+        "36 of 40",
+        "between 76.9 % and 96.0 %",
+        "Always answering “장미” would be right for 35.0 %",
+        "장미 taken for 튤립: 2 pictures",
+        "mobilenet_v2",
+        "resized to 256 pixels",
+        "0.485, 0.456, 0.406",
+        "90.0 % right of 50 (5-fold cross-validation), between 78.6 % and 95.7 %",
+        "3 pictures are twice here.",
+        "2 unreadable files were left out",
+        "answers differently from PyTorch",
+        "2.5e-01",
+        "97.50 %",
+        "There is no validation split.",
+        "photos, its test split",
+    ):
         assert words in shown.text, words
     assert "/home/someone" not in shown.text
 

@@ -165,12 +165,18 @@ def test_a_picture_that_is_all_ignored_counts_nothing():
 
 @pytest.mark.parametrize(
     ("predicted", "truth", "message"),
-    [(np.zeros((2, 3), np.uint8), np.zeros((3, 2), np.uint8), r"one size, got \(2, 3\) and \(3, 2\)"),
-     (np.full((2, 2), 3, np.uint8), np.zeros((2, 2), np.uint8), r"predicted must be in \[0, 3\), got 3"),
-     (np.zeros((2, 2), np.uint8), np.full((2, 2), 254, np.uint8), r"truth must be in \[0, 3\) or 255, got 254"),
-     (np.zeros((2, 2), np.int64), np.zeros((2, 2), np.uint8), r"predicted must be \(H, W\) uint8, got \(2, 2\) int64"),
-     (np.zeros((2, 2, 1), np.uint8), np.zeros((2, 2), np.uint8), r"\(2, 2, 1\)")],
-)  # fmt: skip
+    [
+        (np.zeros((2, 3), np.uint8), np.zeros((3, 2), np.uint8), r"one size, got \(2, 3\) and \(3, 2\)"),
+        (np.full((2, 2), 3, np.uint8), np.zeros((2, 2), np.uint8), r"predicted must be in \[0, 3\), got 3"),
+        (np.zeros((2, 2), np.uint8), np.full((2, 2), 254, np.uint8), r"truth must be in \[0, 3\) or 255, got 254"),
+        (
+            np.zeros((2, 2), np.int64),
+            np.zeros((2, 2), np.uint8),
+            r"predicted must be \(H, W\) uint8, got \(2, 2\) int64",
+        ),
+        (np.zeros((2, 2, 1), np.uint8), np.zeros((2, 2), np.uint8), r"\(2, 2, 1\)"),
+    ],
+)
 def test_masks_that_do_not_fit_are_refused(predicted, truth, message):
     with pytest.raises(ValueError, match=message):
         PixelCounts(names(3)).add(predicted, truth)

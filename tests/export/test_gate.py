@@ -39,8 +39,12 @@ def test_another_normalisation_inside_ends_with_exit_code_3_and_keeps_the_old_fi
     assert not read_json(failed)["passed"]
     assert read_json(tmp_path / "model.xml.parity.json")["passed"]  # the report of the file that is there
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "model.bin", "model.xml", "model.xml.parity-failed.json", "model.xml.parity.json", "run",
-    ]  # fmt: skip
+        "model.bin",
+        "model.xml",
+        "model.xml.parity-failed.json",
+        "model.xml.parity.json",
+        "run",
+    ]
     monkeypatch.undo()
     assert command(arguments) == 0
     assert not failed.exists()

@@ -49,10 +49,15 @@ def measure(tmp_path: Path, pictures, *, shift: float):
             return {PROBABILITIES: graph(torch.from_numpy(batch)).numpy()}
 
     return measure_parity(
-        path, task="classify", runner="onnx", precisions=("fp32",), preprocess=PREPROCESS, reference=reference,
+        path,
+        task="classify",
+        runner="onnx",
+        precisions=("fp32",),
+        preprocess=PREPROCESS,
+        reference=reference,
         images=pictures,
         score=lambda arrays: float((arrays[PROBABILITIES].argmax(axis=1) == 0).mean()),
-    )  # fmt: skip
+    )
 
 
 def test_the_same_net_passes(tmp_path, pictures):
@@ -82,9 +87,15 @@ def test_answers_that_are_not_numbers_fail_and_have_no_score(tmp_path, pictures)
     )
     with torch.inference_mode():
         parity = measure_parity(
-            path, task="classify", runner="onnx", precisions=("fp32",), preprocess=PREPROCESS, images=pictures,
-            reference=lambda batch: {PROBABILITIES: graph(torch.from_numpy(batch)).numpy()}, score=score,
-        )  # fmt: skip
+            path,
+            task="classify",
+            runner="onnx",
+            precisions=("fp32",),
+            preprocess=PREPROCESS,
+            images=pictures,
+            reference=lambda batch: {PROBABILITIES: graph(torch.from_numpy(batch)).numpy()},
+            score=score,
+        )
     assert not parity.passed
     assert {(row.score, row.reference_score) for row in parity.rows} == {(None, 0.5)}
 

@@ -17,9 +17,14 @@ def test_every_net_is_counted_as_it_was_published():
     assert set(rows) == set(CATALOGUE)
     assert [row["multiply_adds"] for row in rows.values()] == sorted(row["multiply_adds"] for row in rows.values())
     published = {
-        "lenet5": 61_706, "lenet_color": 46_038_242, "dense": 101_770, "mobilenet_v2": 3_504_872,
-        "deeplab_v3": 2_113_557, "simple_convnet": 991_041, "residual_convnet": 297_697,
-    }  # fmt: skip
+        "lenet5": 61_706,
+        "lenet_color": 46_038_242,
+        "dense": 101_770,
+        "mobilenet_v2": 3_504_872,
+        "deeplab_v3": 2_113_557,
+        "simple_convnet": 991_041,
+        "residual_convnet": 297_697,
+    }
     assert {name: rows[name]["parameters"] for name in published} == published
     assert {row["task"] for row in flow.models(task="detect")} == {"detect"}
     with pytest.raises(InputError, match="no task 'find'; there are classify, segment, detect"):

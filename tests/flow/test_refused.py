@@ -23,7 +23,7 @@ from handlens.train.recipe import make_recipe
         ({"model": "lenet5", "mode": "head"}, "there are no published weights for lenet5; use --mode scratch"),
         ({"model": "unet"}, "unet is a net to segment, and .* is data to classify"),
     ],
-)  # fmt: skip
+)
 def test_nothing_is_left_of_it(recipe: dict[str, object], message: str, data: Path, tmp_path: Path):
     run = tmp_path / "run"
     with pytest.raises(InputError, match=message) as caught:

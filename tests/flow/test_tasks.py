@@ -68,11 +68,13 @@ def test_a_classifiers_file_is_a_trunk(name: str, data: dict[str, Dataset], tmp_
 
 @pytest.mark.parametrize(
     ("name", "options", "message"),
-    [("deeplab_v3", {"output_stride": 4}, "deeplab_v3: output_stride must be one of 16, 8"),
-     ("deeplab_v3", {"decoder": -3}, "deeplab_v3: decoder must be"),
-     ("ssdlite", {"first_stride": 4}, "ssdlite: first_stride must be one of"),
-     ("ssdlite", {"scores": "x"}, "ssdlite: scores must be")],
-)  # fmt: skip
+    [
+        ("deeplab_v3", {"output_stride": 4}, "deeplab_v3: output_stride must be one of 16, 8"),
+        ("deeplab_v3", {"decoder": -3}, "deeplab_v3: decoder must be"),
+        ("ssdlite", {"first_stride": 4}, "ssdlite: first_stride must be one of"),
+        ("ssdlite", {"scores": "x"}, "ssdlite: scores must be"),
+    ],
+)
 def test_an_option_out_of_range_is_one_sentence(name, options, message, data: dict[str, Dataset]):
     task = CATALOGUE[name].task
     recipe = make_recipe({"model": name, "options": options}).settled("scratch", task)
@@ -108,9 +110,10 @@ def test_small_objects_get_a_larger_input(side: int, size: tuple[int, int], tmp_
 def test_boxes_that_count_are_cut_and_the_others_left_out(tmp_path: Path):
     boxes = [(60, 10, 160, 50), (50, 50, 40, 60), (10, 10, 10, 40), (200, 0, 250, 20), (5, 5, 30, 30), (5, 5, 30, 30)]
     record = Record(
-        path=tmp_path / "a.png", id="a.png",
+        path=tmp_path / "a.png",
+        id="a.png",
         boxes=tuple(Box(label=0, left=a, top=b, right=c, bottom=d) for a, b, c, d in boxes),
-    )  # fmt: skip
+    )
     counted = usable_boxes(record, size=(100, 80))
     assert [(box.left, box.top, box.right, box.bottom) for box in counted] == [(60, 10, 100, 50), (5, 5, 30, 30)]
 

@@ -141,10 +141,12 @@ def test_bf16_answers_give_a_float32_loss():
 
 @pytest.mark.parametrize(
     ("targets", "message"),
-    [([], "one entry per picture, got 0 for 1"),
-     ([(torch.rand(1, 4), torch.tensor([CLASSES]))], r"picture 0: labels must be in \[0, 6\), or -1 minus"),
-     ([(torch.tensor([[0.1, 0.1, 0.1, 0.3]]), torch.tensor([0]))], "box 0 must be finite with left < right")],
-)  # fmt: skip
+    [
+        ([], "one entry per picture, got 0 for 1"),
+        ([(torch.rand(1, 4), torch.tensor([CLASSES]))], r"picture 0: labels must be in \[0, 6\), or -1 minus"),
+        ([(torch.tensor([[0.1, 0.1, 0.1, 0.3]]), torch.tensor([0]))], "box 0 must be finite with left < right"),
+    ],
+)
 def test_what_does_not_fit_is_named(targets, message):
     with pytest.raises(ValueError, match=message):
         box_losses(answers(1), targets)

@@ -141,11 +141,13 @@ def test_bf16_logits_are_summed_in_float32(loss):
 @LOSSES
 @pytest.mark.parametrize(
     ("change", "message"),
-    [(lambda logits, targets: (logits, targets[:, :5]), r"got \(3, 4, 9, 11\) and \(3, 5, 11\)"),
-     (lambda logits, targets: (logits[:, :, 0], targets), r"\(N, K, H, W\)"),
-     (lambda logits, targets: (logits, targets.where(targets != 3, 4)), r"in \[0, 4\) or 255, got 4"),
-     (lambda logits, targets: (logits, targets.where(targets != 3, -1)), "got -1")],
-)  # fmt: skip
+    [
+        (lambda logits, targets: (logits, targets[:, :5]), r"got \(3, 4, 9, 11\) and \(3, 5, 11\)"),
+        (lambda logits, targets: (logits[:, :, 0], targets), r"\(N, K, H, W\)"),
+        (lambda logits, targets: (logits, targets.where(targets != 3, 4)), r"in \[0, 4\) or 255, got 4"),
+        (lambda logits, targets: (logits, targets.where(targets != 3, -1)), "got -1"),
+    ],
+)
 def test_what_does_not_fit_is_refused(loss, change, message):
     with pytest.raises(ValueError, match=message):
         loss(*change(*batch()))

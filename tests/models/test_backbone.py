@@ -21,9 +21,18 @@ PUBLISHED = torchvision.models.mobilenet_v2
 
 @pytest.mark.parametrize("name", ["mobilenet_v2", "efficientnet_lite0"])
 @pytest.mark.parametrize(
-    "maps", [("stem",), ("block1",), ("block1.expand",), ("block14.expand",), ("block16",), ("head",),
-             ("s2", "s4", "s8", "s16", "s32"), ("s32", "block3.expand")],
-)  # fmt: skip
+    "maps",
+    [
+        ("stem",),
+        ("block1",),
+        ("block1.expand",),
+        ("block14.expand",),
+        ("block16",),
+        ("head",),
+        ("s2", "s4", "s8", "s16", "s32"),
+        ("s32", "block3.expand"),
+    ],
+)
 def test_every_parameter_gets_a_gradient_and_every_map_is_as_promised(name, maps):
     trunk = backbone(name, maps=maps)
     made = trunk.train()(torch.randn(2, 3, 65, 97))
@@ -102,9 +111,14 @@ def test_an_output_stride_leaves_one_alias_at_that_stride():
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"maps": ("block18",)}, "'block18'; the nearest is 'block"), ({"maps": ("s64",)}, "'s64'"),
-     ({"maps": ()}, "empty"), ({"output_stride": 4}, "output_stride .*4"), ({"widht": 1.0}, "'widht'.*'width'")],
-)  # fmt: skip
+    [
+        ({"maps": ("block18",)}, "'block18'; the nearest is 'block"),
+        ({"maps": ("s64",)}, "'s64'"),
+        ({"maps": ()}, "empty"),
+        ({"output_stride": 4}, "output_stride .*4"),
+        ({"widht": 1.0}, "'widht'.*'width'"),
+    ],
+)
 def test_what_cannot_be_had_is_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         backbone("mobilenet_v2", **arguments)
@@ -113,8 +127,9 @@ def test_what_cannot_be_had_is_named(arguments, message):
 @pytest.mark.parametrize("output_stride", [16, 8])
 @pytest.mark.parametrize(
     # TensorFlow's SAME pads the end alone at stride 2, both sides at stride 1: that net is compared with timm's above.
-    "name", [name for name in BACKBONES if strides(name)[-1] > 16 and name != "efficientnet_lite0"]
-)  # fmt: skip
+    "name",
+    [name for name in BACKBONES if strides(name)[-1] > 16 and name != "efficientnet_lite0"],
+)
 def test_dilated_every_net_sees_at_every_few_places_what_it_saw_before(
     name, output_stride, with_batch_norm_statistics, pictures
 ):

@@ -23,9 +23,20 @@ from handlens.models.blocks import (
 
 @pytest.mark.parametrize(
     ("channels", "to", "expected"),
-    [(24 * 0.35, 8, 8), (32 * 0.35, 8, 16), (16 * 0.35, 8, 8), (96 * 0.75, 8, 72), (32 * 1.3, 8, 40), (3.0, 8, 8),
-     (8.4, 1, 8), (11.2, 1, 11), (0.2, 1, 1), (20, 16, 32), (33.6, 8, 32)],
-)  # fmt: skip
+    [
+        (24 * 0.35, 8, 8),
+        (32 * 0.35, 8, 16),
+        (16 * 0.35, 8, 8),
+        (96 * 0.75, 8, 72),
+        (32 * 1.3, 8, 40),
+        (3.0, 8, 8),
+        (8.4, 1, 8),
+        (11.2, 1, 11),
+        (0.2, 1, 1),
+        (20, 16, 32),
+        (33.6, 8, 32),
+    ],
+)
 def test_channels_are_rounded_to_the_nearest(channels, to, expected):
     assert round_channels(channels, to=to) == expected
 
@@ -174,7 +185,7 @@ def test_the_usual_start():
 def test_a_dilated_depthwise_convolution_interleaved_is_the_same_with_the_same_gradients(dilation, size, kernel):
     conv = nn.Conv2d(
         6, 6, kernel, groups=6, dilation=dilation, padding=(kernel - 1) // 2 * dilation, dtype=torch.float64
-    )  # fmt: skip
+    )
     images = torch.randn(2, 6, *size, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
 
     def answer_and_gradients(convolve):

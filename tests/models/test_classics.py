@@ -86,14 +86,28 @@ def two_towers(classes: int) -> nn.Module:
     """Krizhevsky et al. 2012, section 3.5, layer by layer; only the third convolution sees both towers."""
     normalise = partial(nn.LocalResponseNorm, 5, alpha=5 * 1e-4, beta=0.75, k=2.0)
     return nn.Sequential(
-        nn.Conv2d(3, 96, 11, stride=4, padding=2), nn.ReLU(), normalise(), nn.MaxPool2d(3, 2),
-        nn.Conv2d(96, 256, 5, padding=2, groups=2), nn.ReLU(), normalise(), nn.MaxPool2d(3, 2),
-        nn.Conv2d(256, 384, 3, padding=1), nn.ReLU(),
-        nn.Conv2d(384, 384, 3, padding=1, groups=2), nn.ReLU(),
-        nn.Conv2d(384, 256, 3, padding=1, groups=2), nn.ReLU(), nn.MaxPool2d(3, 2),
-        nn.Flatten(), nn.Linear(256 * 6 * 6, 4096), nn.ReLU(), nn.Linear(4096, 4096), nn.ReLU(),
+        nn.Conv2d(3, 96, 11, stride=4, padding=2),
+        nn.ReLU(),
+        normalise(),
+        nn.MaxPool2d(3, 2),
+        nn.Conv2d(96, 256, 5, padding=2, groups=2),
+        nn.ReLU(),
+        normalise(),
+        nn.MaxPool2d(3, 2),
+        nn.Conv2d(256, 384, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(384, 384, 3, padding=1, groups=2),
+        nn.ReLU(),
+        nn.Conv2d(384, 256, 3, padding=1, groups=2),
+        nn.ReLU(),
+        nn.MaxPool2d(3, 2),
+        nn.Flatten(),
+        nn.Linear(256 * 6 * 6, 4096),
+        nn.ReLU(),
+        nn.Linear(4096, 4096),
+        nn.ReLU(),
         nn.Linear(4096, classes),
-    )  # fmt: skip
+    )
 
 
 class Reference(nn.Module):
@@ -119,15 +133,31 @@ def papers_googlenet(classes: int) -> nn.Module:
     normalise = partial(nn.LocalResponseNorm, 5, alpha=5 * 1e-4, beta=0.75, k=2.0)
     halve = partial(nn.MaxPool2d, 3, 2, ceil_mode=True)
     return nn.Sequential(
-        nn.Conv2d(3, 64, 7, stride=2, padding=3), nn.ReLU(), halve(), normalise(),
-        nn.Conv2d(64, 64, 1), nn.ReLU(), nn.Conv2d(64, 192, 3, padding=1), nn.ReLU(), normalise(), halve(),
-        Reference(192, 64, (96, 128), (16, 32), 32), Reference(256, 128, (128, 192), (32, 96), 64), halve(),
-        Reference(480, 192, (96, 208), (16, 48), 64), Reference(512, 160, (112, 224), (24, 64), 64),
-        Reference(512, 128, (128, 256), (24, 64), 64), Reference(512, 112, (144, 288), (32, 64), 64),
-        Reference(528, 256, (160, 320), (32, 128), 128), halve(),
-        Reference(832, 256, (160, 320), (32, 128), 128), Reference(832, 384, (192, 384), (48, 128), 128),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1024, classes),
-    )  # fmt: skip
+        nn.Conv2d(3, 64, 7, stride=2, padding=3),
+        nn.ReLU(),
+        halve(),
+        normalise(),
+        nn.Conv2d(64, 64, 1),
+        nn.ReLU(),
+        nn.Conv2d(64, 192, 3, padding=1),
+        nn.ReLU(),
+        normalise(),
+        halve(),
+        Reference(192, 64, (96, 128), (16, 32), 32),
+        Reference(256, 128, (128, 192), (32, 96), 64),
+        halve(),
+        Reference(480, 192, (96, 208), (16, 48), 64),
+        Reference(512, 160, (112, 224), (24, 64), 64),
+        Reference(512, 128, (128, 256), (24, 64), 64),
+        Reference(512, 112, (144, 288), (32, 64), 64),
+        Reference(528, 256, (160, 320), (32, 128), 128),
+        halve(),
+        Reference(832, 256, (160, 320), (32, 128), 128),
+        Reference(832, 384, (192, 384), (48, 128), 128),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(1024, classes),
+    )
 
 
 @pytest.mark.parametrize(
@@ -169,9 +199,16 @@ def test_the_relu_between_depthwise_and_pointwise_can_be_left_out(pictures, with
 
 def test_dropout_is_the_papers_unless_asked_otherwise():
     wanted = {
-        "mobilenet_v2": 0.2, "mini_xception": 0.5, "xception": 0.5, "alexnet": 0.5, "vgg16": 0.5, "googlenet": 0.4,
-        "resnet50": 0.0, "lenet5": 0.0, "mobilenet_v1": 1e-3,
-    }  # fmt: skip
+        "mobilenet_v2": 0.2,
+        "mini_xception": 0.5,
+        "xception": 0.5,
+        "alexnet": 0.5,
+        "vgg16": 0.5,
+        "googlenet": 0.4,
+        "resnet50": 0.0,
+        "lenet5": 0.0,
+        "mobilenet_v1": 1e-3,
+    }
     for name, share in wanted.items():
         for options, expected in (({}, share), ({"dropout": 0.3}, 0.3)):
             recipe = make_recipe({"model": name, "mode": "scratch"} | options).settled("scratch")
@@ -201,12 +238,8 @@ def test_an_odd_number_of_pictures_does_not_write_beyond_its_memory():
 
 
 THEIRS = {
-    name: getattr(torchvision.models, name)
-    for name in CATALOGUE
-    if name.startswith(("alexnet", "vgg", "resnet"))
-} | {
-    "googlenet": partial(torchvision.models.googlenet, transform_input=False, init_weights=False)
-}  # fmt: skip
+    name: getattr(torchvision.models, name) for name in CATALOGUE if name.startswith(("alexnet", "vgg", "resnet"))
+} | {"googlenet": partial(torchvision.models.googlenet, transform_input=False, init_weights=False)}
 
 
 @pytest.mark.parametrize("name", list(THEIRS))

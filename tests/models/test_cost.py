@@ -97,7 +97,7 @@ def test_memory_is_what_the_formula_of_the_paper_gives():
 @pytest.mark.parametrize(
     ("name", "field", "stride"),
     [("alexnet", 195, 32), ("vgg16", 212, 32), ("mobilenet_v1", 315, 32)],
-)  # fmt: skip
+)
 def test_receptive_fields_are_the_published_ones(name, field, stride):
     """Araujo, Norris and Sim 2019, "Computing Receptive Fields of Convolutional Neural Networks", Distill. Their
     ResNets stride in the last block of a stage, not in the first as everyone's do, and see more: 483, not 427 (50)."""
@@ -136,8 +136,9 @@ def test_a_norm_over_channels_sees_no_further_and_one_over_the_map_sees_all():
         ).layers
     norms = [layer for layer in towers if layer.kind == "LocalResponseNorm"]
     assert [(norm.name, norm.shape, norm.receptive_field) for norm in norms] == [
-        ("stem.2", (96, 55, 55), 11), ("blocks.0.3", (256, 27, 27), 51),
-    ]  # fmt: skip
+        ("stem.2", (96, 55, 55), 11),
+        ("blocks.0.3", (256, 27, 27), 51),
+    ]
     assert [layer for layer in towers if layer.receptive_field is not None][-1].receptive_field == 195
     assert next(layer for layer in grouped if layer.name == "stem.norm").receptive_field is None
 

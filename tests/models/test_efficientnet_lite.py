@@ -56,8 +56,23 @@ def test_it_has_the_published_size():
 def test_its_maps_are_b0s():
     maps = build("efficientnet_lite0", num_classes=2).maps
     assert [maps[f"block{number}"][0] for number in range(1, 17)] == [
-        16, 24, 24, 40, 40, 80, 80, 80, 112, 112, 112, 192, 192, 192, 192, 320,
-    ]  # fmt: skip
+        16,
+        24,
+        24,
+        40,
+        40,
+        80,
+        80,
+        80,
+        112,
+        112,
+        112,
+        192,
+        192,
+        192,
+        192,
+        320,
+    ]
     assert maps["stem"] == (32, 2)
     assert maps["head"] == (1280, 32)
     assert "block17" not in maps

@@ -44,9 +44,11 @@ def units(layer: Any) -> Iterator[dict[str, torch.Tensor]]:
         yield {"weight": tensor(layer.kernel).T} | bias
     elif isinstance(layer, layers.BatchNormalization):
         yield {
-            "weight": tensor(layer.gamma), "bias": tensor(layer.beta),
-            "running_mean": tensor(layer.moving_mean), "running_var": tensor(layer.moving_variance),
-        }  # fmt: skip
+            "weight": tensor(layer.gamma),
+            "bias": tensor(layer.beta),
+            "running_mean": tensor(layer.moving_mean),
+            "running_var": tensor(layer.moving_variance),
+        }
 
 
 def transfer(theirs: Sequence[Any], net: nn.Module, *, flattened: tuple[int, int, int] | None = None) -> None:
@@ -131,7 +133,7 @@ def test_the_small_mobilenet_v1() -> None:
         made += [
             layers.Conv2D(channels, 1, activation="relu"),
             layers.DepthwiseConv2D(3, padding="same", activation="relu"),
-        ]  # fmt: skip
+        ]
     for layer in made:
         model.add(layer)
         model.add(layers.BatchNormalization())
@@ -146,9 +148,7 @@ def test_the_small_mobilenet_v1() -> None:
 
 
 def test_xception() -> None:
-    model = keras.applications.Xception(
-        weights=None, classes=7, classifier_activation=None, input_shape=(101, 128, 3)
-    )  # fmt: skip
+    model = keras.applications.Xception(weights=None, classes=7, classifier_activation=None, input_shape=(101, 128, 3))
     randomise(model)
     settle(model, size=(101, 128))
     named = {layer.name: layer for layer in model.layers}
@@ -171,12 +171,19 @@ def test_xception() -> None:
 
 
 def test_lenet() -> None:
-    model = keras.Sequential([
-        keras.Input((28, 28, 1)),
-        layers.Conv2D(6, 5, padding="same", activation="relu"), layers.MaxPooling2D(2),
-        layers.Conv2D(16, 5, activation="relu"), layers.MaxPooling2D(2), layers.Flatten(),
-        layers.Dense(120, activation="relu"), layers.Dense(84, activation="relu"), layers.Dense(10),
-    ])  # fmt: skip
+    model = keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            layers.Conv2D(6, 5, padding="same", activation="relu"),
+            layers.MaxPooling2D(2),
+            layers.Conv2D(16, 5, activation="relu"),
+            layers.MaxPooling2D(2),
+            layers.Flatten(),
+            layers.Dense(120, activation="relu"),
+            layers.Dense(84, activation="relu"),
+            layers.Dense(10),
+        ]
+    )
     randomise(model)
     net = build("lenet5", num_classes=10)
     transfer(model.layers, net, flattened=(5, 5, 16))
@@ -225,9 +232,11 @@ def test_mini_xception(size: tuple[int, int]) -> None:
     x, used = stem(inputs), [stem]
     for channels in (32, 64, 128, 256, 512):
         parts = [
-            layers.BatchNormalization(), layers.SeparableConv2D(channels, 3, padding="same", use_bias=False),
-            layers.BatchNormalization(), layers.SeparableConv2D(channels, 3, padding="same", use_bias=False),
-        ]  # fmt: skip
+            layers.BatchNormalization(),
+            layers.SeparableConv2D(channels, 3, padding="same", use_bias=False),
+            layers.BatchNormalization(),
+            layers.SeparableConv2D(channels, 3, padding="same", use_bias=False),
+        ]
         projection = layers.Conv2D(channels, 1, strides=2, padding="same", use_bias=False)
         out = x
         for norm, conv in zip(parts[::2], parts[1::2], strict=True):

@@ -31,9 +31,12 @@ class FlatBlock(nn.Module):
         wide = [nn.Conv2d(in_channels, hidden, 1, bias=False), nn.BatchNorm2d(hidden), nn.ReLU6()]
         self.conv = nn.Sequential(
             *(wide if expansion != 1 else []),
-            nn.Conv2d(hidden, hidden, 3, stride, 1, groups=hidden, bias=False), nn.BatchNorm2d(hidden), nn.ReLU6(),
-            nn.Conv2d(hidden, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels),
-        )  # fmt: skip
+            nn.Conv2d(hidden, hidden, 3, stride, 1, groups=hidden, bias=False),
+            nn.BatchNorm2d(hidden),
+            nn.ReLU6(),
+            nn.Conv2d(hidden, out_channels, 1, bias=False),
+            nn.BatchNorm2d(out_channels),
+        )
 
     def forward(self, x):
         return x + self.conv(x) if self.skip else self.conv(x)
@@ -43,8 +46,15 @@ class FlatNet(nn.Module):
     def __init__(self, classes):
         super().__init__()
         layers, channels = [nn.Sequential(nn.Conv2d(3, 32, 3, 2, 1, bias=False), nn.BatchNorm2d(32), nn.ReLU6())], 32
-        for t, c, n, s in [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2),
-                           (6, 320, 1, 1)]:  # fmt: skip
+        for t, c, n, s in [
+            (1, 16, 1, 1),
+            (6, 24, 2, 2),
+            (6, 32, 3, 2),
+            (6, 64, 4, 2),
+            (6, 96, 3, 1),
+            (6, 160, 3, 2),
+            (6, 320, 1, 1),
+        ]:
             for number in range(n):
                 layers.append(FlatBlock(channels, c, s if number == 0 else 1, t))
                 channels = c
@@ -57,9 +67,14 @@ class FlatNet(nn.Module):
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: torchvision.models.mobilenet_v2(num_classes=9), lambda: FlatNet(9),
-             lambda: timm.create_model("mobilenetv2_100", num_classes=9)], ids=["nested", "flat", "timm"],
-)  # fmt: skip
+    "make",
+    [
+        lambda: torchvision.models.mobilenet_v2(num_classes=9),
+        lambda: FlatNet(9),
+        lambda: timm.create_model("mobilenetv2_100", num_classes=9),
+    ],
+    ids=["nested", "flat", "timm"],
+)
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_every_layout_in_circulation_gives_its_own_logits(make, suffix, with_batch_norm_statistics, pictures, tmp_path):
     theirs = with_batch_norm_statistics(make())
@@ -214,10 +229,13 @@ def test_a_head_with_as_many_classes_is_kept():
 
 @pytest.mark.parametrize(
     ("maps", "said"),
-    [(("s32",), "left out: classifier, head"), (("head",), "left out: classifier"),
-     (("s4", "s16"), "left out: blocks, classifier, head"),
-     (("block14.expand",), "left out: blocks, classifier, head")],
-)  # fmt: skip
+    [
+        (("s32",), "left out: classifier, head"),
+        (("head",), "left out: classifier"),
+        (("s4", "s16"), "left out: blocks, classifier, head"),
+        (("block14.expand",), "left out: blocks, classifier, head"),
+    ],
+)
 def test_a_backbone_takes_what_it_has_of_a_classifier_and_says_what_it_leaves(
     maps, said, with_batch_norm_statistics, pictures
 ):

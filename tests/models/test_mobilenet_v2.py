@@ -24,10 +24,19 @@ def small(**options):
 
 @pytest.mark.parametrize(
     ("width", "classes", "expected"),
-    [(1.4, 1000, 6_108_776), (1.3, 1000, 5_386_792), (1.0, 1000, 3_504_872), (0.75, 1000, 2_636_424),
-     (0.5, 1000, 1_968_680), (0.35, 1000, 1_677_128), (1.0, 6, 2_231_558), (1.0, 10, 2_236_682),
-     (1.0, 37, 2_271_269), (0.35, 10, 408_938)],
-)  # fmt: skip
+    [
+        (1.4, 1000, 6_108_776),
+        (1.3, 1000, 5_386_792),
+        (1.0, 1000, 3_504_872),
+        (0.75, 1000, 2_636_424),
+        (0.5, 1000, 1_968_680),
+        (0.35, 1000, 1_677_128),
+        (1.0, 6, 2_231_558),
+        (1.0, 10, 2_236_682),
+        (1.0, 37, 2_271_269),
+        (0.35, 10, 408_938),
+    ],
+)
 def test_it_has_the_published_size(width, classes, expected):
     with torch.device("meta"):
         assert parameters(build("mobilenet_v2", num_classes=classes, width=width)) == expected
@@ -78,8 +87,11 @@ def test_an_own_table_is_torchvisions(round_to, with_batch_norm_statistics, pict
     ours = build("mobilenet_v2", num_classes=4, width=0.7, table=table, round_to=round_to)
     logits_agree(ours, theirs, pictures(2))
     assert [stride for name, (_, stride) in ours.maps.items() if name in ("stem", "block1", "block2", "block6")] == [
-        2, 4, 4, 8,
-    ]  # fmt: skip
+        2,
+        4,
+        4,
+        8,
+    ]
 
 
 def test_its_maps_are_the_papers():
@@ -87,8 +99,24 @@ def test_its_maps_are_the_papers():
     blocks = [maps[f"block{number}"] for number in range(1, 18)]
     assert "block18" not in maps  # seventeen, although section 3.4 says 19
     assert [channels for channels, _ in blocks] == [
-        16, 24, 24, 32, 32, 32, 64, 64, 64, 64, 96, 96, 96, 160, 160, 160, 320,
-    ]  # fmt: skip
+        16,
+        24,
+        24,
+        32,
+        32,
+        32,
+        64,
+        64,
+        64,
+        64,
+        96,
+        96,
+        96,
+        160,
+        160,
+        160,
+        320,
+    ]
     assert [stride for _, stride in blocks] == [2, 4, 4, 8, 8, 8, 16, 16, 16, 16, 16, 16, 16, 32, 32, 32, 32]
     assert maps["stem"] == (32, 2)
     assert maps["head"] == (1280, 32)
@@ -202,9 +230,17 @@ def test_a_fractional_expansion_is_taken():
 
 @pytest.mark.parametrize(
     ("options", "value"),
-    [({"width": 0}, "0"), ({"width": -1.0}, "-1.0"), ({"width": float("nan")}, "nan"), ({"num_classes": 0}, "0"),
-     ({"in_channels": 0}, "0"), ({"dropout": 1.0}, "1.0"), ({"round_to": 0}, "0"), ({"padding": "valid"}, "'valid'")],
-)  # fmt: skip
+    [
+        ({"width": 0}, "0"),
+        ({"width": -1.0}, "-1.0"),
+        ({"width": float("nan")}, "nan"),
+        ({"num_classes": 0}, "0"),
+        ({"in_channels": 0}, "0"),
+        ({"dropout": 1.0}, "1.0"),
+        ({"round_to": 0}, "0"),
+        ({"padding": "valid"}, "'valid'"),
+    ],
+)
 def test_a_number_out_of_range_is_named(options, value):
     with pytest.raises(ValueError, match=rf"{next(iter(options))} must .*{value}"):
         build("mobilenet_v2", **{"num_classes": 2} | options)

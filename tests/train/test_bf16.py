@@ -23,33 +23,47 @@ LABELS = [torch.tensor([0, 1]), torch.zeros(0, dtype=torch.long)]
 
 def classifier() -> tuple[TaskTraining, tuple[Tensor]]:
     training = ClassifierTraining(
-        build("mobilenet_v2", num_classes=3, width=0.35), recipe=Recipe().settled("scratch", "classify"),
-        preprocess=PREPROCESS, total_steps=1, num_classes=3, class_weights=torch.tensor([1.0, 2.0, 0.5]),
-    )  # fmt: skip
+        build("mobilenet_v2", num_classes=3, width=0.35),
+        recipe=Recipe().settled("scratch", "classify"),
+        preprocess=PREPROCESS,
+        total_steps=1,
+        num_classes=3,
+        class_weights=torch.tensor([1.0, 2.0, 0.5]),
+    )
     return training, (torch.tensor([0, 2]),)
 
 
 def tagger() -> tuple[TaskTraining, tuple[Tensor]]:
     training = TaggerTraining(
-        build("mobilenet_v2", num_classes=3, width=0.35), recipe=Recipe().settled("scratch", "tag"),
-        preprocess=PREPROCESS, total_steps=1, num_classes=3, class_weights=torch.tensor([1.0, 2.0, 0.5]),
-    )  # fmt: skip
+        build("mobilenet_v2", num_classes=3, width=0.35),
+        recipe=Recipe().settled("scratch", "tag"),
+        preprocess=PREPROCESS,
+        total_steps=1,
+        num_classes=3,
+        class_weights=torch.tensor([1.0, 2.0, 0.5]),
+    )
     return training, (torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]]),)
 
 
 def segmenter(**recipe) -> tuple[TaskTraining, tuple[Tensor]]:
     training = SegmenterTraining(
-        build("deeplab_v3", num_classes=3), recipe=Recipe(**recipe).settled("scratch", "segment"),
-        preprocess=PREPROCESS, total_steps=1, num_classes=3,
-    )  # fmt: skip
+        build("deeplab_v3", num_classes=3),
+        recipe=Recipe(**recipe).settled("scratch", "segment"),
+        preprocess=PREPROCESS,
+        total_steps=1,
+        num_classes=3,
+    )
     return training, (torch.arange(2 * SIZE * SIZE).reshape(2, SIZE, SIZE).remainder(3).to(torch.uint8),)
 
 
 def detector(scores: str, **recipe) -> tuple[TaskTraining, tuple[list[Tensor], list[Tensor]]]:
     training = DetectorTraining(
-        build("ssdlite", num_classes=2, scores=scores), recipe=Recipe(**recipe).settled("scratch", "detect"),
-        preprocess=PREPROCESS, total_steps=1, class_names=("bread", "roll"),
-    )  # fmt: skip
+        build("ssdlite", num_classes=2, scores=scores),
+        recipe=Recipe(**recipe).settled("scratch", "detect"),
+        preprocess=PREPROCESS,
+        total_steps=1,
+        class_names=("bread", "roll"),
+    )
     return training, (BOXES, LABELS)
 
 

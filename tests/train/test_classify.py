@@ -19,9 +19,13 @@ PREPROCESS = Preprocess(height=64, width=64, resize="stretch")
 
 def training(net: torch.nn.Module, **recipe) -> ClassifierTraining:
     return ClassifierTraining(
-        net, recipe=Recipe(**recipe).settled("scratch"), preprocess=PREPROCESS, total_steps=1, num_classes=3,
+        net,
+        recipe=Recipe(**recipe).settled("scratch"),
+        preprocess=PREPROCESS,
+        total_steps=1,
+        num_classes=3,
         class_weights=None,
-    )  # fmt: skip
+    )
 
 
 def test_auxiliary_heads_learn_and_count_by_their_weight():
@@ -50,7 +54,11 @@ def test_without_auxiliary_heads_the_loss_is_the_nets():
 @pytest.mark.parametrize(("by", "best"), [("metric", (0.9, -0.5)), ("loss", (0.8, -0.3))])
 def test_the_best_epoch_is_the_one_asked_for(tmp_path: Path, by: str, best: tuple[float, float]):
     writer = RunWriter(
-        tmp_path, recipe=Recipe(choose_by=by), loader=None, best=(0.0, float("-inf")), say=print,
+        tmp_path,
+        recipe=Recipe(choose_by=by),
+        loader=None,
+        best=(0.0, float("-inf")),
+        say=print,
         progress=lambda what, done, total: None,
-    )  # fmt: skip
+    )
     assert max([(0.9, -0.5), (0.8, -0.3), (0.9, -0.6)], key=writer._worth) == best

@@ -30,9 +30,15 @@ def sample(
 
     with reporting(quiet) as report:
         made = flow.sample(
-            name, folder, task=task, per_class=per_class, test_per_class=test_per_class, size=size, seed=seed,  # type: ignore[arg-type]
+            name,
+            folder,
+            task=task,
+            per_class=per_class,
+            test_per_class=test_per_class,
+            size=size,
+            seed=seed,  # type: ignore[arg-type]
             report=report,
-        )  # fmt: skip
+        )
     typer.echo(f"{made}: generated pictures, not photographs.")
 
 
@@ -126,8 +132,15 @@ def show(
 
     with reporting(quiet) as report:
         made = flow.show(
-            data, count=count, out=out, split=split, seed=seed, format=format, config=config, report=report,  # type: ignore[arg-type]
-        )  # fmt: skip
+            data,
+            count=count,
+            out=out,
+            split=split,
+            seed=seed,
+            format=format,
+            config=config,
+            report=report,  # type: ignore[arg-type]
+        )
     typer.echo(str(made))
 
 

@@ -102,9 +102,13 @@ def cost(
     chosen = None if widths == "all" else [_number(text, "--widths") for text in widths.split(",")]
     with reporting(quiet or as_json) as report:
         rows = flow.cost_table(
-            name, sizes=None if sizes == "all" else _sizes(sizes), widths=chosen, latency=latency,
-            precision=known_precision(precision), report=report,
-        )  # fmt: skip
+            name,
+            sizes=None if sizes == "all" else _sizes(sizes),
+            widths=chosen,
+            latency=latency,
+            precision=known_precision(precision),
+            report=report,
+        )
     if as_json:
         print_json(rows)
         return
@@ -112,10 +116,13 @@ def cost(
 
     filled = [key for key in rows[0] if any(row[key] is not None for row in rows)]
     named = {"difference": "difference, millions"}
-    print_rows(console(), [
-        {named.get(key, key): value for key, value in _readable({key: row[key] for key in filled}).items()}
-        for row in rows
-    ])  # fmt: skip
+    print_rows(
+        console(),
+        [
+            {named.get(key, key): value for key, value in _readable({key: row[key] for key in filled}).items()}
+            for row in rows
+        ],
+    )
 
 
 @app.command()
@@ -144,17 +151,25 @@ def explain_layer(
     if outside is None:
         outside = inside if kind in KEEPS_CHANNELS else 64
     question = Question(
-        inside=inside, outside=outside, kernel=kernel, stride=stride, padding=pixels, size=size, expansion=expansion,
+        inside=inside,
+        outside=outside,
+        kernel=kernel,
+        stride=stride,
+        padding=pixels,
+        size=size,
+        expansion=expansion,
         bias=bias,
-    )  # fmt: skip
+    )
     steps = explain(kind, question)
     if as_json:
         print_json([asdict(step) for step in steps])
         return
     from handlens.tables import print_rows
 
-    print_rows(console(), [{**asdict(step), "value": f"{step.value:,.6g}" if step.value % 1 else f"{step.value:,.0f}"}
-                           for step in steps])  # fmt: skip
+    print_rows(
+        console(),
+        [{**asdict(step), "value": f"{step.value:,.6g}" if step.value % 1 else f"{step.value:,.0f}"} for step in steps],
+    )
 
 
 def _readable(row: dict[str, Any]) -> dict[str, Any]:

@@ -58,15 +58,32 @@ def train(
     made = None
     if resume is None:
         made = read_recipe(
-            recipe, mode=mode, model=model, width=width, image_size=image_size, epochs=epochs, batch_size=batch_size,
-            weights=str(weights) if weights else None, learning_rate=learning_rate, views=views, workers=workers,
-            precision=precision, seed=seed,
-        )  # fmt: skip
+            recipe,
+            mode=mode,
+            model=model,
+            width=width,
+            image_size=image_size,
+            epochs=epochs,
+            batch_size=batch_size,
+            weights=str(weights) if weights else None,
+            learning_rate=learning_rate,
+            views=views,
+            workers=workers,
+            precision=precision,
+            seed=seed,
+        )
     with reporting(quiet or as_json) as report:
         folder = flow.train(
-            data, out=out, recipe=made, resume=resume, strict=strict, golden=golden, format=format, config=config,
+            data,
+            out=out,
+            recipe=made,
+            resume=resume,
+            strict=strict,
+            golden=golden,
+            format=format,
+            config=config,
             report=report,
-        )  # fmt: skip
+        )
     if as_json:
         from handlens.train.run import open_run
 
@@ -136,11 +153,20 @@ def predict(
             opened = flow.find_run(run, report=report)
             predictions = flow.predict(
                 opened, paths, precision=known_precision(precision), threshold=threshold, tiles=tiles, report=report
-            )  # fmt: skip
+            )
             writer = PredictionWriter(
-                KINDS[opened.task], csv=csv, as_json=as_json, pictures=pictures, masks=masks, coco=coco, yolo=yolo,
-                sheet=sheet, category_ids=opened.model.get("category_ids"), top=top, print_line=print_line,
-            )  # fmt: skip
+                KINDS[opened.task],
+                csv=csv,
+                as_json=as_json,
+                pictures=pictures,
+                masks=masks,
+                coco=coco,
+                yolo=yolo,
+                sheet=sheet,
+                category_ids=opened.model.get("category_ids"),
+                top=top,
+                print_line=print_line,
+            )
             # The writer opens files, which a wrong path or an unknown run must leave as they are.
             with reader_may_leave(), writer:
                 for prediction in predictions:
@@ -182,9 +208,15 @@ def export(
 
     with reporting(quiet or as_json) as report:
         path, parity = flow.export(
-            run, to=to, out=out, data=data, with_resize=with_resize, suppress=suppress,  # type: ignore[arg-type]
-            pictures=pictures, report=report,
-        )  # fmt: skip
+            run,
+            to=to,
+            out=out,
+            data=data,
+            with_resize=with_resize,
+            suppress=suppress,  # type: ignore[arg-type]
+            pictures=pictures,
+            report=report,
+        )
     if as_json:
         print_json({"file": str(path)} | parity.to_dict())
         return

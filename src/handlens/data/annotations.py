@@ -125,11 +125,14 @@ def usable_boxes(record: Record, *, size: tuple[int, int]) -> tuple[Box, ...]:
     width, height = size
     cut = [
         replace(
-            box, left=min(max(box.left, 0.0), width), top=min(max(box.top, 0.0), height),
-            right=min(max(box.right, 0.0), width), bottom=min(max(box.bottom, 0.0), height),
+            box,
+            left=min(max(box.left, 0.0), width),
+            top=min(max(box.top, 0.0), height),
+            right=min(max(box.right, 0.0), width),
+            bottom=min(max(box.bottom, 0.0), height),
         )
         for box in kept
-    ]  # fmt: skip
+    ]
     return tuple(box for box in cut if box.left < box.right and box.top < box.bottom)
 
 

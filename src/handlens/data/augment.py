@@ -27,9 +27,15 @@ Boxed = tuple[Tensor, tv_tensors.BoundingBoxes, Tensor]
 
 
 def classification_augment(
-    preprocess: Preprocess, *, flip: float, crop_area: float, colour: float, trivial: bool = False,
-    vertical_flip: float = 0.0, rotate: float = 0.0,
-) -> v2.Transform:  # fmt: skip
+    preprocess: Preprocess,
+    *,
+    flip: float,
+    crop_area: float,
+    colour: float,
+    trivial: bool = False,
+    vertical_flip: float = 0.0,
+    rotate: float = 0.0,
+) -> v2.Transform:
     """(3, H, W) uint8, any size -> (C, height, width) uint8, randomly cropped, turned, mirrored and recoloured.
 
     Args:
@@ -42,9 +48,10 @@ def classification_augment(
     """
     size = (preprocess.height, preprocess.width)
     steps: list[torch.nn.Module] = [
-        WholePicture(preprocess) if crop_area == 1
+        WholePicture(preprocess)
+        if crop_area == 1
         else v2.RandomResizedCrop(size, scale=(crop_area, 1.0), antialias=True)
-    ]  # fmt: skip
+    ]
     if rotate:
         steps.append(Rotate(rotate))
     if flip:
@@ -112,9 +119,14 @@ class TrivialAugment(v2.TrivialAugmentWide):
 
 
 def segmentation_augment(
-    preprocess: Preprocess, *, flip: float, crop_area: float, colour: float, zoom_out: float | None = None,
+    preprocess: Preprocess,
+    *,
+    flip: float,
+    crop_area: float,
+    colour: float,
+    zoom_out: float | None = None,
     vertical_flip: float = 0.0,
-) -> Callable[[Tensor, tv_tensors.Mask], tuple[Tensor, tv_tensors.Mask]]:  # fmt: skip
+) -> Callable[[Tensor, tv_tensors.Mask], tuple[Tensor, tv_tensors.Mask]]:
     """(3, H, W) uint8 and its mask (H, W) uint8, any size -> (C, height, width) and (height, width), moved alike.
 
     The picture is resized with antialiasing, the mask by nearest neighbour. Around the picture, where it does not
@@ -131,9 +143,11 @@ def segmentation_augment(
         ValueError: crop_area or zoom_out out of range; from the transform: a mask of another size than its picture.
     """
     moves = _Moves(
-        preprocess, _side_factors(crop_area, 1.25 if zoom_out is None else zoom_out), _flips(flip, vertical_flip),
+        preprocess,
+        _side_factors(crop_area, 1.25 if zoom_out is None else zoom_out),
+        _flips(flip, vertical_flip),
         v2.Compose(_colours(preprocess, colour)),
-    )  # fmt: skip
+    )
     return partial(_with_its_mask, moves)
 
 
@@ -165,9 +179,14 @@ def _with_its_mask(moves: _Moves, image: Tensor, mask: tv_tensors.Mask) -> tuple
 
 
 def detection_augment(
-    preprocess: Preprocess, *, flip: float, crop_area: float, colour: float, zoom_out: float | None = None,
+    preprocess: Preprocess,
+    *,
+    flip: float,
+    crop_area: float,
+    colour: float,
+    zoom_out: float | None = None,
     vertical_flip: float = 0.0,
-) -> Callable[[Tensor, tv_tensors.BoundingBoxes, Tensor], Boxed]:  # fmt: skip
+) -> Callable[[Tensor, tv_tensors.BoundingBoxes, Tensor], Boxed]:
     """(3, H, W) uint8, its boxes and their labels -> (C, height, width) and the boxes that are left in it.
 
     Boxes are (N, 4) left, top, right, bottom in pixels, before and after. They are cut at the frame; one of which
@@ -187,9 +206,11 @@ def detection_augment(
     Source: the crop and the expansion of Liu et al. 2016, arXiv:1512.02325, section 3.6, as one draw.
     """
     moves = _Moves(
-        preprocess, _side_factors(crop_area, 2.0 if zoom_out is None else zoom_out), _flips(flip, vertical_flip),
+        preprocess,
+        _side_factors(crop_area, 2.0 if zoom_out is None else zoom_out),
+        _flips(flip, vertical_flip),
         v2.Compose(_colours(preprocess, colour)),
-    )  # fmt: skip
+    )
     return partial(_with_its_boxes, moves)
 
 
@@ -226,8 +247,9 @@ def mosaic(samples: Sequence[Boxed], *, height: int, width: int, key: tuple[int 
     with torch.random.fork_rng(devices=[]):
         seed_torch(seed_for(*key))
         y, x = (round(side * uniform(0.3, 0.7)) for side in (height, width))
-        corners = [(top, left, bottom, right) for top, bottom in ((0, y), (y, height)) for left, right in
-                   ((0, x), (x, width))]  # fmt: skip
+        corners = [
+            (top, left, bottom, right) for top, bottom in ((0, y), (y, height)) for left, right in ((0, x), (x, width))
+        ]
         canvas = torch.empty(3, height, width, dtype=torch.uint8)
         boxes, labels = [], []
         for (image, image_boxes, image_labels), (top, left, bottom, right) in zip(samples, corners, strict=True):

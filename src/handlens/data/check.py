@@ -154,9 +154,7 @@ def _look(record: Record, dataset: Dataset, *, max_pixels: int) -> Seen:
     height, width = picture.shape[:2]
     mask = None
     if record.mask is not None and dataset.coding is not None:
-        mask = look_at_mask(
-            record.mask, dataset.coding, classes=len(dataset.class_names), size=(height, width)
-        )  # fmt: skip
+        mask = look_at_mask(record.mask, dataset.coding, classes=len(dataset.class_names), size=(height, width))
     return Seen(
         digest=digest,
         format=info.format,

@@ -69,9 +69,14 @@ class Pictures(Examples):
     """
 
     def __init__(
-        self, records: Sequence[Record], *, preprocess: Preprocess, transform: Callable[..., Any] | None,
-        at_least: tuple[int, int], seed: int,
-    ) -> None:  # fmt: skip
+        self,
+        records: Sequence[Record],
+        *,
+        preprocess: Preprocess,
+        transform: Callable[..., Any] | None,
+        at_least: tuple[int, int],
+        seed: int,
+    ) -> None:
         super().__init__(records, preprocess=preprocess, transform=transform, seed=seed)
         self.at_least = at_least
         self._kept: dict[Path, NDArray[np.uint8]] = {}
@@ -106,9 +111,15 @@ class TaggedPictures(Pictures):
     """Several labels: ((C, height, width) uint8, (K,) float32, 1 where the picture has the label)."""
 
     def __init__(
-        self, records: Sequence[Record], *, preprocess: Preprocess, transform: Callable[..., Any] | None,
-        at_least: tuple[int, int], seed: int, num_classes: int,
-    ) -> None:  # fmt: skip
+        self,
+        records: Sequence[Record],
+        *,
+        preprocess: Preprocess,
+        transform: Callable[..., Any] | None,
+        at_least: tuple[int, int],
+        seed: int,
+        num_classes: int,
+    ) -> None:
         super().__init__(records, preprocess=preprocess, transform=transform, at_least=at_least, seed=seed)
         self.num_classes = num_classes
 
@@ -120,9 +131,14 @@ class MaskedPictures(Examples):
     """Segmentation: ((C, height, width) uint8, (height, width) uint8 class indices or IGNORE)."""
 
     def __init__(
-        self, records: Sequence[Record], *, preprocess: Preprocess, transform: Callable[..., Any] | None,
-        coding: MaskCoding, seed: int,
-    ) -> None:  # fmt: skip
+        self,
+        records: Sequence[Record],
+        *,
+        preprocess: Preprocess,
+        transform: Callable[..., Any] | None,
+        coding: MaskCoding,
+        seed: int,
+    ) -> None:
         super().__init__(records, preprocess=preprocess, transform=transform, seed=seed)
         self.coding = coding
 
@@ -148,9 +164,14 @@ class BoxedPictures(Examples):
     """
 
     def __init__(
-        self, records: Sequence[Record], *, preprocess: Preprocess, transform: Callable[..., Any] | None,
-        mosaic: float = 0.0, seed: int,
-    ) -> None:  # fmt: skip
+        self,
+        records: Sequence[Record],
+        *,
+        preprocess: Preprocess,
+        transform: Callable[..., Any] | None,
+        mosaic: float = 0.0,
+        seed: int,
+    ) -> None:
         super().__init__(records, preprocess=preprocess, transform=transform, seed=seed)
         self.mosaic = mosaic
 
@@ -165,9 +186,7 @@ class BoxedPictures(Examples):
         draw = random.Random(seed_for(*key, "mosaic"))
         if draw.random() < self.mosaic:
             others = [_as_boxed(*_labelled(draw.choice(self.records))) for _ in range(3)]
-            sample = mosaic(
-                [sample, *others], height=preprocess.height, width=preprocess.width, key=(*key, "corners")
-            )  # fmt: skip
+            sample = mosaic([sample, *others], height=preprocess.height, width=preprocess.width, key=(*key, "corners"))
         image, boxes, labels = seeded(self.transform, *sample, key=key)
         return image.as_subclass(Tensor), boxes.as_subclass(Tensor) / size, labels
 

@@ -131,9 +131,10 @@ def _count_warnings(audit: Audit) -> Iterator[Finding]:
         always = [name for name, count in counts.items() if count == training]
         if always:
             yield Finding(
-                "warning", "class_of_all",
+                "warning",
+                "class_of_all",
                 f"every training picture is {_listed(always)}: without a picture that is not, that cannot be learned.",
-            )  # fmt: skip
+            )
     single = [name for name, count in counts.items() if count == 1]
     if single and task == "classify":
         yield Finding("warning", "single_picture", f"one picture cannot be validated as well: {', '.join(single)}.")

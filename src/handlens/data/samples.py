@@ -104,9 +104,11 @@ def write_bakery(
     wanted = [*_wanted(task, "train", 0, per_class), *_wanted(task, "test", FIRST_TEST_INDEX, test_per_class)]
     tags: dict[tuple[Split, int], str] = {}  # a row of labels.csv each
     writers: dict[Task, Callable[[Path, Wanted, Scene], None]] = {
-        "classify": _write_classified, "tag": partial(_write_tagged, tags), "segment": _write_mask,
+        "classify": _write_classified,
+        "tag": partial(_write_tagged, tags),
+        "segment": _write_mask,
         "detect": _write_boxes,
-    }  # fmt: skip
+    }
 
     def draw(picture: Wanted) -> None:
         count = 1
@@ -128,9 +130,12 @@ def write_bakery(
         layout = {"train": "images/train"} | ({"test": "images/test"} if test_per_class else {})
         write_text(folder / "data.yaml", yaml.safe_dump(layout | {"names": dict(enumerate(BREADS))}, sort_keys=False))
     contents = CONTENTS[task].format(
-        per_class=per_class, test_per_class=test_per_class, kinds=len(BREADS),
-        train=per_class * len(BREADS), test=test_per_class * len(BREADS),
-    )  # fmt: skip
+        per_class=per_class,
+        test_per_class=test_per_class,
+        kinds=len(BREADS),
+        train=per_class * len(BREADS),
+        test=test_per_class * len(BREADS),
+    )
     write_text(folder / "README.txt", README.format(seed=seed, size=size, contents=contents))
     return folder
 
@@ -176,8 +181,12 @@ def _write_boxes(folder: Path, picture: Wanted, scene: Scene) -> None:
     lines = []
     for bread in scene.breads:
         left, top, right, bottom = bread.box
-        numbers = ((left + right) / 2 / width, (top + bottom) / 2 / height, (right - left) / width,
-                   (bottom - top) / height)  # fmt: skip
+        numbers = (
+            (left + right) / 2 / width,
+            (top + bottom) / 2 / height,
+            (right - left) / width,
+            (bottom - top) / height,
+        )
         lines.append(" ".join([str(BREADS.index(bread.kind)), *(f"{number:.9g}" for number in numbers)]))
     write_text(folder / "labels" / picture.split / f"{picture.number:04d}.txt", "\n".join(lines) + "\n")
 

@@ -81,9 +81,13 @@ def taken_by(preprocess: Preprocess, size: tuple[int, int]) -> tuple[float, floa
 
 
 def random_window(
-    size: tuple[int, int], taken: tuple[float, float], shape: tuple[int, int], *,
-    scale: tuple[float, float], aspect: float,
-) -> Window:  # fmt: skip
+    size: tuple[int, int],
+    taken: tuple[float, float],
+    shape: tuple[int, int],
+    *,
+    scale: tuple[float, float],
+    aspect: float,
+) -> Window:
     """A window somewhere in a picture, or around it.
 
     Args:
@@ -114,9 +118,7 @@ def random_window(
 
 def xyxy(corners: Tensor, height: int, width: int) -> tv_tensors.BoundingBoxes:
     """(N, 4) left, top, right, bottom in pixels of a picture of this size, as torchvision wants them."""
-    boxes: tv_tensors.BoundingBoxes = tv_tensors.BoundingBoxes(
-        corners, format="XYXY", canvas_size=(height, width)
-    )  # fmt: skip
+    boxes: tv_tensors.BoundingBoxes = tv_tensors.BoundingBoxes(corners, format="XYXY", canvas_size=(height, width))
     return boxes
 
 

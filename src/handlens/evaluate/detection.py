@@ -56,13 +56,15 @@ def detection_metrics(
     for index, name in enumerate(class_names):
         curves = evaluated["precision"][:, :, index, 0, -1]  # (10 IoUs, 101 recalls), -1 without objects
         known = bool((curves > -1).any())
-        per_class.append({
-            "class": name,
-            "objects": expected[index],
-            "ap": float(curves.mean()) if known else None,
-            "ap50": float(curves[0].mean()) if known else None,
-            "precision": [round(float(value), 4) for value in curves[0]] if known else None,
-        })  # fmt: skip
+        per_class.append(
+            {
+                "class": name,
+                "objects": expected[index],
+                "ap": float(curves.mean()) if known else None,
+                "ap50": float(curves[0].mean()) if known else None,
+                "precision": [round(float(value), 4) for value in curves[0]] if known else None,
+            }
+        )
     names = ("map", "map50", "map75", "map_small", "map_medium", "map_large")
     return {
         "pictures": len(truths),
@@ -96,14 +98,16 @@ def coco_json(
         for box in boxes:
             width, height = box.right - box.left, box.bottom - box.top
             area = width * height if box.area is None else box.area
-            annotations.append({
-                "id": len(annotations) + 1,
-                "image_id": image,
-                "category_id": box.label + 1,
-                "bbox": [box.left, box.top, width, height],
-                "area": DIFFICULT_AREA if box.difficult else area,
-                "iscrowd": int(box.crowd),
-            })  # fmt: skip
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": image,
+                    "category_id": box.label + 1,
+                    "bbox": [box.left, box.top, width, height],
+                    "area": DIFFICULT_AREA if box.difficult else area,
+                    "iscrowd": int(box.crowd),
+                }
+            )
     truth = {
         "info": {},
         "images": [{"id": number} for number in range(1, len(truths) + 1)],

@@ -25,9 +25,13 @@ if TYPE_CHECKING:
 INK, QUIET, GRID = "#1d2733", "#5c6773", "#e3e7eb"
 BLUE, ORANGE = "#2b6cb0", "#c05621"
 METRICS = {  # drawn in %
-    "top1": "accuracy", "labels_right": "labels right", "map": "mAP", "pixel_accuracy": "pixel accuracy",
-    "miou": "mean IoU", "map50": "mAP50",
-}  # fmt: skip
+    "top1": "accuracy",
+    "labels_right": "labels right",
+    "map": "mAP",
+    "pixel_accuracy": "pixel accuracy",
+    "miou": "mean IoU",
+    "map50": "mAP50",
+}
 NAMED_CLASSES = 100  # above this a confusion picture has no room for names
 
 
@@ -92,8 +96,14 @@ def curves(rows: Sequence[Mapping[str, Any]]) -> bytes:
             scale = 100 if column in METRICS else 1
             points = _points(rows, f"{part}_{column}")
             colour = BLUE if part == "validation" else ORANGE
-            axes.plot(*zip(*((x, y * scale) for x, y in points), strict=True), color=colour, label=part,
-                      linewidth=2, marker="o", markersize=4 if len(points) <= 30 else 0)  # fmt: skip
+            axes.plot(
+                *zip(*((x, y * scale) for x, y in points), strict=True),
+                color=colour,
+                label=part,
+                linewidth=2,
+                marker="o",
+                markersize=4 if len(points) <= 30 else 0,
+            )
         axes.set_title(title, loc="left", fontsize=11, color=INK)
         axes.set_xlabel("epoch", color=QUIET)
         axes.xaxis.get_major_locator().set_params(integer=True)
@@ -182,8 +192,14 @@ def precision_recall_picture(
     for curve in sorted(curves, key=lambda curve: -curve.count)[:limit]:
         recalls = np.linspace(0, 100, len(curve.precision))
         name = unicodedata.normalize("NFC", curve.name)
-        axes.plot(recalls, 100 * np.array(curve.precision), color=palette[curve.place], linewidth=2,
-                  label=f"{name}, {100 * curve.ap:.1f}", path_effects=[edge])  # fmt: skip
+        axes.plot(
+            recalls,
+            100 * np.array(curve.precision),
+            color=palette[curve.place],
+            linewidth=2,
+            label=f"{name}, {100 * curve.ap:.1f}",
+            path_effects=[edge],
+        )
         if curve.point is not None:
             recall, precision = curve.point
             axes.plot(100 * recall, 100 * precision, "o", color=palette[curve.place], markeredgecolor=INK, markersize=7)
@@ -222,8 +238,15 @@ def _draw_counts(axes: Axes, counts: NDArray[np.int64], share: NDArray[np.float6
         return
     for row, column in zip(*np.nonzero(counts), strict=True):
         strong = share[row, column] > (0.55 if row == column else 0.3)
-        axes.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=size,
-                  color="white" if strong else INK)  # fmt: skip
+        axes.text(
+            column,
+            row,
+            str(counts[row, column]),
+            ha="center",
+            va="center",
+            fontsize=size,
+            color="white" if strong else INK,
+        )
 
 
 def _name_ticks(axes: Axes, names: Sequence[str], *, size: float, cell_points: float) -> None:

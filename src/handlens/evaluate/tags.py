@@ -14,9 +14,11 @@ RECALLS = np.linspace(0, 1, 101)
 
 
 def tag_metrics(
-    probabilities: NDArray[np.float32], truth: NDArray[np.bool_], class_names: Sequence[str],
+    probabilities: NDArray[np.float32],
+    truth: NDArray[np.bool_],
+    class_names: Sequence[str],
     thresholds: Sequence[float],
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Everything that is said about it on labelled pictures, ready for JSON.
 
     Args:

@@ -172,8 +172,14 @@ def _pairs(ours: _Found, theirs: _Found, *, iou: float) -> list[tuple[int, int]]
 
 
 COMPARE: dict[str, Callable[..., Agreement]] = {
-    "classify": compare_classes, "tag": compare_tags, "segment": compare_masks, "detect": compare_boxes,
-}  # fmt: skip
+    "classify": compare_classes,
+    "tag": compare_tags,
+    "segment": compare_masks,
+    "detect": compare_boxes,
+}
 CHANGED: dict[str, Callable[..., float | None]] = {
-    "classify": changed_classes, "tag": changed_tags, "segment": changed_masks, "detect": changed_boxes,
-}  # fmt: skip
+    "classify": changed_classes,
+    "tag": changed_tags,
+    "segment": changed_masks,
+    "detect": changed_boxes,
+}

@@ -51,9 +51,14 @@ def export_onnx(
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # deprecations inside the exporter; the gate decides whether it worked
         program = torch.onnx.export(
-            graph.eval(), (example,), dynamo=True, dynamic_shapes=(shapes,), verbose=False,
-            input_names=[INPUT], output_names=list(outputs),
-        )  # fmt: skip
+            graph.eval(),
+            (example,),
+            dynamo=True,
+            dynamic_shapes=(shapes,),
+            verbose=False,
+            input_names=[INPUT],
+            output_names=list(outputs),
+        )
     assert program is not None
     model = program.model_proto
     for key, value in metadata.items():

@@ -129,10 +129,14 @@ def measure_parity(
                 finite = all(np.isfinite(value).all() for value in values.values())  # no metric takes anything else
                 found = COMPARE[task](values, expected, proof.ids, thresholds=thresholds)
                 row = Row(
-                    engine=name, precision=computed if decides else f"{computed} (default)", pixels=kind,
-                    pictures=len(proof.ids), **asdict(found) | {"passed": found.passed if decides else None},
-                    score=score(values) if finite else None, reference_score=reference_scores[kind],
-                )  # fmt: skip
+                    engine=name,
+                    precision=computed if decides else f"{computed} (default)",
+                    pixels=kind,
+                    pictures=len(proof.ids),
+                    **asdict(found) | {"passed": found.passed if decides else None},
+                    score=score(values) if finite else None,
+                    reference_score=reference_scores[kind],
+                )
                 rows.append(row)
     if any_size:
         return Parity(task, TOLERANCE, tuple(rows))
@@ -162,10 +166,14 @@ class _Proof:
 
 
 def _write_pixels(
-    folder: Path, kinds: Mapping[str, Callable[[Pixels, Preprocess], Pixels]],
-    images: Iterable[tuple[str, Pixels]], *, preprocess: Preprocess,
-    reference: Callable[[Pixels], Arrays], any_size: bool,
-) -> _Proof:  # fmt: skip
+    folder: Path,
+    kinds: Mapping[str, Callable[[Pixels, Preprocess], Pixels]],
+    images: Iterable[tuple[str, Pixels]],
+    *,
+    preprocess: Preprocess,
+    reference: Callable[[Pixels], Arrays],
+    any_size: bool,
+) -> _Proof:
     """Every picture as every kind of pixels, in <number of the kind>.npy: batches, one array after the other."""
     ids: list[str] = []
     own: list[Arrays] = []

@@ -14,18 +14,30 @@ if TYPE_CHECKING:
 
 
 def sample(
-    name: str, folder: Path | str, *, task: Task = "classify", per_class: int = 40, test_per_class: int = 10,
-    size: int = 224, seed: int = 0, report: Reporter = QUIET,
-) -> Path:  # fmt: skip
+    name: str,
+    folder: Path | str,
+    *,
+    task: Task = "classify",
+    per_class: int = 40,
+    test_per_class: int = 10,
+    size: int = 224,
+    seed: int = 0,
+    report: Reporter = QUIET,
+) -> Path:
     """Write a generated sample data set for a task; "bakery" is the one there is. Returns the folder."""
     from handlens.data.samples import write_bakery
 
     if name != "bakery":
         raise InputError(f"there is no sample called {name!r}; the one there is: bakery.")
     return write_bakery(
-        Path(folder), task=task, per_class=per_class, test_per_class=test_per_class, size=size, seed=seed,
+        Path(folder),
+        task=task,
+        per_class=per_class,
+        test_per_class=test_per_class,
+        size=size,
+        seed=seed,
         progress=report.steps("drawing"),
-    )  # fmt: skip
+    )
 
 
 def get_data(name: str, folder: Path | str, *, source: Path | str | None = None, report: Reporter = QUIET) -> Path:
@@ -35,7 +47,7 @@ def get_data(name: str, folder: Path | str, *, source: Path | str | None = None,
 
     return get_set(
         name, Path(folder), source=Path(source) if source else None, say=report.say, progress=report.progress
-    )  # fmt: skip
+    )
 
 
 def public_sets() -> list[dict[str, Any]]:
@@ -44,11 +56,13 @@ def public_sets() -> list[dict[str, Any]]:
 
     return [
         {
-            "name": name, "about": chosen.about, "licence": chosen.licence,
+            "name": name,
+            "about": chosen.about,
+            "licence": chosen.licence,
             "from": "its publisher" if all(file.urls for file in chosen.files) else "you, by --from",
         }
         for name, chosen in SETS.items()
-    ]  # fmt: skip
+    ]
 
 
 def check(
@@ -62,9 +76,14 @@ def check(
 
 
 def convert(
-    data: Path | str, folder: Path | str, *, to: str, format: str | None = None, config: Path | None = None,
+    data: Path | str,
+    folder: Path | str,
+    *,
+    to: str,
+    format: str | None = None,
+    config: Path | None = None,
     report: Reporter = QUIET,
-) -> list[str]:  # fmt: skip
+) -> list[str]:
     """Write a data set with masks or boxes in another format; see `data.convert.convert`.
 
     Returns:
@@ -96,7 +115,7 @@ def boxes_without_anchor(audit: Audit, *, report: Reporter = QUIET) -> dict[str,
     try:
         dataset = split_dataset(
             audit.usable(), validation=recipe.validation, seed=recipe.seed, together=audit.duplicates
-        )  # fmt: skip
+        )
         return fit_anchors_to(recipe.settled("finetune", "detect"), dataset).unreached
     except InputError:  # the audit has said already that there is no box to learn from
         return None
@@ -139,8 +158,13 @@ def doubted_labels(audit: Audit, *, report: Reporter = QUIET) -> list[dict[str, 
     for record, row in zip(records, head.out_of_fold, strict=True):
         best = int(row.argmax())
         if record.target is not None and best != record.target:
-            doubted.append({
-                "file": record.id, "label": names[record.target], "suggested": names[best],
-                "probability": float(row[best]), "label_probability": float(row[record.target]),
-            })  # fmt: skip
+            doubted.append(
+                {
+                    "file": record.id,
+                    "label": names[record.target],
+                    "suggested": names[best],
+                    "probability": float(row[best]),
+                    "label_probability": float(row[record.target]),
+                }
+            )
     return sorted(doubted, key=lambda entry: entry["label_probability"] - entry["probability"])

@@ -72,10 +72,17 @@ def evaluate(
             f"none of the {len(test.records)} pictures in {test.root} can be read; see handlens check {test.root}."
         )
     result: dict[str, Any] = {
-        "task": run.task, "metrics": measure.metrics(), "pictures": len(measure.records), "split": test.split,
-        "data": str(test.root), "precision": engine.precision, "runtime": engine.runtime,
-        "unreadable": unreadable, "missing": list(test.missing), "report": None,
-    }  # fmt: skip
+        "task": run.task,
+        "metrics": measure.metrics(),
+        "pictures": len(measure.records),
+        "split": test.split,
+        "data": str(test.root),
+        "precision": engine.precision,
+        "runtime": engine.runtime,
+        "unreadable": unreadable,
+        "missing": list(test.missing),
+        "report": None,
+    }
     if preprocess is None:
         with locked(run.folder):
             result["report"] = str(_write(run, result, measure, test))
@@ -217,10 +224,14 @@ def _write(run: Run, result: dict[str, Any], measure: Measure, test: TestPicture
     stored = read_json(run.folder / DATA) if (run.folder / DATA).is_file() else {}
     exports = sorted((run.folder / "exports").glob("*.parity.json"))
     measure.write_report(
-        path, run, dataset={"root": result["data"], "split": result["split"], "pictures": result["pictures"]},
-        metrics=metrics, findings=stored.get("findings", []), exports=[read_json(export) for export in exports],
+        path,
+        run,
+        dataset={"root": result["data"], "split": result["split"], "pictures": result["pictures"]},
+        metrics=metrics,
+        findings=stored.get("findings", []),
+        exports=[read_json(export) for export in exports],
         notes=test.notes,
-    )  # fmt: skip
+    )
     write_json(folder / EVALUATION, result | {"report": path.name})
     return path
 

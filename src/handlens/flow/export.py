@@ -108,11 +108,17 @@ def export(
             save_openvino(model, made, metadata=metadata)
         report.say(f"Comparing on {len(sources)} pictures, in a process without PyTorch.")
         parity = measure_parity(
-            made, task=run.task, runner=to, precisions=PRECISIONS[to], images=sources.decoded(report),
-            preprocess=preprocess, reference=reference, any_size=with_resize,
+            made,
+            task=run.task,
+            runner=to,
+            precisions=PRECISIONS[to],
+            images=sources.decoded(report),
+            preprocess=preprocess,
+            reference=reference,
+            any_size=with_resize,
             thresholds=own_thresholds(run),
             score=sources.score if suppress else lambda arrays: None,
-        )  # fmt: skip
+        )
         rows = {"file": path.name, "to": to} | parity.to_dict()
         if not parity.passed:
             write_json(bad, rows)

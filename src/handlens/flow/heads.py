@@ -26,9 +26,14 @@ if TYPE_CHECKING:
 
 
 def fit_frozen_head(
-    net: nn.Module, records: Sequence[Record], audit: Audit, recipe: Recipe, preprocess: Preprocess,
-    num_classes: int, report: Reporter,
-) -> Head:  # fmt: skip
+    net: nn.Module,
+    records: Sequence[Record],
+    audit: Audit,
+    recipe: Recipe,
+    preprocess: Preprocess,
+    num_classes: int,
+    report: Reporter,
+) -> Head:
     """Features of every record through the engine, then the linear head by cross-validation.
 
     Records with tags get a head that answers for each class on its own.
@@ -72,9 +77,15 @@ def install_head(net: nn.Module, head: Head) -> None:
 
 
 def frozen_features(
-    net: nn.Module, records: Sequence[Record], audit: Audit, recipe: Recipe, preprocess: Preprocess,
-    report: Reporter, *, view: int = 0,
-) -> NDArray[np.float32]:  # fmt: skip
+    net: nn.Module,
+    records: Sequence[Record],
+    audit: Audit,
+    recipe: Recipe,
+    preprocess: Preprocess,
+    report: Reporter,
+    *,
+    view: int = 0,
+) -> NDArray[np.float32]:
     """(N, D). View 0 is the picture as it is predicted; the others are augmented, seeded by (seed, view, content)."""
     from handlens.deploy.engines import OpenVINOEngine
     from handlens.deploy.graph import EmbedGraph
@@ -90,10 +101,16 @@ def frozen_features(
     contents = {record.path: audit.digests[record.id] for record in records}
     name = "" if view == 0 else f"view {view} seed {recipe.seed} {recipe.augment.model_dump_json()}"
     return cached_features(
-        records, engine=engine, preprocess=preprocess, trunk=_trunk_digest(net), precision=recipe.precision,
-        digests=audit.digests, view=name, progress=report.steps("features" if view == 0 else f"features, view {view}"),
+        records,
+        engine=engine,
+        preprocess=preprocess,
+        trunk=_trunk_digest(net),
+        precision=recipe.precision,
+        digests=audit.digests,
+        view=name,
+        progress=report.steps("features" if view == 0 else f"features, view {view}"),
         load=load_pixels if view == 0 else _view_loader(recipe, preprocess, view, contents),
-    )  # fmt: skip
+    )
 
 
 def _view_loader(
@@ -172,14 +189,14 @@ def fold_metrics(head: Head, records: Sequence[Record], names: Sequence[str]) ->
         raise FindingsError("there are too few pictures to validate on: every class needs at least two.")
     if records[0].tags is not None:
         truth = tag_targets(records, len(names)) > 0
-        metrics = {
-            "map": mean_average_precision(head.out_of_fold, truth), "loss": head.losses[head.weight_decay]
-        }  # fmt: skip
+        metrics = {"map": mean_average_precision(head.out_of_fold, truth), "loss": head.losses[head.weight_decay]}
     else:
         labels = np.array([record.target for record in records], dtype=np.int64)
         measured = classification_metrics(head.out_of_fold, labels, names)
         metrics = {"top1": measured["top1"], "loss": measured["loss"]}
     return metrics | {
-        "count": len(records), "how": "5-fold cross-validation",
-        "weight_decay": head.weight_decay, "losses_by_weight_decay": {str(k): v for k, v in head.losses.items()},
-    }  # fmt: skip
+        "count": len(records),
+        "how": "5-fold cross-validation",
+        "weight_decay": head.weight_decay,
+        "losses_by_weight_decay": {str(k): v for k, v in head.losses.items()},
+    }

@@ -92,13 +92,18 @@ class ClassMeasure:
             write_bytes(path.with_name("confusion.png"), confusion)
         order = ranked(np.stack(self.rows), self._labels(), [record.id for record in self.records])
         write_report(
-            path, title=run.folder.resolve().name, model=run.model, metrics=metrics,
+            path,
+            title=run.folder.resolve().name,
+            model=run.model,
+            metrics=metrics,
             pictures={
-                "curves": _curves(run), "confusion": confusion,
+                "curves": _curves(run),
+                "confusion": confusion,
                 "reliability": pictures.reliability_picture(metrics["calibration"]["bins"]),
             },
-            examples={kind: self._sheet(order[kind][:EXAMPLES]) for kind in ("wrong", "right")}, **parts,
-        )  # fmt: skip
+            examples={kind: self._sheet(order[kind][:EXAMPLES]) for kind in ("wrong", "right")},
+            **parts,
+        )
 
     def _labels(self) -> NDArray[np.int64]:
         """(N,)."""
@@ -114,9 +119,9 @@ class ClassMeasure:
             for entry in entries
         ]
         images = [decode(paths[entry["id"]], at_least=(160, 160)) for entry in entries]
-        return jpeg_bytes(contact_sheet(
-            images, captions, wrong=[entry["predicted"] != entry["label"] for entry in entries]
-        ))  # fmt: skip
+        return jpeg_bytes(
+            contact_sheet(images, captions, wrong=[entry["predicted"] != entry["label"] for entry in entries])
+        )
 
 
 class TagMeasure:
@@ -144,19 +149,28 @@ class TagMeasure:
 
         curves = [
             pictures.Curve(
-                row["class"], place, row["curve"], row["ap"], row["count"],
+                row["class"],
+                place,
+                row["curve"],
+                row["ap"],
+                row["count"],
                 point=None if row["precision"] is None else (row["recall"], row["precision"]),
             )
             for place, row in enumerate(metrics["per_class"])
             if row["curve"] is not None
-        ]  # fmt: skip
+        ]
         drawn = None
         if curves:
             drawn = pictures.precision_recall_picture(curves, found="pictures with it", answered="answers", ap="AP")
         write_report(
-            path, title=run.folder.resolve().name, model=run.model, metrics=metrics,
-            pictures={"curves": _curves(run), "precision_recall": drawn}, examples={"wrong": self._sheet()}, **parts,
-        )  # fmt: skip
+            path,
+            title=run.folder.resolve().name,
+            model=run.model,
+            metrics=metrics,
+            pictures={"curves": _curves(run), "precision_recall": drawn},
+            examples={"wrong": self._sheet()},
+            **parts,
+        )
 
     def _truth(self) -> NDArray[np.bool_]:
         """(N, K)."""
@@ -207,25 +221,33 @@ class BoxMeasure:
 
         curves = self._precision_recall(metrics)
         write_report(
-            path, title=run.folder.resolve().name, model=run.model, metrics=metrics,
+            path,
+            title=run.folder.resolve().name,
+            model=run.model,
+            metrics=metrics,
             pictures={
                 "curves": _curves(run),
                 "precision_recall": pictures.precision_recall_picture(curves) if curves else None,
             },
-            examples={"wrong": self._sheet()}, **parts,
-        )  # fmt: skip
+            examples={"wrong": self._sheet()},
+            **parts,
+        )
 
     def _precision_recall(self, metrics: dict[str, Any]) -> list[pictures.Curve]:
         point = metrics["operating_point"]
         chosen = point["per_class"] if point else [{"recall": None, "precision": None}] * len(self.names)
         return [
             pictures.Curve(
-                row["class"], place, row["precision"], row["ap50"], row["objects"],
+                row["class"],
+                place,
+                row["precision"],
+                row["ap50"],
+                row["objects"],
                 point=None if None in (at["recall"], at["precision"]) else (at["recall"], at["precision"]),
             )
             for place, (row, at) in enumerate(zip(metrics["per_class"], chosen, strict=True))
             if row["precision"] is not None
-        ]  # fmt: skip
+        ]
 
     def _sheet(self) -> bytes | None:
         """Objects and answer side by side, of the pictures with the most missed objects and wrong boxes."""
@@ -302,9 +324,14 @@ class MaskMeasure:
             confusion = pictures.confusion_picture(np.array(metrics["confusion"]), self.names)
             write_bytes(path.with_name("confusion.png"), confusion)
         write_report(
-            path, title=run.folder.resolve().name, model=run.model, metrics=metrics,
-            pictures={"curves": _curves(run), "confusion": confusion}, examples={"wrong": self._sheet()}, **parts,
-        )  # fmt: skip
+            path,
+            title=run.folder.resolve().name,
+            model=run.model,
+            metrics=metrics,
+            pictures={"curves": _curves(run), "confusion": confusion},
+            examples={"wrong": self._sheet()},
+            **parts,
+        )
 
     def _sheet(self) -> bytes | None:
         """Truth and answer side by side, the least right pictures first."""

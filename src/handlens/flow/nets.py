@@ -40,9 +40,16 @@ def models(*, task: str | None = None, sort: str = "name", report: Reporter = QU
     for done, (name, entry) in enumerate(chosen.items(), start=1):
         cost = _measured(name, size=entry.image_size)
         values = (
-            name, entry.task, entry.image_size, _classes(name), cost.parameters, cost.multiply_adds,
-            ", ".join(entry.weights), ", ".join(entry.converts_to), entry.about,
-        )  # fmt: skip
+            name,
+            entry.task,
+            entry.image_size,
+            _classes(name),
+            cost.parameters,
+            cost.multiply_adds,
+            ", ".join(entry.weights),
+            ", ".join(entry.converts_to),
+            entry.about,
+        )
         rows.append(dict(zip(COLUMNS, values, strict=True)))
         report.progress("counting", done, len(chosen))
     return sorted(rows, key=lambda row: row[sort])
@@ -75,9 +82,14 @@ def summary(
 
 
 def cost_table(
-    name: str, *, sizes: Sequence[int] | None = None, widths: Sequence[float] | None = None, latency: bool = False,
-    precision: Literal["fp32", "auto"] = "auto", report: Reporter = QUIET,
-) -> list[dict[str, Any]]:  # fmt: skip
+    name: str,
+    *,
+    sizes: Sequence[int] | None = None,
+    widths: Sequence[float] | None = None,
+    latency: bool = False,
+    precision: Literal["fp32", "auto"] = "auto",
+    report: Reporter = QUIET,
+) -> list[dict[str, Any]]:
     """The table of the MobileNet papers: multiply-adds by width and size, beside what the authors print.
 
     Args:
@@ -111,12 +123,14 @@ def cost_table(
             cost = _measured(name, size=size, **options)
             theirs = published.get(1.0 if width is None else width, {}).get(size)
             row = {
-                "width": own if width is None else width, "size": size,
-                "parameters": cost.parameters, "multiply_adds": cost.multiply_adds,
+                "width": own if width is None else width,
+                "size": size,
+                "parameters": cost.parameters,
+                "multiply_adds": cost.multiply_adds,
                 "published_millions": theirs and theirs.millions,
                 "difference": theirs and round(cost.multiply_adds / 1e6 - theirs.millions, 1),
                 "published_top1": theirs and theirs.top1,
-            }  # fmt: skip
+            }
             if latency:
                 row["ms"] = one_picture_ms(name, size=size, precision=precision, **options)
                 row["published_pixel1_ms"] = theirs and theirs.pixel1_ms
@@ -126,9 +140,14 @@ def cost_table(
 
 
 def one_picture_ms(
-    name: str, *, size: int, num_classes: int | None = None, precision: Literal["fp32", "auto"] = "auto",
-    runs: int = 30, **options: Any,
-) -> float:  # fmt: skip
+    name: str,
+    *,
+    size: int,
+    num_classes: int | None = None,
+    precision: Literal["fp32", "auto"] = "auto",
+    runs: int = 30,
+    **options: Any,
+) -> float:
     """Milliseconds that a net with fresh weights needs for one picture, all of DeployGraph: the median of `runs`.
 
     OpenVINO on this machine's processor, on the cores it takes by itself to answer soon.
@@ -150,9 +169,7 @@ def one_picture_ms(
     preprocess = Preprocess(height=size, width=size, resize="stretch", **grey)
     task = CATALOGUE[name].task
     graph = DeployGraph(net, preprocess, task=task)
-    engine = OpenVINOEngine(
-        to_openvino(graph, preprocess, outputs=OUTPUTS[task]), precision=precision, latency=True
-    )  # fmt: skip
+    engine = OpenVINOEngine(to_openvino(graph, preprocess, outputs=OUTPUTS[task]), precision=precision, latency=True)
     picture = np.random.default_rng(0).integers(0, 256, (1, size, size, preprocess.channels), dtype=np.uint8)
     times = []
     for _ in range(5 + runs):

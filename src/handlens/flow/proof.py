@@ -89,9 +89,14 @@ class ProofPictures:
             answer = {name: values[place] for name, values in arrays.items()}
             height, width = self._sizes[record.id]
             result = in_picture(
-                answer, height, width, task=run.task, preprocess=run.preprocess, names=run.class_names,
+                answer,
+                height,
+                width,
+                task=run.task,
+                preprocess=run.preprocess,
+                names=run.class_names,
                 thresholds=own_thresholds(run) if run.task == "tag" else (),
-            )  # fmt: skip
+            )
             try:
                 measure.add(record, result)
             except InputError:  # of its mask: evaluate names it

@@ -20,13 +20,30 @@ if TYPE_CHECKING:
 
 # Run folders that anyone can have without training; a literal, so that `predict` need not import torch to know.
 PRETRAINED = (
-    "mobilenet_v2", "efficientnet_lite0", "ssdlite_mobilenet_v2_coco", "deeplab_v3_mobilenet_v2_voc",
-    "mobilenet_v2:imagenet1k_v2", "alexnet:imagenet1k_v1", "vgg11:imagenet1k_v1", "vgg11_bn:imagenet1k_v1",
-    "vgg13:imagenet1k_v1", "vgg13_bn:imagenet1k_v1", "vgg16:imagenet1k_v1", "vgg16_bn:imagenet1k_v1",
-    "vgg19:imagenet1k_v1", "vgg19_bn:imagenet1k_v1", "googlenet:imagenet1k_v1", "resnet18:imagenet1k_v1",
-    "resnet34:imagenet1k_v1", "resnet50:imagenet1k_v1", "resnet50:imagenet1k_v2", "resnet101:imagenet1k_v1",
-    "resnet101:imagenet1k_v2", "resnet152:imagenet1k_v1", "resnet152:imagenet1k_v2",
-)  # fmt: skip
+    "mobilenet_v2",
+    "efficientnet_lite0",
+    "ssdlite_mobilenet_v2_coco",
+    "deeplab_v3_mobilenet_v2_voc",
+    "mobilenet_v2:imagenet1k_v2",
+    "alexnet:imagenet1k_v1",
+    "vgg11:imagenet1k_v1",
+    "vgg11_bn:imagenet1k_v1",
+    "vgg13:imagenet1k_v1",
+    "vgg13_bn:imagenet1k_v1",
+    "vgg16:imagenet1k_v1",
+    "vgg16_bn:imagenet1k_v1",
+    "vgg19:imagenet1k_v1",
+    "vgg19_bn:imagenet1k_v1",
+    "googlenet:imagenet1k_v1",
+    "resnet18:imagenet1k_v1",
+    "resnet34:imagenet1k_v1",
+    "resnet50:imagenet1k_v1",
+    "resnet50:imagenet1k_v2",
+    "resnet101:imagenet1k_v1",
+    "resnet101:imagenet1k_v2",
+    "resnet152:imagenet1k_v1",
+    "resnet152:imagenet1k_v2",
+)
 CHOSEN = ("threshold", "thresholds")  # on validation, of boxes or of each label: an app needs them with the file
 
 
@@ -67,9 +84,15 @@ def build_from(run: Run) -> nn.Module:
 
 
 def write_run(
-    folder: Path, net: nn.Module, *, architecture: dict[str, Any], preprocess: Preprocess,
-    class_names: Sequence[str], task: Task, extra: dict[str, Any],
-) -> Run:  # fmt: skip
+    folder: Path,
+    net: nn.Module,
+    *,
+    architecture: dict[str, Any],
+    preprocess: Preprocess,
+    class_names: Sequence[str],
+    task: Task,
+    extra: dict[str, Any],
+) -> Run:
     """Write the engine and model.json beside model.safetensors."""
     from handlens.deploy.graph import DeployGraph
     from handlens.deploy.graph_names import OUTPUTS
@@ -127,8 +150,12 @@ def _make_pretrained(name: str, folder: Path, report: Reporter) -> Run:
     with locked(folder):
         save_net(net, folder / WEIGHTS)
         return write_run(
-            folder, net, architecture={"name": net_name, "arguments": {"num_classes": len(source.class_names)}},
-            preprocess=source.preprocess, class_names=source.class_names, task=task,
+            folder,
+            net,
+            architecture={"name": net_name, "arguments": {"num_classes": len(source.class_names)}},
+            preprocess=source.preprocess,
+            class_names=source.class_names,
+            task=task,
             extra={"pretrained": {"sha256": source.sha256, "licence": source.licence}, "metrics": {}}
             | ({"threshold": USUAL, "category_ids": list(COCO_IDS)} if task == "detect" else {}),
-        )  # fmt: skip
+        )

@@ -48,10 +48,20 @@ class PredictionWriter:
     """
 
     def __init__(
-        self, kind: type[Result], *, csv: Path | None = None, as_json: bool = False, pictures: Path | None = None,
-        masks: Path | None = None, coco: Path | None = None, yolo: Path | None = None, sheet: Path | None = None,
-        category_ids: Sequence[int] | None = None, top: int = 1, print_line: Callable[[str], None],
-    ) -> None:  # fmt: skip
+        self,
+        kind: type[Result],
+        *,
+        csv: Path | None = None,
+        as_json: bool = False,
+        pictures: Path | None = None,
+        masks: Path | None = None,
+        coco: Path | None = None,
+        yolo: Path | None = None,
+        sheet: Path | None = None,
+        category_ids: Sequence[int] | None = None,
+        top: int = 1,
+        print_line: Callable[[str], None],
+    ) -> None:
         if yolo and yolo.is_dir() and any(yolo.iterdir()):
             raise InputError(f"--yolo {yolo} holds files already; name a new folder.")
         if masks and kind is not Mask:

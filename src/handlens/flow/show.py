@@ -23,9 +23,16 @@ TILE = 320  # pixels: boxes need more room than a label
 
 
 def show(
-    data: Path | str, *, out: Path, count: int = 12, seed: int = 0, split: Split | None = None,
-    format: str | None = None, config: Path | None = None, report: Reporter = QUIET,
-) -> Path:  # fmt: skip
+    data: Path | str,
+    *,
+    out: Path,
+    count: int = 12,
+    seed: int = 0,
+    split: Split | None = None,
+    format: str | None = None,
+    config: Path | None = None,
+    report: Reporter = QUIET,
+) -> Path:
     """Draw pictures with their labels, masks or boxes on one sheet, PNG or JPEG by the name of `out`.
 
     Args:

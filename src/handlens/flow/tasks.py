@@ -224,9 +224,14 @@ def classifier_transform(preprocess: Preprocess, augment: Augment) -> Callable[.
     from handlens.data.augment import classification_augment
 
     return classification_augment(
-        preprocess, flip=augment.flip, crop_area=augment.crop_area, colour=augment.colour,
-        vertical_flip=augment.vertical_flip, trivial=augment.trivial, rotate=augment.rotate,
-    )  # fmt: skip
+        preprocess,
+        flip=augment.flip,
+        crop_area=augment.crop_area,
+        colour=augment.colour,
+        vertical_flip=augment.vertical_flip,
+        trivial=augment.trivial,
+        rotate=augment.rotate,
+    )
 
 
 def _classifier_task(recipe: Recipe, dataset: Dataset, preprocess: Preprocess) -> Task:
@@ -257,9 +262,12 @@ def _classifier_task(recipe: Recipe, dataset: Dataset, preprocess: Preprocess) -
         transform = classifier_transform(preprocess, augment)
         at_least = smallest_training_decode(preprocess, crop_area=augment.crop_area)
         return pictures(
-            records, preprocess=preprocess, transform=transform if train else None, seed=recipe.seed,
+            records,
+            preprocess=preprocess,
+            transform=transform if train else None,
+            seed=recipe.seed,
             at_least=at_least if train else preprocess.smallest_decode(),
-        )  # fmt: skip
+        )
 
     return Task(
         examples,
@@ -281,9 +289,13 @@ def _segmenter_task(recipe: Recipe, dataset: Dataset, preprocess: Preprocess) ->
 
     def examples(records: Sequence[Record], train: bool) -> Examples:
         transform = segmentation_augment(
-            preprocess, flip=augment.flip, crop_area=augment.crop_area, colour=augment.colour,
-            zoom_out=augment.zoom_out, vertical_flip=augment.vertical_flip,
-        )  # fmt: skip
+            preprocess,
+            flip=augment.flip,
+            crop_area=augment.crop_area,
+            colour=augment.colour,
+            zoom_out=augment.zoom_out,
+            vertical_flip=augment.vertical_flip,
+        )
         return MaskedPictures(
             records, preprocess=preprocess, transform=transform if train else None, coding=coding, seed=recipe.seed
         )
@@ -306,13 +318,20 @@ def _detector_task(recipe: Recipe, dataset: Dataset, preprocess: Preprocess) -> 
 
     def examples(records: Sequence[Record], train: bool) -> Examples:
         transform = detection_augment(
-            preprocess, flip=augment.flip, crop_area=augment.crop_area, colour=augment.colour,
-            zoom_out=augment.zoom_out, vertical_flip=augment.vertical_flip,
-        )  # fmt: skip
+            preprocess,
+            flip=augment.flip,
+            crop_area=augment.crop_area,
+            colour=augment.colour,
+            zoom_out=augment.zoom_out,
+            vertical_flip=augment.vertical_flip,
+        )
         return BoxedPictures(
-            records, preprocess=preprocess, transform=transform if train else None, mosaic=augment.mosaic,
+            records,
+            preprocess=preprocess,
+            transform=transform if train else None,
+            mosaic=augment.mosaic,
             seed=recipe.seed,
-        )  # fmt: skip
+        )
 
     return Task(
         examples,

@@ -106,9 +106,15 @@ def train(
             stated = config or Path(data) / FILE_NAME
             try:
                 return _train(
-                    Path(data), audit, folder, recipe, resuming=resume is not None, golden=golden, report=report,
+                    Path(data),
+                    audit,
+                    folder,
+                    recipe,
+                    resuming=resume is not None,
+                    golden=golden,
+                    report=report,
                     stated=stated if stated.is_file() else None,
-                )  # fmt: skip
+                )
             except KeyboardInterrupt:
                 if unfinished(folder):
                     report.say(f"Stopped, and everything is saved. Continue with: handlens train --resume {folder}")
@@ -121,9 +127,16 @@ def train(
 
 
 def _train(
-    data: Path, audit: Audit, folder: Path, recipe: Recipe, *, resuming: bool, golden: bool, report: Reporter,
+    data: Path,
+    audit: Audit,
+    folder: Path,
+    recipe: Recipe,
+    *,
+    resuming: bool,
+    golden: bool,
+    report: Reporter,
     stated: Path | None,
-) -> Path:  # fmt: skip
+) -> Path:
     """
     Args:
         stated: the handlens.yaml that the run keeps.
@@ -184,9 +197,7 @@ def _train(
         if recipe.epochs and dense and not trained.is_file():
             raise InputError("the loss was not a number from the first epoch on; take a lower learning_rate.")
         net.load_state_dict(load_file(trained if trained.is_file() else first))
-        validated = {
-            metric: best[0], "loss": -best[1], "count": len(validation), "how": "validation split"
-        }  # fmt: skip
+        validated = {metric: best[0], "loss": -best[1], "count": len(validation), "how": "validation split"}
     save_net(net, folder / WEIGHTS)
     chosen: dict[str, Any] = {}
     if dataset.task == "detect":
@@ -194,20 +205,29 @@ def _train(
         report.say(f"Score threshold {chosen['threshold']:.3f}: the best F1 on validation.")
     if dataset.task == "tag":
         chosen["thresholds"] = (
-            thresholds_of_folds(head, records, names) if head is not None
+            thresholds_of_folds(head, records, names)
+            if head is not None
             else choose_thresholds(net, preprocess, dataset, folder, report)
-        )  # fmt: skip
+        )
         report.say("Each label's threshold is the one with its best F1 on validation.")
     if golden:
         write_golden(folder, net, preprocess, dataset)
     write_run(
-        folder, net, architecture=start.architecture, preprocess=preprocess, class_names=names, task=dataset.task,
+        folder,
+        net,
+        architecture=start.architecture,
+        preprocess=preprocess,
+        class_names=names,
+        task=dataset.task,
         extra={
-            "recipe": recipe.model_dump(), "validation": validated, "metrics": {}, **chosen,
+            "recipe": recipe.model_dump(),
+            "validation": validated,
+            "metrics": {},
+            **chosen,
             "data": {key: summary[key] for key in ("root", "fingerprint", "counts")}
             | {"unreadable": len(audit.unreadable)},
         },
-    )  # fmt: skip
+    )
     report.say(f"Validation: {metric} {100 * validated[metric]:.1f} % ({validated['how']}). Run folder: {folder}")
     return folder
 
@@ -265,9 +285,7 @@ def choose_mode(recipe: Recipe, task: TaskName, pictures: int, report: Reporter)
     wanted = recipe.settled("finetune", task)
     source = weights_of(wanted)
     fitting = source if source in SOURCES and recipe.width in (None, 1.0) else None
-    pretrained = recipe.weights is not None or (
-        fitting is not None and have_weights(fitting, progress=report.progress)
-    )  # fmt: skip
+    pretrained = recipe.weights is not None or (fitting is not None and have_weights(fitting, progress=report.progress))
     mode: Mode
     if not pretrained:
         mode, why = "scratch", f"no pretrained weights of {wanted.model} can be had for this recipe"
@@ -284,17 +302,30 @@ def choose_mode(recipe: Recipe, task: TaskName, pictures: int, report: Reporter)
 
 
 def _fit(
-    net: nn.Module, folder: Path, recipe: Recipe, task: Task, training: Sequence[Record],
-    validation: Sequence[Record], score: tuple[float, float], report: Reporter,
-) -> tuple[float, float]:  # fmt: skip
+    net: nn.Module,
+    folder: Path,
+    recipe: Recipe,
+    task: Task,
+    training: Sequence[Record],
+    validation: Sequence[Record],
+    score: tuple[float, float],
+    report: Reporter,
+) -> tuple[float, float]:
     from handlens.train.fit import fit
     from handlens.train.writer import InterruptedTraining
 
     try:
         return fit(
-            net, folder=folder, recipe=recipe, task=task, training=training, validation=validation, start_score=score,
-            say=report.say, progress=report.progress,
-        )  # fmt: skip
+            net,
+            folder=folder,
+            recipe=recipe,
+            task=task,
+            training=training,
+            validation=validation,
+            start_score=score,
+            say=report.say,
+            progress=report.progress,
+        )
     except InterruptedTraining:
         raise KeyboardInterrupt from None
 

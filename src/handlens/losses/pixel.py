@@ -29,9 +29,13 @@ def cross_entropy(
     _check(logits, targets, class_weights)
     by_pixel = logits.float().permute(0, 2, 3, 1).reshape(-1, logits.shape[1])  # half as fast along another dimension
     total = F.cross_entropy(
-        by_pixel, targets.flatten(), weight=class_weights, ignore_index=IGNORE, label_smoothing=label_smoothing,
+        by_pixel,
+        targets.flatten(),
+        weight=class_weights,
+        ignore_index=IGNORE,
+        label_smoothing=label_smoothing,
         reduction="sum",
-    )  # fmt: skip
+    )
     return total / _weight_of_pixels(targets, class_weights)
 
 

@@ -55,13 +55,24 @@ class Entry:
 
 
 def _classifier(
-    constructor: Callable[..., nn.Module], about: str, *, image_size: int = 224, scaling: str = "imagenet",
-    weights: tuple[str, ...] = (), num_classes: int | None = None,
-) -> Entry:  # fmt: skip
+    constructor: Callable[..., nn.Module],
+    about: str,
+    *,
+    image_size: int = 224,
+    scaling: str = "imagenet",
+    weights: tuple[str, ...] = (),
+    num_classes: int | None = None,
+) -> Entry:
     return Entry(
-        constructor=constructor, task="classify", image_size=image_size, scaling=scaling, weights=weights,
-        converts_to=("onnx", "openvino"), about=about, num_classes=num_classes,
-    )  # fmt: skip
+        constructor=constructor,
+        task="classify",
+        image_size=image_size,
+        scaling=scaling,
+        weights=weights,
+        converts_to=("onnx", "openvino"),
+        about=about,
+        num_classes=num_classes,
+    )
 
 
 def _trunk(name: str, about: str, **more: Any) -> Entry:
@@ -73,23 +84,29 @@ CLASSIFIERS: dict[str, Entry] = {
         "mobilenet_v2", "Sandler et al. 2018: inverted residuals and linear bottlenecks, any width and size"
     ),
     "efficientnet_lite0": _trunk(
-        "efficientnet_lite0", "Tan and Le 2019, the form for phones: no squeeze-and-excitation, ReLU6",
+        "efficientnet_lite0",
+        "Tan and Le 2019, the form for phones: no squeeze-and-excitation, ReLU6",
         scaling="lite",
     ),
-    "dense": _classifier(Dense, "no convolution at all: one hidden layer on the pixels", image_size=28, scaling="unit",
-                         num_classes=10),
-    "lenet5": _classifier(LeNet, "LeCun et al. 1998: two convolutions, for digits", image_size=28, scaling="unit",
-                          num_classes=10),
+    "dense": _classifier(
+        Dense, "no convolution at all: one hidden layer on the pixels", image_size=28, scaling="unit", num_classes=10
+    ),
+    "lenet5": _classifier(
+        LeNet, "LeCun et al. 1998: two convolutions, for digits", image_size=28, scaling="unit", num_classes=10
+    ),
     "lenet_color": _classifier(
         partial(LeNet, in_channels=3, image_size=224, channels=(16, 32), hidden=(512,), padding=0),
-        "lenet5 for colour pictures of 224 x 224, nearly all of it in one dense layer", scaling="unit", num_classes=2,
+        "lenet5 for colour pictures of 224 x 224, nearly all of it in one dense layer",
+        scaling="unit",
+        num_classes=2,
     ),
     "alexnet": _trunk("alexnet", "Krizhevsky et al. 2012: five convolutions and three dense layers; two_towers"),
     **{
         f"vgg{depth}{norm}": _trunk(
             f"vgg{depth}{norm}", f"Simonyan and Zisserman 2014: {depth} layers of 3 x 3{', batch norm' if norm else ''}"
         )
-        for depth in CONVOLUTIONS for norm in ("", "_bn")
+        for depth in CONVOLUTIONS
+        for norm in ("", "_bn")
     },
     "googlenet": _trunk(
         "googlenet", "Szegedy et al. 2014: Inception modules, auxiliary heads while it learns", scaling="half"
@@ -100,23 +117,35 @@ CLASSIFIERS: dict[str, Entry] = {
     },
     "mobilenet_v1": _trunk("mobilenet_v1", "Howard et al. 2017: depthwise separable convolutions", scaling="half"),
     "mobilenet_v1_mnist": _classifier(
-        SmallMobileNetV1, "a small form of it for 28 x 28 digits: pointwise first, no stride, all of it flattened",
-        image_size=28, scaling="unit", num_classes=10,
+        SmallMobileNetV1,
+        "a small form of it for 28 x 28 digits: pointwise first, no stride, all of it flattened",
+        image_size=28,
+        scaling="unit",
+        num_classes=10,
     ),
     "simple_convnet": _classifier(
-        SimpleConvNet, "Chollet 2021: five convolutions and pooling, for 180 x 180", image_size=180, scaling="unit",
-        num_classes=1
+        SimpleConvNet,
+        "Chollet 2021: five convolutions and pooling, for 180 x 180",
+        image_size=180,
+        scaling="unit",
+        num_classes=1,
     ),
     "residual_convnet": _trunk(
-        "residual_convnet", "Chollet 2021: three residual blocks, for small pictures", image_size=32, scaling="unit",
-        num_classes=1
+        "residual_convnet",
+        "Chollet 2021: three residual blocks, for small pictures",
+        image_size=32,
+        scaling="unit",
+        num_classes=1,
     ),
     "mini_xception": _trunk(
-        "mini_xception", "Chollet 2021: five blocks of separable convolutions", image_size=180, scaling="unit",
-        num_classes=1
+        "mini_xception",
+        "Chollet 2021: five blocks of separable convolutions",
+        image_size=180,
+        scaling="unit",
+        num_classes=1,
     ),
     "xception": _trunk("xception", "Chollet 2016: separable convolutions throughout", image_size=299, scaling="half"),
-}  # fmt: skip
+}
 
 CATALOGUE: dict[str, Entry] = {
     **CLASSIFIERS,

@@ -147,9 +147,10 @@ def _dilate(net: Any, output_stride: int) -> None:
         ValueError: a block strides in a layer whose stride cannot be replaced.
     """
     before = stride = dilation = 1
-    for name, container, key in [("stem", net, "stem"), *(
-        (f"block{number}", net.blocks, str(number - 1)) for number in range(1, len(net.blocks) + 1)
-    )]:  # fmt: skip
+    for name, container, key in [
+        ("stem", net, "stem"),
+        *((f"block{number}", net.blocks, str(number - 1)) for number in range(1, len(net.blocks) + 1)),
+    ]:
         own, before = net.maps[name][1] // before, net.maps[name][1]
         removed = stride * own > output_stride
         inside = dilation

@@ -29,17 +29,71 @@ aten = torch.ops.aten
 CONVOLUTIONS = (aten.convolution.default,)
 PRODUCTS = (aten.addmm.default, aten.mm.default, aten.bmm.default)
 POOLS = (
-    aten.max_pool2d_with_indices.default, aten.max_pool2d.default, aten.avg_pool2d.default,
-)  # fmt: skip
+    aten.max_pool2d_with_indices.default,
+    aten.max_pool2d.default,
+    aten.avg_pool2d.default,
+)
 # No numbers are written, or (padding) none that stay.
-VIEWS = ("view", "_unsafe_view", "reshape", "permute", "transpose", "t", "expand", "slice", "select", "unsqueeze",
-         "squeeze", "detach", "alias", "constant_pad_nd", "_to_copy", "clone", "split", "split_with_sizes", "flatten",
-         "lift_fresh", "unbind", "contiguous")  # fmt: skip
+VIEWS = (
+    "view",
+    "_unsafe_view",
+    "reshape",
+    "permute",
+    "transpose",
+    "t",
+    "expand",
+    "slice",
+    "select",
+    "unsqueeze",
+    "squeeze",
+    "detach",
+    "alias",
+    "constant_pad_nd",
+    "_to_copy",
+    "clone",
+    "split",
+    "split_with_sizes",
+    "flatten",
+    "lift_fresh",
+    "unbind",
+    "contiguous",
+)
 # Place by place: the receptive field stays, and the output may take an input's memory.
-POINTWISE = ("add", "sub", "mul", "div", "relu", "hardtanh", "clamp", "sigmoid", "native_batch_norm", "silu", "pow",
-             "_native_batch_norm_legit_no_training", "native_dropout", "leaky_relu", "hardswish", "rsub", "neg", "exp",
-             "_softmax", "cudnn_batch_norm", "relu_", "hardtanh_", "clamp_min", "sqrt", "rsqrt",
-             "tanh", "gelu", "hardsigmoid", "softplus", "where", "maximum", "minimum", "abs")  # fmt: skip
+POINTWISE = (
+    "add",
+    "sub",
+    "mul",
+    "div",
+    "relu",
+    "hardtanh",
+    "clamp",
+    "sigmoid",
+    "native_batch_norm",
+    "silu",
+    "pow",
+    "_native_batch_norm_legit_no_training",
+    "native_dropout",
+    "leaky_relu",
+    "hardswish",
+    "rsub",
+    "neg",
+    "exp",
+    "_softmax",
+    "cudnn_batch_norm",
+    "relu_",
+    "hardtanh_",
+    "clamp_min",
+    "sqrt",
+    "rsqrt",
+    "tanh",
+    "gelu",
+    "hardsigmoid",
+    "softplus",
+    "where",
+    "maximum",
+    "minimum",
+    "abs",
+)
 BYTES = {"fp32": 4, "fp16": 2, "int8": 1}
 
 
@@ -126,8 +180,11 @@ def measure(net: nn.Module, *, height: int, width: int, channels: int = 3) -> Co
         trainable=sum(parameter.numel() for parameter in net.parameters() if parameter.requires_grad),
         statistics=sum(buffer.numel() for buffer in net.buffers() if buffer.is_floating_point()),
         multiply_adds=sum(layer.multiply_adds for layer in layers),
-        peak_numbers=peak, peak_at=at, peak_numbers_blocks=peak_blocks, peak_at_block=at_block,
-    )  # fmt: skip
+        peak_numbers=peak,
+        peak_at=at,
+        peak_numbers_blocks=peak_blocks,
+        peak_at_block=at_block,
+    )
 
 
 @dataclass
@@ -253,18 +310,20 @@ class _Recorder(TorchDispatchMode):
             own = [p for p in module.parameters(recurse=False) if id(p) not in counted]
             counted |= {id(p) for p in own}
             before = ["picture" if found.made_by < 0 else names[found.made_by] for found in call.inputs]
-            layers.append(Layer(
-                name=name,
-                kind=type(module).__name__ if _is_leaf(module) else call.operator.strip("_"),
-                detail=call.detail,
-                inputs=tuple(dict.fromkeys(before)),
-                shape=call.shape,
-                parameters=sum(p.numel() for p in own),
-                trainable=sum(p.numel() for p in own if p.requires_grad),
-                multiply_adds=call.multiply_adds,
-                stride=call.output.stride,
-                receptive_field=call.output.receptive_field,
-            ))  # fmt: skip
+            layers.append(
+                Layer(
+                    name=name,
+                    kind=type(module).__name__ if _is_leaf(module) else call.operator.strip("_"),
+                    detail=call.detail,
+                    inputs=tuple(dict.fromkeys(before)),
+                    shape=call.shape,
+                    parameters=sum(p.numel() for p in own),
+                    trainable=sum(p.numel() for p in own if p.requires_grad),
+                    multiply_adds=call.multiply_adds,
+                    stride=call.output.stride,
+                    receptive_field=call.output.receptive_field,
+                )
+            )
         return layers
 
     def _names(self, modules: dict[str, nn.Module]) -> list[str]:

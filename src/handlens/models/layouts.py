@@ -16,30 +16,50 @@ UNIT = {"0": "conv", "1": "norm"}
 # Position in torchvision's `features.N.conv` -> our unit, for a block without an expansion and with one.
 NESTED_PLAIN = {"0.0": "depthwise.conv", "0.1": "depthwise.norm", "1": "project.conv", "2": "project.norm"}
 NESTED_EXPANDING = {
-    "0.0": "expand.conv", "0.1": "expand.norm", "1.0": "depthwise.conv", "1.1": "depthwise.norm",
-    "2": "project.conv", "3": "project.norm",
-}  # fmt: skip
+    "0.0": "expand.conv",
+    "0.1": "expand.norm",
+    "1.0": "depthwise.conv",
+    "1.1": "depthwise.norm",
+    "2": "project.conv",
+    "3": "project.norm",
+}
 # The same in the older layout, where the activations (2 and 5) count.
 FLAT_PLAIN = {"0": "depthwise.conv", "1": "depthwise.norm", "3": "project.conv", "4": "project.norm"}
 FLAT_EXPANDING = {
-    "0": "expand.conv", "1": "expand.norm", "3": "depthwise.conv", "4": "depthwise.norm",
-    "6": "project.conv", "7": "project.norm",
-}  # fmt: skip
+    "0": "expand.conv",
+    "1": "expand.norm",
+    "3": "depthwise.conv",
+    "4": "depthwise.norm",
+    "6": "project.conv",
+    "7": "project.norm",
+}
 
 TIMM_OUTSIDE = {"conv_stem": "stem.conv", "bn1": "stem.norm", "conv_head": "head.conv", "bn2": "head.norm"}
 TIMM_PLAIN = {"conv_dw": "depthwise.conv", "bn1": "depthwise.norm", "conv_pw": "project.conv", "bn2": "project.norm"}
 TIMM_EXPANDING = {
-    "conv_pw": "expand.conv", "bn1": "expand.norm", "conv_dw": "depthwise.conv", "bn2": "depthwise.norm",
-    "conv_pwl": "project.conv", "bn3": "project.norm",
-}  # fmt: skip
+    "conv_pw": "expand.conv",
+    "bn1": "expand.norm",
+    "conv_dw": "depthwise.conv",
+    "bn2": "depthwise.norm",
+    "conv_pwl": "project.conv",
+    "bn3": "project.norm",
+}
 
 EFFICIENTNET_OUTSIDE = {
-    "_conv_stem": "stem.conv", "_bn0": "stem.norm", "_conv_head": "head.conv", "_bn1": "head.norm", "_fc": "classifier",
-}  # fmt: skip
+    "_conv_stem": "stem.conv",
+    "_bn0": "stem.norm",
+    "_conv_head": "head.conv",
+    "_bn1": "head.norm",
+    "_fc": "classifier",
+}
 EFFICIENTNET_BLOCK = {
-    "_expand_conv": "expand.conv", "_bn0": "expand.norm", "_depthwise_conv": "depthwise.conv",
-    "_bn1": "depthwise.norm", "_project_conv": "project.conv", "_bn2": "project.norm",
-}  # fmt: skip
+    "_expand_conv": "expand.conv",
+    "_bn0": "expand.norm",
+    "_depthwise_conv": "depthwise.conv",
+    "_bn1": "depthwise.norm",
+    "_project_conv": "project.conv",
+    "_bn2": "project.norm",
+}
 
 
 # Position in torchvision's `features` and `classifier` -> our layer.
@@ -103,9 +123,9 @@ def _from_vgg(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _from_resnet(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    blocks = sorted({
-        (int(match[1]), int(match[2])) for key in state if (match := re.match(r"layer(\d)\.(\d+)\.", key))
-    })  # fmt: skip
+    blocks = sorted(
+        {(int(match[1]), int(match[2])) for key in state if (match := re.match(r"layer(\d)\.(\d+)\.", key))}
+    )
     renamed = {}
     for key, value in state.items():
         if match := re.fullmatch(r"layer(\d)\.(\d+)\.(conv|bn)(\d)\.(\w+)", key):

@@ -61,10 +61,15 @@ def _torchvision(file: str, *, short_side: int = 256, scaling: str = "imagenet")
     """A file of torchvision's: behind the last "-" of its name stand the first eight characters of its SHA-256."""
     mean, std = SCALINGS[scaling]
     return Source(
-        file=file, sha256=file.removesuffix(".pth").rsplit("-", 1)[1], size=None, package=None,
-        url=f"https://download.pytorch.org/models/{file}", licence="BSD-3-Clause (torchvision)",
-        class_names=IMAGENET_CLASSES, preprocess=Preprocess(short_side=short_side, mean=mean, std=std),
-    )  # fmt: skip
+        file=file,
+        sha256=file.removesuffix(".pth").rsplit("-", 1)[1],
+        size=None,
+        package=None,
+        url=f"https://download.pytorch.org/models/{file}",
+        licence="BSD-3-Clause (torchvision)",
+        class_names=IMAGENET_CLASSES,
+        preprocess=Preprocess(short_side=short_side, mean=mean, std=std),
+    )
 
 
 # Version 2 is of a newer training recipe, to be looked at through 232 pixels.

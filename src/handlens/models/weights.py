@@ -31,12 +31,14 @@ def listing() -> list[dict[str, Any]]:
     """One dict per source: name, here (in the cache), MB (None where not known), licence, from."""
     return [
         {
-            "name": name, "here": cached_weights(name).is_file(),
+            "name": name,
+            "here": cached_weights(name).is_file(),
             "MB": None if source.size is None else round(source.size / 1e6, 1),
-            "licence": source.licence, "from": source.package or source.url,
+            "licence": source.licence,
+            "from": source.package or source.url,
         }
         for name, source in SOURCES.items()
-    ]  # fmt: skip
+    ]
 
 
 def cached_weights(name: str) -> Path:
@@ -112,9 +114,18 @@ def load_weights(name: str | Path, *, progress: Progress = _silently) -> dict[st
 # What torch.load(weights_only=True) raises for files that are not, or not only, tensors; found by feeding it
 # damaged and random files.
 NOT_TENSORS = (
-    pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, TypeError, LookupError, AttributeError,
-    AssertionError, OverflowError, struct.error,
-)  # fmt: skip
+    pickle.UnpicklingError,
+    RuntimeError,
+    EOFError,
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    AssertionError,
+    OverflowError,
+    struct.error,
+)
 # Averaged weights first: they are what the training that made them was evaluated with.
 WRAPPERS = ("state_dict_ema", "model_ema", "ema", "state_dict", "model_state_dict", "model", "net")
 PREFIXES = ("module.", "model.", "net.", "_orig_mod.")
@@ -243,15 +254,17 @@ def with_new_head(net: nn.Module, weights: dict[str, Tensor]) -> tuple[dict[str,
         trunk = {key.removeprefix("backbone."): value for key, value in weights.items() if key.startswith("backbone.")}
         kept = {f"backbone.{key}": value for key, value in _of_backbone(net.backbone, trunk)[0].items()}
         kept |= {
-            key: value for key, value in weights.items()
+            key: value
+            for key, value in weights.items()
             if not key.startswith("backbone.") and (key in wanted or not key.startswith(SSD.PER_MAP))
-        }  # fmt: skip
+        }
         trained = {key.split(".")[1] for key in weights if SSD.LAST_LAYER.fullmatch(key)}  # strides
         last = {
-            key: value for key, value in wanted.items()
+            key: value
+            for key, value in wanted.items()
             if SSD.LAST_LAYER.fullmatch(key)
             or (key.startswith(("boxes.", "classes.")) and key.split(".")[1] not in trained)
-        }  # fmt: skip
+        }
         if all(key in weights and weights[key].shape == value.shape for key, value in last.items()):
             return kept, None
         return kept | last, "The predictors were replaced by ones for other classes or anchors; the rest was kept."

@@ -109,9 +109,14 @@ class Predictor:
     def result(self, arrays: Arrays, height: int, width: int) -> Result:
         """`in_picture`, with what this predictor knows."""
         return in_picture(
-            arrays, height, width, task=self.task, preprocess=self.preprocess, names=self.names,
+            arrays,
+            height,
+            width,
+            task=self.task,
+            preprocess=self.preprocess,
+            names=self.names,
             thresholds=self.thresholds,
-        )  # fmt: skip
+        )
 
 
 def own_thresholds(run: Run) -> tuple[float, ...]:
@@ -122,9 +127,15 @@ def own_thresholds(run: Run) -> tuple[float, ...]:
 
 
 def in_picture(
-    arrays: Arrays, height: int, width: int, *, task: Task, preprocess: Preprocess, names: tuple[str, ...],
+    arrays: Arrays,
+    height: int,
+    width: int,
+    *,
+    task: Task,
+    preprocess: Preprocess,
+    names: tuple[str, ...],
     thresholds: Sequence[float] = (),
-) -> Result:  # fmt: skip
+) -> Result:
     """What an engine's arrays say about a picture of this size, in the picture's own pixels.
 
     Args:
@@ -141,6 +152,11 @@ def in_picture(
     size = np.array([preprocess.width, preprocess.height] * 2)
     corners = preprocess.geometry(height, width).restored_boxes(arrays[BOXES] * size)
     return Boxes.clipped(
-        corners, arrays[LABELS], arrays[SCORES], names, height=height, width=width,
+        corners,
+        arrays[LABELS],
+        arrays[SCORES],
+        names,
+        height=height,
+        width=width,
         threshold=thresholds[0] if thresholds else 0.0,
-    )  # fmt: skip
+    )

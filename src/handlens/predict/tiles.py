@@ -16,9 +16,10 @@ def tiled_classes(
     image: Image, predict: Callable[[Image], Probabilities], *, height: int, width: int, overlap: float = 0.25
 ) -> NDArray[np.uint8]:
     """The likeliest class of every pixel, (H, W) uint8. Arguments and errors as `tiled_probabilities`."""
-    parts = [part.argmax(axis=2).astype(np.uint8) for part in tiled_probabilities(
-        image, predict, height=height, width=width, overlap=overlap
-    )]  # fmt: skip
+    parts = [
+        part.argmax(axis=2).astype(np.uint8)
+        for part in tiled_probabilities(image, predict, height=height, width=width, overlap=overlap)
+    ]
     return np.concatenate(parts)
 
 

@@ -60,9 +60,16 @@ class Boxes:
 
     @classmethod
     def clipped(
-        cls, boxes: NDArray[np.floating], labels: NDArray[np.integer], scores: NDArray[np.floating],
-        names: tuple[str, ...], *, height: int, width: int, threshold: float = 0.0,
-    ) -> Boxes:  # fmt: skip
+        cls,
+        boxes: NDArray[np.floating],
+        labels: NDArray[np.integer],
+        scores: NDArray[np.floating],
+        names: tuple[str, ...],
+        *,
+        height: int,
+        width: int,
+        threshold: float = 0.0,
+    ) -> Boxes:
         """From what a detector says: cut at the picture's edges, sorted by score, those of at least `threshold`.
 
         Padding (score 0) and boxes of which nothing lies inside the picture are left out.

@@ -67,8 +67,11 @@ class ClassifierTraining(TaskTraining):
 
     def _mixing(self) -> list[tuple[Any, float]]:
         """What is done to this step's batch: at most one of them."""
-        wanted = [(mix, alpha) for mix, alpha in ((mixup, self.recipe.augment.mixup),
-                                                  (cutmix, self.recipe.augment.cutmix)) if alpha]  # fmt: skip
+        wanted = [
+            (mix, alpha)
+            for mix, alpha in ((mixup, self.recipe.augment.mixup), (cutmix, self.recipe.augment.cutmix))
+            if alpha
+        ]
         return wanted[self.global_step % len(wanted) :][:1] if wanted else []
 
     def reset_validation(self) -> None:

@@ -60,16 +60,24 @@ class DetectorTraining(TaskTraining):
         for boxes, scores, labels in zip(*decoded, strict=True):
             self.predicted.append(
                 Boxes.clipped(
-                    np.asarray(boxes * scale), labels.numpy(), scores.numpy(), self.class_names,
-                    height=height, width=width,
+                    np.asarray(boxes * scale),
+                    labels.numpy(),
+                    scores.numpy(),
+                    self.class_names,
+                    height=height,
+                    width=width,
                 )
-            )  # fmt: skip
+            )
         for boxes, labels in zip(batch[1], batch[2], strict=True):
             corners = (boxes.cpu() * scale).tolist()
-            self.truths.append([
-                Box(label=label if label >= 0 else -1 - label, left=x0, top=y0, right=x1, bottom=y1, crowd=label < 0)
-                for (x0, y0, x1, y1), label in zip(corners, labels.tolist(), strict=True)
-            ])  # fmt: skip
+            self.truths.append(
+                [
+                    Box(
+                        label=label if label >= 0 else -1 - label, left=x0, top=y0, right=x1, bottom=y1, crowd=label < 0
+                    )
+                    for (x0, y0, x1, y1), label in zip(corners, labels.tolist(), strict=True)
+                ]
+            )
 
     def validation_result(self) -> tuple[float, float]:
         stats = evaluate_coco(self.predicted, self.truths, len(self.class_names))["stats"]

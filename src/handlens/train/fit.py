@@ -95,10 +95,13 @@ def fit(
 
     precision = autocast_precision(recipe.precision)
     estimate = estimate_cost(
-        net, recipe=recipe, task=task, precision=precision,
+        net,
+        recipe=recipe,
+        task=task,
+        precision=precision,
         make_loader=lambda workers: loader(training, train=True, workers=workers),
         pictures=(len(training), len(validation)),
-    )  # fmt: skip
+    )
     say(
         f"Estimated time: {_minutes(estimate.total_seconds)} for {recipe.epochs} epochs "
         f"({recipe.batch_size / estimate.batch_seconds:.0f} pictures/s, {precision}, {estimate.workers} loaders)."
@@ -115,17 +118,29 @@ def fit(
         warnings.filterwarnings("ignore", category=DeprecationWarning, module="lightning")
         warnings.filterwarnings("ignore", category=FutureWarning, module="lightning")
         trainer = pl.Trainer(
-            max_epochs=recipe.epochs, min_epochs=0, accelerator="auto", devices=1, precision=precision,
-            callbacks=[writer], logger=False, enable_checkpointing=False, enable_model_summary=False,
-            enable_progress_bar=False, num_sanity_val_steps=0, use_distributed_sampler=False,
-        )  # fmt: skip
+            max_epochs=recipe.epochs,
+            min_epochs=0,
+            accelerator="auto",
+            devices=1,
+            precision=precision,
+            callbacks=[writer],
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+        )
         last = folder / LAST
         with writer.listening(), contextlib.closing(batches):
             try:
                 trainer.fit(
-                    module, batches, loader(validation, train=False, workers=0),
-                    ckpt_path=last if last.is_file() else None, weights_only=True,
-                )  # fmt: skip
+                    module,
+                    batches,
+                    loader(validation, train=False, workers=0),
+                    ckpt_path=last if last.is_file() else None,
+                    weights_only=True,
+                )
             except SystemExit:  # what Lightning makes of Ctrl-C when it is pressed again
                 raise InterruptedTraining from None
     if writer.interrupted:

@@ -173,9 +173,13 @@ def _fit(
     parameters = (start / scale).requires_grad_()
     folds, classes, _ = start.shape
     optimiser = torch.optim.LBFGS(
-        [parameters], max_iter=steps, history_size=10, tolerance_grad=1e-6, tolerance_change=1e-7,
+        [parameters],
+        max_iter=steps,
+        history_size=10,
+        tolerance_grad=1e-6,
+        tolerance_change=1e-7,
         line_search_fn="strong_wolfe",
-    )  # fmt: skip
+    )
 
     def closure() -> Tensor:
         optimiser.zero_grad()

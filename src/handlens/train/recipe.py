@@ -22,23 +22,28 @@ class Augment(BaseModel):
     flip: float = Field(0.5, ge=0, le=1, description="probability of a horizontal mirror image")
     vertical_flip: float = Field(
         0.0, ge=0, le=1, description="probability of turning it upside down, for what has no above: cells, parts, maps"
-    )  # fmt: skip
+    )
     crop_area: float = Field(
         0.35, gt=0, le=1, description="smallest share of the picture a random crop keeps; 1.0: what prediction sees"
-    )  # fmt: skip
+    )
     zoom_out: float | None = Field(
-        None, ge=1, le=8, description="how many times longer the sides of what is seen can be than the picture's, of "
-        "segmenters and detectors; none: 1.25 and 2"
-    )  # fmt: skip
+        None,
+        ge=1,
+        le=8,
+        description="how many times longer the sides of what is seen can be than the picture's, of "
+        "segmenters and detectors; none: 1.25 and 2",
+    )
     colour: float = Field(0.2, ge=0, le=1, description="strength of brightness, contrast and saturation changes")
     mixup: float = Field(0.0, ge=0, le=10, description="of classifiers: Beta parameter of mixup; 0 is off")
     cutmix: float = Field(
         0.0, ge=0, le=10, description="of classifiers: Beta parameter of CutMix; 0 is off; with mixup they take turns"
-    )  # fmt: skip
+    )
     rotate: float = Field(
-        0.0, ge=0, le=180, description="of classifiers: degrees that it is turned at most, either way; it is mirrored "
-        "at its edges"
-    )  # fmt: skip
+        0.0,
+        ge=0,
+        le=180,
+        description="of classifiers: degrees that it is turned at most, either way; it is mirrored at its edges",
+    )
     trivial: bool = Field(False, description="of classifiers: one operation of TrivialAugment more")
     mosaic: float = Field(0.0, ge=0, le=1, description="of detectors: share of the pictures put together of four")
 
@@ -58,7 +63,7 @@ class Recipe(BaseModel):
     box_loss: Literal["mined", "focal"] = Field("mined", description="of detectors: Liu et al. 2016, Lin et al. 2017")
     pixel_loss: Literal["cross-entropy", "focal"] = Field(
         "cross-entropy", description="of segmenters; focal: Lin et al. 2017, for pixels most of which are easy"
-    )  # fmt: skip
+    )
     dice: float = Field(0.0, ge=0, description="of segmenters: weight of the Dice loss beside the pixel loss")
     mode: Mode = Field(
         "auto",
@@ -86,18 +91,22 @@ class Recipe(BaseModel):
     )
     warmup: float = Field(0.1, ge=0, lt=1, description="share of all steps")
     label_smoothing: float = Field(
-        0.0, ge=0, lt=1, description="share of each target spread over all classes; of classifiers and of "
-        "segmenters with cross-entropy"
-    )  # fmt: skip
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of each target spread over all classes; of classifiers and of segmenters with cross-entropy",
+    )
     class_weights: Literal["none", "balanced"] = Field(
         "none",
         description="of classifiers; balanced: rare classes count as much as frequent ones; of several labels, "
         "those that a picture has as much as those that it lacks",
     )
     dropout: float | None = Field(
-        None, ge=0, lt=1, description="of classifiers, share left out before the last layers; none is the net's own, "
-        "as its paper has it"
-    )  # fmt: skip
+        None,
+        ge=0,
+        lt=1,
+        description="of classifiers, share left out before the last layers; none is the net's own, as its paper has it",
+    )
     freeze_batch_norm: bool = Field(True, description="keep batch-norm statistics")
     ema: float = Field(0.0, ge=0, lt=1, description="decay of the averaged weights per step; 0 is off")
     choose_by: Literal["metric", "loss"] = Field(

@@ -110,10 +110,14 @@ class TaskTraining(pl.LightningModule):
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimiser,
             lambda step: rate_factor(
-                step, total=self.total_steps, warmup=recipe.warmup, schedule=recipe.schedule, decay=recipe.decay,
+                step,
+                total=self.total_steps,
+                warmup=recipe.warmup,
+                schedule=recipe.schedule,
+                decay=recipe.decay,
                 epochs=recipe.epochs,
             ),
-        )  # fmt: skip
+        )
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

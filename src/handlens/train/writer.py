@@ -58,9 +58,12 @@ class RunWriter(pl.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            "best": list(self.best), "best_epoch": self.best_epoch, "stopped": self.stopped,
-            "loader": self.loader.state_dict(), "seconds": self._seconds(),
-        }  # fmt: skip
+            "best": list(self.best),
+            "best_epoch": self.best_epoch,
+            "stopped": self.stopped,
+            "loader": self.loader.state_dict(),
+            "seconds": self._seconds(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.best = (state["best"][0], state["best"][1])
@@ -115,9 +118,14 @@ class RunWriter(pl.Callback):
             raise InterruptedTraining
 
     def on_validation_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int,
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
         dataloader_idx: int = 0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.progress("validating", batch_idx + 1, int(trainer.num_val_batches[dataloader_idx]))
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -52,9 +52,10 @@ def test_deeplab_on_a_resnet_keeps_its_weights_and_sees_a_finer_map():
     net = build("deeplab_v3", num_classes=4, backbone="resnet50", output_stride=16).eval()
     assert net.backbone.strides == {"s16": 16} and net.backbone.channels == {"s16": 2048}
     dilations = [
-        module.dilation[0] for module in net.backbone.blocks[13:].modules()
+        module.dilation[0]
+        for module in net.backbone.blocks[13:].modules()
         if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3)
-    ]  # fmt: skip
+    ]
     assert dilations == [1, 2, 2]
     with torch.inference_mode():
         assert net.backbone(torch.zeros(1, 3, 96, 128))["s16"].shape == (1, 2048, 6, 8)

@@ -89,11 +89,17 @@ def test_imagenet_weights_fit_the_backbone(weights, monkeypatch):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"first_stride": 4}, "first_stride must be one of 16, 8, got 4"), ({"scores": "tanh"}, "'tanh'"),
-     ({"num_classes": 0}, "num_classes must be at least 1"), ({"anchors": []}, r"1 to 6 maps.*got \[\]"),
-     ({"anchors": [[[0.1, 0.1]], []]}, r"got \[1, 0\]"), ({"anchors": [[[0.1, 0.0]]]}, r"map 0: .*\[0.1, 0.0\]"),
-     ({"anchors": [[0.1, 0.2]]}, "map 0: an anchor must be"), ({"anchors": [[[0.1, 0.1]]] * 7}, "1 to 6 maps")],
-)  # fmt: skip
+    [
+        ({"first_stride": 4}, "first_stride must be one of 16, 8, got 4"),
+        ({"scores": "tanh"}, "'tanh'"),
+        ({"num_classes": 0}, "num_classes must be at least 1"),
+        ({"anchors": []}, r"1 to 6 maps.*got \[\]"),
+        ({"anchors": [[[0.1, 0.1]], []]}, r"got \[1, 0\]"),
+        ({"anchors": [[[0.1, 0.0]]]}, r"map 0: .*\[0.1, 0.0\]"),
+        ({"anchors": [[0.1, 0.2]]}, "map 0: an anchor must be"),
+        ({"anchors": [[[0.1, 0.1]]] * 7}, "1 to 6 maps"),
+    ],
+)
 def test_what_does_not_fit_is_named(options, message):
     with pytest.raises(ValueError, match=message):
         build("ssdlite", **({"num_classes": 2} | options))

@@ -130,10 +130,13 @@ def test_other_backbones_by_name():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"num_classes": 0}, "num_classes must be at least 1, got 0"),
-     ({"output_stride": 32}, "output_stride must be one of 16, 8, got 32"),
-     ({"decoder": -1}, "decoder must be a number of channels, or 0, got -1"), ({"dropout": 1.5}, "got 1.5")],
-)  # fmt: skip
+    [
+        ({"num_classes": 0}, "num_classes must be at least 1, got 0"),
+        ({"output_stride": 32}, "output_stride must be one of 16, 8, got 32"),
+        ({"decoder": -1}, "decoder must be a number of channels, or 0, got -1"),
+        ({"dropout": 1.5}, "got 1.5"),
+    ],
+)
 def test_what_cannot_be_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         build("deeplab_v3", **{"num_classes": 2} | options)

@@ -22,9 +22,19 @@ def test_maps_halve_three_times_and_double_again():
         layer.register_forward_hook(lambda module, inputs, output: shapes.append(tuple(output.shape[1:3])))
     net(torch.zeros(1, 3, 200, 200))
     assert shapes == [
-        (64, 100), (64, 100), (128, 50), (128, 50), (256, 25), (256, 25),
-        (256, 25), (256, 50), (128, 50), (128, 100), (64, 100), (64, 200),
-    ]  # fmt: skip
+        (64, 100),
+        (64, 100),
+        (128, 50),
+        (128, 50),
+        (256, 25),
+        (256, 25),
+        (256, 25),
+        (256, 50),
+        (128, 50),
+        (128, 100),
+        (64, 100),
+        (64, 200),
+    ]
 
 
 @pytest.mark.parametrize("size", [(2, 2), (6, 10), (24, 8)])

@@ -63,8 +63,11 @@ def test_a_backbone_is_the_way_down():
         build("unet", num_classes=2, backbone="resnet19")
 
 
-@pytest.mark.parametrize("name", [name for name in BACKBONES if not name.startswith(("vgg1", "resnet1"))] + ["vgg11",
-                                  "vgg16_bn", "resnet18", "resnet101"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [name for name in BACKBONES if not name.startswith(("vgg1", "resnet1"))]
+    + ["vgg11", "vgg16_bn", "resnet18", "resnet101"],
+)
 def test_every_classifier_that_takes_any_size_can_be_the_way_down(name):
     net = build("unet", num_classes=3, backbone=name)
     logits = net(torch.randn(2, 3, 97, 128))

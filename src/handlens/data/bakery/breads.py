@@ -81,8 +81,9 @@ def bun(patch: Patch) -> Surface:
     colours = crust(WHEAT, bake)
     if top == "sesame":
         count = int(rng.integers(40, 110))
-        colours, height = strewn(patch, radius < 0.72, colours, height, colour=SESAME, count=count, length=0.042,
-                                 width=0.026)  # fmt: skip
+        colours, height = strewn(
+            patch, radius < 0.72, colours, height, colour=SESAME, count=count, length=0.042, width=0.026
+        )
     return Surface(edge, height, colours, rng.uniform(0.6, 1.0))
 
 
@@ -169,10 +170,19 @@ def focaccia(patch: Patch) -> Surface:
 
 # One half of a pretzel, from the middle of the belly to the end that rests on it; x, y and half-width.
 PRETZEL = (
-    (0.0, 0.80, 0.17), (0.35, 0.75, 0.165), (0.68, 0.50, 0.15), (0.86, 0.10, 0.135), (0.80, -0.32, 0.125),
-    (0.52, -0.58, 0.12), (0.22, -0.46, 0.115), (0.04, -0.20, 0.11), (-0.09, -0.02, 0.105), (-0.02, 0.20, 0.10),
-    (0.18, 0.40, 0.09), (0.40, 0.68, 0.075),
-)  # fmt: skip
+    (0.0, 0.80, 0.17),
+    (0.35, 0.75, 0.165),
+    (0.68, 0.50, 0.15),
+    (0.86, 0.10, 0.135),
+    (0.80, -0.32, 0.125),
+    (0.52, -0.58, 0.12),
+    (0.22, -0.46, 0.115),
+    (0.04, -0.20, 0.11),
+    (-0.09, -0.02, 0.105),
+    (-0.02, 0.20, 0.10),
+    (0.18, 0.40, 0.09),
+    (0.40, 0.68, 0.075),
+)
 
 
 def pretzel(patch: Patch) -> Surface:
@@ -187,8 +197,10 @@ def pretzel(patch: Patch) -> Surface:
     left = right * np.array([-1, 1, 1], dtype=np.float32)
     middle, last = 25, len(right) - 1  # the arms cross twice, before and after piece 25: once over, once under
     for points, side, pieces in (
-        (right, 1, range(middle)), (left, -1, range(last)), (right, 1, range(middle, last)),
-    ):  # fmt: skip
+        (right, 1, range(middle)),
+        (left, -1, range(last)),
+        (right, 1, range(middle, last)),
+    ):
         for piece in pieces:  # from the belly outwards; what comes later lies on top
             _lay(patch, points[piece], points[piece + 1], side * (piece + 1), edge, height, met)
     belly = step(patch.v, 0.45, 0.6) * step(np.abs(patch.u), 0.5, 0.35)
@@ -197,8 +209,9 @@ def pretzel(patch: Patch) -> Surface:
     colours = crust(WHEAT, bake - (0.5 + 0.1 * patch.noise(0.05)) * split)
     if rng.random() < 0.75:
         count = int(rng.integers(25, 60))
-        colours, height = strewn(patch, height > 0.09, colours, height, colour=SALT, count=count, length=0.026,
-                                 width=0.022)  # fmt: skip
+        colours, height = strewn(
+            patch, height > 0.09, colours, height, colour=SALT, count=count, length=0.026, width=0.022
+        )
     return Surface(edge, height, colours, rng.uniform(0.5, 1.0))
 
 
@@ -260,9 +273,14 @@ def _spline(points: NDArray[np.float32], *, parts: int) -> NDArray[np.float32]:
 
 
 def _lay(
-    patch: Patch, start: NDArray[np.float32], end: NDArray[np.float32], number: int,
-    edge: Plane, height: Plane, met: Plane,
-) -> None:  # fmt: skip
+    patch: Patch,
+    start: NDArray[np.float32],
+    end: NDArray[np.float32],
+    number: int,
+    edge: Plane,
+    height: Plane,
+    met: Plane,
+) -> None:
     """Lay one piece of a strand, (x, y, half-width) to (x, y, half-width), on what lies there; changes the planes."""
     (x0, y0, w0), (x1, y1, w1) = start, end
     reach = max(abs(x1 - x0), abs(y1 - y0)) / 2 + max(w0, w1)

@@ -53,9 +53,16 @@ def floured(patch: Patch, colours: Colours, where: Plane, amount: float) -> Colo
 
 
 def strewn(
-    patch: Patch, where: NDArray[np.bool_], colours: Colours, height: Plane, *,
-    colour: NDArray[np.float32], count: int, length: float, width: float,
-) -> tuple[Colours, Plane]:  # fmt: skip
+    patch: Patch,
+    where: NDArray[np.bool_],
+    colours: Colours,
+    height: Plane,
+    *,
+    colour: NDArray[np.float32],
+    count: int,
+    length: float,
+    width: float,
+) -> tuple[Colours, Plane]:
     """Colours and height with grains strewn on; sizes in the patch's unit."""
     grains = patch.specks(where, count, length=length, width=width)
     return mix(colours, colour, np.float32(0.92) * grains), height + np.float32(0.6 * width) * grains

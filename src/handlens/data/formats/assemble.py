@@ -69,9 +69,13 @@ def assemble_tags(
         for item, record in items
     ]
     return Dataset(
-        root=root, format=format, class_names=tuple(class_names), records=tuple(records), task="tag",
+        root=root,
+        format=format,
+        class_names=tuple(class_names),
+        records=tuple(records),
+        task="tag",
         notes=(*said, *_spelled_twice(spellings)),
-    )  # fmt: skip
+    )
 
 
 def assemble_masks(
@@ -91,9 +95,15 @@ def assemble_masks(
     said, remarks = _told_apart(notes)
     items, said = _sorted(root, found=found, config=config, notes=said)
     return Dataset(
-        root=root, format=format, class_names=tuple(class_names), records=tuple(record for _, record in items),
-        task="segment", coding=coding, notes=tuple(said), remarks=remarks,
-    )  # fmt: skip
+        root=root,
+        format=format,
+        class_names=tuple(class_names),
+        records=tuple(record for _, record in items),
+        task="segment",
+        coding=coding,
+        notes=tuple(said),
+        remarks=remarks,
+    )
 
 
 def assemble_boxes(
@@ -121,9 +131,14 @@ def assemble_boxes(
         raise InputError(f"none of the {len(records)} pictures in {root} has a box; label the objects in some.")
     said += _untrained_boxes(records, class_names)
     return Dataset(
-        root=root, format=format, class_names=tuple(class_names), records=tuple(records),
-        task="detect", notes=tuple(said), remarks=remarks,
-    )  # fmt: skip
+        root=root,
+        format=format,
+        class_names=tuple(class_names),
+        records=tuple(records),
+        task="detect",
+        notes=tuple(said),
+        remarks=remarks,
+    )
 
 
 def numbered_classes(
@@ -218,9 +233,14 @@ def _sorted(
             group = match["group"] if match else None
             ungrouped += match is None
         record = Record(
-            path=item.path, id=id, mask=item.mask, boxes=item.boxes, stated_size=item.stated_size, split=item.split,
+            path=item.path,
+            id=id,
+            mask=item.mask,
+            boxes=item.boxes,
+            stated_size=item.stated_size,
+            split=item.split,
             group=group,
-        )  # fmt: skip
+        )
         records.append((item, record))
     if ungrouped:
         said.append(f"pictures whose path does not fit the groups pattern, each on its own: {ungrouped}")

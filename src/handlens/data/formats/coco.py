@@ -118,9 +118,11 @@ def read(path: Path, config: DataConfig) -> Dataset:
                 continue
             boxes = tuple(_box(a, index[a["category_id"]]) for a in file.annotations.get(image["id"], ()))
             found[picture] = Found(
-                path=picture, boxes=boxes, stated_size=_stated_size(image),
+                path=picture,
+                boxes=boxes,
+                stated_size=_stated_size(image),
                 split=file.split or split_by_folder(tree, picture),
-            )  # fmt: skip
+            )
     found = {picture: item for picture, item in found.items() if tree.id(picture) not in faults}
     reasons = [*faults.values(), *(reason for file in files for reason in file.strays)]
     if reasons and not any(item.boxes for item in found.values()):
@@ -133,9 +135,13 @@ def read(path: Path, config: DataConfig) -> Dataset:
     remarks += [remark("without_label", "left aside, pictures that no JSON lists", unlisted)] if unlisted else []
     all_or_none([item.split for item in found.values()], str(path))
     return assemble_boxes(
-        path, format=FORMAT, class_names=class_names, found=found.values(), config=config,
+        path,
+        format=FORMAT,
+        class_names=class_names,
+        found=found.values(),
+        config=config,
         notes=[*said, *merged, *remarks],
-    )  # fmt: skip
+    )
 
 
 def source_of(dataset: Dataset) -> Source:
@@ -376,11 +382,15 @@ def _instances(tree: Tree, path: Path) -> Instances | None:
             else:
                 faults.setdefault(image["file_name"], str(error))
     return Instances(
-        path=path, split=split_of(path.stem) or split_by_folder(tree, path),
+        path=path,
+        split=split_of(path.stem) or split_by_folder(tree, path),
         images=[image for image in images.values() if image["file_name"] not in faults],
-        annotations=annotations, categories=classes, faults=faults, strays=strays,
+        annotations=annotations,
+        categories=classes,
+        faults=faults,
+        strays=strays,
         rest={key: value for key, value in content.items() if f'"{key}"' not in KEYS},
-    )  # fmt: skip
+    )
 
 
 def _images(entries: Sequence[Any], path: Path) -> tuple[dict[Any, Mapping[str, Any]], dict[str, str]]:

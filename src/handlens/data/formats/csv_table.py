@@ -22,22 +22,60 @@ from handlens.errors import InputError
 FORMAT = "csv"
 # Names that columns go by, compared in lower case. The first of each decides even where others are there.
 FILE_COLUMNS = (
-    "file", "filename", "file_name", "filepath", "file_path", "path", "image", "image_name", "image_path", "image_file",
-    "img", "img_path", "picture", "photo",
-)  # fmt: skip
+    "file",
+    "filename",
+    "file_name",
+    "filepath",
+    "file_path",
+    "path",
+    "image",
+    "image_name",
+    "image_path",
+    "image_file",
+    "img",
+    "img_path",
+    "picture",
+    "photo",
+)
 ID_COLUMNS = ("image_id", "id")  # Kaggle's; files only where no column above is there
 LABEL_COLUMNS = (
-    "label", "labels", "class", "class_name", "classname", "class_label", "category", "target", "species", "breed",
-    "wnid", "synset", "class_index", "class_id", "category_id", "label_name", "label_id", "tags", "finding labels",
-)  # fmt: skip
+    "label",
+    "labels",
+    "class",
+    "class_name",
+    "classname",
+    "class_label",
+    "category",
+    "target",
+    "species",
+    "breed",
+    "wnid",
+    "synset",
+    "class_index",
+    "class_id",
+    "category_id",
+    "label_name",
+    "label_id",
+    "tags",
+    "finding labels",
+)
 SEPARATORS = ("|", ";")  # between labels of one cell, found by themselves; any other is stated
 FLAGS = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
 SPLIT_COLUMNS = ("split", "subset", "set", "partition", "fold_name")
 GROUP_COLUMNS = ("group", "patient", "patient_id", "subject", "subject_id", "session")
 # Folders beside the table in which its files are looked for.
 PICTURE_FOLDERS = (
-    "images", "image", "imgs", "img", "pictures", "photos", "JPEGImages", "data", "train", "train_images",
-)  # fmt: skip
+    "images",
+    "image",
+    "imgs",
+    "img",
+    "pictures",
+    "photos",
+    "JPEGImages",
+    "data",
+    "train",
+    "train_images",
+)
 
 
 Labels = Callable[[int, list[str]], tuple[str, ...]]  # (line, cells) -> the labels of the picture
@@ -156,10 +194,12 @@ def _flagged(table: Table, flags: Sequence[int], *, several: bool) -> tuple[Labe
 def _flag_columns(table: Table, *, leave: Sequence[int | None] = ()) -> list[int]:
     """The columns that hold nothing but 0 and 1."""
     return [
-        column for column in range(len(table.header))
-        if table.rows and column not in leave
+        column
+        for column in range(len(table.header))
+        if table.rows
+        and column not in leave
         and all(column < len(cells) and cells[column].lower() in FLAGS for _, cells in table.rows)
-    ]  # fmt: skip
+    ]
 
 
 def _ones(cells: Sequence[str], flags: Sequence[int]) -> int:

@@ -17,10 +17,29 @@ FORMAT = "filename"
 # The rule that is guessed: a name, a separator or none, a number.
 GUESS = r"^(?P<label>.*[^\d\s._-])[\s._-]*\d+$"
 # What cameras and programs write in front of a number says nothing about the picture.
-NO_LABELS = frozenset({
-    "img", "image", "dsc", "dscn", "dscf", "pxl", "mvimg", "gopr", "vid", "pic", "picture", "photo", "frame",
-    "scan", "screenshot", "untitled", "file", "sample", "p",
-})  # fmt: skip
+NO_LABELS = frozenset(
+    {
+        "img",
+        "image",
+        "dsc",
+        "dscn",
+        "dscf",
+        "pxl",
+        "mvimg",
+        "gopr",
+        "vid",
+        "pic",
+        "picture",
+        "photo",
+        "frame",
+        "scan",
+        "screenshot",
+        "untitled",
+        "file",
+        "sample",
+        "p",
+    }
+)
 
 
 def recognise(path: Path) -> bool:

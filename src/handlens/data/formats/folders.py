@@ -18,13 +18,33 @@ from handlens.errors import InputError
 
 FORMAT = "folders"
 # A single folder with such a name holds the pictures; it is no class.
-CONTAINERS = frozenset({
-    "image", "images", "img", "imgs", "picture", "pictures", "photo", "photos", "jpegimages", "data",
-})  # fmt: skip
+CONTAINERS = frozenset(
+    {
+        "image",
+        "images",
+        "img",
+        "imgs",
+        "picture",
+        "pictures",
+        "photo",
+        "photos",
+        "jpegimages",
+        "data",
+    }
+)
 
-COMPANIONS = frozenset({
-    "mask", "masks", "label", "labels", "annotation", "annotations", "segmentationclass", "segmentationobject",
-})  # fmt: skip
+COMPANIONS = frozenset(
+    {
+        "mask",
+        "masks",
+        "label",
+        "labels",
+        "annotation",
+        "annotations",
+        "segmentationclass",
+        "segmentationobject",
+    }
+)
 
 
 @dataclass

@@ -15,9 +15,20 @@ from handlens.data.record import Level, Remark, Split, nfc
 from handlens.errors import InputError
 
 # Compared in lower case. Such folders do not tell pictures apart: images/train/a.jpg belongs to labels/train/a.txt.
-PICTURE_FOLDERS = frozenset({
-    "image", "images", "img", "imgs", "picture", "pictures", "photo", "photos", "jpegimages", "data",
-})  # fmt: skip
+PICTURE_FOLDERS = frozenset(
+    {
+        "image",
+        "images",
+        "img",
+        "imgs",
+        "picture",
+        "pictures",
+        "photo",
+        "photos",
+        "jpegimages",
+        "data",
+    }
+)
 Label = TypeVar("Label")
 HEADER_BYTES = 256 * 1024  # a JPEG's EXIF block with its preview has 64 KB at most, and stands before the size
 

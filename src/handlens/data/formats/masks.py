@@ -31,10 +31,24 @@ from handlens.data.record import IGNORE, Dataset, MaskCoding, Remark, nfc
 from handlens.errors import InputError
 
 FORMAT = "masks"
-MASK_FOLDERS = frozenset({
-    "mask", "masks", "label", "labels", "annotation", "annotations", "annot", "trimaps", "segmentation",
-    "segmentations", "segmentationclass", "ground_truth", "groundtruth", "gt",
-})  # fmt: skip
+MASK_FOLDERS = frozenset(
+    {
+        "mask",
+        "masks",
+        "label",
+        "labels",
+        "annotation",
+        "annotations",
+        "annot",
+        "trimaps",
+        "segmentation",
+        "segmentations",
+        "segmentationclass",
+        "ground_truth",
+        "groundtruth",
+        "gt",
+    }
+)
 SUFFIXES = ("_mask", "_masks", "_seg", "_segmentation", "_label", "_labels", "_gt", "-mask", "-seg")
 PAIRED_SUFFIXES = (*SUFFIXES, "_L")  # CamVid's own, of files that their folder has shown to be masks
 JPEG = (".jpg", ".jpeg")
@@ -94,9 +108,14 @@ def read(path: Path, config: DataConfig) -> Dataset:
 
 
 def from_pairs(
-    root: Path, pairs: Sequence[tuple[Path, Path]], *, format: str, config: DataConfig, notes: Sequence[str | Remark],
+    root: Path,
+    pairs: Sequence[tuple[Path, Path]],
+    *,
+    format: str,
+    config: DataConfig,
+    notes: Sequence[str | Remark],
     names: Sequence[str] = (),
-) -> Dataset:  # fmt: skip
+) -> Dataset:
     """
     Args:
         pairs: (picture, mask).

@@ -7,10 +7,18 @@ import re
 from handlens.data.record import Split
 
 SPLIT_WORDS: dict[str, Split] = {
-    "train": "train", "training": "train", "trainset": "train",
-    "val": "validation", "valid": "validation", "validation": "validation", "dev": "validation", "valset": "validation",
-    "test": "test", "testing": "test", "testset": "test",
-}  # fmt: skip
+    "train": "train",
+    "training": "train",
+    "trainset": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "dev": "validation",
+    "valset": "validation",
+    "test": "test",
+    "testing": "test",
+    "testset": "test",
+}
 
 
 COMPANION = re.compile(

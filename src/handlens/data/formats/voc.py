@@ -40,12 +40,35 @@ FOLDERS = frozenset({"annotations", "annotation", "labels", "xmls", "xml", "anno
 MASK_FOLDERS = frozenset({"segmentationclass"})
 # Number 0 to 20 in the masks of VOC 2007 to 2012; 255 is the border of an object.
 VOC_CLASSES = (
-    "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
-    "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
-)  # fmt: skip
+    "background",
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+)
 LISTS: dict[str, Split] = {
-    "train": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test",
-}  # fmt: skip
+    "train": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+}
 
 
 @dataclass(frozen=True)
@@ -120,9 +143,13 @@ def read(path: Path, config: DataConfig) -> Dataset:
         )
     remarks += _not_kept({tree.id(picture): files[picture].unkept for picture, _, _ in chosen})
     return assemble_boxes(
-        path, format=FORMAT, class_names=class_names, found=found, config=config,
+        path,
+        format=FORMAT,
+        class_names=class_names,
+        found=found,
+        config=config,
         notes=[*notes, *merged, *remarks, *damaged],
-    )  # fmt: skip
+    )
 
 
 def recognise_masks(path: Path) -> bool:

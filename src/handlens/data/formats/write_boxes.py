@@ -72,12 +72,18 @@ def write_coco(dataset: Dataset, items: Sequence[Item], folder: Path) -> list[st
         listed.append({**image, "id": image_id, "file_name": item.name, **size})
         for box, annotation in zip(item.boxes, several, strict=True):
             width, height = round(box.right - box.left, 4), round(box.bottom - box.top, 4)
-            annotations.append({
-                **annotation, "id": next(numbers), "image_id": image_id,
-                "category_id": number_of[dataset.class_names[box.label]],
-                "bbox": [box.left, box.top, width, height], "iscrowd": int(box.crowd),
-                "area": round(width * height, 4) if box.area is None else box.area,
-            } | ({"ignore": 1} if box.difficult else {}))  # fmt: skip
+            annotations.append(
+                {
+                    **annotation,
+                    "id": next(numbers),
+                    "image_id": image_id,
+                    "category_id": number_of[dataset.class_names[box.label]],
+                    "bbox": [box.left, box.top, width, height],
+                    "iscrowd": int(box.crowd),
+                    "area": round(width * height, 4) if box.area is None else box.area,
+                }
+                | ({"ignore": 1} if box.difficult else {})
+            )
     for split, (listed, annotations) in parts.items():
         entries = [{**entry, "id": number} for number, entry in categories.items()]
         content = {**rest, "images": listed, "annotations": annotations, "categories": entries}

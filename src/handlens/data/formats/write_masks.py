@@ -44,9 +44,10 @@ def write_outlines(dataset: Dataset, items: Sequence[Item], folder: Path) -> lis
     class_names = (BACKGROUND, *(name for name in dataset.class_names if name != BACKGROUND))
     number_of = {id: class_names.index(nfc(name)) for id, name in names.items()}
     items, lost = _write_pairs(
-        items, _beside(folder),
+        items,
+        _beside(folder),
         mask_of=lambda item: class_mask(source.annotations[item.record.path], size=item.size, index=number_of),
-    )  # fmt: skip
+    )
     _write_coding(folder, "masks", class_names)
     without = sum(not outline_of(entry) for item in items for entry in source.annotations[item.record.path])
     lost += [f"objects without an outline, their boxes ignored: {without}"] if without else []

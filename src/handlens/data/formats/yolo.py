@@ -103,11 +103,20 @@ def read(path: Path, config: DataConfig) -> Dataset:
     class_names, index, merged = numbered_classes(names, config)
     found = [_relabelled(item, index) for item in found]
     return assemble_boxes(
-        path, format=FORMAT, class_names=class_names, found=found, config=config,
+        path,
+        format=FORMAT,
+        class_names=class_names,
+        found=found,
+        config=config,
         notes=[
-            *notes, *merged, *split_remarks, *_without_picture(tree, pairs.files), *reader.remarks(), *damaged,
+            *notes,
+            *merged,
+            *split_remarks,
+            *_without_picture(tree, pairs.files),
+            *reader.remarks(),
+            *damaged,
         ],
-    )  # fmt: skip
+    )
 
 
 class _Reader:

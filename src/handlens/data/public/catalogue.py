@@ -15,8 +15,17 @@ from handlens.data.public import unpack
 
 DIGITS = tuple("0123456789")
 FASHION = (
-    "T-shirt or top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
-)  # fmt: skip
+    "T-shirt or top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
 MNIST_PLACES = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "http://yann.lecun.com/exdb/mnist/")
 FASHION_PLACES = ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",)
 PETS = "https://www.robots.ox.ac.uk/~vgg/data/pets/data/"
@@ -64,7 +73,8 @@ def _at(places: tuple[str, ...], name: str, md5: str) -> PublicFile:
 
 SETS: dict[str, PublicSet] = {
     "mnist": PublicSet(
-        "70,000 handwritten digits, grey, 28 x 28", "CC BY-SA 3.0",
+        "70,000 handwritten digits, grey, 28 x 28",
+        "CC BY-SA 3.0",
         (
             _at(MNIST_PLACES, "train-images-idx3-ubyte.gz", "f68b3c2dcbeaaa9fbdd348bbdeb94873"),
             _at(MNIST_PLACES, "train-labels-idx1-ubyte.gz", "d53e105ee54ea40749a09fcbcd1e9432"),
@@ -74,7 +84,8 @@ SETS: dict[str, PublicSet] = {
         partial(unpack.idx, names=DIGITS),
     ),
     "fashion_mnist": PublicSet(
-        "70,000 pictures of clothes, ten kinds, grey, 28 x 28", "MIT",
+        "70,000 pictures of clothes, ten kinds, grey, 28 x 28",
+        "MIT",
         (
             _at(FASHION_PLACES, "train-images-idx3-ubyte.gz", "8d4fb7e6c68d591d4c3dfef9ec88bf0d"),
             _at(FASHION_PLACES, "train-labels-idx1-ubyte.gz", "25c81989df183df01b3e8a0aad5dffbe"),
@@ -85,7 +96,8 @@ SETS: dict[str, PublicSet] = {
         installed=Path("/usr/share/datasets/fashion-mnist"),  # Debian's dataset-fashion-mnist
     ),
     "cifar10": PublicSet(
-        "60,000 pictures of ten kinds of things, 32 x 32", "not stated by its authors",
+        "60,000 pictures of ten kinds of things, 32 x 32",
+        "not stated by its authors",
         (_at(("https://www.cs.toronto.edu/~kriz/",), "cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530"),),
         unpack.cifar10,
     ),
@@ -101,44 +113,61 @@ SETS: dict[str, PublicSet] = {
     "voc2012": PublicSet(
         "17,125 photographs with boxes of twenty kinds of objects, 2,913 of them with masks",
         "that of each photograph at Flickr",
-        (_at(("https://thor.robots.ox.ac.uk/pascal/VOC/voc2012/",), "VOCtrainval_11-May-2012.tar",
-             "6cd6e144f989b92b3379bac3b3de84fd"),),
+        (
+            _at(
+                ("https://thor.robots.ox.ac.uk/pascal/VOC/voc2012/",),
+                "VOCtrainval_11-May-2012.tar",
+                "6cd6e144f989b92b3379bac3b3de84fd",
+            ),
+        ),
         partial(unpack.archives, inside="VOCdevkit/VOC2012"),
     ),
     "coco_val2017": PublicSet(
         "5,000 photographs with boxes and outlines of eighty kinds of objects",
         "CC BY 4.0 for the labels, that of each photograph at Flickr",
-        (_at((COCO + "zips/",), "val2017.zip", "442b8da7639aecaf257c1dceb8ba8c80"),
-         _at((COCO + "annotations/",), "annotations_trainval2017.zip", "f4bbac642086de4f52a3fdda2de5fa2c")),
+        (
+            _at((COCO + "zips/",), "val2017.zip", "442b8da7639aecaf257c1dceb8ba8c80"),
+            _at((COCO + "annotations/",), "annotations_trainval2017.zip", "f4bbac642086de4f52a3fdda2de5fa2c"),
+        ),
         partial(unpack.coco, splits=("val2017",)),
     ),
     "coco2017": PublicSet(
         "123,287 photographs with boxes and outlines of eighty kinds of objects, 19 GB",
         "CC BY 4.0 for the labels, that of each photograph at Flickr",
-        (_at((COCO + "zips/",), "train2017.zip", "cced6f7f71b7629ddf16f17bbcfab6b2"),
-         _at((COCO + "zips/",), "val2017.zip", "442b8da7639aecaf257c1dceb8ba8c80"),
-         _at((COCO + "annotations/",), "annotations_trainval2017.zip", "f4bbac642086de4f52a3fdda2de5fa2c")),
+        (
+            _at((COCO + "zips/",), "train2017.zip", "cced6f7f71b7629ddf16f17bbcfab6b2"),
+            _at((COCO + "zips/",), "val2017.zip", "442b8da7639aecaf257c1dceb8ba8c80"),
+            _at((COCO + "annotations/",), "annotations_trainval2017.zip", "f4bbac642086de4f52a3fdda2de5fa2c"),
+        ),
         partial(unpack.coco, splits=("train2017", "val2017")),
     ),
     "cats_vs_dogs": PublicSet(
         "cats and dogs as the small experiments take them: of each 1,000 train, 500 validate, 1,000 test",
         "Microsoft Research's",
-        (PublicFile(
-            "kagglecatsanddogs_5340.zip",
-            "sha256:b7974bd00a84a99921f36ee4403f089853777b5ae8d151c76a86e64900334af9",
-            ("https://download.microsoft.com/download/3/E/1/3E1C3F21-ECDB-4869-8368-6DEBA77B919F/"
-             "kagglecatsanddogs_5340.zip",),
-        ),),
+        (
+            PublicFile(
+                "kagglecatsanddogs_5340.zip",
+                "sha256:b7974bd00a84a99921f36ee4403f089853777b5ae8d151c76a86e64900334af9",
+                (
+                    "https://download.microsoft.com/download/3/E/1/3E1C3F21-ECDB-4869-8368-6DEBA77B919F/"
+                    "kagglecatsanddogs_5340.zip",
+                ),
+            ),
+        ),
         unpack.cats_vs_dogs,
     ),
     "intel_scenes": PublicSet(
-        "17,034 landscapes of six kinds, 150 x 150, and 7,301 without labels", "not stated",
-        (PublicFile("archive.zip", None),), unpack.archives,
+        "17,034 landscapes of six kinds, 150 x 150, and 7,301 without labels",
+        "not stated",
+        (PublicFile("archive.zip", None),),
+        unpack.archives,
         by_hand=KAGGLE.format("puneet6060/intel-image-classification"),
     ),
     "bread": PublicSet(
-        "photographs of ten kinds of bread", "that of each photograph",
-        (PublicFile("archive.zip", None),), unpack.archives,
+        "photographs of ten kinds of bread",
+        "that of each photograph",
+        (PublicFile("archive.zip", None),),
+        unpack.archives,
         by_hand="photograph your own, a folder per kind; `handlens sample bakery DIR` draws ten kinds to begin with.",
     ),
-}  # fmt: skip
+}

@@ -52,9 +52,7 @@ def cifar10(files: Sequence[Path], folder: Path, progress: Progress) -> None:
         root = Path(scratch) / "cifar-10-batches-bin"
         names = (root / "batches.meta.txt").read_text(encoding="utf-8").split()
         batches = {"train": [f"data_batch_{number}.bin" for number in range(1, 6)], "test": ["test_batch.bin"]}
-        read = {
-            part: np.concatenate([_cifar_batch(root / name) for name in found]) for part, found in batches.items()
-        }  # fmt: skip
+        read = {part: np.concatenate([_cifar_batch(root / name) for name in found]) for part, found in batches.items()}
         total, done = sum(map(len, read.values())), 0
         for part, rows in read.items():
             pictures = rows[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
@@ -78,8 +76,10 @@ def oxford_pets(files: Sequence[Path], folder: Path, progress: Progress) -> None
             _move(mask, folder / "masks" / part / mask.name)
             progress(done, len(pictures))
     settings = {
-        "format": "masks", "class_names": ["pet", "background", "border"], "masks": {"values": {1: 0, 2: 1, 3: 2}}
-    }  # fmt: skip
+        "format": "masks",
+        "class_names": ["pet", "background", "border"],
+        "masks": {"values": {1: 0, 2: 1, 3: 2}},
+    }
     write_text(folder / "handlens.yaml", yaml.safe_dump(settings, sort_keys=False))
 
 
@@ -142,9 +142,13 @@ def _cifar_batch(path: Path) -> NDArray[np.uint8]:
 
 
 def _write(
-    pictures: NDArray[np.uint8], labels: NDArray[np.uint8], folder: Path, names: Sequence[str],
-    progress: Callable[[int], None], done: int,
-) -> int:  # fmt: skip
+    pictures: NDArray[np.uint8],
+    labels: NDArray[np.uint8],
+    folder: Path,
+    names: Sequence[str],
+    progress: Callable[[int], None],
+    done: int,
+) -> int:
     """<class>/<place>.png each; returns `done` and as many more."""
     for name in names:
         (folder / name).mkdir(parents=True)

@@ -38,9 +38,14 @@ class AlexNet(StagedNet):
     smallest = 63
 
     def __init__(
-        self, *, num_classes: int, in_channels: int = 3, dropout: float = 0.5, two_towers: bool = False,
+        self,
+        *,
+        num_classes: int,
+        in_channels: int = 3,
+        dropout: float = 0.5,
+        two_towers: bool = False,
         hidden: int = DENSE,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         check_counts(num_classes=num_classes, in_channels=in_channels, hidden=hidden)
         first, second, third, fourth, fifth = TWO_TOWERS if two_towers else ONE_TOWER
@@ -51,19 +56,25 @@ class AlexNet(StagedNet):
             return [nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0)] if two_towers else []
 
         self.stem = nn.Sequential(nn.Conv2d(in_channels, first, 11, stride=4, padding=2), nn.ReLU(), *normalise())
-        self.blocks = nn.ModuleList([
-            nn.Sequential(
-                nn.MaxPool2d(3, 2), nn.Conv2d(first, second, 5, padding=2, groups=groups), nn.ReLU(), *normalise()
-            ),
-            nn.Sequential(nn.MaxPool2d(3, 2), nn.Conv2d(second, third, 3, padding=1), nn.ReLU()),
-            nn.Sequential(nn.Conv2d(third, fourth, 3, padding=1, groups=groups), nn.ReLU()),
-            nn.Sequential(nn.Conv2d(fourth, fifth, 3, padding=1, groups=groups), nn.ReLU()),
-            nn.MaxPool2d(3, 2),
-        ])  # fmt: skip
+        self.blocks = nn.ModuleList(
+            [
+                nn.Sequential(
+                    nn.MaxPool2d(3, 2), nn.Conv2d(first, second, 5, padding=2, groups=groups), nn.ReLU(), *normalise()
+                ),
+                nn.Sequential(nn.MaxPool2d(3, 2), nn.Conv2d(second, third, 3, padding=1), nn.ReLU()),
+                nn.Sequential(nn.Conv2d(third, fourth, 3, padding=1, groups=groups), nn.ReLU()),
+                nn.Sequential(nn.Conv2d(fourth, fifth, 3, padding=1, groups=groups), nn.ReLU()),
+                nn.MaxPool2d(3, 2),
+            ]
+        )
         self.maps = {
-            "stem": (first, 4), "block1": (second, 8), "block2": (third, 16), "block3": (fourth, 16),
-            "block4": (fifth, 16), "block5": (fifth, 32),
-        }  # fmt: skip
+            "stem": (first, 4),
+            "block1": (second, 8),
+            "block2": (third, 16),
+            "block3": (fourth, 16),
+            "block4": (fifth, 16),
+            "block5": (fifth, 32),
+        }
         self.hidden1 = nn.Linear(fifth * LAST_SIDE**2, hidden)
         self.hidden2 = nn.Linear(hidden, hidden)
         self.dropout = nn.Dropout(dropout)

@@ -23,9 +23,14 @@ class Dense(Flattening):
     """
 
     def __init__(
-        self, *, num_classes: int, in_channels: int = 1, image_size: int | Sequence[int] = 28, hidden: int = 128,
+        self,
+        *,
+        num_classes: int,
+        in_channels: int = 1,
+        image_size: int | Sequence[int] = 28,
+        hidden: int = 128,
         dropout: float = 0.0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         check_counts(num_classes=num_classes, in_channels=in_channels, hidden=hidden)
         self.image_size = sides(image_size)

@@ -48,9 +48,14 @@ class EfficientNetLite0(StagedNet):
             for repetition in range(repetitions):
                 stride = first_stride if repetition == 0 else 1
                 block = InvertedResidual(
-                    channels, out_channels, expansion=expansion, stride=stride, kernel=kernel, norm=norm,
+                    channels,
+                    out_channels,
+                    expansion=expansion,
+                    stride=stride,
+                    kernel=kernel,
+                    norm=norm,
                     padding=padding,
-                )  # fmt: skip
+                )
                 self.blocks.append(block)
                 number = len(self.blocks)
                 self.maps[f"block{number}.expand"] = (block.expanded_channels, total_stride)

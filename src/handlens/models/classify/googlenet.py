@@ -45,11 +45,14 @@ class Row(NamedTuple):
 GROUPS = (  # 3a to 3b, 4a to 4e, 5a to 5b; max-pooling between the groups
     (Row(64, 96, 128, 16, 32, 32), Row(128, 128, 192, 32, 96, 64)),
     (
-        Row(192, 96, 208, 16, 48, 64), Row(160, 112, 224, 24, 64, 64), Row(128, 128, 256, 24, 64, 64),
-        Row(112, 144, 288, 32, 64, 64), Row(256, 160, 320, 32, 128, 128),
+        Row(192, 96, 208, 16, 48, 64),
+        Row(160, 112, 224, 24, 64, 64),
+        Row(128, 128, 256, 24, 64, 64),
+        Row(112, 144, 288, 32, 64, 64),
+        Row(256, 160, 320, 32, 128, 128),
     ),
     (Row(256, 160, 320, 32, 128, 128), Row(384, 192, 384, 48, 128, 128)),
-)  # fmt: skip
+)
 AUXILIARY_AFTER = (3, 6)  # blocks: 4a and 4d
 
 
@@ -58,11 +61,11 @@ class ConvAct(nn.Module):
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel: int, *, stride: int = 1, batch_norm: bool = True
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(
             in_channels, out_channels, kernel, stride=stride, padding=kernel // 2, bias=not batch_norm
-        )  # fmt: skip
+        )
         self.norm = nn.BatchNorm2d(out_channels, eps=1e-3) if batch_norm else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -138,9 +141,14 @@ class GoogLeNet(StagedNet):
             return [] if batch_norm else [nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0)]
 
         self.stem = nn.Sequential(
-            unit(in_channels, 64, 7, stride=2), _halve(), *normalise(),
-            unit(64, 64, 1), unit(64, 192, 3), *normalise(), _halve(),
-        )  # fmt: skip
+            unit(in_channels, 64, 7, stride=2),
+            _halve(),
+            *normalise(),
+            unit(64, 64, 1),
+            unit(64, 192, 3),
+            *normalise(),
+            _halve(),
+        )
         self.maps = {"stem": (192, 8)}
         self.blocks = nn.ModuleList()
         channels = 192
@@ -154,8 +162,9 @@ class GoogLeNet(StagedNet):
                 self.maps[f"block{len(self.blocks)}"] = (channels, 8 * 2**group)
         self.auxiliary = nn.ModuleList(
             Auxiliary(self.maps[f"block{number}"][0], num_classes, batch_norm=batch_norm)
-            for number in AUXILIARY_AFTER if auxiliary
-        )  # fmt: skip
+            for number in AUXILIARY_AFTER
+            if auxiliary
+        )
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(channels, num_classes)
         initialise(self)

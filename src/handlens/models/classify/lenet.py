@@ -56,9 +56,7 @@ class LeNet(Flattening):
         self.stem = _block(in_channels, channels[0], padding=padding)
         self.blocks = nn.ModuleList([_block(channels[0], channels[1], padding=0)])
         self.maps = {"stem": (channels[0], 2), "block1": (channels[1], 4)}
-        height, width = (
-            ((side + 2 * padding - KERNEL + 1) // 2 - KERNEL + 1) // 2 for side in self.image_size
-        )  # fmt: skip
+        height, width = (((side + 2 * padding - KERNEL + 1) // 2 - KERNEL + 1) // 2 for side in self.image_size)
         self.smallest = 16 - 2 * padding
         if min(self.image_size) < self.smallest:
             raise ValueError(
@@ -79,6 +77,4 @@ class LeNet(Flattening):
 
 
 def _block(in_channels: int, out_channels: int, *, padding: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, KERNEL, padding=padding), nn.ReLU(), nn.MaxPool2d(2)
-    )  # fmt: skip
+    return nn.Sequential(nn.Conv2d(in_channels, out_channels, KERNEL, padding=padding), nn.ReLU(), nn.MaxPool2d(2))

@@ -20,9 +20,20 @@ from handlens.models.classify.staged import Flattening, StagedNet, check_counts,
 
 # Table 1: output channels and stride of each depthwise separable convolution.
 BLOCKS = (
-    (64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), (512, 1), (512, 1), (512, 1), (512, 1), (512, 1),
-    (1024, 2), (1024, 1),
-)  # fmt: skip
+    (64, 1),
+    (128, 2),
+    (128, 1),
+    (256, 2),
+    (256, 1),
+    (512, 2),
+    (512, 1),
+    (512, 1),
+    (512, 1),
+    (512, 1),
+    (512, 1),
+    (1024, 2),
+    (1024, 1),
+)
 SMALL_CHANNELS = (32, 64, 128, 256, 512, 1024)
 
 
@@ -35,12 +46,12 @@ class Separable(nn.Module):
 
     def __init__(
         self, in_channels: int, out_channels: int, *, stride: int, act_between: bool, padding: Padding
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         between = nn.ReLU if act_between else None
         self.depthwise = ConvNormAct(
             in_channels, in_channels, stride=stride, groups=in_channels, activation=between, padding=padding
-        )  # fmt: skip
+        )
         self.pointwise = ConvNormAct(in_channels, out_channels, kernel=1, activation=nn.ReLU, padding=padding)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -57,9 +57,15 @@ class InvertedResidual(nn.Module):
         if expansion != 1:
             self.expand = ConvNormAct(in_channels, hidden, kernel=1, norm=norm, activation=nn.ReLU6, padding=padding)
         self.depthwise = ConvNormAct(
-            hidden, hidden, kernel=kernel, stride=stride, groups=hidden, norm=norm, activation=nn.ReLU6,
+            hidden,
+            hidden,
+            kernel=kernel,
+            stride=stride,
+            groups=hidden,
+            norm=norm,
+            activation=nn.ReLU6,
             padding=padding,
-        )  # fmt: skip
+        )
         self.project = ConvNormAct(hidden, out_channels, kernel=1, norm=norm, padding=padding)
         self.skip = stride == 1 and in_channels == out_channels
         self.expanded_channels = hidden

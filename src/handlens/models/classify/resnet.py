@@ -63,9 +63,7 @@ class ResNet(StagedNet):
         ValueError: an argument out of range.
     """
 
-    def __init__(
-        self, *, num_classes: int, depth: int = 50, in_channels: int = 3, dropout: float = 0.0
-    ) -> None:  # fmt: skip
+    def __init__(self, *, num_classes: int, depth: int = 50, in_channels: int = 3, dropout: float = 0.0) -> None:
         super().__init__()
         check_counts(num_classes=num_classes, in_channels=in_channels)
         if depth not in STAGES:

@@ -36,9 +36,15 @@ class VGG(StagedNet):
     smallest = 32
 
     def __init__(
-        self, *, num_classes: int, depth: int = 16, batch_norm: bool = False, in_channels: int = 3,
-        dropout: float = 0.5, hidden: int = DENSE,
-    ) -> None:  # fmt: skip
+        self,
+        *,
+        num_classes: int,
+        depth: int = 16,
+        batch_norm: bool = False,
+        in_channels: int = 3,
+        dropout: float = 0.5,
+        hidden: int = DENSE,
+    ) -> None:
         super().__init__()
         check_counts(num_classes=num_classes, in_channels=in_channels, hidden=hidden)
         if depth not in CONVOLUTIONS:

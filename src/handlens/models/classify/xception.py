@@ -82,17 +82,30 @@ class Xception(StagedNet):
         super().__init__()
         check_counts(num_classes=num_classes, in_channels=in_channels)
         self.stem = nn.Sequential(
-            nn.Conv2d(in_channels, 32, 3, stride=2, bias=False), norm(32), nn.ReLU(),
-            nn.Conv2d(32, 64, 3, bias=False), norm(64), nn.ReLU(),
-        )  # fmt: skip
-        self.blocks = nn.ModuleList([
-            Down(64, 128, 128, first_act=False), Down(128, 256, 256), Down(256, 728, 728),
-            *(Middle(728) for _ in range(8)), Down(728, 728, 1024),
-            nn.Sequential(
-                SeparableConv(1024, 1536), norm(1536), nn.ReLU(),
-                SeparableConv(1536, 2048), norm(2048), nn.ReLU(),
-            ),
-        ])  # fmt: skip
+            nn.Conv2d(in_channels, 32, 3, stride=2, bias=False),
+            norm(32),
+            nn.ReLU(),
+            nn.Conv2d(32, 64, 3, bias=False),
+            norm(64),
+            nn.ReLU(),
+        )
+        self.blocks = nn.ModuleList(
+            [
+                Down(64, 128, 128, first_act=False),
+                Down(128, 256, 256),
+                Down(256, 728, 728),
+                *(Middle(728) for _ in range(8)),
+                Down(728, 728, 1024),
+                nn.Sequential(
+                    SeparableConv(1024, 1536),
+                    norm(1536),
+                    nn.ReLU(),
+                    SeparableConv(1536, 2048),
+                    norm(2048),
+                    nn.ReLU(),
+                ),
+            ]
+        )
         shapes = [(128, 4), (256, 8), *[(728, 16)] * 9, (1024, 32), (2048, 32)]
         self.maps = {"stem": (64, 2)} | {f"block{number}": shape for number, shape in enumerate(shapes, start=1)}
         self.dropout = nn.Dropout(dropout)

@@ -148,9 +148,13 @@ class SSD(nn.Module):
         """
         boxes = decode_boxes(raw.offsets.float(), raw.anchors).clamp(0, 1)
         return best_boxes(
-            boxes, self.probabilities(raw.logits),
-            suppress=suppress, threshold=threshold, candidates=candidates, most=most,
-        )  # fmt: skip
+            boxes,
+            self.probabilities(raw.logits),
+            suppress=suppress,
+            threshold=threshold,
+            candidates=candidates,
+            most=most,
+        )
 
     def _initialise(self) -> None:
         """The predictors' last convolution starts at N(0, 0.03), as in the authors' configuration."""

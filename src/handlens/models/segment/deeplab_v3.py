@@ -145,9 +145,7 @@ class DeepLabV3(nn.Module):
 def _unit(
     in_channels: int, channels: int = CHANNELS, *, kernel: int, dilation: int = 1, groups: int = 1
 ) -> ConvNormAct:
-    return ConvNormAct(
-        in_channels, channels, kernel=kernel, dilation=dilation, groups=groups, activation=nn.ReLU
-    )  # fmt: skip
+    return ConvNormAct(in_channels, channels, kernel=kernel, dilation=dilation, groups=groups, activation=nn.ReLU)
 
 
 def _separable(in_channels: int, channels: int) -> tuple[ConvNormAct, ConvNormAct]:

@@ -64,8 +64,9 @@ class EncoderDecoder(nn.Module):
             channels = wider
         for narrower in reversed(CHANNELS):
             self.decoder += [
-                nn.ConvTranspose2d(channels, narrower, 3, padding=1), StridedTransposedConv(narrower, narrower)
-            ]  # fmt: skip
+                nn.ConvTranspose2d(channels, narrower, 3, padding=1),
+                StridedTransposedConv(narrower, narrower),
+            ]
             channels = narrower
         self.classifier = nn.Conv2d(channels, num_classes, 3, padding=1)
         for module in self.modules():

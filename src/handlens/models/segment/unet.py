@@ -31,9 +31,10 @@ class TwoConvs(nn.Sequential):
 
     def __init__(self, in_channels: int, out_channels: int, *, batch_norm: bool, dropout: float) -> None:
         super().__init__(
-            _conv(in_channels, out_channels, batch_norm), nn.Dropout(dropout),
+            _conv(in_channels, out_channels, batch_norm),
+            nn.Dropout(dropout),
             _conv(out_channels, out_channels, batch_norm),
-        )  # fmt: skip
+        )
 
 
 class Contracting(nn.Module):
