@@ -3,13 +3,13 @@
 At most: 5 % of any class with the fitted anchors, at the input size that `train` takes. Beside them the published ones.
 """
 
-from common import pictures, store
+from common import shared_images, store
 
 from handlens.data import open_dataset
 from handlens.flow.anchor_fit import fit_anchors_to
-from handlens.train.recipe import Recipe
+from handlens.training.recipe import Recipe
 
-dataset = open_dataset(pictures("bccd"))
+dataset = open_dataset(shared_images("bccd"))
 rows = []
 for anchors in ("fitted", "paper"):
     fit = fit_anchors_to(Recipe(anchors=anchors).settled("finetune", "detect"), dataset)

@@ -1,23 +1,23 @@
-"""The pretrained SSDLite on 128 pictures of COCO val2017: python benchmarks/coco_pretrained.py
+"""The pretrained SSDLite on 128 images of COCO val2017: python benchmarks/coco_pretrained.py
 
-At least, at score > 0.3 and IoU >= 0.5: precision over all boxes 0.65, recall of objects above 5 % of the picture 0.85.
-The published mAP, 22.1, is of test-dev: other pictures, with COCO's crowds, which the YOLO labels here do not have.
+At least, at score > 0.3 and IoU >= 0.5: precision over all boxes 0.65, recall of objects above 5 % of the image 0.85.
+The published mAP, 22.1, is of test-dev: other images, with COCO's crowds, which the YOLO labels here do not have.
 """
 
 import numpy as np
 import torch
-from common import pictures, store
+from common import shared_images, store
 
 from handlens.data.decode import decode
 from handlens.data.record import Box
-from handlens.evaluate.detection import best_threshold, detection_metrics, match_boxes
+from handlens.evaluation.detection import best_threshold, detection_metrics, match_boxes
 from handlens.models import build
 from handlens.models.weights import SOURCES, load_into, load_weights
 from handlens.results import Boxes
 
 NAME = "ssdlite_mobilenet_v2_coco"
-THRESHOLD, LARGE = 0.3, 0.05  # score; share of the picture
-data = pictures("coco_val128")
+THRESHOLD, LARGE = 0.3, 0.05  # score; share of the image
+data = shared_images("coco_val128")
 source = SOURCES[NAME]
 net = build(NAME, num_classes=len(source.class_names)).eval()
 load_into(net, load_weights(NAME), new_head=False)
@@ -25,7 +25,7 @@ load_into(net, load_weights(NAME), new_head=False)
 
 def answer(image: np.ndarray, *, suppress_above: float) -> Boxes:
     height, width = image.shape[:2]
-    pixels = source.preprocess.normalise(source.preprocess.pixels(image))
+    pixels = source.preprocess.normalize(source.preprocess.pixels(image))
     with torch.inference_mode():
         raw = net(torch.from_numpy(pixels).permute(2, 0, 1)[None])
         boxes, scores, labels = (value[0].numpy() for value in net.decode(raw, threshold=suppress_above))
@@ -34,7 +34,7 @@ def answer(image: np.ndarray, *, suppress_above: float) -> Boxes:
 
 
 def objects(stem: str, height: int, width: int) -> list[Box]:
-    file = data / "labels" / f"{stem}.txt"  # YOLO: class, centre x, centre y, width, height
+    file = data / "labels" / f"{stem}.txt"  # YOLO: class, center x, center y, width, height
     rows = np.loadtxt(file, ndmin=2) if file.is_file() else np.zeros((0, 5))
     low, high = rows[:, 1:3] - rows[:, 3:5] / 2, rows[:, 1:3] + rows[:, 3:5] / 2
     corners = np.hstack([low, high]).clip(0, 1) * [width, height, width, height]
@@ -60,7 +60,7 @@ for suppress_above in (0.45, 0.5, 0.6):
     rows.append(
         {
             "doubles above IoU": suppress_above,
-            "pictures": len(images),
+            "images": len(images),
             "objects": metrics["objects"],
             "precision": metrics["operating_point"]["precision"],
             "boxes": metrics["operating_point"]["count"],
@@ -75,7 +75,7 @@ for suppress_above in (0.45, 0.5, 0.6):
     )
 notes = [
     "Published mAP on COCO test-dev: 22.1 % (Sandler et al. 2018, Table 6).",
-    "128 pictures have few objects of most classes, no crowds are marked, and the authors split val2014 in their own "
+    "128 images have few objects of most classes, no crowds are marked, and the authors split val2014 in their own "
     "way, so that their net may have learned some of these: the mAP here is not comparable.",
 ]
 store("coco_pretrained", rows, notes=notes)

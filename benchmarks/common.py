@@ -1,4 +1,4 @@
-"""What the benchmarks share: where the pictures are, how a result is stored, how times are compared.
+"""What the benchmarks share: where the images are, how a result is stored, how times are compared.
 
 Machines are noisy, so rivals take turns within one run, and ratios of medians are what is reported.
 """
@@ -22,11 +22,11 @@ DATA = ROOT.parent / "shared" / "data"
 RESULTS = Path(__file__).parent / "results"
 
 
-def pictures(name: str) -> Path:
-    """A folder of real pictures beside the project; ends the benchmark where it is absent."""
+def shared_images(name: str) -> Path:
+    """A folder of real images beside the project; ends the benchmark where it is absent."""
     folder = DATA / name
     if not folder.is_dir():
-        sys.exit(f"skipped: the real pictures ../shared/data/{name} are not here")
+        sys.exit(f"skipped: the real images ../shared/data/{name} are not here")
     return folder
 
 

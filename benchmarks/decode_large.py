@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import simplejpeg
-from common import interleaved, pictures, store
+from common import interleaved, shared_images, store
 from PIL import Image
 
-from handlens.deploy.stream import load_pixels
 from handlens.preprocess import Preprocess
+from handlens.runtimes.stream import load_pixels
 
-source = max((pictures("coco_val128") / "images").iterdir(), key=lambda path: path.stat().st_size)
+source = max((shared_images("coco_val128") / "images").iterdir(), key=lambda path: path.stat().st_size)
 large = np.asarray(Image.open(source).convert("RGB").resize((4000, 3000), Image.Resampling.BICUBIC)).astype(np.int16)
 FILES = ((75, 0), (90, 0), (90, 2), (90, 4))  # JPEG quality; standard deviation of the noise, levels of 255
 preprocess = Preprocess()

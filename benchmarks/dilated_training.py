@@ -1,6 +1,6 @@
 """Dilated depthwise convolutions, forward and backward, PyTorch's against ours: python benchmarks/dilated_training.py
 
-The layers of MobileNetV2 in DeepLabv3 at 360 x 480, 8 pictures; then a whole training step without and with it.
+The layers of MobileNetV2 in DeepLabv3 at 360 x 480, 8 images; then a whole training step without and with it.
 """
 
 import time
@@ -10,7 +10,7 @@ from common import interleaved, store
 from torch import nn
 
 from handlens.models import blocks, build
-from handlens.train.optim import keep_freed_memory
+from handlens.training.optim import keep_freed_memory
 
 keep_freed_memory()
 

@@ -10,13 +10,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-from common import handlens, pictures, store
+from common import handlens, shared_images, store
 
 KEPT = (
     "engine",
     "precision",
     "pixels",
-    "pictures",
+    "images",
     "equal",
     "largest_difference",
     "score",
@@ -29,7 +29,7 @@ with tempfile.TemporaryDirectory() as scratch:
     runs = [Path(name) for name in sys.argv[1:]]
     if not runs:
         runs = [Path(scratch) / "run"]
-        handlens("train", pictures("flowers"), "--mode", "head", "--out", runs[0])
+        handlens("train", shared_images("flowers"), "--mode", "head", "--out", runs[0])
     for number, run in enumerate(runs):
         model = json.loads((run / "model.json").read_text(encoding="utf-8"))
         graphs = [("fixed", ())]

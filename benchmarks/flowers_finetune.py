@@ -8,11 +8,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from common import handlens, pictures, store
+from common import handlens, shared_images, store
 
-from handlens.train.run import open_run, read_metrics
+from handlens.training.run import open_run, read_metrics
 
-flowers = pictures("flowers")
+flowers = shared_images("flowers")
 with tempfile.TemporaryDirectory() as scratch:
     run = Path(scratch) / "run"
     seconds, _ = handlens("train", flowers, "--mode", "finetune", "--epochs", "3", "--out", run, *sys.argv[1:])

@@ -12,9 +12,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from common import handlens, pictures, store
+from common import handlens, shared_images, store
 
-flowers = pictures("flowers")
+flowers = shared_images("flowers")
 rows = []
 with tempfile.TemporaryDirectory() as scratch:
     cache = Path(scratch) / "cache"

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 import torch
-from common import pictures, store
+from common import shared_images, store
 
 from handlens.files import sha256_of
 
@@ -51,15 +51,15 @@ def outcome(run: Path) -> tuple[str, str]:
     return sha256_of(run / "model.safetensors"), digest.hexdigest()
 
 
-flowers = pictures("flowers")
+flowers = shared_images("flowers")
 rows = []
 with tempfile.TemporaryDirectory() as scratch:
     data = Path(scratch) / "flowers"
     for split, count in (("train", 40), ("test", 4)):
         for folder in (flowers / split).iterdir():
             (data / split / folder.name).mkdir(parents=True)
-            for picture in sorted(folder.iterdir())[:count]:
-                shutil.copyfile(picture, data / split / folder.name / picture.name)
+            for image in sorted(folder.iterdir())[:count]:
+                shutil.copyfile(image, data / split / folder.name / image.name)
     for workers in (2, 0):
         recipe = Path(scratch) / f"recipe{workers}.yaml"
         recipe.write_text(RECIPE.format(workers=workers))

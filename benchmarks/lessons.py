@@ -32,13 +32,13 @@ class Lesson(NamedTuple):
 # Of every lesson. No mirror images: a 2 is none of a digit's.
 LESSON = {
     "mode": "scratch",
-    "optimiser": "adam",
+    "optimizer": "adam",
     "weight_decay": 0.0,
     "label_smoothing": 0.1,
     "batch_size": 64,
     "validation": 0.1,
     "dropout": 0.0,
-    "augment": {"flip": 0.0, "crop_area": 0.7, "colour": 0.0},
+    "augment": {"flip": 0.0, "crop_area": 0.7, "color": 0.0},
 }
 
 SMALL_HEAD = {"hidden": 256}

@@ -8,11 +8,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from common import handlens, pictures, store
+from common import handlens, shared_images, store
 
-files = sorted((pictures("flowers") / "test").glob("*/*"))
-picture = files[0]
-handlens("predict", "mobilenet_v2", picture)
+files = sorted((shared_images("flowers") / "test").glob("*/*"))
+image = files[0]
+handlens("predict", "mobilenet_v2", image)
 MEASURE = (
     "import resource, sys; from handlens.cli import run; code = run(sys.argv[1:]);"
     "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr); sys.exit(code)"

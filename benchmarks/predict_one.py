@@ -1,15 +1,15 @@
 """Whole commands that people wait for: python benchmarks/predict_one.py
 
-At most: `predict` of one picture 1.5 s; `--help` 0.4 s.
+At most: `predict` of one image 1.5 s; `--help` 0.4 s.
 """
 
-from common import handlens, interleaved, pictures, store
+from common import handlens, interleaved, shared_images, store
 
-picture = min((pictures("flowers") / "test" / "rose").iterdir())
-handlens("predict", "mobilenet_v2", picture)  # the first time makes the net's run folder
+image = min((shared_images("flowers") / "test" / "rose").iterdir())
+handlens("predict", "mobilenet_v2", image)  # the first time makes the net's run folder
 times = interleaved(
     {
-        "predict one picture": lambda: handlens("predict", "mobilenet_v2", picture)[0],
+        "predict one image": lambda: handlens("predict", "mobilenet_v2", image)[0],
         "--help": lambda: handlens("--help")[0],
         "train --help": lambda: handlens("train", "--help")[0],
     },

@@ -1,4 +1,4 @@
-"""JPEGs on disk to a CSV, pictures per second: python benchmarks/predict_throughput.py
+"""JPEGs on disk to a CSV, images per second: python benchmarks/predict_throughput.py
 
 At least 85 % of min(decode alone, engine alone) of the same run; and 6 x (bf16) or 3.5 x (fp32) the faster of two
 plain eager loops under inference_mode: one by one, and a DataLoader of batch 32 with 2 workers.
@@ -15,23 +15,23 @@ from pathlib import Path
 import numpy as np
 import torch
 import torchvision
-from common import interleaved, pictures, store
+from common import interleaved, shared_images, store
 from PIL import Image
 from torchvision import transforms as T
 
-from handlens import flow
-from handlens.deploy.engines import OpenVINOEngine
-from handlens.deploy.stream import load_pixels
+import handlens
 from handlens.flow.sheets import PredictionWriter
 from handlens.preprocess import Preprocess
 from handlens.results import Classes
-from handlens.train.recipe import make_recipe
-from handlens.train.run import Run
+from handlens.runtimes.engine import OpenVINOEngine
+from handlens.runtimes.stream import load_pixels
+from handlens.training.recipe import make_recipe
+from handlens.training.run import Run
 
-folder = pictures("flowers") / "test"
+folder = shared_images("flowers") / "test"
 files = sorted(folder.glob("*/*"))
 some = files[::4]
-EMULATED = 64  # pictures for the bf16 loop: a processor without bf16 takes ten times as long
+EMULATED = 64  # images for the bf16 loop: a processor without bf16 takes ten times as long
 random = np.random.default_rng(0).integers(0, 256, (1, 224, 224, 3), dtype=np.uint8)
 
 
@@ -87,10 +87,10 @@ def predict(run: Run, precision: str) -> None:
     with (
         tempfile.TemporaryDirectory() as scratch,
         PredictionWriter(
-            Classes, csv=Path(scratch) / "a.csv", as_json=False, pictures=None, sheet=None, top=1, print_line=print
+            Classes, csv=Path(scratch) / "a.csv", as_json=False, images=None, sheet=None, top=1, print_line=print
         ) as writer,
     ):
-        for prediction in flow.predict(run, [folder], precision=precision):
+        for prediction in handlens.predict(run, [folder], precision=precision):
             writer.write(prediction)
         assert writer.count == len(files)
 
@@ -121,7 +121,7 @@ def measured(name: str, run: Run) -> list[dict]:
         {
             "run": name,
             "what": what,
-            "pictures_per_second": value,
+            "images_per_second": value,
             "times_the_faster_plain_loop": value / plain,
             "of_the_limit": value / limit,
         }
@@ -131,11 +131,11 @@ def measured(name: str, run: Run) -> list[dict]:
 
 with tempfile.TemporaryDirectory() as scratch:
     recipe = make_recipe({"mode": "head"})
-    trained = flow.train(folder.parent, out=Path(scratch) / "run", recipe=recipe, golden=False)
-    rows = measured("trained on flowers: 224 of 224, 5 classes", flow.find_run(trained))
-    rows += measured("mobilenet_v2: 224 of 256, 1000 classes", flow.find_run("mobilenet_v2"))
+    trained = handlens.train(folder.parent, out=Path(scratch) / "run", recipe=recipe, golden=False)
+    rows = measured("trained on flowers: 224 of 224, 5 classes", handlens.find_run(trained))
+    rows += measured("mobilenet_v2: 224 of 256, 1000 classes", handlens.find_run("mobilenet_v2"))
 store(
     "predict_throughput",
     rows,
-    notes=[f"Median picture: {statistics.median(f.stat().st_size for f in files) / 1024:.0f} KB."],
+    notes=[f"Median image: {statistics.median(f.stat().st_size for f in files) / 1024:.0f} KB."],
 )

@@ -1,4 +1,4 @@
-"""Masks and boxes learned from real pictures: python benchmarks/task_trainings.py [camvid] [bccd] [bakery]
+"""Masks and boxes learned from real images: python benchmarks/task_trainings.py [camvid] [bccd] [bakery]
 
 At least: camvid within 60 minutes, mean IoU 0.62 on test; bccd within 45 minutes, mAP50 0.80 on test; both tasks on the
 generated bakery within 5 minutes, near-perfect. Curves are stored.
@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from common import handlens, pictures, store
+from common import handlens, shared_images, store
 
 CAMVID = """
 format: masks
@@ -22,7 +22,7 @@ RECIPES = {
 epochs: 25
 image_size: [360, 480]
 options: {decoder: 128}
-augment: {colour: 0.6}
+augment: {color: 0.6}
 """,
     "bccd": """
 epochs: 20
@@ -61,10 +61,10 @@ if "camvid" in wanted:
     with tempfile.TemporaryDirectory() as scratch:
         config = Path(scratch) / "camvid.yaml"
         config.write_text(CAMVID)
-        rows.append(measured("camvid", pictures("camvid"), Path(scratch), "--data-config", config))
+        rows.append(measured("camvid", shared_images("camvid"), Path(scratch), "--data-config", config))
 if "bccd" in wanted:
     with tempfile.TemporaryDirectory() as scratch:
-        rows.append(measured("bccd", pictures("bccd"), Path(scratch)))
+        rows.append(measured("bccd", shared_images("bccd"), Path(scratch)))
 if "bakery" in wanted:
     for task in ("segment", "detect"):
         with tempfile.TemporaryDirectory() as scratch:

@@ -1,7 +1,7 @@
-"""Pictures per second of whole training steps, from files: python benchmarks/training_step.py
+"""Images per second of whole training steps, from files: python benchmarks/training_step.py
 
 At least 2.5 times a plain torch + torchvision loop (fp32, Pillow, 2 workers) with the same net.
-Both train MobileNetV2 1.0 at 224 on the same JPEGs in batches of 32, data loading and optimiser included, each in
+Both train MobileNetV2 1.0 at 224 on the same JPEGs in batches of 32, data loading and optimizer included, each in
 a process of its own, in turn.
 """
 
@@ -9,7 +9,7 @@ import json
 import subprocess
 import sys
 
-from common import interleaved, pictures, store
+from common import interleaved, shared_images, store
 
 BATCH, STEPS = 32, 12
 
@@ -22,13 +22,13 @@ transform = T.Compose([T.RandomResizedCrop(224), T.RandomHorizontalFlip(), T.ToT
 data = torchvision.datasets.ImageFolder(folder, transform)
 loader = torch.utils.data.DataLoader(data, batch_size=batch, shuffle=True, num_workers=2)
 net = torchvision.models.mobilenet_v2(num_classes=len(data.classes)).train()
-optimiser = torch.optim.AdamW(net.parameters(), lr=2e-4)
+optimizer = torch.optim.AdamW(net.parameters(), lr=2e-4)
 times = []
 for step, (images, targets) in enumerate(loader):
     if step == 2: begin = time.perf_counter()
-    optimiser.zero_grad()
+    optimizer.zero_grad()
     torch.nn.functional.cross_entropy(net(images), targets).backward()
-    optimiser.step()
+    optimizer.step()
     if step == 1 + steps: break
 print(json.dumps(steps * batch / (time.perf_counter() - begin)))
 """
@@ -38,42 +38,42 @@ import sys, time, json, torch
 from pathlib import Path
 from handlens.data import open_dataset
 from handlens.data.augment import classification_augment, smallest_training_decode
-from handlens.data.loaders import Pictures, ResumableLoader
+from handlens.data.loaders import Images, ResumableLoader
 from handlens.models import build
 from handlens.models.blocks import freeze_batch_norm
 from handlens.preprocess import Preprocess
-from handlens.train.classify import ClassifierTraining
-from handlens.train.fit import autocast_precision
-from handlens.train.optim import keep_freed_memory
-from handlens.train.recipe import make_recipe
+from handlens.training.classify import ClassifierTraining
+from handlens.training.fit import autocast_precision
+from handlens.training.optim import keep_freed_memory
+from handlens.training.recipe import make_recipe
 folder, batch, steps, frozen, workers, reuse = sys.argv[1], *map(int, sys.argv[2:])
 if reuse: keep_freed_memory()
 recipe, preprocess = make_recipe({}), Preprocess()
 dataset = open_dataset(Path(folder))
-pictures = Pictures(dataset.records, preprocess=preprocess, seed=0,
-    transform=classification_augment(preprocess, flip=0.5, crop_area=0.35, colour=0.2),
+images = Images(dataset.records, preprocess=preprocess, seed=0,
+    transform=classification_augment(preprocess, flip=0.5, crop_area=0.35, color=0.2),
     at_least=smallest_training_decode(preprocess, crop_area=0.35))
-loader = ResumableLoader(pictures, batch_size=batch, seed=0, shuffle=True, workers=workers)
+loader = ResumableLoader(images, batch_size=batch, seed=0, shuffle=True, workers=workers)
 net = build("mobilenet_v2", num_classes=len(dataset.class_names)).train()
 if frozen: freeze_batch_norm(net)
 net.to(memory_format=torch.channels_last)
 module = ClassifierTraining(net, recipe=recipe, preprocess=preprocess, num_classes=len(dataset.class_names),
     total_steps=1000, class_weights=None)
-optimiser = module.configure_optimizers()["optimizer"]
+optimizer = module.configure_optimizers()["optimizer"]
 bf16 = autocast_precision("auto") != "32-true"
 for step, (images, targets) in enumerate(loader):
     if step == 2: begin = time.perf_counter()
-    optimiser.zero_grad()
+    optimizer.zero_grad()
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        logits = net(module.normalised(images))
+        logits = net(module.normalized(images))
         loss = torch.nn.functional.cross_entropy(logits.float(), targets)
     loss.backward()
-    optimiser.step()
+    optimizer.step()
     if step == 1 + steps: break
 print(json.dumps(steps * batch / (time.perf_counter() - begin)))
 """
 
-folder = pictures("flowers") / "train"
+folder = shared_images("flowers") / "train"
 
 
 def run(code: str, *arguments: int) -> float:
@@ -98,5 +98,5 @@ rates = interleaved(
 plain = rates["plain torch + torchvision"]
 store(
     "training_step",
-    [{"loop": name, "pictures_per_second": rate, "ratio": rate / plain} for name, rate in rates.items()],
+    [{"loop": name, "images_per_second": rate, "ratio": rate / plain} for name, rate in rates.items()],
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from blobs import write_pictures
+from blobs import write_images
 from handlens.errors import InputError
 from served import Server
 
@@ -28,9 +28,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real pictures beside the project."""
+    """The folder of real images beside the project."""
     if not SHARED_DATA.is_dir():
-        pytest.skip("real pictures are not here: ../shared/data is absent")
+        pytest.skip("real images are not here: ../shared/data is absent")
     return SHARED_DATA
 
 
@@ -68,6 +68,6 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("내 사진") / "빵집"
-    write_pictures(folder / "train", per_class=14, seed=0)
-    write_pictures(folder / "test", per_class=5, seed=1)
+    write_images(folder / "train", per_class=14, seed=0)
+    write_images(folder / "test", per_class=5, seed=1)
     return folder

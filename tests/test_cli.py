@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from blobs import CLASSES, write_pictures
+from blobs import CLASSES, write_images
 from command import handlens
 from handlens.files import read_json, sha256_of
 
@@ -60,7 +60,7 @@ def test_a_run_holds_what_it_promises(run: Path):
     assert model["preprocess"]["short_side"] == 224
 
 
-def test_golden_pictures_are_answered_as_promised(run: Path):
+def test_golden_images_are_answered_as_promised(run: Path):
     import handlens as package
 
     predictor = package.load(run, precision="fp32")
@@ -85,7 +85,7 @@ def test_evaluate_prints_and_writes(run: Path, weights: str, tmp_path: Path):
     assert read_json(copy / "model.json")["metrics"]["top1"] == result["metrics"]["top1"]
     table = handlens("evaluate", copy, XDG_CACHE_HOME=weights)
     assert "95 % interval" in table.stdout
-    assert "\x1b" not in table.stdout  # no colours into a pipe
+    assert "\x1b" not in table.stdout  # no colors into a pipe
 
 
 def test_predict_keeps_order_and_names_and_goes_on_after_bad_files(run: Path, data: Path, tmp_path: Path):
@@ -95,7 +95,7 @@ def test_predict_keeps_order_and_names_and_goes_on_after_bad_files(run: Path, da
     for number, source in enumerate(sources):
         shutil.copyfile(source, folder / f"{number:02d} {source.parent.name}.jpg")
     (folder / "03 empty.jpg").write_bytes(b"")
-    (folder / "07 words.jpg").write_text("not a picture")
+    (folder / "07 words.jpg").write_text("not an image")
     table = tmp_path / "out.csv"
     done = handlens("predict", run, folder, "--csv", table, "--top", "2", check=False)
     assert done.returncode == 1
@@ -123,10 +123,10 @@ def test_predict_json_lines_have_their_schema(run: Path, data: Path, tmp_path: P
     assert "error" in lines[-1]
 
 
-def test_predict_writes_pictures_and_a_sheet_and_overwrites_nothing(run: Path, data: Path, tmp_path: Path):
+def test_predict_writes_images_and_a_sheet_and_overwrites_nothing(run: Path, data: Path, tmp_path: Path):
     before = {path: sha256_of(path) for path in data.rglob("*.jpg")}
     out = tmp_path / "annotated"
-    arguments = ("predict", run, data / "test", "--pictures", out, "--sheet", tmp_path / "sheet.png")
+    arguments = ("predict", run, data / "test", "--images", out, "--sheet", tmp_path / "sheet.png")
     handlens(*arguments)
     assert len(list(out.iterdir())) == 15  # five names, three folders
     with Image.open(tmp_path / "sheet.png") as sheet:
@@ -139,8 +139,8 @@ def test_predict_does_not_load_torch(run: Path, data: Path):
         "import sys; from handlens.cli import run; code = run(sys.argv[1:]);"
         "assert 'torch' not in sys.modules; assert 'matplotlib' not in sys.modules; sys.exit(code)"
     )
-    picture = next((data / "test" / "c").iterdir())
-    done = subprocess.run([sys.executable, "-c", code, "predict", run, picture], capture_output=True, text=True)
+    image = next((data / "test" / "c").iterdir())
+    done = subprocess.run([sys.executable, "-c", code, "predict", run, image], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
@@ -152,7 +152,7 @@ def test_export_is_proved_by_its_own_runtime(run: Path, data: Path, weights: str
     jsonschema.validate(result, read_json(SCHEMAS / "export.json"))
     assert result["passed"]
     assert len(result["rows"]) == (4 if to == "onnx" else 8)
-    assert all(row["pictures"] == 15 for row in result["rows"])
+    assert all(row["images"] == 15 for row in result["rows"])
     if to == "onnx":
         import onnx
 
@@ -182,7 +182,7 @@ def test_masks_and_boxes_are_made_checked_and_shown(task: str, tmp_path: Path):
     handlens("sample", "bakery", folder, "--task", task, "--per-class", 1, "--test-per-class", 1, "--size", 64)
     result = json.loads(handlens("check", folder, "--json", check=False).stdout)
     jsonschema.validate(result, read_json(SCHEMAS / "check.json"))
-    assert (result["task"], result["pictures"], result["unreadable"]) == (task, 20, [])
+    assert (result["task"], result["images"], result["unreadable"]) == (task, 20, [])
     table = handlens("check", folder, check=False).stdout
     assert "pretzel" in table
     assert ("% of pixels" if task == "segment" else "train boxes") in table
@@ -216,7 +216,7 @@ def test_doubted_labels_are_found(data: Path, weights: str, tmp_path: Path):
             1,
             "class",
         ),
-        (("train", "{empty}"), 2, "picture"),
+        (("train", "{empty}"), 2, "image"),
         (("train", "{data}", "--out", "{full}"), 2, "not empty"),
         (("train", "{data}", "--weights", "{pickle}", "--out", "{new}"), 2, "refused"),
         (("predict", "nowhere", "{data}"), 2, "mobilenet_v2"),
@@ -227,7 +227,7 @@ def test_doubted_labels_are_found(data: Path, weights: str, tmp_path: Path):
 )
 def test_errors_are_one_sentence_with_an_exit_code(data: Path, weights: str, tmp_path: Path, arguments, code, said):
     places = {name: tmp_path / name for name in ("one", "empty", "full", "new")}
-    write_pictures(tmp_path / "all", per_class=3, seed=0)
+    write_images(tmp_path / "all", per_class=3, seed=0)
     places["one"].mkdir()
     shutil.copytree(tmp_path / "all" / "c", places["one"] / "c")
     places["empty"].mkdir()
@@ -253,7 +253,7 @@ def test_debug_shows_the_traceback_wherever_it_stands(tmp_path: Path):
 
 
 def test_nfd_names_on_disk_are_nfc_in_results(weights: str, tmp_path: Path):
-    write_pictures(tmp_path / "data", per_class=6, seed=3)
+    write_images(tmp_path / "data", per_class=6, seed=3)
     name = next(name for name in CLASSES if not name.isascii())
     (tmp_path / "data" / name).rename(tmp_path / "data" / unicodedata.normalize("NFD", name))
     handlens("train", tmp_path / "data", "--mode", "head", "--out", tmp_path / "run", XDG_CACHE_HOME=weights)

@@ -32,7 +32,8 @@ def test_the_nets_are_ours():
 
 
 @pytest.mark.parametrize(
-    "module", ["handlens", "handlens.cli", "handlens.flow", "handlens.predict.predictor", "handlens.formulas"]
+    "module",
+    ["handlens", "handlens.cli", "handlens.flow.predict", "handlens.prediction.predictor", "handlens.formulas"],
 )
 def test_prediction_starts_without_torch(module):
     code = (
@@ -44,8 +45,8 @@ def test_prediction_starts_without_torch(module):
 
 def test_every_public_name_is_there():
     import handlens
-    import handlens.evaluate.metrics
-    import handlens.train.run  # folders of the same names as functions
+    import handlens.evaluation.metrics
+    import handlens.training.run  # folders of the same names as functions
 
     assert callable(handlens.train)
     assert callable(handlens.evaluate)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from handlens.train.recipe import FROM_SCRATCH, OF_TASK, Augment, Recipe
+from handlens.training.recipe import FROM_SCRATCH, OF_TASK, Augment, Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*(ROOT / "docs").glob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])

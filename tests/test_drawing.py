@@ -7,7 +7,7 @@ import pytest
 
 from handlens.data.record import IGNORE
 from handlens.drawing import with_boxes, with_legend, with_mask
-from handlens.palette import colours
+from handlens.palette import colors
 
 NAMES = ("background", "호밀빵", "bun")
 
@@ -20,7 +20,7 @@ def test_a_mask_is_blended_class_by_class():
     drawn = with_mask(image, mask, NAMES)
     assert (drawn[1:, :10] == 100).all()  # "background" is left as it is
     for index, columns in ((1, slice(10, 20)), (2, slice(20, 30))):
-        expected = 50 + colours(3)[index] / 2
+        expected = 50 + colors(3)[index] / 2
         np.testing.assert_allclose(drawn[1:, columns], np.broadcast_to(expected, (19, 10, 3)), atol=1)
     assert (drawn[0] == 25).all()
     assert drawn.dtype == np.uint8
@@ -28,18 +28,18 @@ def test_a_mask_is_blended_class_by_class():
 
 def test_the_first_class_is_drawn_unless_it_is_the_background():
     drawn = with_mask(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.uint8), ("sky", "road"))
-    np.testing.assert_allclose(drawn[0, 0], colours(1)[0] / 2, atol=1)
+    np.testing.assert_allclose(drawn[0, 0], colors(1)[0] / 2, atol=1)
 
 
 def test_a_box_is_a_frame_and_a_name():
     image = np.full((100, 120, 3), 128, np.uint8)
     drawn = with_boxes(image, [(40, 40, 80, 90)], [2], [NAMES[2]])
     assert (image == 128).all()
-    colour = colours(3)[2]
-    assert (drawn[40:90, 40] == colour).all()  # the box's first and last column and row
-    assert (drawn[40:90, 79] == colour).all()
-    assert (drawn[40, 40:80] == colour).all()
-    assert (drawn[89, 40:80] == colour).all()
+    color = colors(3)[2]
+    assert (drawn[40:90, 40] == color).all()  # the box's first and last column and row
+    assert (drawn[40:90, 79] == color).all()
+    assert (drawn[40, 40:80] == color).all()
+    assert (drawn[89, 40:80] == color).all()
     assert (drawn[43:87, 43:77] == 128).all()  # the object itself is not painted over
     changed = np.flatnonzero((drawn != 128).any(axis=(1, 2)))
     assert (changed[0], changed[-1]) == (40 - 14, 90)  # the name above, one dark line below
@@ -50,8 +50,8 @@ def test_a_name_that_would_lie_over_another_moves_that_of_the_smaller_box():
     one = with_boxes(image, [(50, 50, 150, 150)], [1], [NAMES[1]])
     both = with_boxes(image, [(52, 52, 60, 60), (50, 50, 150, 150)], [2, 1], [NAMES[2], NAMES[1]])
     assert np.array_equal(one[:50], both[:50])  # the large one's name, and no second one on it
-    assert (both[62:64, 53:55] == colours(3)[2]).all()  # that is below its box
-    assert (both[52, 52:60] == colours(3)[2]).all()  # but its frame, on top
+    assert (both[62:64, 53:55] == colors(3)[2]).all()  # that is below its box
+    assert (both[52, 52:60] == colors(3)[2]).all()  # but its frame, on top
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_a_legend_has_a_square_per_class_in_as_many_rows_as_needed():
     assert (drawn[:50] == 0).all()
     assert drawn.shape[1] == 200
     for index in (1, 2):
-        assert (drawn[50:] == colours(3)[index]).all(axis=2).sum() == 15 * 15
+        assert (drawn[50:] == colors(3)[index]).all(axis=2).sum() == 15 * 15
     longer = with_legend(sheet, {index: f"bread number {index}" for index in range(12)})
     assert longer.shape[0] > drawn.shape[0] + 5 * 20
     assert np.array_equal(with_legend(sheet, {}), sheet)

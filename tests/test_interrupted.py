@@ -16,7 +16,7 @@ import torch
 
 from command import handlens
 from handlens.files import sha256_of
-from handlens.train.run import locked
+from handlens.training.run import locked
 
 RECIPE = """
 mode: finetune
@@ -108,8 +108,8 @@ DIE = """
 import os, signal, sys
 import handlens.files
 from handlens.cli import run
-from handlens.train.classify import ClassifierTraining
-from handlens.train.writer import RunWriter
+from handlens.training.classify import ClassifierTraining
+from handlens.training.writer import RunWriter
 
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -149,7 +149,7 @@ def test_killed_during_validation_and_then_during_a_save_and_resumed_is_unbroken
 TOLD_TO_END = """
 import os, signal, sys
 from handlens.cli import run
-from handlens.train.classify import ClassifierTraining
+from handlens.training.classify import ClassifierTraining
 
 def told_to_end(training, batch, batch_idx):
     if batch_idx == 0:

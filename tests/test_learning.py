@@ -17,7 +17,7 @@ import handlens
 from handlens.data.decode import decode
 from handlens.flow.runs import build_from, find_run
 from handlens.models import CATALOGUE
-from handlens.train.recipe import make_recipe
+from handlens.training.recipe import make_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAINED_HERE = (
@@ -55,7 +55,7 @@ def test_it_learns_and_answers_in_bf16_alike(name: str, digits: Path, tmp_path: 
     net = build_from(opened).to(memory_format=torch.channels_last)
     files = sorted((digits / "test").rglob("*.png"))[::6]
     pixels = np.stack([opened.preprocess.pixels(decode(file)) for file in files])
-    images = torch.from_numpy(opened.preprocess.normalise(pixels)).permute(0, 3, 1, 2)
+    images = torch.from_numpy(opened.preprocess.normalize(pixels)).permute(0, 3, 1, 2)
     with torch.inference_mode():
         exact = net(images).softmax(dim=1)
         with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -16,7 +16,7 @@ from handlens.errors import InputError
 from handlens.preprocess import SCALINGS, Preprocess
 
 
-def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
+def image_of(height: int, width: int, seed: int = 0) -> np.ndarray:
     """Smooth blobs: resizing noise would hide mistakes."""
     small = np.random.default_rng(seed).integers(0, 256, (7, 9, 3), dtype=np.uint8)
     return np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
@@ -25,8 +25,8 @@ def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
 @settings(max_examples=40, deadline=None)
 @given(height=st.integers(20, 400), width=st.integers(20, 400), short=st.sampled_from([64, 73, 96]))
 def test_crop_gives_torchvisions_pixels(height, width, short):
-    """Resized across, then down. Pillow 12 does so by itself; 13 turns it round for tall pictures: a level apart."""
-    image = Image.fromarray(picture(height, width))
+    """Resized across, then down. Pillow 12 does so by itself; 13 turns it round for tall images: a level apart."""
+    image = Image.fromarray(image_of(height, width))
     ours = Preprocess(height=64, width=64, short_side=short).pixels(np.asarray(image))
     scale = short / min(height, width)
     across = v2.functional.resize(image, [height, int(width * scale + 1e-9)])
@@ -36,34 +36,34 @@ def test_crop_gives_torchvisions_pixels(height, width, short):
     assert np.abs(ours.astype(int) - np.asarray(usual)).max() <= 1
 
 
-def test_normalise_is_torchvisions():
+def test_normalize_is_torchvisions():
     preprocess = Preprocess(height=64, width=64, short_side=64)
-    pixels = preprocess.pixels(picture(90, 120))
+    pixels = preprocess.pixels(image_of(90, 120))
     theirs = v2.Normalize(preprocess.mean, preprocess.std)(torch.from_numpy(pixels).permute(2, 0, 1).float() / 255)
-    np.testing.assert_allclose(preprocess.normalise(pixels), theirs.permute(1, 2, 0).numpy(), atol=1e-6)
+    np.testing.assert_allclose(preprocess.normalize(pixels), theirs.permute(1, 2, 0).numpy(), atol=1e-6)
 
 
 def test_named_scalings_have_the_ranges_they_promise():
     black_and_white = np.array([[[0, 0, 0], [255, 255, 255]]], dtype=np.uint8)
     for name, low, high in (("half", -1, 1), ("unit", 0, 1), ("lite", -127 / 128, 1)):
         mean, std = SCALINGS[name]
-        scaled = Preprocess(mean=mean, std=std).normalise(black_and_white)
+        scaled = Preprocess(mean=mean, std=std).normalize(black_and_white)
         assert scaled.min() == pytest.approx(low, abs=1e-6)
         assert scaled.max() == pytest.approx(high, abs=1e-6)
 
 
-def test_stretch_and_pad_reach_the_size_and_pad_keeps_the_picture():
-    image = picture(50, 200)
+def test_stretch_and_pad_reach_the_size_and_pad_keeps_the_image():
+    image = image_of(50, 200)
     assert Preprocess(height=64, width=96, resize="stretch").pixels(image).shape == (64, 96, 3)
     padded = Preprocess(height=64, width=64, resize="pad").pixels(image)
     assert (padded[0] == 114).all()
     assert (padded[32] != 114).any()
 
 
-def test_grey_has_one_channel_as_pillow_computes_it():
-    image = picture(64, 64)
-    grey = Preprocess(height=64, width=64, short_side=64, colour="grey", mean=(0.5,), std=(0.5,))
-    np.testing.assert_array_equal(grey.pixels(image)[:, :, 0], np.asarray(Image.fromarray(image).convert("L")))
+def test_gray_has_one_channel_as_pillow_computes_it():
+    image = image_of(64, 64)
+    gray = Preprocess(height=64, width=64, short_side=64, color="gray", mean=(0.5,), std=(0.5,))
+    np.testing.assert_array_equal(gray.pixels(image)[:, :, 0], np.asarray(Image.fromarray(image).convert("L")))
 
 
 def test_the_json_form_comes_back_equal():
@@ -79,7 +79,7 @@ def test_the_json_form_comes_back_equal():
         ({"short_side": 100}, "100"),
         ({"std": (0.0, 1.0, 1.0)}, "positive"),
         ({"mean": (0.5,)}, "3 values"),
-        ({"colour": "bgr"}, "bgr"),
+        ({"color": "bgr"}, "bgr"),
     ],
 )
 def test_wrong_values_are_named(wrong, said):
@@ -96,7 +96,7 @@ def test_a_missing_or_unknown_key_is_an_error():
         Preprocess.from_dict(Preprocess().to_dict() | {"gamma": 2})
 
 
-def test_pixels_refuses_what_is_no_picture():
+def test_pixels_refuses_what_is_no_image():
     with pytest.raises(ValueError, match=r"\(4, 4\)"):
         Preprocess().pixels(np.zeros((4, 4), np.uint8))
     with pytest.raises(ValueError, match="float32"):

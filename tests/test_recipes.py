@@ -17,8 +17,8 @@ import yaml
 from lessons import write_digits
 
 from command import handlens
-from handlens.evaluate.metrics import wilson_interval
-from handlens.train.recipe import read_recipe
+from handlens.evaluation.metrics import wilson_interval
+from handlens.training.recipe import read_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
@@ -28,12 +28,12 @@ PARTS = ("Source", "Command", "Expect", "Cost", "Smoke")
 
 def flowers(folder: Path, *kinds: str, train: int, test: int) -> None:
     if not FLOWERS.is_dir():
-        pytest.skip("real pictures are not here: ../shared/data/flowers is absent")
+        pytest.skip("real images are not here: ../shared/data/flowers is absent")
     for part, count in (("train", train), ("test", test)):
         for kind in kinds:
             (folder / part / kind).mkdir(parents=True)
-            for picture in sorted((FLOWERS / part / kind).iterdir())[:count]:
-                (folder / part / kind / picture.name).symlink_to(picture)
+            for image in sorted((FLOWERS / part / kind).iterdir())[:count]:
+                (folder / part / kind / image.name).symlink_to(image)
 
 
 def bakery(folder: Path, *, task: str, train: int, test: int) -> None:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from handlens.fonts import font_file, label_font
-from handlens.palette import colours
+from handlens.palette import colors
 from handlens.results import Boxes, Classes, Mask, Tags
 
 
@@ -62,7 +62,7 @@ def test_what_are_no_probabilities_of_labels_is_refused(values, thresholds):
         tags(*values, thresholds=thresholds)
 
 
-def test_drawing_leaves_the_picture_as_it_is_and_adds_a_band():
+def test_drawing_leaves_the_image_as_it_is_and_adds_a_band():
     image = np.random.default_rng(0).integers(0, 255, (60, 200, 3), dtype=np.uint8)
     before = image.copy()
     drawn = classes(0.1, 0.8, 0.1).draw(image)
@@ -125,17 +125,17 @@ def test_boxes_that_cannot_be_are_refused(rows, message):
         boxes(*rows)
 
 
-@pytest.mark.parametrize("grey", [0, 128, 255])
-def test_boxes_are_drawn_on_a_copy_and_show_on_any_background(grey):
-    image = np.full((100, 200, 3), grey, np.uint8)
+@pytest.mark.parametrize("gray", [0, 128, 255])
+def test_boxes_are_drawn_on_a_copy_and_show_on_any_background(gray):
+    image = np.full((100, 200, 3), gray, np.uint8)
     drawn = boxes((120, 60, 160, 90, 1, 0.9), (20, 40, 80, 80, 0, 0.5), (0, 0, 200, 100, 1, 0.3)).draw(image)
-    assert (image == grey).all()
+    assert (image == gray).all()
     assert drawn.shape == image.shape
     for left, top, right, bottom, label in ((120, 60, 160, 90, 1), (20, 40, 80, 80, 0)):
         around = drawn[top + 10, left - 3 : left + 4].astype(int)
-        assert np.abs(around - grey).max() > 90  # an edge that is seen
-        assert (drawn[bottom - 2, left + 8] == colours(2)[label]).all()
-        assert (drawn[(top + bottom) // 2 + 5, (left + right) // 2] == grey).all()  # the inside stays
+        assert np.abs(around - gray).max() > 90  # an edge that is seen
+        assert (drawn[bottom - 2, left + 8] == colors(2)[label]).all()
+        assert (drawn[(top + bottom) // 2 + 5, (left + right) // 2] == gray).all()  # the inside stays
     with pytest.raises(ValueError, match=r"got \(100, 100, 3\)"):
         boxes().draw(image[:, :100])
 
@@ -144,7 +144,7 @@ def mask(classes: list[list[int]] | np.ndarray, names: tuple[str, ...] = ("backg
     return Mask(np.array(classes, np.uint8), names)
 
 
-def test_areas_are_pixels_and_shares_of_the_picture():
+def test_areas_are_pixels_and_shares_of_the_image():
     assert mask([[0, 2, 2, 255]]).to_dict() == {
         "width": 4,
         "height": 1,
@@ -179,18 +179,18 @@ def test_probabilities_of_a_mask_are_checked(wrong):
         Mask(np.zeros((2, 2), np.uint8), ("a", "b"), wrong.astype(np.float32))
 
 
-def test_a_mask_as_png_is_indices_for_programs_and_colours_for_people():
+def test_a_mask_as_png_is_indices_for_programs_and_colors_for_people():
     classes = np.arange(12, dtype=np.uint8).reshape(3, 4) % 3
     classes[0, 0] = 255
-    picture = Image.open(BytesIO(mask(classes).png()))
-    assert picture.mode == "P"
-    np.testing.assert_array_equal(np.asarray(picture), classes)
-    shown = np.asarray(picture.convert("RGB"))
-    np.testing.assert_array_equal(shown[classes == 1], np.tile(colours(3)[1], (4, 1)))
+    image = Image.open(BytesIO(mask(classes).png()))
+    assert image.mode == "P"
+    np.testing.assert_array_equal(np.asarray(image), classes)
+    shown = np.asarray(image.convert("RGB"))
+    np.testing.assert_array_equal(shown[classes == 1], np.tile(colors(3)[1], (4, 1)))
     assert shown[0, 0].tolist() == [224, 224, 192]
 
 
-def test_a_class_keeps_its_colour_whether_or_not_others_are_there():
+def test_a_class_keeps_its_color_whether_or_not_others_are_there():
     names = tuple("abcdefghij")
     alone = Image.open(BytesIO(mask(np.full((4, 4), 7), names).png())).convert("RGB")
     every = Image.open(BytesIO(mask([list(range(10))], names).png())).convert("RGB")
@@ -206,17 +206,17 @@ def test_a_mask_is_drawn_over_a_copy_with_a_legend_of_what_is_there():
     assert (image == 200).all()
     assert (drawn[:60, :80] == 200).all()  # background
     assert (drawn[:60, 120:] < 60).all()  # nothing is said of it
-    np.testing.assert_allclose(drawn[30, 100], (colours(3)[1].astype(int) + 200) / 2, atol=1)
+    np.testing.assert_allclose(drawn[30, 100], (colors(3)[1].astype(int) + 200) / 2, atol=1)
     legend = drawn[60:].reshape(-1, 3)
-    assert (legend == colours(3)[1]).all(axis=1).sum() > 50  # its swatch
-    assert not (legend == colours(3)[2]).all(axis=1).any()  # no cup is there
+    assert (legend == colors(3)[1]).all(axis=1).sum() > 50  # its swatch
+    assert not (legend == colors(3)[2]).all(axis=1).any()  # no cup is there
     assert legend.min() < 60  # its name
     assert mask(np.zeros((60, 160))).draw(image).shape == image.shape  # background alone needs no legend
     with pytest.raises(ValueError, match=r"got \(60, 100, 3\)"):
         mask(classes).draw(image[:, :100])
 
 
-def test_a_long_legend_is_as_wide_as_the_picture():
+def test_a_long_legend_is_as_wide_as_the_image():
     names = tuple(f"class {index}" for index in range(40))
     drawn = mask(np.arange(40).repeat(40).reshape(40, 40), names).draw(np.zeros((40, 40, 3), np.uint8))
     assert drawn.shape[1] == 40

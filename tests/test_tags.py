@@ -1,4 +1,4 @@
-"""Several labels per picture through the whole line, by the commands: table, training, thresholds, report, export."""
+"""Several labels per image through the whole line, by the commands: table, training, thresholds, report, export."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import pytest
 import handlens as package
 from command import handlens
 from handlens.files import read_json
-from handlens.flow.report import Reporter
-from handlens.train.recipe import make_recipe
+from handlens.reporter import Reporter
+from handlens.training.recipe import make_recipe
 
 SCHEMAS = Path(__file__).resolve().parents[1] / "docs" / "schemas"
 
@@ -36,7 +36,7 @@ def test_check_and_show_know_the_labels(trained: tuple[Path, Path], tmp_path: Pa
     result = json.loads(handlens("check", data, "--json").stdout)
     jsonschema.validate(result, read_json(SCHEMAS / "check.json"))
     assert result["task"] == "tag"
-    assert sum(result["class_counts"]["train"].values()) > 120  # more labels than pictures
+    assert sum(result["class_counts"]["train"].values()) > 120  # more labels than images
     handlens("show", data, "-n", "4", "--out", tmp_path / "sheet.png")
     assert (tmp_path / "sheet.png").is_file()
 
@@ -48,7 +48,7 @@ def test_it_learns_and_says_by_how_much_more_than_chance(trained: tuple[Path, Pa
     jsonschema.validate(result, read_json(SCHEMAS / "evaluate.json"))
     metrics = result["metrics"]
     assert (result["task"], result["split"], metrics["count"]) == ("tag", "test", 40)
-    assert metrics["map"] > 0.75 > 0.4 > metrics["chance"]  # a head on frozen features of 120 pictures
+    assert metrics["map"] > 0.75 > 0.4 > metrics["chance"]  # a head on frozen features of 120 images
     assert metrics["f1"] > 0.6
     assert metrics["exact"] > metrics["exact_baseline"]["share"]
     stored = read_json(copy / "model.json")
@@ -60,15 +60,15 @@ def test_it_learns_and_says_by_how_much_more_than_chance(trained: tuple[Path, Pa
 
 def test_predictions_are_a_table_that_can_be_trained_on(trained: tuple[Path, Path], tmp_path: Path):
     data, run = trained
-    pictures = sorted((data / "images/test").iterdir())
+    images = sorted((data / "images/test").iterdir())
     table = tmp_path / "answers.csv"
-    done = handlens("predict", run, *pictures, "--csv", table, "--json", "--pictures", tmp_path / "drawn")
+    done = handlens("predict", run, *images, "--csv", table, "--json", "--images", tmp_path / "drawn")
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     for line in lines:
         jsonschema.validate(line, read_json(SCHEMAS / "predict.json"))
     rows = list(csv.DictReader(table.read_text(encoding="utf-8-sig").splitlines()))
     assert [row["labels"] for row in rows] == ["|".join(label["class"] for label in line["labels"]) for line in lines]
-    assert len(list((tmp_path / "drawn").iterdir())) == len(pictures)
+    assert len(list((tmp_path / "drawn").iterdir())) == len(images)
     (tmp_path / "handlens.yaml").write_text("csv: {path: answers.csv, file: id, label: labels}\n")
     dataset = package.open_dataset(tmp_path)
     assert dataset.task == "tag"
@@ -78,12 +78,12 @@ def test_predictions_are_a_table_that_can_be_trained_on(trained: tuple[Path, Pat
 
 def test_a_threshold_of_the_users_own_holds_for_every_label(trained: tuple[Path, Path]):
     data, run = trained
-    picture = sorted((data / "images/test").iterdir())[0]
-    everything = json.loads(handlens("predict", run, picture, "--json", "--threshold", "0").stdout)
-    nothing = json.loads(handlens("predict", run, picture, "--json", "--threshold", "1").stdout)
+    image = sorted((data / "images/test").iterdir())[0]
+    everything = json.loads(handlens("predict", run, image, "--json", "--threshold", "0").stdout)
+    nothing = json.loads(handlens("predict", run, image, "--json", "--threshold", "1").stdout)
     assert len(everything["labels"]) == 10
     assert nothing["labels"] == []
-    assert "no label" not in handlens("predict", run, picture, "--threshold", "0").stdout
+    assert "no label" not in handlens("predict", run, image, "--threshold", "0").stdout
 
 
 @pytest.mark.parametrize("to", ["onnx", "openvino"])
@@ -101,7 +101,7 @@ def test_export_is_proved_by_its_own_runtime(trained: tuple[Path, Path], weights
         assert json.loads(kept["handlens.thresholds"]) == read_json(run / "model.json")["thresholds"]
 
 
-def test_golden_pictures_are_answered_as_promised(trained: tuple[Path, Path]):
+def test_golden_images_are_answered_as_promised(trained: tuple[Path, Path]):
     _, run = trained
     golden = np.load(run / "golden/golden.npz")
     predictor = package.load(run, precision="fp32")

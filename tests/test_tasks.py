@@ -71,21 +71,21 @@ def test_evaluate_prints_and_writes(trained: tuple[str, Path, Path], weights: st
     assert ("Mean IoU" if task == "segment" else "mAP50") in handlens("evaluate", copy, XDG_CACHE_HOME=weights).stdout
 
 
-def test_predict_writes_tables_lines_and_pictures(trained: tuple[str, Path, Path], tmp_path: Path):
+def test_predict_writes_tables_lines_and_images(trained: tuple[str, Path, Path], tmp_path: Path):
     task, data, run = trained
-    pictures = held_out(data, run)
-    table, folder, masks = tmp_path / "a.csv", tmp_path / "pictures", tmp_path / "masks"
+    images = held_out(data, run)
+    table, folder, masks = tmp_path / "a.csv", tmp_path / "images", tmp_path / "masks"
     coco, yolo = tmp_path / "coco.json", tmp_path / "yolo"
     boxes = ("--threshold", "0.01", "--coco", coco, "--yolo", yolo)
     options = ("--masks", masks) if task == "segment" else boxes
     done = handlens(
         "predict",
         run,
-        *pictures,
+        *images,
         "--csv",
         table,
         "--json",
-        "--pictures",
+        "--images",
         folder,
         "--sheet",
         tmp_path / "sheet.jpg",
@@ -94,11 +94,11 @@ def test_predict_writes_tables_lines_and_pictures(trained: tuple[str, Path, Path
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     for line in lines:
         jsonschema.validate(line, read_json(SCHEMAS / "predict.json"))
-    assert [line["id"] for line in lines] == [str(path) for path in pictures]
+    assert [line["id"] for line in lines] == [str(path) for path in images]
     rows = list(csv.DictReader(table.read_text(encoding="utf-8-sig").splitlines()))
     kind = "areas" if task == "segment" else "boxes"
     assert len(rows) == sum(max(1, len(line[kind])) for line in lines)
-    assert len(list(folder.iterdir())) == len(pictures)
+    assert len(list(folder.iterdir())) == len(images)
     names = read_json(run / "model.json")["class_names"]
     if task == "detect":
         rows = read_json(coco)
@@ -113,7 +113,7 @@ def test_predict_writes_tables_lines_and_pictures(trained: tuple[str, Path, Path
         assert names[int(line[0])] == box["class"]
         assert float(line[1]) * first["width"] == pytest.approx((left + right) / 2, abs=0.02)
     if task == "segment":
-        for path, line in zip(pictures, lines, strict=True):
+        for path, line in zip(images, lines, strict=True):
             with Image.open(masks / f"{path.stem}.png") as mask:
                 found = np.asarray(mask)
             assert found.shape == (line["height"], line["width"])
@@ -121,7 +121,7 @@ def test_predict_writes_tables_lines_and_pictures(trained: tuple[str, Path, Path
         assert sum(area["pixels"] for area in lines[0]["areas"]) == lines[0]["height"] * lines[0]["width"]
 
 
-def test_golden_pictures_are_answered_as_promised(trained: tuple[str, Path, Path]):
+def test_golden_images_are_answered_as_promised(trained: tuple[str, Path, Path]):
     task, _, run = trained
     golden = np.load(run / "golden/golden.npz")
     predictor = package.load(run, precision="fp32")
@@ -158,26 +158,26 @@ def test_tiles_are_for_masks(trained: tuple[str, Path, Path], tmp_path: Path):
 
 def test_what_does_not_fit_the_task_is_refused(trained: tuple[str, Path, Path], tmp_path: Path):
     task, data, run = trained
-    picture = held_out(data, run)[0]
+    image = held_out(data, run)[0]
     if task == "segment":
-        done = handlens("predict", run, picture, "--threshold", "0.5", check=False)
+        done = handlens("predict", run, image, "--threshold", "0.5", check=False)
         assert "a threshold is for scores of boxes" in done.stderr
     else:
         (tmp_path / "old").mkdir()
         (tmp_path / "old/classes.txt").write_text("cat")
-        done = handlens("predict", run, picture, "--yolo", tmp_path / "old", check=False)
+        done = handlens("predict", run, image, "--yolo", tmp_path / "old", check=False)
         assert "holds files already" in done.stderr
         assert (tmp_path / "old/classes.txt").read_text() == "cat"
     assert done.returncode == 2
 
 
-def test_pictures_of_one_name_keep_their_numbers_apart(trained: tuple[str, Path, Path], tmp_path: Path):
+def test_images_of_one_name_keep_their_numbers_apart(trained: tuple[str, Path, Path], tmp_path: Path):
     task, data, run = trained
     if task == "segment":
         return
     for name in ("2.jpg", "b.jpg", "2.png"):
-        with Image.open(held_out(data, run)[0]) as picture:
-            picture.save(tmp_path / name)
+        with Image.open(held_out(data, run)[0]) as image:
+            image.save(tmp_path / name)
     names = [tmp_path / name for name in ("2.jpg", "b.jpg", "2.png")]
     handlens("predict", run, *names, "--threshold", "0.001", "--coco", tmp_path / "a.json")
     rows = read_json(tmp_path / "a.json")
@@ -195,4 +195,4 @@ def test_evaluate_names_a_damaged_mask_and_goes_on(trained: tuple[str, Path, Pat
     Image.fromarray(np.full((96, 96), 77, np.uint8)).save(masks[0])
     result = json.loads(handlens("evaluate", shutil.copytree(run, tmp_path / "run"), copy, "--json").stdout)
     assert [row["file"].split("/")[-1] for row in result["unreadable"]] == [masks[0].with_suffix(".jpg").name]
-    assert result["pictures"] == len(masks) - 1
+    assert result["images"] == len(masks) - 1

@@ -1,4 +1,4 @@
-"""handlens: from a folder of pictures to a small vision model that you can trust on a phone.
+"""handlens: from a folder of images to a small vision model that you can trust on a phone.
 
     import handlens
 
@@ -12,31 +12,36 @@ Heavy modules load on first use.
 
 from __future__ import annotations
 
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from handlens.data import open_dataset
-    from handlens.flow import check, convert, evaluate, export, load, predict, sample, show, summary, train
+    from handlens.flow.data import check, convert, sample
+    from handlens.flow.evaluate import evaluate
+    from handlens.flow.export import export
+    from handlens.flow.nets import summary
+    from handlens.flow.predict import load, predict
+    from handlens.flow.show import show
+    from handlens.flow.train import train
     from handlens.models import backbone, build
     from handlens.preprocess import Preprocess
+    from handlens.reporter import Reporter
     from handlens.results import Boxes, Classes, Mask, Tags
-    from handlens.train.recipe import Recipe
+    from handlens.training.recipe import Recipe
 
 __version__ = "0.1.0"
 
 _WHERE = {
-    "check": "handlens.flow",
-    "convert": "handlens.flow",
-    "evaluate": "handlens.flow",
-    "export": "handlens.flow",
-    "load": "handlens.flow",
-    "predict": "handlens.flow",
-    "sample": "handlens.flow",
-    "show": "handlens.flow",
-    "summary": "handlens.flow",
-    "train": "handlens.flow",
+    "check": "handlens.flow.data",
+    "convert": "handlens.flow.data",
+    "evaluate": "handlens.flow.evaluate",
+    "export": "handlens.flow.export",
+    "load": "handlens.flow.predict",
+    "predict": "handlens.flow.predict",
+    "sample": "handlens.flow.data",
+    "show": "handlens.flow.show",
+    "summary": "handlens.flow.nets",
+    "train": "handlens.flow.train",
     "open_dataset": "handlens.data",
     "build": "handlens.models",
     "backbone": "handlens.models",
@@ -45,7 +50,8 @@ _WHERE = {
     "Classes": "handlens.results",
     "Mask": "handlens.results",
     "Tags": "handlens.results",
-    "Recipe": "handlens.train.recipe",
+    "Recipe": "handlens.training.recipe",
+    "Reporter": "handlens.reporter",
 }
 
 __all__ = [
@@ -54,6 +60,7 @@ __all__ = [
     "Mask",
     "Preprocess",
     "Recipe",
+    "Reporter",
     "Tags",
     "__version__",
     "backbone",
@@ -70,17 +77,6 @@ __all__ = [
     "summary",
     "train",
 ]
-
-
-class _Package(ModuleType):
-    """`handlens.train` is the function, also after the folder handlens/train was imported by somebody."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in _WHERE and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Pictures with what is known about them: masks over them, boxes around their objects, a legend below."""
+"""Images with what is known about them: masks over them, boxes around their objects, a legend below."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw
 
 from handlens.fonts import label_font
-from handlens.palette import IGNORE, colours
+from handlens.palette import IGNORE, colors
 
-OPACITY = 0.5  # of a mask: the picture still shows through
+OPACITY = 0.5  # of a mask: the image still shows through
 IGNORED = 0.25  # what is left of the light where pixels do not count
-BACKGROUND = "background"  # the class of this name is left as the picture is
+BACKGROUND = "background"  # the class of this name is left as the image is
 
 
 def with_mask(image: NDArray[np.uint8], mask: NDArray[np.uint8], names: Sequence[str]) -> NDArray[np.uint8]:
-    """A copy with every class in its colour; pixels that are ignored are dark, "background" is as it was.
+    """A copy with every class in its color; pixels that are ignored are dark, "background" is as it was.
 
     Args:
         image: (H, W, 3) uint8 RGB.
@@ -29,7 +29,7 @@ def with_mask(image: NDArray[np.uint8], mask: NDArray[np.uint8], names: Sequence
         ValueError: the sizes differ, or the mask holds a class without a name.
     """
     if image.shape != (*mask.shape, 3):
-        raise ValueError(f"picture and mask must have one size, got {image.shape} and {mask.shape}")
+        raise ValueError(f"image and mask must have one size, got {image.shape} and {mask.shape}")
     present = {int(index) for index in np.unique(mask)} - {IGNORE}
     if present and max(present) >= len(names):
         raise ValueError(f"the mask holds class {max(present)}, and there are {len(names)} names")
@@ -37,7 +37,7 @@ def with_mask(image: NDArray[np.uint8], mask: NDArray[np.uint8], names: Sequence
     share[[index for index in present if names[index] != BACKGROUND]] = OPACITY
     share[IGNORE] = 1 - IGNORED
     table = np.zeros((IGNORE + 1, 3), dtype=np.float32)
-    table[: len(names)] = colours(len(names))[:IGNORE]
+    table[: len(names)] = colors(len(names))[:IGNORE]
     opacity = share[mask][:, :, None]
     return np.asarray((image * (1 - opacity) + table[mask] * opacity).round().astype(np.uint8))
 
@@ -47,12 +47,12 @@ def with_boxes(
 ) -> NDArray[np.uint8]:
     """A copy with a frame around every object, small ones on top, and its text beside it where no other text is.
 
-    Texts of large objects come first, at the corner that is free; where none is, the colour stands, and a legend.
+    Texts of large objects come first, at the corner that is free; where none is, the color stands, and a legend.
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        boxes: (N, 4) left, top, right, bottom; pixels of this picture.
-        labels: N class indices, for the colours. texts: N.
+        boxes: (N, 4) left, top, right, bottom; pixels of this image.
+        labels: N class indices, for the colors. texts: N.
 
     Raises:
         ValueError: there are not as many labels or texts as boxes.
@@ -65,10 +65,10 @@ def with_boxes(
     size = max(10, round(min(canvas.size) / 28))
     line = max(2, size // 7)
     order = np.argsort(-(corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1]), kind="stable").tolist()
-    palette = colours(max(labels, default=-1) + 1).tolist()
+    palette = colors(max(labels, default=-1) + 1).tolist()
     for place in order:
         left, top, right, bottom = (round(side) for side in np.sort(corners[place].reshape(2, 2), axis=0).ravel())
-        # Dark outside, coloured inside: one of the two shows on any background.
+        # Dark outside, colored inside: one of the two shows on any background.
         draw.rectangle((left - 1, top - 1, right, bottom), outline="black")
         inner = (left, top, max(left, right - 1), max(top, bottom - 1))
         draw.rectangle(inner, outline=tuple(palette[labels[place]]), width=line)
@@ -122,14 +122,14 @@ def with_text_below(image: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
 
 
 def with_legend(sheet: NDArray[np.uint8], classes: Mapping[int, str], *, size: int = 16) -> NDArray[np.uint8]:
-    """A sheet (H, W, 3) uint8 with the colour and the name of each class in rows below it.
+    """A sheet (H, W, 3) uint8 with the color and the name of each class in rows below it.
 
     Args:
         classes: index -> name, in the order to be drawn.
         size: of the letters, pixels.
     """
     width = sheet.shape[1]
-    palette = colours(max(classes, default=-1) + 1).tolist()
+    palette = colors(max(classes, default=-1) + 1).tolist()
     measure = ImageDraw.Draw(Image.new("RGB", (1, 1)))
     places: list[tuple[int, int]] = []
     x, row = 12, 0

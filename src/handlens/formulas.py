@@ -198,7 +198,7 @@ def _inverted_residual(q: Question) -> list[Step]:
 
 
 def _dense(q: Question) -> list[Step]:
-    """Flatten a map, then a linear layer: it grows with the area of the picture, a convolution does not."""
+    """Flatten a map, then a linear layer: it grows with the area of the image, a convolution does not."""
     places = q.size**2 * q.inside
     half = (q.size // 2) ** 2 * q.inside
     return [

@@ -1,8 +1,8 @@
-"""The way from a decoded picture to the numbers a net sees, in one object with one JSON form.
+"""The way from a decoded image to the numbers a net sees, in one object with one JSON form.
 
 Made once, when training starts; saved in model.json; used by evaluation, prediction, the golden
-pictures and the server. An exported graph carries the arithmetic (`mean`, `std`) inside. Nothing else
-in the project resizes or normalises.
+images and the server. An exported graph carries the arithmetic (`mean`, `std`) inside. Nothing else
+in the project resizes or normalizes.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from handlens.errors import InputError
 from handlens.palette import IGNORE
 
 ResizePolicy = Literal["crop", "stretch", "pad"]
-Colour = Literal["rgb", "grey"]
-PADDING = 114  # grey, what "pad" fills with
+Color = Literal["rgb", "gray"]
+PADDING = 114  # gray, what "pad" fills with
 
 # Named input scalings: (mean, std) of pixels in [0, 1]. The scaling follows the weights.
 SCALINGS: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
@@ -37,10 +37,10 @@ class Preprocess:
 
     Attributes:
         height, width: what the net is fed, pixels.
-        resize: "crop" brings the shorter side to `short_side`, then cuts the centre out;
-            "stretch" ignores the aspect ratio; "pad" fits the picture inside and fills with grey 114.
+        resize: "crop" brings the shorter side to `short_side`, then cuts the center out;
+            "stretch" ignores the aspect ratio; "pad" fits the image inside and fills with gray 114.
         short_side: pixels, for "crop" only. 256 with 224 is what ImageNet nets are published with.
-        colour: "rgb", or "grey" for one channel (ITU-R 601-2 luma, as Pillow's "L").
+        color: "rgb", or "gray" for one channel (ITU-R 601-2 luma, as Pillow's "L").
         mean, std: one per channel, of pixels in [0, 1].
 
     Resizing is bilinear with antialiasing, on uint8: Pillow's `Image.BILINEAR` across, then down.
@@ -50,7 +50,7 @@ class Preprocess:
     width: int = 224
     resize: ResizePolicy = "crop"
     short_side: int = 224
-    colour: Colour = "rgb"
+    color: Color = "rgb"
     mean: tuple[float, ...] = SCALINGS["imagenet"][0]
     std: tuple[float, ...] = SCALINGS["imagenet"][1]
 
@@ -59,8 +59,8 @@ class Preprocess:
             raise InputError(f"Preprocess size must be positive, got {self.height} x {self.width}.")
         if self.resize not in get_args(ResizePolicy):
             raise InputError(f"resize must be one of {', '.join(get_args(ResizePolicy))}, got {self.resize!r}.")
-        if self.colour not in get_args(Colour):
-            raise InputError(f"colour must be one of {', '.join(get_args(Colour))}, got {self.colour!r}.")
+        if self.color not in get_args(Color):
+            raise InputError(f"color must be one of {', '.join(get_args(Color))}, got {self.color!r}.")
         if self.resize == "crop" and self.short_side < max(self.height, self.width):
             raise InputError(
                 f"short_side {self.short_side} is smaller than the {self.height} x {self.width} that is cut out of it."
@@ -72,20 +72,20 @@ class Preprocess:
 
     @property
     def channels(self) -> int:
-        return 1 if self.colour == "grey" else 3
+        return 1 if self.color == "gray" else 3
 
     def smallest_decode(self) -> tuple[int, int]:
-        """(height, width) below which a picture must not be decoded at reduced scale."""
+        """(height, width) below which an image must not be decoded at reduced scale."""
         if self.resize == "crop":
             return self.short_side, self.short_side
         return self.height, self.width
 
     def pixels(self, image: NDArray[np.uint8], *, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
-        """Resize a decoded picture.
+        """Resize a decoded image.
 
         Args:
             image: (H, W, 3) uint8 RGB, any size.
-            size: (height, width) of the picture that `image` was decoded from at reduced scale. Its sides were rounded
+            size: (height, width) of the image that `image` was decoded from at reduced scale. Its sides were rounded
                 there, and padding could come to lie a row or column aside.
 
         Returns:
@@ -97,36 +97,36 @@ class Preprocess:
             resized = self._enlarged(image)
         else:
             resized = self._placed(image, _resize, fill=PADDING, size=size)
-        if self.colour == "grey":
+        if self.color == "gray":
             resized = np.asarray(Image.fromarray(resized).convert("L"))[:, :, None]
         return np.ascontiguousarray(resized)
 
     def mask(self, mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Class indices of a picture's pixels, (H, W) uint8, as they lie in the net's input: (height, width).
+        """Class indices of an image's pixels, (H, W) uint8, as they lie in the net's input: (height, width).
 
-        Nearest neighbour: a class between two others would be an invention. Padding becomes IGNORE.
+        Nearest neighbor: a class between two others would be an invention. Padding becomes IGNORE.
         """
         if mask.dtype != np.uint8 or mask.ndim != 2 or mask.size == 0:
             raise ValueError(f"mask must be (H, W) uint8, got {mask.shape} {mask.dtype}")
         return np.ascontiguousarray(self._placed(mask, _nearest, fill=IGNORE))
 
     def geometry(self, height: int, width: int) -> Geometry:
-        """Where a picture of this size lies in the net's input."""
+        """Where an image of this size lies in the net's input."""
         new_height, new_width, top, left = self._placement(height, width)
         return Geometry(new_width / width, new_height / height, left, top)
 
     def restored(self, classes: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-        """A class map (self.height, self.width) of the net's input, as large as the picture was: (height, width) uint8.
+        """A class map (self.height, self.width) of the net's input, as large as the image was: (height, width) uint8.
 
         Raises:
-            ValueError: the policy is "crop", which leaves a part of the picture without an answer.
+            ValueError: the policy is "crop", which leaves a part of the image without an answer.
         """
         if self.resize == "crop":
-            raise ValueError("a class map cannot be restored to the whole picture where its sides were cut off")
+            raise ValueError("a class map cannot be restored to the whole image where its sides were cut off")
         new_height, new_width, top, left = self._placement(height, width)
         return _nearest(classes[top : top + new_height, left : left + new_width], height, width)
 
-    def normalise(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def normalize(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(..., H, W, C) uint8 -> the same shape float32. For people and tests: graphs carry this inside."""
         mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
         return np.asarray((pixels.astype(np.float32) / np.float32(255) - mean) / std, dtype=np.float32)
@@ -147,7 +147,7 @@ class Preprocess:
         return cls(**fields | {"mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
 
     def _placement(self, height: int, width: int) -> tuple[int, int, int, int]:
-        """(new_height, new_width, top, left): the size a picture gets, and where its corner lies in the net's input;
+        """(new_height, new_width, top, left): the size an image gets, and where its corner lies in the net's input;
         negative where it is cut off."""
         if self.resize == "stretch":
             return self.height, self.width, 0, 0
@@ -187,7 +187,7 @@ class Preprocess:
 
 @dataclass(frozen=True)
 class Geometry:
-    """From pixels of a picture to pixels of the net's input: x * scale_x + left, y * scale_y + top."""
+    """From pixels of an image to pixels of the net's input: x * scale_x + left, y * scale_y + top."""
 
     scale_x: float
     scale_y: float
@@ -195,7 +195,7 @@ class Geometry:
     top: float
 
     def boxes(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(N, 4) left, top, right, bottom in the picture -> in the net's input; pixels."""
+        """(N, 4) left, top, right, bottom in the image -> in the net's input; pixels."""
         return np.asarray(boxes * self._scale() + self._offset(), dtype=np.float32)
 
     def restored_boxes(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from handlens.data.check import Audit
-    from handlens.export.parity import Parity
+    from handlens.runtimes.parity import Parity
 
 NUMBER = re.compile(r"-|-?[\d.,]+( [%M])?")
 REASONS = 5  # per finding, as many as people read
-COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
+COLORS = {"error": "red", "warning": "yellow", "note": "cyan"}
 
 
 def print_rows(console: Console, rows: Sequence[dict[str, Any]]) -> None:
@@ -67,7 +67,7 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
         f"{summary['parameters']:,} parameters, {frozen:,} of them frozen; {summary['statistics']:,} statistics."
     )
     console.print(f"Weights: {sizes}.")
-    console.print(f"{summary['multiply_adds']:,} multiply-adds for a picture of {summary['size']} x {summary['size']}.")
+    console.print(f"{summary['multiply_adds']:,} multiply-adds for an image of {summary['size']} x {summary['size']}.")
     for how, numbers, at in (
         ("operator by operator", summary["peak_numbers"], summary["peak_at"]),
         ("block by block", summary["peak_numbers_blocks"], summary["peak_at_block"]),
@@ -88,9 +88,9 @@ def print_audit(console: Console, audit: Audit) -> None:
         table.add_row(escape(name), *(values[name] for values in columns))
     if dataset.class_names:
         console.print(table)
-    console.print(f"{len(dataset.records)} pictures, read as {dataset.format!r}, {len(audit.unreadable)} unreadable.")
+    console.print(f"{len(dataset.records)} images, read as {dataset.format!r}, {len(audit.unreadable)} unreadable.")
     for finding in audit.findings:
-        console.print(f"[{COLOURS[finding.level]}]{finding.level}[/] {escape(finding.message)}")
+        console.print(f"[{COLORS[finding.level]}]{finding.level}[/] {escape(finding.message)}")
         for reason in finding.reasons[1:REASONS]:  # the first stands in the message
             console.print(f"    {escape(reason)}")
         if len(finding.reasons) > REASONS:
@@ -100,7 +100,7 @@ def print_audit(console: Console, audit: Audit) -> None:
 
 
 def _class_columns(audit: Audit) -> list[tuple[str, dict[str, str]]]:
-    """(title, class name -> text): pictures, boxes, or for masks the pictures with a class and its share of pixels."""
+    """(title, class name -> text): images, boxes, or for masks the images with a class and its share of pixels."""
     dataset = audit.dataset
     columns = []
     for split in dataset.splits() or (None,):
@@ -111,11 +111,11 @@ def _class_columns(audit: Audit) -> list[tuple[str, dict[str, str]]]:
             total = max(1, sum(pixels.values()))
             counts = audit.class_counts.get(split or "all", {})
             shares = {name: f"{100 * count / total:.2f}" for name, count in pixels.items()}
-            columns += [(f"{part}pictures", _texts(counts)), (f"{part}% of pixels", shares)]
+            columns += [(f"{part}images", _texts(counts)), (f"{part}% of pixels", shares)]
         elif dataset.task == "detect":
             columns.append((f"{part}boxes", _texts(counts)))
         else:
-            columns.append((split or "pictures", _texts(counts)))
+            columns.append((split or "images", _texts(counts)))
     return columns
 
 
@@ -140,7 +140,7 @@ def print_evaluation(console: Console, result: dict[str, Any]) -> None:
 def _print_masks(console: Console, result: dict[str, Any]) -> None:
     metrics = result["metrics"]
     console.print(
-        f"[bold]Mean IoU {percent(metrics['miou'])}[/] on {result['pictures']} pictures ({result['split']}); "
+        f"[bold]Mean IoU {percent(metrics['miou'])}[/] on {result['images']} images ({result['split']}); "
         f"{percent(metrics['pixel_accuracy'])} of the pixels right; boundary IoU {percent(metrics['boundary_iou'])}; "
         f"always answering the commonest class: {percent(metrics['majority_baseline']['share'])} of the pixels."
     )
@@ -151,11 +151,11 @@ def _print_tags(console: Console, result: dict[str, Any]) -> None:
     metrics = result["metrics"]
     base = metrics["exact_baseline"]
     console.print(
-        f"[bold]mAP {percent(metrics['map'])}[/] on {result['pictures']} pictures ({result['split']}); "
+        f"[bold]mAP {percent(metrics['map'])}[/] on {result['images']} images ({result['split']}); "
         f"a random order: {percent(metrics['chance'])}."
     )
     console.print(
-        f"F1 {percent(metrics['f1'])}; all labels right in {percent(metrics['exact'])} of the pictures; "
+        f"F1 {percent(metrics['f1'])}; all labels right in {percent(metrics['exact'])} of the images; "
         f"always answering {escape(', '.join(base['labels']) or 'no label')}: {percent(base['share'])}."
     )
     _print_classwise(console, metrics["per_class"], ("count", "threshold", "precision", "recall", "f1", "ap"))
@@ -164,7 +164,7 @@ def _print_tags(console: Console, result: dict[str, Any]) -> None:
 def _print_boxes(console: Console, result: dict[str, Any]) -> None:
     metrics, point = result["metrics"], result["metrics"]["operating_point"]
     console.print(
-        f"[bold]mAP50 {percent(metrics['map50'])}[/], mAP {percent(metrics['map'])} on {result['pictures']} pictures "
+        f"[bold]mAP50 {percent(metrics['map50'])}[/], mAP {percent(metrics['map'])} on {result['images']} images "
         f"({result['split']}) with {metrics['objects']} objects."
     )
     if point:
@@ -184,7 +184,7 @@ def _print_classes(console: Console, result: dict[str, Any]) -> None:
     metrics = result["metrics"]
     low, high = metrics["top1_interval"]
     console.print(
-        f"[bold]{percent(metrics['top1'])}[/] right of {result['pictures']} pictures ({result['split']}); "
+        f"[bold]{percent(metrics['top1'])}[/] right of {result['images']} images ({result['split']}); "
         f"95 % interval {percent(low)} to {percent(high)}; "
         f"always guessing the commonest class: {percent(metrics['majority_baseline']['share'])}."
     )
@@ -205,7 +205,7 @@ def print_parity(console: Console, parity: Parity) -> None:
             {
                 "engine": f"{row.engine} {row.precision}",
                 "pixels": row.pixels,
-                "pictures": row.pictures,
+                "images": row.images,
                 f"same_{things}": percent(row.equal, 2),
                 "largest_difference": "-" if row.largest_difference is None else f"{row.largest_difference:.1e}",
                 metric: row.score,

@@ -1,6 +1,6 @@
-"""Pictures that Pillow cannot write, made once by other tools.
+"""Images that Pillow cannot write, made once by other tools.
 
-All show grey 40 with the upper left quarter red (230, 30, 30) and the lower right blue (30, 30, 230).
+All show gray 40 with the upper left quarter red (230, 30, 30) and the lower right blue (30, 30, 230).
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ SCHEMA = Path(__file__).resolve().parents[2] / "docs" / "schemas" / "check.json"
 NAMES = ("background", "bun", "rye")
 
 
-def save_picture(path: Path, seed: int, *, exif: Image.Exif | None = None) -> Path:
+def save_image(path: Path, seed: int, *, exif: Image.Exif | None = None) -> Path:
     """60 wide, 40 high; no two seeds look alike."""
     coarse = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
     Image.fromarray(coarse).resize((60, 40)).save(path, exif=exif or Image.Exif())
@@ -43,7 +43,7 @@ def stripes(*, shape: tuple[int, int] = (40, 60)) -> np.ndarray:
 
 def masked(root: Path, masks: dict[str, Path | None], *, split: Split | None = None) -> Dataset:
     records = [
-        Record(path=save_picture(root / f"{id}.png", number), id=id, mask=mask, split=split)
+        Record(path=save_image(root / f"{id}.png", number), id=id, mask=mask, split=split)
         for number, (id, mask) in enumerate(masks.items())
     ]
     return Dataset(
@@ -51,10 +51,10 @@ def masked(root: Path, masks: dict[str, Path | None], *, split: Split | None = N
     )
 
 
-def boxed(root: Path, pictures: dict[str, tuple[Box, ...] | None], *, split: Split | None = None) -> Dataset:
+def boxed(root: Path, images: dict[str, tuple[Box, ...] | None], *, split: Split | None = None) -> Dataset:
     records = [
-        Record(path=save_picture(root / f"{id}.png", number), id=id, boxes=boxes, split=split)
-        for number, (id, boxes) in enumerate(pictures.items())
+        Record(path=save_image(root / f"{id}.png", number), id=id, boxes=boxes, split=split)
+        for number, (id, boxes) in enumerate(images.items())
     ]
     return Dataset(root=root, format="yolo", class_names=("bun", "rye"), records=tuple(records), task="detect")
 
@@ -87,9 +87,9 @@ def test_pixels_are_counted_per_class_and_split(tmp_path: Path):
         "test": {"background": 2400, "bun": 0, "rye": 0},
     }
     assert result.ignored_pixels == {"train": 1200, "test": 0}
-    assert result.class_counts["train"] == dict.fromkeys(NAMES, 2)  # pictures in which the class is seen
+    assert result.class_counts["train"] == dict.fromkeys(NAMES, 2)  # images in which the class is seen
     assert result.imbalance == 2
-    assert found(result)["few_pictures"].level == "warning"
+    assert found(result)["few_images"].level == "warning"
     assert not result.of_level("error")
     assert result.usable() == data
     assert checked_json(result)["class_pixels"] == result.class_pixels
@@ -99,7 +99,7 @@ def test_masks_that_cannot_be_used_are_named_and_left_out(tmp_path: Path):
     wrong_value, one_more = stripes(), stripes()
     wrong_value[3, :7] = 9
     one_more[0, 0] = 3  # three classes: 0 to 2
-    (tmp_path / "text_m.png").write_text("no picture")
+    (tmp_path / "text_m.png").write_text("no image")
     cut = (save_mask(tmp_path / "cut_m.png", np.random.default_rng(0).integers(0, 3, (40, 60)))).read_bytes()
     (tmp_path / "cut_m.png").write_bytes(cut[: len(cut) // 2])
     Image.new("RGB", (60, 40), (1, 1, 1)).save(tmp_path / "rgb_m.png")
@@ -198,7 +198,7 @@ def test_boxes_that_are_wrong_are_named_one_by_one(tmp_path: Path):
     codes = found(result)
     for code in ("box_inverted", "box_empty", "box_outside", "box_duplicate", "box_tiny"):
         assert (codes[code].level, codes[code].files) == ("warning", ("bad",))
-    assert "2 boxes in 1 picture" in codes["box_outside"].message
+    assert "2 boxes in 1 image" in codes["box_outside"].message
     assert "100 %" in codes["box_outside"].message
     assert (codes["background"].level, codes["background"].files) == ("note", ("empty",))
     assert codes["without_label"].files == ("unknown",)
@@ -212,10 +212,10 @@ def test_boxes_that_are_wrong_are_named_one_by_one(tmp_path: Path):
     assert checked_json(result)["box_faults"][3]["share_outside"] == 0.5  # type: ignore[index]
 
 
-def test_boxes_and_masks_are_of_the_upright_picture(tmp_path: Path):
+def test_boxes_and_masks_are_of_the_upright_image(tmp_path: Path):
     exif = Image.Exif()
     exif[0x0112] = 6  # 60 x 40 as stored, 40 x 60 as seen
-    path = save_picture(tmp_path / "turned.jpg", 1, exif=exif)
+    path = save_image(tmp_path / "turned.jpg", 1, exif=exif)
     upright = Record(path=path, id="upright", mask=save_mask(tmp_path / "u.png", stripes(shape=(60, 40))))
     stored = Record(path=path, id="stored", mask=save_mask(tmp_path / "s.png", stripes()))
     data = Dataset(

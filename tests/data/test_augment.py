@@ -1,4 +1,4 @@
-"""Pictures, masks and boxes move alike, and by the key alone."""
+"""Images, masks and boxes move alike, and by the key alone."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ RESIZES = [NET, Preprocess(height=64, width=96, resize="pad"), Preprocess(height
 
 
 @st.composite
-def pictures_with_a_box(draw: Any) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
+def images_with_a_box(draw: Any) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
     height, width = draw(st.integers(20, 160)), draw(st.integers(20, 160))
     left, top = draw(st.integers(0, width - 8)), draw(st.integers(0, height - 8))
     right, bottom = draw(st.integers(left + 8, width)), draw(st.integers(top + 8, height))
@@ -42,7 +42,7 @@ def pictures_with_a_box(draw: Any) -> tuple[tuple[int, int], tuple[int, int, int
 
 
 def drawn(size: tuple[int, int], *corners: tuple[int, int, int, int]) -> Boxed:
-    """A black picture with white boxes, class i for the i-th."""
+    """A black image with white boxes, class i for the i-th."""
     image = torch.zeros(3, *size, dtype=torch.uint8)
     for left, top, right, bottom in corners:
         image[:, top:bottom, left:right] = 255
@@ -59,7 +59,7 @@ def check_bounds(box: Tensor, where: Tensor, *, within: float) -> None:
 
 
 @settings(max_examples=150, deadline=None)
-@given(pictures_with_a_box(), st.integers(0, 10**6), st.floats(0.3, 2.0), st.floats(0, 0.5))
+@given(images_with_a_box(), st.integers(0, 10**6), st.floats(0.3, 2.0), st.floats(0, 0.5))
 def test_a_box_drawn_as_a_mask_stays_that_masks_bounding_box(
     case: tuple[tuple[int, int], tuple[int, int, int, int]], seed: int, factor: float, aspect: float
 ):
@@ -76,12 +76,12 @@ def test_a_box_drawn_as_a_mask_stays_that_masks_bounding_box(
 
 
 @settings(max_examples=60, deadline=None)
-@given(pictures_with_a_box(), st.integers(0, 10**6), st.sampled_from(RESIZES))
-def test_the_detectors_pipeline_moves_boxes_with_the_picture(
+@given(images_with_a_box(), st.integers(0, 10**6), st.sampled_from(RESIZES))
+def test_the_detectors_pipeline_moves_boxes_with_the_image(
     case: tuple[tuple[int, int], tuple[int, int, int, int]], key: int, preprocess: Preprocess
 ):
     size, corners = case
-    augment = detection_augment(preprocess, flip=0.5, vertical_flip=0.5, crop_area=0.2, colour=0, zoom_out=2)
+    augment = detection_augment(preprocess, flip=0.5, vertical_flip=0.5, crop_area=0.2, color=0, zoom_out=2)
     image, boxes, labels = seeded(augment, *drawn(size, corners), key=(key,))
     assert image.shape == (3, preprocess.height, preprocess.width)
     assert isinstance(boxes, tv_tensors.BoundingBoxes)
@@ -92,13 +92,13 @@ def test_the_detectors_pipeline_moves_boxes_with_the_picture(
 
 
 @settings(max_examples=60, deadline=None)
-@given(pictures_with_a_box(), st.integers(0, 10**6), st.sampled_from(RESIZES))
-def test_the_segmenters_pipeline_moves_the_mask_with_the_picture(
+@given(images_with_a_box(), st.integers(0, 10**6), st.sampled_from(RESIZES))
+def test_the_segmenters_pipeline_moves_the_mask_with_the_image(
     case: tuple[tuple[int, int], tuple[int, int, int, int]], key: int, preprocess: Preprocess
 ):
     size, corners = case
     image, _, _ = drawn(size, corners)
-    augment = segmentation_augment(preprocess, flip=0.5, vertical_flip=0.5, crop_area=0.2, colour=0, zoom_out=2)
+    augment = segmentation_augment(preprocess, flip=0.5, vertical_flip=0.5, crop_area=0.2, color=0, zoom_out=2)
     moved, mask = seeded(augment, image, tv_tensors.Mask(image[0] // 255 * 2 + 1), key=(key,))
     assert isinstance(mask, tv_tensors.Mask)
     assert mask.shape == (preprocess.height, preprocess.width)
@@ -106,52 +106,52 @@ def test_the_segmenters_pipeline_moves_the_mask_with_the_picture(
     padded, white, black = mask == IGNORE, moved[0] > 200, moved[0] < 50
     assert (moved[0][padded] == 114).all()
     assert set(mask.unique().tolist()) <= {1, 3, IGNORE}
-    assert (mask[white] == 3).all()  # what is clearly one or the other; at an edge the picture is grey
+    assert (mask[white] == 3).all()  # what is clearly one or the other; at an edge the image is gray
     assert (mask[black] == 1).all()
     assert (white | black | padded).float().mean() > 0.5
 
 
 def test_without_randomness_it_is_what_preprocess_does():
     rng = np.random.default_rng(0)
-    picture = np.kron(rng.integers(0, 256, (10, 12, 3)), np.ones((9, 9, 1))).astype(np.uint8)
+    original = np.kron(rng.integers(0, 256, (10, 12, 3)), np.ones((9, 9, 1))).astype(np.uint8)
     mask = np.kron(rng.integers(0, 5, (10, 12)), np.ones((9, 9))).astype(np.uint8)
-    augment = segmentation_augment(NET, flip=0, crop_area=1, colour=0, zoom_out=1)
-    image, target = augment(torch.from_numpy(picture).permute(2, 0, 1), tv_tensors.Mask(torch.from_numpy(mask)))
-    difference = np.abs(image.permute(1, 2, 0).numpy().astype(int) - NET.pixels(picture))
+    augment = segmentation_augment(NET, flip=0, crop_area=1, color=0, zoom_out=1)
+    image, target = augment(torch.from_numpy(original).permute(2, 0, 1), tv_tensors.Mask(torch.from_numpy(mask)))
+    difference = np.abs(image.permute(1, 2, 0).numpy().astype(int) - NET.pixels(original))
     assert difference.max() <= 1  # Pillow rounds once more
     assert target.shape == (64, 96)
 
 
 @pytest.mark.parametrize(
-    "preprocess", [*RESIZES, Preprocess(height=28, width=28, colour="grey", short_side=28, mean=(0.0,), std=(1.0,))]
+    "preprocess", [*RESIZES, Preprocess(height=28, width=28, color="gray", short_side=28, mean=(0.0,), std=(1.0,))]
 )
 def test_a_classifier_whose_recipe_draws_nothing_learns_from_what_it_will_be_asked_about(preprocess: Preprocess):
-    picture = np.random.default_rng(0).integers(0, 256, (90, 40, 3), dtype=np.uint8)
-    augment = classification_augment(preprocess, flip=0, crop_area=1.0, colour=0)
-    image = seeded(augment, torch.from_numpy(picture).permute(2, 0, 1), key=(0,))
-    assert np.array_equal(image.permute(1, 2, 0).numpy(), preprocess.pixels(picture))
+    original = np.random.default_rng(0).integers(0, 256, (90, 40, 3), dtype=np.uint8)
+    augment = classification_augment(preprocess, flip=0, crop_area=1.0, color=0)
+    image = seeded(augment, torch.from_numpy(original).permute(2, 0, 1), key=(0,))
+    assert np.array_equal(image.permute(1, 2, 0).numpy(), preprocess.pixels(original))
 
 
-def test_a_turned_picture_is_turned_about_its_middle_and_has_no_black_corners():
+def test_a_turned_image_is_turned_about_its_middle_and_has_no_black_corners():
     size = Preprocess(height=81, width=81, short_side=81)
     image, _, _ = drawn((81, 81), (36, 20, 45, 34))  # a bar above the middle
     image = image.clamp(min=100)
-    turn = classification_augment(size, flip=0, crop_area=1.0, colour=0, rotate=40.0)
+    turn = classification_augment(size, flip=0, crop_area=1.0, color=0, rotate=40.0)
     angles = set()
     for key in range(12):
         turned = seeded(turn, image, key=(key,))
         assert turned.shape == image.shape and turned.dtype == torch.uint8
-        assert turned.min() >= 99  # what is beyond an edge is the picture again
+        assert turned.min() >= 99  # what is beyond an edge is the image again
         y, x = ((turned[0] > 177).nonzero().float().mean(dim=0) - 40).tolist()
         assert math.hypot(y, x) == pytest.approx(40 - 26.5, abs=0.5)  # as far from the middle as before
         angles.add(round(math.degrees(math.atan2(x, -y)), 1))
     assert max(map(abs, angles)) <= 41 and len(angles) > 8 and min(angles) < 0 < max(angles)
     long = seeded(Rotate(90.0), torch.full((3, 10, 100), 200, dtype=torch.uint8), key=(1,))
-    assert long.shape == (3, 10, 100) and long.min() > 90  # grey, with a blurred edge
+    assert long.shape == (3, 10, 100) and long.min() > 90  # gray, with a blurred edge
 
 
 def test_boxes_move_as_torchvisions_do():
-    """A window inside the picture is torchvision's crop and resize."""
+    """A window inside the image is torchvision's crop and resize."""
     boxes = xyxy(torch.tensor([[10.0, 12, 50, 60], [0, 0, 39, 30], [45, 33, 90, 70]]), 80, 100)
     window = Window(seen=(10, 20, 70, 90), place=(0, 0, 64, 96), size=(64, 96))
     ours, labels = window.boxes(boxes, torch.arange(3))
@@ -160,7 +160,7 @@ def test_boxes_move_as_torchvisions_do():
     torch.testing.assert_close(ours.as_subclass(Tensor), theirs.as_subclass(Tensor))
 
 
-def test_boxes_that_leave_the_picture_are_dropped_by_the_rule():
+def test_boxes_that_leave_the_image_are_dropped_by_the_rule():
     window = Window(seen=(0, 50, 100, 100), place=(0, 0, 100, 50), size=(100, 100))  # the right half, in the left half
     corners = torch.tensor(
         [
@@ -177,7 +177,7 @@ def test_boxes_that_leave_the_picture_are_dropped_by_the_rule():
 
 
 def test_no_boxes_stay_no_boxes_and_an_object_is_kept_where_there_is_one():
-    augment = detection_augment(NET, flip=0.5, crop_area=0.02, colour=0.3)
+    augment = detection_augment(NET, flip=0.5, crop_area=0.02, color=0.3)
     for key in range(15):
         _, boxes, labels = seeded(augment, *drawn((70, 90)), key=(key,))
         assert boxes.shape == (0, 4)
@@ -192,13 +192,13 @@ def test_every_draw_depends_on_the_key_alone(task: str):
     image = (image // 2 + torch.arange(90, dtype=torch.uint8)).contiguous()
     transform: Any
     if task == "classify":
-        transform = classification_augment(NET, flip=0.5, crop_area=0.3, colour=0.4, trivial=True)
+        transform = classification_augment(NET, flip=0.5, crop_area=0.3, color=0.4, trivial=True)
         inputs: tuple[Any, ...] = (image,)
     elif task == "segment":
-        transform = segmentation_augment(NET, flip=0.5, vertical_flip=0.5, crop_area=0.3, colour=0.4)
+        transform = segmentation_augment(NET, flip=0.5, vertical_flip=0.5, crop_area=0.3, color=0.4)
         inputs = (image, tv_tensors.Mask(image[0] // 100))
     else:
-        transform = detection_augment(NET, flip=0.5, vertical_flip=0.5, crop_area=0.3, colour=0.4)
+        transform = detection_augment(NET, flip=0.5, vertical_flip=0.5, crop_area=0.3, color=0.4)
         inputs = (image, boxes, labels)
 
     def results(key: int) -> list[Tensor]:
@@ -221,40 +221,38 @@ def test_every_draw_depends_on_the_key_alone(task: str):
 @pytest.mark.parametrize("target", ["Mask", "BoundingBoxes"])
 def test_trivial_augment_refuses_what_it_would_leave_behind(target: str):
     image, boxes, _ = drawn((70, 90), (10, 10, 60, 50))
-    transform = classification_augment(NET, flip=0, crop_area=0.5, colour=0, trivial=True)
+    transform = classification_augment(NET, flip=0, crop_area=0.5, color=0, trivial=True)
     with pytest.raises(ValueError, match=f"for classification.*{target}"):
         transform(tv_tensors.Image(image), boxes if target == "BoundingBoxes" else tv_tensors.Mask(image[0]))
 
 
-def test_grey_pipelines_give_one_channel():
-    grey = Preprocess(height=64, width=64, resize="stretch", colour="grey", mean=(0.5,), std=(0.5,))
+def test_gray_pipelines_give_one_channel():
+    gray = Preprocess(height=64, width=64, resize="stretch", color="gray", mean=(0.5,), std=(0.5,))
     image, boxes, labels = drawn((70, 90), (10, 10, 60, 50))
-    assert (
-        segmentation_augment(grey, flip=0, crop_area=1, colour=0.2)(image, tv_tensors.Mask(image[0]))[0].shape[0] == 1
-    )
-    assert detection_augment(grey, flip=0, crop_area=1, colour=0)(image, boxes, labels)[0].shape[0] == 1
+    assert segmentation_augment(gray, flip=0, crop_area=1, color=0.2)(image, tv_tensors.Mask(image[0]))[0].shape[0] == 1
+    assert detection_augment(gray, flip=0, crop_area=1, color=0)(image, boxes, labels)[0].shape[0] == 1
 
 
-def test_a_picture_of_one_row_is_augmented():
+def test_a_image_of_one_row_is_augmented():
     image, boxes, labels = drawn((1, 50), (10, 0, 40, 1))
-    assert seeded(detection_augment(NET, flip=0.5, crop_area=0.1, colour=0), image, boxes, labels, key=(0,))[0].shape
+    assert seeded(detection_augment(NET, flip=0.5, crop_area=0.1, color=0), image, boxes, labels, key=(0,))[0].shape
     mask = tv_tensors.Mask(image[0] // 255)
-    augment = segmentation_augment(Preprocess(resize="pad"), flip=0.5, crop_area=0.1, colour=0)
+    augment = segmentation_augment(Preprocess(resize="pad"), flip=0.5, crop_area=0.1, color=0)
     assert seeded(augment, image, mask, key=(0,))[1].shape == (224, 224)
 
 
 @pytest.mark.parametrize("preprocess", RESIZES)
 def test_scales_are_drawn_between_the_smallest_crop_and_the_largest_zoom(preprocess: Preprocess):
-    """A square in the middle of the picture shows the scale, where it is seen whole."""
+    """A square in the middle of the image shows the scale, where it is seen whole."""
     image, boxes, labels = drawn((160, 240), (110, 70, 130, 90))
     base = {"stretch": 160, "pad": 160, "crop": 160 * 64 / 72}[preprocess.resize]
-    augment = detection_augment(preprocess, flip=0, crop_area=0.25, colour=0, zoom_out=1)
+    augment = detection_augment(preprocess, flip=0, crop_area=0.25, color=0, zoom_out=1)
     factors = []
     for key in range(150):
         _, moved, _ = seeded(augment, image, boxes, labels, key=(key,))
         for left, top, right, bottom in moved.tolist():
             if left > 0 and top > 0 and right < preprocess.width and bottom < preprocess.height:
-                both = 400 / ((right - left) * (bottom - top))  # pixels of the picture per pixel of the net's input
+                both = 400 / ((right - left) * (bottom - top))  # pixels of the image per pixel of the net's input
                 factors.append(
                     math.sqrt(both * preprocess.height * preprocess.width)
                     / math.sqrt(base * base * (1.5 if preprocess.width == 96 else 1))
@@ -264,7 +262,7 @@ def test_scales_are_drawn_between_the_smallest_crop_and_the_largest_zoom(preproc
 
 
 @pytest.mark.parametrize("size", [(64, 64), (160, 120), (360, 360), (301, 577)])
-def test_padding_is_only_outside_the_picture(size: tuple[int, int]):
+def test_padding_is_only_outside_the_image(size: tuple[int, int]):
     torch.manual_seed(0)
     for _ in range(200):
         inside = random_window(size, size, (224, 224), scale=(0.5, 1), aspect=0)
@@ -290,7 +288,7 @@ def test_cutmix_blends_targets_by_the_pixels_it_pasted():
     assert torch.equal(first, again)
 
 
-def test_a_mosaic_shows_four_pictures_with_their_boxes():
+def test_a_mosaic_shows_four_images_with_their_boxes():
     samples: list[Boxed] = []
     for number in range(4):
         image, boxes, _ = drawn((90 + 10 * number, 140), (30, 20, 110, 70))
@@ -313,19 +311,19 @@ def test_a_mosaic_shows_four_pictures_with_their_boxes():
 def test_wrong_inputs_are_named():
     image, boxes, labels = drawn((70, 90), (10, 10, 60, 50))
     with pytest.raises(ValueError, match="one size"):
-        segmentation_augment(NET, flip=0, crop_area=1, colour=0)(image, tv_tensors.Mask(image[0, 1:]))
+        segmentation_augment(NET, flip=0, crop_area=1, color=0)(image, tv_tensors.Mask(image[0, 1:]))
     with pytest.raises(ValueError, match="1 and 0"):
-        detection_augment(NET, flip=0, crop_area=1, colour=0)(image, boxes, labels[:0])
+        detection_augment(NET, flip=0, crop_area=1, color=0)(image, boxes, labels[:0])
     with pytest.raises(ValueError, match=r"0\.5"):
-        detection_augment(NET, flip=0, crop_area=1, colour=0, zoom_out=0.5)
+        detection_augment(NET, flip=0, crop_area=1, color=0, zoom_out=0.5)
     with pytest.raises(ValueError, match="got 0"):
-        segmentation_augment(NET, flip=0, crop_area=0, colour=0)
+        segmentation_augment(NET, flip=0, crop_area=0, color=0)
     with pytest.raises(ValueError, match="got 3"):
         mosaic([(image, boxes, labels)] * 3, height=64, width=64, key=(0,))
 
 
 def test_seeding_draws_as_torch_does_and_leaves_nothing_behind():
-    """torch.manual_seed keeps a request and a traceback for GPUs that are not in use: one for every picture."""
+    """torch.manual_seed keeps a request and a traceback for GPUs that are not in use: one for every image."""
     torch.manual_seed(5)
     expected = torch.rand(3)
     before = len(torch.cuda._queued_calls)

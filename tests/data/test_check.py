@@ -47,7 +47,7 @@ def found(result: Audit) -> dict[str, Finding]:
     return {finding.code: finding for finding in result.findings}
 
 
-def test_good_pictures_have_no_findings(tmp_path: Path) -> None:
+def test_good_images_have_no_findings(tmp_path: Path) -> None:
     result = audit(open_dataset(bakery(tmp_path)))
     assert {f.level for f in result.findings} == {"note"}
     assert result.class_counts == {"all": {"bun": 12, "rye": 12}}
@@ -59,7 +59,7 @@ def test_good_pictures_have_no_findings(tmp_path: Path) -> None:
 
 def test_unreadable_files_are_named_with_their_reason(tmp_path: Path) -> None:
     root = bakery(tmp_path)
-    (root / "bun" / "text.jpg").write_text("no picture at all")
+    (root / "bun" / "text.jpg").write_text("no image at all")
     (root / "bun" / "zero.png").write_bytes(b"")
     (root / "rye" / "gone.jpg").symlink_to(root / "nowhere")
     stream = io.BytesIO()
@@ -150,7 +150,7 @@ def test_one_photograph_under_two_labels(tmp_path: Path) -> None:
     assert found(result)["conflicting_labels"].level == "warning"
 
 
-def test_nothing_readable_one_class_and_no_pictures(tmp_path: Path) -> None:
+def test_nothing_readable_one_class_and_no_images(tmp_path: Path) -> None:
     one = audit(open_dataset(bakery(tmp_path / "one", classes=("bun",))))
     assert [f.code for f in one.of_level("error")] == ["one_class"]
     (tmp_path / "bad" / "a").mkdir(parents=True)
@@ -163,11 +163,11 @@ def test_nothing_readable_one_class_and_no_pictures(tmp_path: Path) -> None:
     json.dumps([bad.to_dict(), empty.to_dict()])
 
 
-def test_a_class_whose_pictures_are_all_broken_stops_training(tmp_path: Path) -> None:
+def test_a_class_whose_images_are_all_broken_stops_training(tmp_path: Path) -> None:
     root = bakery(tmp_path, classes=("bun", "oat", "rye"))
     for file in (root / "oat").iterdir():
         file.write_bytes(b"")
-    error = found(audit(open_dataset(root)))["class_without_pictures"]
+    error = found(audit(open_dataset(root)))["class_without_images"]
     assert error.level == "error"
     assert "oat" in error.message
 
@@ -180,10 +180,10 @@ def test_few_one_and_unbalanced(tmp_path: Path) -> None:
     result = audit(open_dataset(root))
     assert result.imbalance == 31
     codes = found(result)
-    assert "oat" in codes["single_picture"].message
-    assert "spelt 9" in codes["few_pictures"].message
+    assert "oat" in codes["single_image"].message
+    assert "spelt 9" in codes["few_images"].message
     assert "bun" in codes["imbalance"].message
-    assert {codes[c].level for c in ("single_picture", "few_pictures", "imbalance")} == {"warning"}
+    assert {codes[c].level for c in ("single_image", "few_images", "imbalance")} == {"warning"}
 
 
 def test_ten_to_one_is_still_balanced(tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_ten_to_one_is_still_balanced(tmp_path: Path) -> None:
     assert not result.of_level("warning")
 
 
-def test_very_small_pictures(tmp_path: Path) -> None:
+def test_very_small_images(tmp_path: Path) -> None:
     root = bakery(tmp_path)
     photograph(99, size=(31, 100)).save(root / "bun" / "thin.png")
     photograph(98, size=(32, 32)).save(root / "bun" / "square.png")
@@ -204,7 +204,7 @@ def test_very_small_pictures(tmp_path: Path) -> None:
     assert found(result)["small"].level == "note"
 
 
-def test_one_picture_and_no_labels(tmp_path: Path) -> None:
+def test_one_image_and_no_labels(tmp_path: Path) -> None:
     save(tmp_path / "a.png", 1)
     result = audit(open_dataset(tmp_path))
     assert found(result)["no_labels"].level == "note"

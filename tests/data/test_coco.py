@@ -15,7 +15,7 @@ from handlens.data.formats.coco import class_mask
 from handlens.data.outlines import render
 from handlens.data.record import IGNORE
 from handlens.errors import InputError
-from label_pictures import BREAD, NFD, corners, found, picture, said, text
+from label_images import BREAD, NFD, corners, found, said, text, write_image
 
 # pycocotools 2.0.11 with NumPy 2
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:pycocotools")
@@ -39,7 +39,7 @@ def instances(
 
 
 def one(root: Path, *annotations: dict[str, Any]) -> Path:
-    picture(root / "a.jpg")
+    write_image(root / "a.jpg")
     instances(root / "instances.json", {7: "a.jpg"}, *annotations)
     return root
 
@@ -78,7 +78,7 @@ def test_crowd_area_and_ignore_are_kept(tmp_path: Path) -> None:
 )
 def test_a_file_per_split(tmp_path: Path, train: tuple[str, str], validation: tuple[str, str]) -> None:
     for category, (file, image) in ((18, train), (3, validation)):
-        picture(tmp_path / image)
+        write_image(tmp_path / image)
         instances(tmp_path / file, {1: "1.jpg"}, annotation(1, category, 0, 0, 9, 9))
     text(tmp_path / "annotations/captions_train2017.json", '{"images": [], "annotations": [{"caption": "a"}]}')
     dataset = open_dataset(tmp_path)
@@ -89,7 +89,7 @@ def test_a_file_per_split(tmp_path: Path, train: tuple[str, str], validation: tu
 
 def test_file_names_with_folders_backslashes_and_other_unicode(tmp_path: Path) -> None:
     for name in ("images/x/1.jpg", "images/y/1.jpg", f"images/{BREAD}.jpg"):
-        picture(tmp_path / name)
+        write_image(tmp_path / name)
     names = {1: "D:\\work\\x\\1.jpg", 2: "/home/me/y/1.jpg", 3: f"{NFD}.jpg"}
     instances(tmp_path / "labels.json", names, *(annotation(n, 3, 0, 0, n, n) for n in names))
     assert found(open_dataset(tmp_path, format="coco")) == {
@@ -102,24 +102,24 @@ def test_file_names_with_folders_backslashes_and_other_unicode(tmp_path: Path) -
         open_dataset(tmp_path, format="coco")
 
 
-def test_missing_and_unlisted_pictures_are_named(tmp_path: Path) -> None:
+def test_missing_and_unlisted_images_are_named(tmp_path: Path) -> None:
     for name in ("a.jpg", "other.jpg"):
-        picture(tmp_path / name)
+        write_image(tmp_path / name)
     instances(
         tmp_path / "c.json", {1: "a.jpg", 2: "gone.jpg"}, annotation(1, 3, 0, 0, 9, 9), annotation(2, 3, 0, 0, 9, 9)
     )
     dataset = open_dataset(tmp_path)
     assert [record.id for record in dataset.records] == ["a.jpg"]
     assert "left aside, listed and not found: 1 (gone.jpg)" in said(dataset)
-    assert "left aside, pictures that no JSON lists: 1 (other.jpg)" in said(dataset)
+    assert "left aside, images that no JSON lists: 1 (other.jpg)" in said(dataset)
     (tmp_path / "a.jpg").unlink()
-    with pytest.raises(InputError, match=r"none of the 2 pictures .* is here: 2 \(a\.jpg, gone\.jpg\)"):
+    with pytest.raises(InputError, match=r"none of the 2 images .* is here: 2 \(a\.jpg, gone\.jpg\)"):
         open_dataset(tmp_path)
 
 
-def test_pictures_without_objects_and_boxes_without_width(tmp_path: Path) -> None:
-    picture(tmp_path / "b.jpg", height=1)
-    picture(tmp_path / "a.jpg")
+def test_images_without_objects_and_boxes_without_width(tmp_path: Path) -> None:
+    write_image(tmp_path / "b.jpg", height=1)
+    write_image(tmp_path / "a.jpg")
     instances(
         tmp_path / "c.json",
         {1: "a.jpg", 2: "b.jpg"},
@@ -131,7 +131,7 @@ def test_pictures_without_objects_and_boxes_without_width(tmp_path: Path) -> Non
     assert found(dataset) == {"a.jpg": [], "b.jpg": [("cat", 0, 0, 40, 1), ("cat", -9, 0, -6, 1)]}
     assert [corners(box) for record in dataset.records for box in record.bad_boxes] == [(5, 0, 5, 1)]
     instances(tmp_path / "c.json", {1: "a.jpg", 2: "b.jpg"})
-    with pytest.raises(InputError, match=r"none of the 2 pictures .* has a box"):
+    with pytest.raises(InputError, match=r"none of the 2 images .* has a box"):
         open_dataset(tmp_path)
 
 
@@ -166,7 +166,7 @@ def test_ids_that_tell_nothing_apart(
     tmp_path: Path, images: list[tuple[Any, str]], categories: list[tuple[Any, str]], message: str
 ) -> None:
     content = {
-        "images": [{"id": id, "file_name": str(picture(tmp_path / name).name)} for id, name in images],
+        "images": [{"id": id, "file_name": str(write_image(tmp_path / name).name)} for id, name in images],
         "categories": [{"id": id, "name": name} for id, name in categories],
         "annotations": [annotation(1, 3, 1, 1, 5, 5)],
     }
@@ -185,15 +185,15 @@ def test_a_byte_order_mark_and_a_stray_json(tmp_path: Path) -> None:
     assert open_dataset(root).format == "flat"
 
 
-def test_a_size_that_is_not_the_pictures_is_kept_for_the_audit(tmp_path: Path) -> None:
-    picture(tmp_path / "a.jpg", width=30, height=40)
+def test_a_size_that_is_not_the_images_is_kept_for_the_audit(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.jpg", width=30, height=40)
     instances(tmp_path / "c.json", {1: "a.jpg"}, annotation(1, 3, 0, 0, 9, 9))
     (record,) = open_dataset(tmp_path).records
     assert record.stated_size == (40, 30)
 
 
 def test_two_categories_of_one_name_are_merged_and_said(tmp_path: Path) -> None:
-    picture(tmp_path / "a.jpg")
+    write_image(tmp_path / "a.jpg")
     names = ({"id": 0, "name": "cells"}, {"id": 1, "name": "cells"}, {"id": 2, "name": "wbc"})
     boxes = [annotation(1, id, 0, 0, 1 + id, 9) for id in range(3)]
     instances(tmp_path / "c.json", {1: "a.jpg"}, *boxes, categories=names)
@@ -233,7 +233,7 @@ def test_wrong_files(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"category 18 is 'dog', and 'wolf' in .*instances_2\.json"):
         open_dataset(root)
     with pytest.raises(InputError, match="no JSON of COCO"):
-        open_dataset(picture(tmp_path / "x/a.jpg").parent, format="coco")
+        open_dataset(write_image(tmp_path / "x/a.jpg").parent, format="coco")
 
 
 # Outlines
@@ -332,9 +332,9 @@ def test_a_class_mask() -> None:
         ({"image_id": 8, "category_id": None, "bbox": [0, 0, 9, 9]}, "has category_id = None"),
     ],
 )
-def test_a_damaged_annotation_leaves_the_other_pictures(tmp_path: Path, wrong: dict[str, Any], reason: str) -> None:
+def test_a_damaged_annotation_leaves_the_other_images(tmp_path: Path, wrong: dict[str, Any], reason: str) -> None:
     root = one(tmp_path, annotation(7, 18, 0, 0, 9, 9))
-    picture(root / "b.jpg")
+    write_image(root / "b.jpg")
     instances(root / "instances.json", {7: "a.jpg", 8: "b.jpg"}, annotation(7, 18, 0, 0, 9, 9), wrong)
     dataset = open_dataset(root)
     assert found(dataset) == {"a.jpg": [("dog", 0, 0, 9, 9)]}
@@ -352,14 +352,14 @@ def test_entries_that_are_none(tmp_path: Path) -> None:
     dataset = open_dataset(root)
     assert found(dataset) == {"a.jpg": [("dog", 0, 0, 9, 9)]}  # listed twice with one id: the same entry
     remarks = {remark.code: remark for remark in dataset.remarks}
-    assert "None, not an object" in remarks["annotation_without_picture"].reasons[0]
-    assert "image 99" in remarks["annotation_without_picture"].reasons[1]
+    assert "None, not an object" in remarks["annotation_without_image"].reasons[0]
+    assert "image 99" in remarks["annotation_without_image"].reasons[1]
     assert "file_name = None" in remarks["label_unreadable"].reasons[1]
 
 
-def test_a_picture_listed_twice_or_with_the_id_of_another_is_left_aside(tmp_path: Path) -> None:
+def test_a_image_listed_twice_or_with_the_id_of_another_is_left_aside(tmp_path: Path) -> None:
     for name in "abc":
-        picture(tmp_path / f"{name}.jpg")
+        write_image(tmp_path / f"{name}.jpg")
     path = instances(
         tmp_path / "x.json", {1: "a.jpg", 2: "b.jpg", 3: "c.jpg", 4: "c.jpg"}, annotation(1, 18, 0, 0, 9, 9)
     )

@@ -19,7 +19,7 @@ from handlens.data.formats.write_masks import voc_palette
 from handlens.data.masks import read_mask
 from handlens.data.record import Box, Dataset, MaskCoding, Record, Split
 from handlens.errors import InputError
-from label_pictures import BREAD, mask, picture, text
+from label_images import BREAD, mask, text, write_image
 
 Known = dict[str, tuple[tuple[Box, ...] | None, Split | None]]
 
@@ -29,12 +29,12 @@ def known(dataset: Dataset) -> Known:
     return {record.path.name: (record.boxes, record.split) for record in dataset.records}
 
 
-def pictures(root: Path, *boxes: tuple[Box, ...], split: Split | None = None) -> Dataset:
+def images(root: Path, *boxes: tuple[Box, ...], split: Split | None = None) -> Dataset:
     records = []
     for number, found in enumerate(boxes):
         path = root / "in" / f"{number}.jpg"
         if not path.is_file():
-            picture(path)
+            write_image(path)
         records.append(Record(path=path, id=f"{number}.jpg", boxes=found, split=split))
     return Dataset(
         root=root / "in", format="voc", class_names=("zebra", "a b", BREAD), records=tuple(records), task="detect"
@@ -70,7 +70,7 @@ def test_reading_what_was_written_gives_the_same(
     tmp_path_factory: pytest.TempPathFactory, found: list[tuple[Box, ...]], data: st.DataObject
 ) -> None:
     root = tmp_path_factory.mktemp("any")
-    dataset = pictures(root, (A_BOX,), *found, split=data.draw(st.sampled_from([None, "train", "validation"])))
+    dataset = images(root, (A_BOX,), *found, split=data.draw(st.sampled_from([None, "train", "validation"])))
     here = [box for boxes in found for box in boxes]
     for to, keeps in (("coco", {"crowd", "difficult", "area"}), ("voc", {"difficult"}), ("yolo", set())):
         lost = convert(dataset, root / to, to=to)  # type: ignore[arg-type]
@@ -92,20 +92,20 @@ def test_what_is_lost_is_said(tmp_path: Path) -> None:
     outside = Box(label=0, left=-4, top=1, right=9, bottom=9)
     gone = Box(label=0, left=50, top=1, right=60, bottom=9)
     crowd = Box(label=0, left=1, top=1, right=2, bottom=2, crowd=True, area=0.5, difficult=True)
-    dataset = pictures(tmp_path, (outside, gone, crowd), ())
+    dataset = images(tmp_path, (outside, gone, crowd), ())
     dataset = dataset.with_records(
         [
             *(replace(record, group="p") for record in dataset.records),
             Record(path=tmp_path / "in/unknown.jpg", id="unknown.jpg"),
-            Record(path=text(tmp_path / "in/bad.jpg", "no picture"), id="bad.jpg", boxes=()),
+            Record(path=text(tmp_path / "in/bad.jpg", "no image"), id="bad.jpg", boxes=()),
         ]
     )
     lost = convert(dataset, tmp_path / "yolo", to="yolo")
-    assert "groups of 2 pictures" in lost
-    assert "boxes outside their picture, clipped: 2 (0.jpg, 0.jpg)" in lost
+    assert "groups of 2 images" in lost
+    assert "boxes outside their image, clipped: 2 (0.jpg, 0.jpg)" in lost
     assert {"crowd of 1 boxes", "difficult of 1 boxes", "area of 1 boxes"} <= set(lost)
     assert "left aside, nothing is known of it: unknown.jpg" in lost
-    assert any("bad.jpg" in sentence and "not a picture" in sentence for sentence in lost)
+    assert any("bad.jpg" in sentence and "not an image" in sentence for sentence in lost)
     assert [len(boxes or ()) for boxes, _ in known(open_dataset(tmp_path / "yolo")).values()] == [2, 0]
     assert "boxes of one pixel, which VOC cannot tell from a point: 1" in convert(dataset, tmp_path / "voc", to="voc")
     assert known(open_dataset(tmp_path / "voc"))["0.jpg"][0] == (outside, gone)
@@ -113,21 +113,21 @@ def test_what_is_lost_is_said(tmp_path: Path) -> None:
 
 def test_what_the_reader_left_aside_is_lost_too(tmp_path: Path) -> None:
     for stem in ("a", "b", "c"):
-        picture(tmp_path / "in/images" / f"{stem}.jpg")
+        write_image(tmp_path / "in/images" / f"{stem}.jpg")
     text(tmp_path / "in/labels/a.txt", "0 0.5 0.5 0.2 0.2 0.9\n0 0.5 0.5 0 0.2\n")
     text(tmp_path / "in/labels/b.txt", "zero")
     text(tmp_path / "in/labels/lost.txt", "0 0.5 0.5 0.2 0.2\n")
     dataset = open_dataset(tmp_path / "in")
     lost = convert(dataset, tmp_path / "voc", to="voc")
     assert any("1 label cannot be used" in sentence and "b.txt is" in sentence for sentence in lost)
-    assert "left aside, a text of boxes without a picture: 1 (labels/lost.txt)" in lost
+    assert "left aside, a text of boxes without an image: 1 (labels/lost.txt)" in lost
     assert "boxes with a confidence, which is not kept: 1 (images/a.jpg)" in lost
     assert "boxes without area or inverted: 1" in lost
 
 
 def test_from_coco_to_coco_outlines_and_numbers_stay(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        picture(tmp_path / "in" / f"{name}.jpg")
+        write_image(tmp_path / "in" / f"{name}.jpg")
     polygon = [[1, 1, 9, 1, 9, 9]]
     content = {
         "images": [{"id": 70, "file_name": "b.jpg"}, {"id": 71, "file_name": "a.jpg"}],
@@ -157,7 +157,7 @@ def test_from_coco_to_coco_outlines_and_numbers_stay(tmp_path: Path) -> None:
 
 
 def test_a_category_called_background_is_the_background(tmp_path: Path) -> None:
-    picture(tmp_path / "in/a.jpg", width=3, height=1)
+    write_image(tmp_path / "in/a.jpg", width=3, height=1)
     content = {
         "images": [{"id": 1, "file_name": "a.jpg"}],
         "categories": [{"id": 1, "name": "rye"}, {"id": 2, "name": "background"}],
@@ -188,7 +188,7 @@ def test_a_category_called_background_is_the_background(tmp_path: Path) -> None:
 def test_one_name_in_two_folders(tmp_path: Path) -> None:
     names = ("x/1.jpg", "y/1.JPG", "y/1.png", "z/1_2.jpg")
     records = [
-        Record(path=picture(tmp_path / "in" / name), id=name, boxes=(replace(A_BOX, label=number),))
+        Record(path=write_image(tmp_path / "in" / name), id=name, boxes=(replace(A_BOX, label=number),))
         for number, name in enumerate(names)
     ]
     dataset = Dataset(
@@ -205,8 +205,8 @@ def test_one_name_in_two_folders(tmp_path: Path) -> None:
     assert lost == ["names: 3 (y/1.JPG, y/1.png, z/1_2.jpg) were taken and got a number"]
 
 
-def test_pictures_are_copied_and_a_failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    dataset = pictures(tmp_path, (A_BOX,), (A_BOX,))
+def test_images_are_copied_and_a_failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = images(tmp_path, (A_BOX,), (A_BOX,))
     target = tmp_path / "out"
     target.mkdir()
     convert(dataset, target, to="coco")
@@ -233,13 +233,13 @@ def test_pictures_are_copied_and_a_failure_leaves_nothing(tmp_path: Path, monkey
 
 
 def test_what_cannot_be_written(tmp_path: Path) -> None:
-    dataset = pictures(tmp_path, (A_BOX,), (A_BOX,))
+    dataset = images(tmp_path, (A_BOX,), (A_BOX,))
     with pytest.raises(InputError, match="'coca' is not known; the nearest is 'coco'"):
         convert(dataset, tmp_path / "x", to="coca")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="with boxes cannot be written as masks; use voc or coco or yolo"):
         convert(dataset, tmp_path / "x", to="masks")
     first, second = dataset.records
-    with pytest.raises(InputError, match="1 of the 2 pictures"):
+    with pytest.raises(InputError, match="1 of the 2 images"):
         convert(dataset.with_records([replace(first, split="train"), second]), tmp_path / "x", to="voc")
     classes = Dataset(root=tmp_path / "in", format="folders", class_names=("a",), records=(replace(first, boxes=None),))
     with pytest.raises(InputError, match="with classes cannot be written as voc; there is nothing"):
@@ -251,7 +251,7 @@ def test_masks_to_voc_and_to_pairs(tmp_path: Path) -> None:
     values = np.array([[0, 7, 9], [9, 0, 255]])
     records = []
     for stem, split in (("a", "train"), (BREAD, "validation")):
-        path = picture(tmp_path / f"in/images/{stem}.jpg", width=3, height=2)
+        path = write_image(tmp_path / f"in/images/{stem}.jpg", width=3, height=2)
         stored = mask(tmp_path / f"in/masks/{stem}.png", values)
         records.append(Record(path=path, id=stem, mask=stored, split=split))  # type: ignore[arg-type]
     coding = MaskCoding(values={0: 1, 7: 0, 9: 255, 255: 255})
@@ -299,7 +299,7 @@ def test_the_palette_is_vocs() -> None:
 
 
 def test_outlines_become_masks(tmp_path: Path) -> None:
-    picture(tmp_path / "in/a.jpg", width=8, height=4)
+    write_image(tmp_path / "in/a.jpg", width=8, height=4)
     content = {
         "images": [{"id": 1, "file_name": "a.jpg", "width": 8, "height": 4}],
         "categories": [{"id": 5, "name": "bread"}],
@@ -332,7 +332,7 @@ def test_a_damaged_outline_is_left_out_and_named(tmp_path: Path, bad: object) ->
         return {"id": number, "image_id": number, "category_id": 5, "bbox": [0, 0, 2, 2], "segmentation": outline}
 
     for name in ("a.jpg", "b.jpg"):
-        picture(tmp_path / "in" / name, width=8, height=4)
+        write_image(tmp_path / "in" / name, width=8, height=4)
     content = {
         "images": [{"id": n, "file_name": f, "width": 8, "height": 4} for n, f in ((1, "a.jpg"), (2, "b.jpg"))],
         "categories": [{"id": 5, "name": "bread"}],
@@ -382,7 +382,7 @@ def test_blood_cells_round_the_formats(shared_data: Path, tmp_path: Path) -> Non
             assert f"<ymin>{top}</ymin>" in published and f"<xmax>{right}</xmax>" in published
 
 
-def test_coco_pictures_round_the_formats(shared_data: Path, tmp_path: Path) -> None:
+def test_coco_images_round_the_formats(shared_data: Path, tmp_path: Path) -> None:
     """80 classes, of which some have no box: YOLO -> VOC -> COCO -> YOLO."""
     first = open_dataset(shared_data / "coco_val128")
     data = first
@@ -400,10 +400,10 @@ def test_coco_pictures_round_the_formats(shared_data: Path, tmp_path: Path) -> N
 
 def test_a_damaged_mask_is_left_out_and_named(tmp_path: Path) -> None:
     for stem in "abc":
-        picture(tmp_path / "in/images" / f"{stem}.jpg")
+        write_image(tmp_path / "in/images" / f"{stem}.jpg")
         mask(tmp_path / "in/masks" / f"{stem}.png", np.eye(30, 40))
     dataset = open_dataset(tmp_path / "in")
-    (tmp_path / "in/masks/b.png").write_bytes(b"no picture")
+    (tmp_path / "in/masks/b.png").write_bytes(b"no image")
     for to in ("masks", "voc"):
         (lost,) = convert(dataset, tmp_path / to, to=to)  # type: ignore[arg-type]
         assert lost.startswith("left aside, images/b.jpg: the mask")
@@ -412,7 +412,7 @@ def test_a_damaged_mask_is_left_out_and_named(tmp_path: Path) -> None:
 
 def test_from_coco_to_coco_all_that_the_file_says_is_kept(tmp_path: Path) -> None:
     root = tmp_path / "in"
-    picture(root / "a.jpg")
+    write_image(root / "a.jpg")
     content = {
         "info": {"year": 2026},
         "licenses": [{"id": 4, "name": "CC BY"}],
@@ -428,19 +428,19 @@ def test_from_coco_to_coco_all_that_the_file_says_is_kept(tmp_path: Path) -> Non
     assert json.loads((tmp_path / "coco/annotations/instances.json").read_text()) == content
     (lost,) = convert(dataset, tmp_path / "yolo", to="yolo")
     assert lost == (
-        "what only COCO has a place for: of annotations score; of pictures license; of categories supercategory; "
+        "what only COCO has a place for: of annotations score; of images license; of categories supercategory; "
         "of the whole info, licenses"
     )
 
 
-def test_pictures_of_one_name_in_two_splits_keep_it(tmp_path: Path) -> None:
+def test_images_of_one_name_in_two_splits_keep_it(tmp_path: Path) -> None:
     for split in ("train", "val"):
-        picture(tmp_path / "in/images" / split / "a.jpg")
+        write_image(tmp_path / "in/images" / split / "a.jpg")
         text(tmp_path / "in/labels" / split / "a.txt", "0 0.5 0.5 0.5 0.4\n")
     dataset = open_dataset(tmp_path / "in")
     for to in ("yolo", "coco"):
         assert convert(dataset, tmp_path / to, to=to) == []  # type: ignore[arg-type]
         again = open_dataset(tmp_path / to)
         assert [(r.path.name, r.split) for r in again.records] == [("a.jpg", "train"), ("a.jpg", "validation")]
-    (lost,) = convert(dataset, tmp_path / "voc", to="voc")  # one folder for all pictures
+    (lost,) = convert(dataset, tmp_path / "voc", to="voc")  # one folder for all images
     assert lost.startswith("names: 1")

@@ -1,4 +1,4 @@
-"""Every awkward picture comes out right or is refused in one sentence. References: Pillow, and plain arithmetic."""
+"""Every awkward image comes out right or is refused in one sentence. References: Pillow, and plain arithmetic."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from handlens.data.decode import MAX_PIXELS, PictureInfo, UnreadablePictureError, decode, probe, true_format
+from handlens.data.decode import MAX_PIXELS, ImageInfo, UnreadableImageError, decode, probe, true_format
 
-RED, GREY, BLUE = (230, 30, 30), (40, 40, 40), (30, 30, 230)
+RED, GRAY, BLUE = (230, 30, 30), (40, 40, 40), (30, 30, 230)
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 
 
 def quarters(*, height: int = 48, width: int = 64) -> Image.Image:
-    """Grey with the upper left quarter red and the lower right blue: no two orientations of it look alike."""
-    pixels = np.full((height, width, 3), GREY, dtype=np.uint8)
+    """Gray with the upper left quarter red and the lower right blue: no two orientations of it look alike."""
+    pixels = np.full((height, width, 3), GRAY, dtype=np.uint8)
     pixels[: height // 2, : width // 2] = RED
     pixels[height // 2 :, width // 2 :] = BLUE
     pixels[: height // 2, : width // 4] = (230, 230, 30)
@@ -47,10 +47,10 @@ def exif(orientation: int) -> Image.Exif:
     return block
 
 
-def png(rows: np.ndarray, *, depth: int, colour: int, extra: bytes = b"") -> bytes:
+def png(rows: np.ndarray, *, depth: int, color: int, extra: bytes = b"") -> bytes:
     """A PNG from its definition, for the kinds that Pillow does not write. `rows`: (H, bytes per row) uint8."""
-    width = rows.shape[1] * 8 // (depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour])
-    header = struct.pack(">IIBBBBB", width, rows.shape[0], depth, colour, 0, 0, 0)
+    width = rows.shape[1] * 8 // (depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[color])
+    header = struct.pack(">IIBBBBB", width, rows.shape[0], depth, color, 0, 0, 0)
     data = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + extra + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
@@ -68,7 +68,7 @@ def assert_near(pixels: np.ndarray, reference: object, tolerance: int) -> None:
 
 
 def refusal(source: Path | bytes, **options: object) -> str:
-    with pytest.raises(UnreadablePictureError) as caught:
+    with pytest.raises(UnreadableImageError) as caught:
         decode(source, **options)  # type: ignore[arg-type]
     message = str(caught.value)
     assert "\n" not in message and message.endswith(".") and len(message) < 300
@@ -77,7 +77,7 @@ def refusal(source: Path | bytes, **options: object) -> str:
 
 # --- Formats ------------------------------------------------------------------------------------------------------
 
-WRITTEN = {  # Pillow's name -> ours, largest difference that the coding makes (at edges of colour)
+WRITTEN = {  # Pillow's name -> ours, largest difference that the coding makes (at edges of color)
     "PNG": ("png", 0),
     "BMP": ("bmp", 0),
     "TIFF": ("tiff", 0),
@@ -99,7 +99,7 @@ def test_every_format_by_its_bytes_whatever_the_file_is_called(written: str, tmp
     assert_near(pixels, quarters(), tolerance)
     assert np.abs(pixels.astype(int) - np.asarray(quarters())).mean() < 3
     assert np.array_equal(pixels, decode(content))
-    assert probe(content, "x") == PictureInfo(
+    assert probe(content, "x") == ImageInfo(
         format=format, width=64, height=48, orientation=1, mode="P" if written == "GIF" else "RGB", frames=1
     )
 
@@ -116,7 +116,7 @@ def test_every_format_by_its_bytes_whatever_the_file_is_called(written: str, tmp
         b"%PDF-1.7",
     ],
 )
-def test_what_is_no_picture_has_no_format(head: bytes) -> None:
+def test_what_is_no_image_has_no_format(head: bytes) -> None:
     assert true_format(head) is None
 
 
@@ -130,7 +130,7 @@ def test_heic_is_turned_once(heic_rotated: bytes) -> None:
     assert pixels.shape == (64, 48, 3)  # 64 x 48 stored, turned a quarter to the right
     assert_near(pixels[10:20, 30:40], np.broadcast_to(RED, (10, 10, 3)), 12)
     assert_near(pixels[44:54, 8:18], np.broadcast_to(BLUE, (10, 10, 3)), 12)
-    assert probe(heic_rotated, "x") == PictureInfo(
+    assert probe(heic_rotated, "x") == ImageInfo(
         format="heic", width=48, height=64, orientation=1, mode="RGB", frames=1
     )
 
@@ -151,7 +151,7 @@ def test_heic_with_damaged_metadata_does_not_end_the_process(heic_rotated: bytes
         "    damaged = bytearray(content)\n"
         f"    for _ in range(2): damaged[rng.randrange({reference}, {reference + 130})] = rng.randrange(256)\n"
         "    try: decode(bytes(damaged), max_pixels=1_000_000); read += 1\n"
-        "    except UnreadablePictureError: refused += 1\n"
+        "    except UnreadableImageError: refused += 1\n"
         "print(read, refused)"
     )
     done = subprocess.run([sys.executable, "-c", code], input=heic_rotated, capture_output=True, env=environment())
@@ -169,7 +169,7 @@ def test_modes_become_rgb(mode: str) -> None:
     assert_near(decode(saved(image, "TIFF")), image.convert("RGB"), 0)
 
 
-def test_grey_jpeg() -> None:
+def test_gray_jpeg() -> None:
     content = saved(quarters().convert("L"), "JPEG")
     assert probe(content, "x").mode == "L"
     assert_near(decode(content), Image.open(io.BytesIO(content)).convert("RGB"), 1)
@@ -190,7 +190,7 @@ RAMP_8 = np.repeat(np.round(RAMP.astype(float) * 255 / 65535).astype(int)[:, :, 
 
 
 def big_endian_tiff(values: np.ndarray) -> bytes:
-    """16-bit grey, most significant byte first, from the TIFF 6.0 definition."""
+    """16-bit gray, most significant byte first, from the TIFF 6.0 definition."""
     height, width = values.shape
     tags = [
         (256, width),
@@ -209,7 +209,7 @@ def big_endian_tiff(values: np.ndarray) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "TIFF big-endian", "TIFF white is zero"])
-def test_16_bit_grey_is_scaled_and_not_clipped(kind: str) -> None:
+def test_16_bit_gray_is_scaled_and_not_clipped(kind: str) -> None:
     expected = RAMP_8
     if kind == "TIFF big-endian":
         content = big_endian_tiff(RAMP)
@@ -223,25 +223,25 @@ def test_16_bit_grey_is_scaled_and_not_clipped(kind: str) -> None:
     assert_near(decode(content), expected, 0)
 
 
-@pytest.mark.parametrize(("colour", "channels"), [(2, 3), (4, 2), (6, 4)])
-def test_16_bit_png_with_colour_or_alpha(colour: int, channels: int) -> None:
+@pytest.mark.parametrize(("color", "channels"), [(2, 3), (4, 2), (6, 4)])
+def test_16_bit_png_with_color_or_alpha(color: int, channels: int) -> None:
     values = np.random.default_rng(0).integers(0, 65536, (16, 16, channels), dtype=np.uint16)
-    content = png(values.astype(">u2").view(np.uint8).reshape(16, -1), depth=16, colour=colour)
+    content = png(values.astype(">u2").view(np.uint8).reshape(16, -1), depth=16, color=color)
     unit = values / 65535
     rgb = unit[:, :, :3] if channels >= 3 else np.repeat(unit[:, :, :1], 3, axis=2)
     alpha = unit[:, :, -1:] if channels in (2, 4) else np.ones((16, 16, 1))
     assert_near(decode(content), 255 * (rgb * alpha + 1 - alpha), 2)
 
 
-def test_a_transparent_colour_of_16_bits_becomes_white() -> None:
+def test_a_transparent_color_of_16_bits_becomes_white() -> None:
     rgb = np.array([[[0x1234, 0x5678, 0x9ABC], [0xFFFF, 0, 0x8000]]], dtype=">u2")
     key = chunk(b"tRNS", struct.pack(">HHH", 0x1234, 0x5678, 0x9ABC))
     assert_near(
-        decode(png(rgb.view(np.uint8).reshape(1, -1), depth=16, colour=2, extra=key)), [[[255] * 3, [255, 0, 128]]], 0
+        decode(png(rgb.view(np.uint8).reshape(1, -1), depth=16, color=2, extra=key)), [[[255] * 3, [255, 0, 128]]], 0
     )
-    grey = np.array([[0x1234, 0x8000]], dtype=">u2")
+    gray = np.array([[0x1234, 0x8000]], dtype=">u2")
     key = chunk(b"tRNS", struct.pack(">H", 0x1234))
-    assert_near(decode(png(grey.view(np.uint8), depth=16, colour=0, extra=key)), [[[255] * 3, [128] * 3]], 0)
+    assert_near(decode(png(gray.view(np.uint8), depth=16, color=0, extra=key)), [[[255] * 3, [128] * 3]], 0)
 
 
 @pytest.mark.parametrize("format", ["PNG", "TIFF", "WEBP"])
@@ -258,7 +258,7 @@ def test_alpha_is_composited_on_white(mode: str, format: str) -> None:
 
 def test_palette_with_transparency_on_white() -> None:
     image = quarters().quantize(8)
-    index = image.getpixel((0, 40))  # the lower left quarter: grey
+    index = image.getpixel((0, 40))  # the lower left quarter: gray
     one = decode(saved(image, "PNG", transparency=index))
     gif = decode(saved(image, "GIF", transparency=index))
     expected = np.array(quarters())
@@ -279,7 +279,7 @@ def test_pixels_without_a_known_white_are_refused(mode: str) -> None:
 
 @pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG", "TIFF"])
 def test_the_first_frame_of_several(format: str) -> None:
-    frames = [Image.new("RGB", (40, 30), colour) for colour in ("red", "lime", "blue")]
+    frames = [Image.new("RGB", (40, 30), color) for color in ("red", "lime", "blue")]
     options = {"lossless": True} if format == "WEBP" else {}
     content = saved(frames[0], format, save_all=True, append_images=frames[1:], **options)
     assert probe(content, "x").frames == 3
@@ -314,7 +314,7 @@ def test_exif_orientation_is_applied(format: str, orientation: int) -> None:
     assert (info.orientation, info.height, info.width) == (orientation, *pixels.shape[:2])
 
 
-def test_a_picture_turned_to_the_right_by_hand() -> None:
+def test_a_image_turned_to_the_right_by_hand() -> None:
     pixels = decode(saved(quarters(), "JPEG", exif=exif(6), quality=95))
     assert pixels.shape == (64, 48, 3)
     assert_near(pixels[2:8, 40:46], np.broadcast_to((230, 230, 30), (6, 6, 3)), 12)  # the left upper corner, now right
@@ -375,7 +375,7 @@ def test_reduced_scale_is_the_smallest_that_keeps_both_sides(
     content = saved(quarters(height=height, width=width), "JPEG", exif=exif(orientation), subsampling=subsampling)
     full = decode(content)
     upright_height, upright_width = full.shape[:2]
-    # libjpeg-turbo scales by eighths and rounds up; when no eighth suffices the picture stays as it is.
+    # libjpeg-turbo scales by eighths and rounds up; when no eighth suffices the image stays as it is.
     shapes = [(-(-upright_height * k // 8), -(-upright_width * k // 8)) for k in range(1, 9)]
     enough = [shape for shape in shapes if shape[0] >= at_least[0] and shape[1] >= at_least[1]]
     pixels = decode(content, at_least=at_least)
@@ -394,7 +394,7 @@ def test_tiny_jpegs_are_not_blurred(side: int) -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_reduced_scale_shows_the_same_picture(orientation: int) -> None:
+def test_reduced_scale_shows_the_same_image(orientation: int) -> None:
     content = saved(quarters(height=480, width=640), "JPEG", exif=exif(orientation), quality=95)
     full = decode(content)
     small = decode(content, at_least=(60, 60))
@@ -435,13 +435,13 @@ def test_a_truncated_file_is_refused(format: str, share: float) -> None:
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
 @pytest.mark.parametrize("at_least", [None, (32, 32)])
 @pytest.mark.parametrize("ending", [b"", b"\xff\xd9"], ids=["cut", "cut and closed"])
-def test_a_truncated_photograph_is_not_half_grey(
+def test_a_truncated_photograph_is_not_half_gray(
     share: float, at_least: tuple[int, int] | None, ending: bytes, shared_data: Path
 ) -> None:
     content = sorted((shared_data / "flowers" / "test").rglob("*.jpg"))[0].read_bytes()
     assert decode(content).shape[2] == 3
     assert refusal(content[: int(len(content) * share)] + ending, at_least=at_least) == (
-        "the picture: the JPEG data is truncated."
+        "the image: the JPEG data is truncated."
     )
 
 
@@ -466,14 +466,14 @@ def test_empty_text_missing_folder_and_loop(tmp_path: Path) -> None:
     assert refusal(empty) == f"{empty}: is empty (0 bytes)."
     text = tmp_path / "text.jpg"
     text.write_text("404 not found\n")
-    assert "text.jpg: is not a picture: it begins with b'404 not foun'" in refusal(text)
+    assert "text.jpg: is not an image: it begins with b'404 not foun'" in refusal(text)
     assert "no such file" in refusal(tmp_path / "missing.jpg")
     assert "is a folder" in refusal(tmp_path)
     loop = tmp_path / "loop.jpg"
     loop.symlink_to(loop)
     assert "loop.jpg: cannot be read (" in refusal(loop)
     assert refusal(text, name="upload 3").startswith("upload 3: ")
-    with pytest.raises(UnreadablePictureError, match=r"x: is empty"):
+    with pytest.raises(UnreadableImageError, match=r"x: is empty"):
         probe(b"", "x")
 
 
@@ -491,7 +491,7 @@ def test_no_permission() -> None:
             "if os.geteuid() == 0: os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
             "print(os.geteuid() != 0, decode(Path(sys.argv[1], 'open.png')).shape)\n"
             "try: decode(Path(sys.argv[1], 'closed.png'))\n"
-            "except UnreadablePictureError as error: print(error)"
+            "except UnreadableImageError as error: print(error)"
         )
         command = [sys.executable, "-c", code, name]
         done = subprocess.run(command, capture_output=True, text=True, env=environment())
@@ -544,7 +544,7 @@ def test_our_limit_is_pillows_and_its_warning_is_not_heard() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, b"0\n", b"")
 
 
-# Small files of every kind. A flipped byte may give another picture, or a refusal; never another exception.
+# Small files of every kind. A flipped byte may give another image, or a refusal; never another exception.
 SMALL = {
     "JPEG": saved(quarters(), "JPEG", exif=exif(6)),
     "JPEG progressive": saved(quarters(), "JPEG", progressive=True),
@@ -576,7 +576,7 @@ def test_mutated_files_are_read_or_refused(kind: str) -> None:
             try:
                 read(bytes(content))
                 seen["read"] += 1
-            except UnreadablePictureError as error:
+            except UnreadableImageError as error:
                 assert "\n" not in str(error) and len(str(error)) < 300
                 seen["refused"] += 1
     assert seen["read"] > 20 and seen["refused"] > 20, seen

@@ -16,14 +16,14 @@ from handlens.data.duplicates import (
     duplicate_groups,
     nominate,
     perceptual_hash,
-    same_picture,
+    same_image,
     thumbnail,
 )
 
-Picture = NDArray[np.uint8]
+Pixels = NDArray[np.uint8]
 
 
-def photograph(seed: int, *, size: int = 240) -> Picture:
+def photograph(seed: int, *, size: int = 240) -> Pixels:
     """Shapes at all scales, as in photographs: noise whose amplitude falls with its frequency."""
     rng = np.random.default_rng(seed)
     layers = [
@@ -35,15 +35,15 @@ def photograph(seed: int, *, size: int = 240) -> Picture:
     return np.clip((mixed - mixed.mean()) * 2.5 + 128, 0, 255).astype(np.uint8)
 
 
-def jpeg(picture: Image.Image, quality: int = 60) -> Image.Image:
+def jpeg(image: Image.Image, quality: int = 60) -> Image.Image:
     stream = io.BytesIO()
-    picture.save(stream, "JPEG", quality=quality)
+    image.save(stream, "JPEG", quality=quality)
     return Image.open(stream)
 
 
-def crop(picture: Image.Image, left: float, top: float, right: float, bottom: float) -> Image.Image:
-    w, h = picture.size
-    return picture.crop((round(w * left), round(h * top), round(w * (1 - right)), round(h * (1 - bottom))))
+def crop(image: Image.Image, left: float, top: float, right: float, bottom: float) -> Image.Image:
+    w, h = image.size
+    return image.crop((round(w * left), round(h * top), round(w * (1 - right)), round(h * (1 - bottom))))
 
 
 COPIES: dict[str, Callable[[Image.Image], Image.Image]] = {
@@ -52,23 +52,23 @@ COPIES: dict[str, Callable[[Image.Image], Image.Image]] = {
     "2 % off all around": lambda p: crop(p, 0.01, 0.01, 0.01, 0.01),
     "2 % off one side": lambda p: crop(p, 0.02, 0, 0, 0),
     "mirrored": lambda p: p.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
-    "grey": lambda p: p.convert("L").convert("RGB"),
+    "gray": lambda p: p.convert("L").convert("RGB"),
     "brighter": lambda p: p.point(lambda v: min(255, v + 30)),
     "softer": lambda p: p.filter(ImageFilter.GaussianBlur(1)),
     "all of it": lambda p: jpeg(crop(p, 0.01, 0, 0.01, 0.01).resize((150, 150))),
 }
 
 
-def groups_of(pictures: dict[str, Picture]) -> list[tuple[str, ...]]:
-    hashes = {id: hash for id, picture in pictures.items() if (hash := perceptual_hash(picture)) is not None}
-    return duplicate_groups({id: id for id in pictures}, hashes, load=lambda id: thumbnail(pictures[id]))
+def groups_of(images: dict[str, Pixels]) -> list[tuple[str, ...]]:
+    hashes = {id: hash for id, image in images.items() if (hash := perceptual_hash(image)) is not None}
+    return duplicate_groups({id: id for id in images}, hashes, load=lambda id: thumbnail(images[id]))
 
 
 @pytest.mark.parametrize("how", COPIES)
 def test_copies_are_found_among_others(how: str) -> None:
-    pictures = {f"{seed}": photograph(seed) for seed in range(30)}
-    pictures |= {f"{seed}-copy": np.asarray(COPIES[how](Image.fromarray(photograph(seed)))) for seed in range(0, 30, 3)}
-    found = groups_of(pictures)
+    images = {f"{seed}": photograph(seed) for seed in range(30)}
+    images |= {f"{seed}-copy": np.asarray(COPIES[how](Image.fromarray(photograph(seed)))) for seed in range(0, 30, 3)}
+    found = groups_of(images)
     assert found == sorted((f"{seed}", f"{seed}-copy") for seed in range(0, 30, 3))
 
 
@@ -76,9 +76,9 @@ def test_copies_are_found_among_others(how: str) -> None:
 def test_copies_of_real_photographs_are_found(shared_data: Path, how: str) -> None:
     files = [f for c in ("daisy", "rose", "tulip") for f in sorted((shared_data / "flowers/test" / c).iterdir())[:20]]
     originals = [Image.open(file).convert("RGB") for file in files]
-    pictures = {f"{i}": np.asarray(original) for i, original in enumerate(originals)}
-    pictures |= {f"{i}-copy": np.asarray(COPIES[how](original).convert("RGB")) for i, original in enumerate(originals)}
-    found = groups_of(pictures)
+    images = {f"{i}": np.asarray(original) for i, original in enumerate(originals)}
+    images |= {f"{i}-copy": np.asarray(COPIES[how](original).convert("RGB")) for i, original in enumerate(originals)}
+    found = groups_of(images)
     right = [group for group in found if len(group) == 2 and group[1] == f"{group[0]}-copy"]
     assert len(right) >= 0.93 * len(files)
     assert len(right) == len(found)  # two photographs of the same kind of flower are two photographs
@@ -89,10 +89,10 @@ def test_two_of_a_kind_are_not_the_same(shared_data: Path) -> None:
     folder = shared_data / "flowers/train/dandelion"
     names = ("506660896_c903cca1f0.jpg", "8689302100_be76a16ccc_n.jpg")
     one, other = (np.asarray(Image.open(folder / name).convert("RGB")) for name in names)
-    assert not same_picture(thumbnail(one), thumbnail(other[:, ::-1]))
+    assert not same_image(thumbnail(one), thumbnail(other[:, ::-1]))
     # and the same flower, edited: also seen by eye
     edited = np.asarray(Image.open(folder / "8689302980_9bd2f7b9fe_n.jpg").convert("RGB"))
-    assert same_picture(thumbnail(other), thumbnail(edited))
+    assert same_image(thumbnail(other), thumbnail(edited))
 
 
 def test_nomination_finds_every_close_pair_once() -> None:
@@ -114,14 +114,14 @@ def test_nomination_finds_every_close_pair_once() -> None:
     assert sorted(found) == close
 
 
-def test_pictures_without_shapes_have_no_hash() -> None:
+def test_images_without_shapes_have_no_hash() -> None:
     assert perceptual_hash(np.full((50, 50, 3), 200, dtype=np.uint8)) is None
     assert perceptual_hash(np.zeros((1, 1, 3), dtype=np.uint8)) is None
     plain = {"a": np.full((50, 50, 3), 200, dtype=np.uint8), "b": np.full((60, 50, 3), 190, dtype=np.uint8)}
     assert groups_of(plain) == []
 
 
-def test_pictures_too_small_to_tell_copies_from_their_like_have_no_hash() -> None:
+def test_images_too_small_to_tell_copies_from_their_like_have_no_hash() -> None:
     assert perceptual_hash(photograph(1, size=32)) is not None
     assert perceptual_hash(photograph(1, size=31)) is None
 
@@ -146,25 +146,25 @@ def test_copies_of_copies_are_one_group() -> None:
     first = photograph(1)
     second = np.asarray(COPIES["half"](Image.fromarray(first)))
     hashes = {id: perceptual_hash(p) for id, p in (("a", first), ("b", first), ("c", second))}
-    pictures = {"a": first, "b": first, "c": second}
+    images = {"a": first, "b": first, "c": second}
     found = duplicate_groups(
         {"a": "x", "b": "x", "c": "y"},
         {id: hash for id, hash in hashes.items() if hash is not None},
-        load=lambda id: thumbnail(pictures[id]),
+        load=lambda id: thumbnail(images[id]),
     )
     assert found == [("a", "b", "c")]
 
 
-def test_only_nominated_pictures_are_decoded_again() -> None:
-    pictures = {f"{seed}": photograph(seed) for seed in range(40)} | {"copy": photograph(7)[:, ::-1].copy()}
-    hashes = {id: hash for id, p in pictures.items() if (hash := perceptual_hash(p)) is not None}
+def test_only_nominated_images_are_decoded_again() -> None:
+    images = {f"{seed}": photograph(seed) for seed in range(40)} | {"copy": photograph(7)[:, ::-1].copy()}
+    hashes = {id: hash for id, p in images.items() if (hash := perceptual_hash(p)) is not None}
     loaded: list[str] = []
 
     def load(id: str) -> NDArray[np.float32]:
         loaded.append(id)
-        return thumbnail(pictures[id])
+        return thumbnail(images[id])
 
-    assert duplicate_groups({id: id for id in pictures}, hashes, load=load) == [("7", "copy")]
+    assert duplicate_groups({id: id for id in images}, hashes, load=load) == [("7", "copy")]
     assert {"7", "copy"} <= set(loaded)
     assert len(loaded) <= 6
 

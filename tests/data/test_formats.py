@@ -21,15 +21,15 @@ NFD = unicodedata.normalize("NFD", BREAD)
 assert NFD != BREAD
 
 
-def picture(path: Path, *, format: str = "PNG") -> Path:
+def write_image(path: Path, *, format: str = "PNG") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (4, 3), (200, 100, 50)).save(path, format=format)
     return path
 
 
-def pictures(root: Path, *names: str) -> Path:
+def images(root: Path, *names: str) -> Path:
     for name in names:
-        picture(root / name)
+        write_image(root / name)
     return root
 
 
@@ -44,8 +44,8 @@ def splits(dataset: Dataset) -> dict[str, str | None]:
 # A folder per class
 
 
-def test_a_folder_per_class_with_nested_pictures(tmp_path: Path) -> None:
-    dataset = open_dataset(pictures(tmp_path, "dog/b.png", "cat/a.png", "cat/2024/may/c.png"))
+def test_a_folder_per_class_with_nested_images(tmp_path: Path) -> None:
+    dataset = open_dataset(images(tmp_path, "dog/b.png", "cat/a.png", "cat/2024/may/c.png"))
     assert dataset.format == "folders"
     assert dataset.class_names == ("cat", "dog")
     assert labels(dataset) == {"cat/2024/may/c.png": "cat", "cat/a.png": "cat", "dog/b.png": "dog"}
@@ -59,7 +59,7 @@ def test_a_folder_per_class_with_nested_pictures(tmp_path: Path) -> None:
     [("train", "val", "test"), ("Training_Set", "valid", "testing-set"), ("train2017", "validation", "test_data")],
 )
 def test_splits_by_folder(tmp_path: Path, train: str, validation: str, test: str) -> None:
-    root = pictures(tmp_path, *(f"{s}/{c}/1.png" for s in (train, validation, test) for c in ("cat", "dog")))
+    root = images(tmp_path, *(f"{s}/{c}/1.png" for s in (train, validation, test) for c in ("cat", "dog")))
     dataset = open_dataset(root)
     assert dataset.class_names == ("cat", "dog")
     assert splits(dataset)[f"{train}/cat/1.png"] == "train"
@@ -69,7 +69,7 @@ def test_splits_by_folder(tmp_path: Path, train: str, validation: str, test: str
 
 def test_kaggles_doubled_folders_and_the_one_without_classes(tmp_path: Path) -> None:
     dataset = open_dataset(
-        pictures(
+        images(
             tmp_path,
             "seg_train/seg_train/sea/1.png",
             "seg_train/seg_train/street/2.png",
@@ -84,26 +84,26 @@ def test_kaggles_doubled_folders_and_the_one_without_classes(tmp_path: Path) -> 
 
 
 def test_a_folder_around_everything_is_unwrapped_and_said(tmp_path: Path) -> None:
-    dataset = open_dataset(pictures(tmp_path, "flowers/flowers/rose/1.png", "flowers/flowers/tulip/2.png"))
+    dataset = open_dataset(images(tmp_path, "flowers/flowers/rose/1.png", "flowers/flowers/tulip/2.png"))
     assert dataset.class_names == ("rose", "tulip")
     assert any("flowers" in note for note in dataset.notes)
 
 
 def test_train_may_be_a_vehicle(tmp_path: Path) -> None:
-    flat = open_dataset(pictures(tmp_path / "a", "bus/1.png", "car/1.png", "train/1.png"))
+    flat = open_dataset(images(tmp_path / "a", "bus/1.png", "car/1.png", "train/1.png"))
     assert flat.class_names == ("bus", "car", "train")
-    nested = open_dataset(pictures(tmp_path / "b", "bus/1.png", "car/1.png", "train/steam/1.png"))
+    nested = open_dataset(images(tmp_path / "b", "bus/1.png", "car/1.png", "train/steam/1.png"))
     assert nested.class_names == ("bus", "car", "train")
     assert nested.splits() == ()
 
 
 def test_stray_files_are_never_classes(tmp_path: Path) -> None:
-    root = pictures(tmp_path, "cat/1.png", "dog/1.png", "stray.png", ".hidden/1.png", "__MACOSX/cat/1.png")
+    root = images(tmp_path, "cat/1.png", "dog/1.png", "stray.png", ".hidden/1.png", "__MACOSX/cat/1.png")
     for name in ("notes.txt", "cat/Thumbs.db", "cat/._1.png", ".DS_Store", "cat/list.csv"):
-        (root / name).write_text("no picture")
+        (root / name).write_text("no image")
     (root / "empty").mkdir()
     (root / "words").mkdir()
-    (root / "words" / "a.txt").write_text("no picture")
+    (root / "words" / "a.txt").write_text("no image")
     dataset = open_dataset(root)
     assert dataset.class_names == ("cat", "dog")
     assert [r.id for r in dataset.records] == ["cat/1.png", "dog/1.png"]
@@ -111,11 +111,11 @@ def test_stray_files_are_never_classes(tmp_path: Path) -> None:
     assert "stray.png" in said
     assert "2 (empty, words)" in said
     assert "hidden: 5" in said  # .hidden, __MACOSX, .DS_Store, ._1.png, Thumbs.db
-    assert "not a picture: 3" in said
+    assert "not an image: 3" in said
 
 
 def test_class_order_does_not_depend_on_the_systems_listing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = pictures(tmp_path, "b/2.png", "b/1.png", "a/1.png", "Z/1.png", "ä/1.png")
+    root = images(tmp_path, "b/2.png", "b/1.png", "a/1.png", "Z/1.png", "ä/1.png")
     real = os.scandir
     asked = []
 
@@ -141,7 +141,7 @@ def test_class_order_does_not_depend_on_the_systems_listing(tmp_path: Path, monk
 
 
 def test_korean_names_in_both_forms_are_one_class(tmp_path: Path) -> None:
-    root = pictures(tmp_path, f"train/{BREAD}/한 글.png", f"test/{NFD}/1.png", "train/cat/1.png", "test/cat/1.png")
+    root = images(tmp_path, f"train/{BREAD}/한 글.png", f"test/{NFD}/1.png", "train/cat/1.png", "test/cat/1.png")
     dataset = open_dataset(root)
     assert dataset.class_names == ("cat", BREAD)
     bread = [r for r in dataset.records if r.target == 1]
@@ -152,25 +152,25 @@ def test_korean_names_in_both_forms_are_one_class(tmp_path: Path) -> None:
 
 
 def test_spaces_in_paths(tmp_path: Path) -> None:
-    dataset = open_dataset(pictures(tmp_path / "my pictures", "whole wheat/a b.png", "rye/c d.png"))
+    dataset = open_dataset(images(tmp_path / "my images", "whole wheat/a b.png", "rye/c d.png"))
     assert dataset.class_names == ("rye", "whole wheat")
 
 
 def test_a_class_that_only_test_has_is_said(tmp_path: Path) -> None:
-    dataset = open_dataset(pictures(tmp_path, "train/a/1.png", "train/b/1.png", "test/a/1.png", "test/c/1.png"))
+    dataset = open_dataset(images(tmp_path, "train/a/1.png", "train/b/1.png", "test/a/1.png", "test/c/1.png"))
     assert dataset.class_names == ("a", "b", "c")
-    assert "class c has no training picture" in dataset.notes
+    assert "class c has no training image" in dataset.notes
 
 
-def test_one_class_and_one_picture_are_read(tmp_path: Path) -> None:
-    dataset = open_dataset(pictures(tmp_path, "cat/1.png"))
+def test_one_class_and_one_image_are_read(tmp_path: Path) -> None:
+    dataset = open_dataset(images(tmp_path, "cat/1.png"))
     assert dataset.class_names == ("cat",)
     assert len(dataset.records) == 1
 
 
-def test_broken_pictures_stay_in_the_list(tmp_path: Path) -> None:
-    root = pictures(tmp_path, "cat/1.png", "dog/1.png")
-    (root / "cat" / "text.jpg").write_text("not a picture")
+def test_broken_images_stay_in_the_list(tmp_path: Path) -> None:
+    root = images(tmp_path, "cat/1.png", "dog/1.png")
+    (root / "cat" / "text.jpg").write_text("not an image")
     (root / "dog" / "zero.JPG").write_bytes(b"")
     (root / "dog" / "gone.png").symlink_to(root / "nowhere.png")
     assert [r.id for r in open_dataset(root).records] == [
@@ -182,11 +182,11 @@ def test_broken_pictures_stay_in_the_list(tmp_path: Path) -> None:
     ]
 
 
-def test_a_picture_without_extension_is_known_by_its_content(tmp_path: Path) -> None:
-    root = pictures(tmp_path, "cat/1.png", "dog/1.png")
-    picture(root / "cat" / "download", format="JPEG")
-    picture(root / "dog" / "image.jpg_large", format="JPEG")
-    picture(root / "dog" / "raw.nef", format="TIFF")  # a camera's raw file begins like a TIFF
+def test_a_image_without_extension_is_known_by_its_content(tmp_path: Path) -> None:
+    root = images(tmp_path, "cat/1.png", "dog/1.png")
+    write_image(root / "cat" / "download", format="JPEG")
+    write_image(root / "dog" / "image.jpg_large", format="JPEG")
+    write_image(root / "dog" / "raw.nef", format="TIFF")  # a camera's raw file begins like a TIFF
     (root / "dog" / "README").write_text("words")
     assert [r.id for r in open_dataset(root).records] == [
         "cat/1.png",
@@ -197,8 +197,8 @@ def test_a_picture_without_extension_is_known_by_its_content(tmp_path: Path) -> 
 
 
 def test_links_that_lead_back_end(tmp_path: Path) -> None:
-    root = pictures(tmp_path / "data", "cat/1.png", "dog/1.png")
-    outside = pictures(tmp_path / "elsewhere", "more/2.png")
+    root = images(tmp_path / "data", "cat/1.png", "dog/1.png")
+    outside = images(tmp_path / "elsewhere", "more/2.png")
     (root / "cat" / "up").symlink_to(root, target_is_directory=True)
     (root / "loop").symlink_to(root, target_is_directory=True)
     (root / "itself").symlink_to(root / "itself")
@@ -213,14 +213,14 @@ def test_links_that_lead_back_end(tmp_path: Path) -> None:
 
 def test_many_links_to_each_other_end(tmp_path: Path) -> None:
     for i in range(9):
-        picture(tmp_path / f"c{i}" / "1.png")
+        write_image(tmp_path / f"c{i}" / "1.png")
         for j in range(9):
             (tmp_path / f"c{i}" / f"to{j}").symlink_to(tmp_path / f"c{j}", target_is_directory=True)
     assert len(open_dataset(tmp_path).class_names) == 9  # following every path would take 9! steps
 
 
 def test_a_pipe_is_never_opened(tmp_path: Path) -> None:
-    root = pictures(tmp_path, "cat/1.png", "dog/1.png")
+    root = images(tmp_path, "cat/1.png", "dog/1.png")
     os.mkfifo(root / "cat" / "pipe.jpg")
     os.mkfifo(root / "cat" / "pipe")
     with socket.socket(socket.AF_UNIX) as server:
@@ -231,17 +231,17 @@ def test_a_pipe_is_never_opened(tmp_path: Path) -> None:
 # Errors
 
 
-def test_what_is_no_folder_of_pictures(tmp_path: Path) -> None:
+def test_what_is_no_folder_of_images(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not exist"):
         open_dataset(tmp_path / "nowhere")
     with pytest.raises(InputError, match="is a file"):
-        open_dataset(picture(tmp_path / "one" / "a.png"))
+        open_dataset(write_image(tmp_path / "one" / "a.png"))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="holds no pictures"):
+    with pytest.raises(InputError, match="holds no images"):
         open_dataset(tmp_path / "empty")
     (tmp_path / "empty" / "class").mkdir()
     (tmp_path / "empty" / "a.txt").write_text("words")
-    with pytest.raises(InputError, match=r"holds no pictures.*a\.txt"):
+    with pytest.raises(InputError, match=r"holds no images.*a\.txt"):
         open_dataset(tmp_path / "empty")
     with pytest.raises(InputError, match="nearest is 'folders'"):
         open_dataset(tmp_path / "one", format="folder")
@@ -250,7 +250,7 @@ def test_what_is_no_folder_of_pictures(tmp_path: Path) -> None:
 
 
 def test_two_formats_that_match_name_the_option(tmp_path: Path) -> None:
-    root = pictures(tmp_path, "cat/1.png", "dog/1.png")
+    root = images(tmp_path, "cat/1.png", "dog/1.png")
     (root / "labels.csv").write_text("file,label\ncat/1.png,tabby\n")
     with pytest.raises(InputError, match=r"folders or as csv.*--format"):
         open_dataset(root)
@@ -260,7 +260,7 @@ def test_two_formats_that_match_name_the_option(tmp_path: Path) -> None:
 
 def test_a_folder_without_permission_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with tempfile.TemporaryDirectory() as name:  # another user may enter it, unlike pytest's
-        root = pictures(Path(name), "cat/1.png", "dog/1.png", "eel/1.png")
+        root = images(Path(name), "cat/1.png", "dog/1.png", "eel/1.png")
         root.chmod(0o755)
         (root / "dog").chmod(0o000)
         user = os.geteuid()
@@ -279,7 +279,7 @@ def test_a_folder_without_permission_is_named(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_labels_are_guessed_from_file_names_and_said(tmp_path: Path) -> None:
-    root = pictures(tmp_path, "cat.0.jpg", "cat.1.jpg", "dog_1.png", "dog_22.png", f"{NFD}-1.png", f"{BREAD}2.png")
+    root = images(tmp_path, "cat.0.jpg", "cat.1.jpg", "dog_1.png", "dog_22.png", f"{NFD}-1.png", f"{BREAD}2.png")
     dataset = open_dataset(root)
     assert dataset.format == "filename"
     assert dataset.class_names == ("cat", "dog", BREAD)
@@ -297,13 +297,13 @@ def test_labels_are_guessed_from_file_names_and_said(tmp_path: Path) -> None:
     ],
 )
 def test_no_labels_are_guessed_where_the_rule_does_not_hold(tmp_path: Path, names: list[str]) -> None:
-    dataset = open_dataset(pictures(tmp_path, *names))
+    dataset = open_dataset(images(tmp_path, *names))
     assert dataset.format == "flat"
     assert {r.target for r in dataset.records} == {None}
 
 
 def test_kaggles_cats_and_dogs(tmp_path: Path) -> None:
-    root = pictures(tmp_path, *(f"train/{c}.{i}.jpg" for c in ("cat", "dog") for i in range(2)), "test1/1.jpg")
+    root = images(tmp_path, *(f"train/{c}.{i}.jpg" for c in ("cat", "dog") for i in range(2)), "test1/1.jpg")
     (root / "sampleSubmission.csv").write_text("id,label\n1,0\n")
     dataset = open_dataset(root)
     assert dataset.format == "filename"
@@ -313,12 +313,12 @@ def test_kaggles_cats_and_dogs(tmp_path: Path) -> None:
 
 
 def test_a_rule_on_the_stem_from_the_configuration(tmp_path: Path) -> None:
-    root = pictures(tmp_path, "train/a.b_cat.png", "val/c_dog.v2.jpg")
+    root = images(tmp_path, "train/a.b_cat.png", "val/c_dog.v2.jpg")
     (root / "handlens.yaml").write_text(r"label_pattern: '_(?P<label>[a-z]+)'")
     dataset = open_dataset(root)
     assert labels(dataset) == {"train/a.b_cat.png": "cat", "val/c_dog.v2.jpg": "dog"}
     assert splits(dataset) == {"train/a.b_cat.png": "train", "val/c_dog.v2.jpg": "validation"}
-    picture(root / "odd.png")
+    write_image(root / "odd.png")
     with pytest.raises(InputError, match=r"1 file names do not fit.*odd\.png"):
         open_dataset(root)
 
@@ -333,7 +333,7 @@ def table(root: Path, text: str, *, encoding: str = "utf-8") -> Path:
 
 def test_a_table_with_split_and_group(tmp_path: Path) -> None:
     root = table(
-        pictures(tmp_path, "a.png", f"images/{NFD} 1.png", "images/deep/c.png"),
+        images(tmp_path, "a.png", f"images/{NFD} 1.png", "images/deep/c.png"),
         f"File,Label,Split,Patient\na.png,rye,train,p1\n{BREAD} 1.png,{BREAD},test,\ndeep\\c.png,rye,Valid,p2\n\n",
         encoding="utf-8-sig",
     )
@@ -349,7 +349,7 @@ def test_a_table_with_split_and_group(tmp_path: Path) -> None:
 
 
 def test_two_columns_that_could_be_the_label(tmp_path: Path) -> None:
-    root = table(pictures(tmp_path, "images/a.png", "images/b.png"), "file,wnid,class_index\na.png,n1,0\nb.png,n2,1\n")
+    root = table(images(tmp_path, "images/a.png", "images/b.png"), "file,wnid,class_index\na.png,n1,0\nb.png,n2,1\n")
     with pytest.raises(InputError, match="wnid, class_index"):
         open_dataset(root)
     (root / "handlens.yaml").write_text("csv: {label: class_index}")
@@ -369,39 +369,39 @@ def test_two_columns_that_could_be_the_label(tmp_path: Path) -> None:
         ("file,label\n,x\n", "line 2 of labels.csv has no file"),
         ("file,label\na.png,x\na.png,y\n", "line 3 of labels.csv contradicts"),
         ("file,label,split\na.png,x,holdout\n", "split 'holdout'"),
-        ("file,label,split\na.png,x,train\nb.png,x,\n", "1 of the 2 pictures"),
+        ("file,label,split\na.png,x,train\nb.png,x,\n", "1 of the 2 images"),
         ("file,label\na.png,x,y\n", "line 2 of labels.csv has 3 cells, not 2"),
-        ("picture,words\na.png,x\n", "no column that could be the label"),
+        ("image,words\na.png,x\n", "no column that could be the label"),
     ],
 )
 def test_wrong_tables(tmp_path: Path, text: str, message: str) -> None:
-    root = table(pictures(tmp_path, "a.png", "b.png"), text)
+    root = table(images(tmp_path, "a.png", "b.png"), text)
     with pytest.raises(InputError, match=message):
         open_dataset(root, format="csv")
 
 
 def test_a_table_whose_files_are_all_missing_is_not_passed_over(tmp_path: Path) -> None:
-    root = table(pictures(tmp_path, "a.png"), "file,label\nx.png,1\n")
+    root = table(images(tmp_path, "a.png"), "file,label\nx.png,1\n")
     with pytest.raises(InputError, match="missing"):
         open_dataset(root)
 
 
 def test_a_table_of_another_encoding_is_named(tmp_path: Path) -> None:
-    root = pictures(tmp_path, "a.png")
+    root = images(tmp_path, "a.png")
     (root / "labels.csv").write_bytes(f"file,label\na.png,{BREAD}\n".encode("cp949"))
     with pytest.raises(InputError, match="not UTF-8"):
         open_dataset(root, config=_yaml(tmp_path, "csv: {path: labels.csv}"))
 
 
 def test_semicolons_ids_and_repeated_lines(tmp_path: Path) -> None:
-    root = table(pictures(tmp_path, "train/a1.png", "train/a2.png"), "id;breed\na1;pug\na2;beagle\na1;pug\n")
+    root = table(images(tmp_path, "train/a1.png", "train/a2.png"), "id;breed\na1;pug\na2;beagle\na1;pug\n")
     dataset = open_dataset(root)
     assert labels(dataset) == {"train/a1.png": "pug", "train/a2.png": "beagle"}
     assert "lines that repeat an earlier one: 1" in dataset.notes
 
 
 def test_several_tables_ask_for_one(tmp_path: Path) -> None:
-    root = table(pictures(tmp_path, "a.png"), "file,label\na.png,x\n")
+    root = table(images(tmp_path, "a.png"), "file,label\na.png,x\n")
     (root / "old.csv").write_text("file,label\na.png,y\n")
     with pytest.raises(InputError, match=r"several tables \(labels\.csv, old\.csv\)"):
         open_dataset(root)
@@ -418,17 +418,17 @@ def _yaml(folder: Path, text: str) -> Path:
 
 
 def test_a_flat_folder_has_no_labels(tmp_path: Path) -> None:
-    dataset = open_dataset(pictures(tmp_path, "b.png", "a.png"))
+    dataset = open_dataset(images(tmp_path, "b.png", "a.png"))
     assert (dataset.format, dataset.class_names) == ("flat", ())
     assert labels(dataset) == {"a.png": None, "b.png": None}
-    heap = open_dataset(pictures(tmp_path / "heap", "images/1.png", "images/2.png"))
+    heap = open_dataset(images(tmp_path / "heap", "images/1.png", "images/2.png"))
     assert (heap.format, heap.class_names) == ("flat", ())
-    parts = open_dataset(pictures(tmp_path / "parts", "train/1.png", "test/2.png"))
+    parts = open_dataset(images(tmp_path / "parts", "train/1.png", "test/2.png"))
     assert (parts.format, parts.class_names) == ("flat", ())  # train and test are no classes
-    masks = pictures(tmp_path / "masks", "images/1.png", "masks/1.png")
-    with pytest.raises(InputError, match="is in colours"):  # nor are pictures and their masks
+    masks = images(tmp_path / "masks", "images/1.png", "masks/1.png")
+    with pytest.raises(InputError, match="is in colors"):  # nor are images and their masks
         open_dataset(masks)
-    texts = pictures(tmp_path / "texts", "train/images/1.png", "val/images/2.png")  # labels/ full of other files
+    texts = images(tmp_path / "texts", "train/images/1.png", "val/images/2.png")  # labels/ full of other files
     assert (open_dataset(texts).format, open_dataset(texts).class_names) == ("flat", ())
 
 
@@ -436,7 +436,7 @@ def test_a_flat_folder_has_no_labels(tmp_path: Path) -> None:
 
 
 def test_walk_keeps_the_order_of_its_arguments_and_sorts_below(tmp_path: Path) -> None:
-    root = pictures(tmp_path, "z/2.png", "z/10.png", "z/a/1.png", "z/a.png", "y/1.png", "one.png")
+    root = images(tmp_path, "z/2.png", "z/10.png", "z/a/1.png", "z/a.png", "y/1.png", "one.png")
     (root / "z" / "notes.txt").write_text("words")
     found = list(walk([root / "z", root / "missing.png", root / "one.png", str(root / "y")]))
     below = [p.relative_to(root).as_posix() for p in found]
@@ -445,7 +445,7 @@ def test_walk_keeps_the_order_of_its_arguments_and_sorts_below(tmp_path: Path) -
 
 
 def test_walk_is_lazy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = pictures(tmp_path, "a/1.png", "b/1.png", "c/1.png")
+    root = images(tmp_path, "a/1.png", "b/1.png", "c/1.png")
     listed: list[str] = []
     real = os.scandir
     monkeypatch.setattr(os, "scandir", lambda path: (listed.append(Path(path).name), real(path))[1])

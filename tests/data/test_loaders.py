@@ -15,7 +15,7 @@ from PIL import Image
 
 from handlens.data.augment import classification_augment, mixup, smallest_training_decode
 from handlens.data.decode import decode
-from handlens.data.examples import Pictures
+from handlens.data.examples import Images
 from handlens.data.loaders import EpochBatches, ResumableLoader, fastest_workers, loading_seconds
 from handlens.data.record import Record
 from handlens.preprocess import Preprocess
@@ -24,28 +24,28 @@ PREPROCESS = Preprocess(height=32, width=32, short_side=32)
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Pictures:
+def examples(tmp_path: Path) -> Images:
     records = []
     for number in range(11):
         path = tmp_path / f"{number}.png"
         pixels = np.random.default_rng(number).integers(0, 256, (40, 50, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(path)
         records.append(Record(path=path, id=path.name, target=number))
-    transform = classification_augment(PREPROCESS, flip=0.5, crop_area=0.3, colour=0.3)
-    return Pictures(records, preprocess=PREPROCESS, transform=transform, at_least=(32, 32), seed=3)
+    transform = classification_augment(PREPROCESS, flip=0.5, crop_area=0.3, color=0.3)
+    return Images(records, preprocess=PREPROCESS, transform=transform, at_least=(32, 32), seed=3)
 
 
 def epoch_of(loader: ResumableLoader) -> list[tuple[torch.Tensor, torch.Tensor]]:
     return [(images.clone(), targets.clone()) for images, targets in loader]
 
 
-def loader(pictures: Pictures, workers: int = 0) -> ResumableLoader:
-    return ResumableLoader(pictures, batch_size=4, seed=3, shuffle=True, workers=workers)
+def loader(examples: Images, workers: int = 0) -> ResumableLoader:
+    return ResumableLoader(examples, batch_size=4, seed=3, shuffle=True, workers=workers)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_the_number_of_workers_changes_nothing(pictures, workers):
-    alone, together = loader(pictures), loader(pictures, workers)
+def test_the_number_of_workers_changes_nothing(examples, workers):
+    alone, together = loader(examples), loader(examples, workers)
     for _ in range(2):
         for (images, targets), (others, other_targets) in zip(epoch_of(alone), epoch_of(together), strict=True):
             torch.testing.assert_close(images, others, rtol=0, atol=0)
@@ -55,15 +55,15 @@ def test_the_number_of_workers_changes_nothing(pictures, workers):
 @pytest.mark.parametrize(
     ("count", "size", "batches"), [(9, 4, [4, 5]), (8, 4, [4, 4]), (7, 4, [4, 3]), (1, 4, [1]), (0, 4, [])]
 )
-def test_no_picture_is_left_out_and_none_trains_alone(count, size, batches):
+def test_no_image_is_left_out_and_none_trains_alone(count, size, batches):
     sampler = EpochBatches(count, batch_size=size, seed=0, shuffle=True)
     assert [len(batch) for batch in sampler] == batches
     assert len(sampler) == len(batches)
     assert sorted(index for batch in sampler for _, index in batch) == list(range(count))
 
 
-def test_two_epochs_differ_in_order_and_pixels_and_lose_nothing(pictures):
-    one = loader(pictures)
+def test_two_epochs_differ_in_order_and_pixels_and_lose_nothing(examples):
+    one = loader(examples)
     first, second = epoch_of(one), epoch_of(one)
     orders = [torch.cat([targets for _, targets in epoch]) for epoch in (first, second)]
     assert orders[0].tolist() != orders[1].tolist()
@@ -72,19 +72,19 @@ def test_two_epochs_differ_in_order_and_pixels_and_lose_nothing(pictures):
         torch.cat([images for images, _ in epoch])[order.argsort()]
         for epoch, order in zip((first, second), orders, strict=True)
     ]
-    assert (pixels[0] != pixels[1]).flatten(1).any(dim=1).all()  # every picture was augmented anew
+    assert (pixels[0] != pixels[1]).flatten(1).any(dim=1).all()  # every image was augmented anew
 
 
 @pytest.mark.parametrize("used", [0, 1, 2, 3])
-def test_a_stopped_epoch_goes_on_where_it_was(pictures, used):
-    whole = loader(pictures)
+def test_a_stopped_epoch_goes_on_where_it_was(examples, used):
+    whole = loader(examples)
     expected = epoch_of(whole) + epoch_of(whole)
-    stopped = loader(pictures)
+    stopped = loader(examples)
     iterator = iter(stopped)
     for _ in range(used):
         next(iterator)
     state = stopped.state_dict()
-    resumed = loader(pictures)
+    resumed = loader(examples)
     resumed.load_state_dict(state)
     rest = epoch_of(resumed) + (epoch_of(resumed) if used < 3 else [])
     assert len(rest) == len(expected) - used
@@ -101,21 +101,21 @@ def test_a_worker_is_taken_only_where_it_pays(loading: float, step: float, expec
     assert fastest_workers(load_seconds=loading, step_seconds=step, choices=[0, 1, 2]) == expected
 
 
-def test_what_is_kept_is_loaded_faster_again(pictures, monkeypatch):
+def test_what_is_kept_is_loaded_faster_again(examples, monkeypatch):
     def slow(path: Path, **how: object) -> np.ndarray:
         time.sleep(0.05)
         return decode(path, **how)
 
     monkeypatch.setattr("handlens.data.examples.decode", slow)
-    first, again = loading_seconds(loader(pictures))
+    first, again = loading_seconds(loader(examples))
     assert first >= 4 * 0.05  # a batch
     assert again < first - 0.1
 
 
-def test_augmentation_leaves_the_random_state_alone(pictures):
+def test_augmentation_leaves_the_random_state_alone(examples):
     torch.manual_seed(0)
     before = torch.random.get_rng_state()
-    pictures[(0, 1)]
+    examples[(0, 1)]
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
@@ -124,7 +124,7 @@ def test_without_shuffling_the_order_is_the_files():
     assert [[index for _, index in batch] for batch in batches] == [[0, 1], [2, 3, 4]]
 
 
-def test_mixup_blends_pictures_and_targets_alike():
+def test_mixup_blends_images_and_targets_alike():
     images = torch.arange(4.0).reshape(4, 1, 1, 1)
     targets = torch.eye(4)
     mixed, blended = mixup(images, targets, alpha=1.0, key=(0, "mixup", 5))

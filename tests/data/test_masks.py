@@ -17,7 +17,7 @@ from handlens.data.decode import decode
 from handlens.data.masks import read_mask
 from handlens.data.record import IGNORE, Dataset, MaskCoding
 from handlens.errors import InputError
-from label_pictures import BREAD, NFD, mask, picture, said, text
+from label_images import BREAD, NFD, mask, said, text, write_image
 
 NUMBERS = np.array([[0, 1, 2], [2, 1, 0]])
 PLAIN = MaskCoding()
@@ -33,7 +33,7 @@ def read(dataset: Dataset, id: str) -> list[list[int]]:
 def pairs(root: Path, *stems: str, values: object = NUMBERS, mode: str = "L") -> Path:
     height, width = np.asarray(values).shape[:2]
     for stem in stems:
-        picture(root / "images" / f"{stem}.jpg", width=width, height=height)
+        write_image(root / "images" / f"{stem}.jpg", width=width, height=height)
         mask(root / "masks" / f"{stem}.png", values, mode=mode)
     return root
 
@@ -54,7 +54,7 @@ def test_one_bit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("bits", "row"), [(2, bytes([0b00011011])), (4, bytes([0x01, 0x23]))])
-def test_grey_of_few_bits_is_not_spread(tmp_path: Path, bits: int, row: bytes) -> None:
+def test_gray_of_few_bits_is_not_spread(tmp_path: Path, bits: int, row: bytes) -> None:
     """Made by the PNG specification: Pillow gives 0, 85, 170, 255 for the numbers 0 to 3 in 2 bits."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
@@ -96,15 +96,15 @@ def test_every_number_goes_through_the_table(
         assert read_mask(path, MaskCoding(values=table), size=stored.shape).tolist() == expected
 
 
-def test_colours(tmp_path: Path) -> None:
-    coding = MaskCoding(colours={(255, 0, 0): 0, (0, 0, 255): 1, (0, 0, 0): IGNORE})
+def test_colors(tmp_path: Path) -> None:
+    coding = MaskCoding(colors={(255, 0, 0): 0, (0, 0, 255): 1, (0, 0, 0): IGNORE})
     path = mask(tmp_path / "a.png", [[[255, 0, 0], [0, 0, 255], [0, 0, 0]]], mode="RGB")
     assert read_mask(path, coding, size=(1, 3)).tolist() == [[0, 1, 255]]
     mask(path, [[[255, 0, 0], [0, 0, 254], [0, 0, 254]]], mode="RGB")  # blended by an editor
-    with pytest.raises(InputError, match=r"colour \(0, 0, 254\) in 2 pixels"):
+    with pytest.raises(InputError, match=r"color \(0, 0, 254\) in 2 pixels"):
         read_mask(path, coding, size=(1, 3))
     palette = mask(tmp_path / "p.png", [[3, 4]], mode="P")
-    of_palette = MaskCoding(colours={(252, 3, 7): 5, (251, 4, 7): 6})
+    of_palette = MaskCoding(colors={(252, 3, 7): 5, (251, 4, 7): 6})
     assert read_mask(palette, of_palette, size=(1, 2)).tolist() == [[5, 6]]
 
 
@@ -112,22 +112,22 @@ def test_wrong_masks_are_named(tmp_path: Path) -> None:
     good = mask(tmp_path / "good.png", NUMBERS)
     with pytest.raises(InputError, match=r"gone\.png is missing"):
         read_mask(tmp_path / "gone.png", PLAIN, size=(2, 3))
-    with pytest.raises(InputError, match=r"good\.png is 3 x 2 pixels and its picture 2 x 3"):
+    with pytest.raises(InputError, match=r"good\.png is 3 x 2 pixels and its image 2 x 3"):
         read_mask(good, PLAIN, size=(3, 2))
-    with pytest.raises(InputError, match=r"rgb\.png is in colours .* number per pixel"):
+    with pytest.raises(InputError, match=r"rgb\.png is in colors .* number per pixel"):
         read_mask(mask(tmp_path / "rgb.png", np.zeros((2, 3, 3)), mode="RGB"), PLAIN, size=(2, 3))
     with pytest.raises(InputError, match=r"a\.jpg is a JPEG"):
-        read_mask(picture(tmp_path / "a.jpg"), PLAIN, size=(30, 40))
+        read_mask(write_image(tmp_path / "a.jpg"), PLAIN, size=(30, 40))
     (tmp_path / "cut.png").write_bytes(good.read_bytes()[:-30])
     with pytest.raises(InputError, match=r"cut\.png is damaged"):
         read_mask(tmp_path / "cut.png", PLAIN, size=(2, 3))
-    (tmp_path / "text.png").write_text("no picture")
-    with pytest.raises(InputError, match=r"text\.png is not a picture"):
+    (tmp_path / "text.png").write_text("no image")
+    with pytest.raises(InputError, match=r"text\.png is not an image"):
         read_mask(tmp_path / "text.png", PLAIN, size=(2, 3))
     transparent = Image.new("RGBA", (3, 2), (255, 0, 0, 9))
     transparent.save(tmp_path / "clear.png")
     with pytest.raises(InputError, match="transparent"):
-        read_mask(tmp_path / "clear.png", MaskCoding(colours={(255, 0, 0): 1}), size=(2, 3))
+        read_mask(tmp_path / "clear.png", MaskCoding(colors={(255, 0, 0): 1}), size=(2, 3))
 
 
 def test_a_mask_of_one_row(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_a_mask_of_one_row(tmp_path: Path) -> None:
 )
 def test_layouts(tmp_path: Path, image: str, mask_path: str) -> None:
     for stem in ("a.b", "c", BREAD):
-        picture(tmp_path / image.format(stem), width=3, height=2)
+        write_image(tmp_path / image.format(stem), width=3, height=2)
         mask(tmp_path / mask_path.format(NFD if stem == BREAD else stem), NUMBERS)  # macOS wrote the masks
     dataset = open_dataset(tmp_path)
     assert (dataset.format, dataset.task, dataset.class_names) == ("masks", "segment", ("0", "1", "2"))
@@ -168,16 +168,16 @@ def test_layouts(tmp_path: Path, image: str, mask_path: str) -> None:
 def test_companions_of_splits(tmp_path: Path, companion: str) -> None:
     """CamVid as SegNet's authors and others hand it out: train/ and trainannot/; one stem stands in two splits."""
     for part, value in (("train", 0), ("val", 1), ("test", 2)):
-        picture(tmp_path / part / "1.jpg", width=1, height=1)
+        write_image(tmp_path / part / "1.jpg", width=1, height=1)
         mask(tmp_path / companion.format(part), [[value]])
     dataset = open_dataset(tmp_path)
     assert (dataset.format, dataset.splits()) == ("masks", ("train", "validation", "test"))
     assert [read(dataset, f"{part}/1.jpg") for part in ("train", "val", "test")] == [[[0]], [[1]], [[2]]]
 
 
-def test_masks_by_suffix_of_some_pictures(tmp_path: Path) -> None:
+def test_masks_by_suffix_of_some_images(tmp_path: Path) -> None:
     for stem in "abcdef":
-        picture(tmp_path / f"{stem}.jpg", width=3, height=2)
+        write_image(tmp_path / f"{stem}.jpg", width=3, height=2)
     for stem in "ab":
         mask(tmp_path / f"{stem}_mask.png", NUMBERS)
     dataset = open_dataset(tmp_path)
@@ -188,7 +188,7 @@ def test_masks_by_suffix_of_some_pictures(tmp_path: Path) -> None:
 
 def test_classes_called_mask_below_images(tmp_path: Path) -> None:
     for name in ("images/mask/1.jpg", "images/mask/2.jpg", "images/no_mask/1.jpg", "images/no_mask/3.jpg"):
-        picture(tmp_path / name)
+        write_image(tmp_path / name)
     dataset = open_dataset(tmp_path)
     assert (dataset.format, dataset.class_names) == ("folders", ("mask", "no_mask"))
 
@@ -197,27 +197,27 @@ def test_paired_by_stem_and_orphans_named(tmp_path: Path) -> None:
     """By position in two sorted lists, b would get the mask of c."""
     root = pairs(tmp_path, "a")
     for stem, value in (("b", 1), ("d", 2)):
-        picture(root / "images" / f"{stem}.jpg", width=1, height=1)
+        write_image(root / "images" / f"{stem}.jpg", width=1, height=1)
         mask(root / "masks" / f"{stem}.png", [[value]])
-    picture(root / "images/orphan.jpg")
+    write_image(root / "images/orphan.jpg")
     mask(root / "masks/c.png", [[7]])
     dataset = open_dataset(root)
     assert [(r.path.stem, r.mask.stem) for r in dataset.records if r.mask] == [("a", "a"), ("b", "b"), ("d", "d")]
     assert read(dataset, "images/b.jpg") == [[1]]
-    assert "left aside, pictures without a mask: 1 (images/orphan.jpg)" in said(dataset)
-    assert "left aside, a mask without a picture: 1 (masks/c.png)" in said(dataset)
+    assert "left aside, images without a mask: 1 (images/orphan.jpg)" in said(dataset)
+    assert "left aside, a mask without an image: 1 (masks/c.png)" in said(dataset)
 
 
-def test_two_pictures_of_one_stem_are_not_guessed(tmp_path: Path) -> None:
+def test_two_images_of_one_stem_are_not_guessed(tmp_path: Path) -> None:
     root = pairs(tmp_path, "a")
-    picture(root / "images/a.png")
+    write_image(root / "images/a.png")
     with pytest.raises(InputError, match=r"images/a\.jpg and images/a\.png have one name"):
         open_dataset(root)
 
 
 def test_one_stem_in_two_splits(tmp_path: Path) -> None:
     for part, value in (("train", 0), ("val", 1)):
-        picture(tmp_path / part / "images/1.jpg", width=1, height=1)
+        write_image(tmp_path / part / "images/1.jpg", width=1, height=1)
         mask(tmp_path / part / "masks/1.png", [[value]])
     dataset = open_dataset(tmp_path)
     assert (read(dataset, "train/images/1.jpg"), read(dataset, "val/images/1.jpg")) == ([[0]], [[1]])
@@ -226,7 +226,7 @@ def test_one_stem_in_two_splits(tmp_path: Path) -> None:
 
 def test_classes_of_folders_are_no_masks(tmp_path: Path) -> None:
     for name in ("mask/1.jpg", "mask/2.jpg", "no_mask/1.jpg", "no_mask/3.jpg"):
-        picture(tmp_path / name)
+        write_image(tmp_path / name)
     assert open_dataset(tmp_path).format == "folders"
 
 
@@ -268,7 +268,7 @@ def test_a_soft_edge_between_0_and_255_takes_no_class_away(tmp_path: Path) -> No
 def test_one_damaged_mask_leaves_the_rest(tmp_path: Path) -> None:
     root = pairs(tmp_path, "a", values=[[0, 1]])
     pairs(root, "b", values=[[0, 1]])
-    (root / "masks/b.png").write_bytes(b"no picture")
+    (root / "masks/b.png").write_bytes(b"no image")
     dataset = open_dataset(root)
     assert (dataset.class_names, len(dataset.records)) == (("0", "1"), 2)
     (finding,) = (f for f in audit(dataset).findings if f.code == "mask_unreadable")
@@ -293,22 +293,22 @@ def test_a_number_that_no_class_has(tmp_path: Path) -> None:
         read(open_dataset(root), "images/a.jpg")
 
 
-def test_colours_in_the_configuration(tmp_path: Path) -> None:
+def test_colors_in_the_configuration(tmp_path: Path) -> None:
     root = pairs(tmp_path, "a", values=[[[1, 2, 3], [9, 9, 9], [0, 0, 0]]], mode="RGB")
-    with pytest.raises(InputError, match="give masks: colours"):
+    with pytest.raises(InputError, match="give masks: colors"):
         open_dataset(root)
-    text(root / "handlens.yaml", "masks: {colours: {sky: [9, 9, 9], bread: [1, 2, 3], ignore: [0, 0, 0]}}")
+    text(root / "handlens.yaml", "masks: {colors: {sky: [9, 9, 9], bread: [1, 2, 3], ignore: [0, 0, 0]}}")
     dataset = open_dataset(root)
     assert (dataset.class_names, read(dataset, "images/a.jpg")) == (("sky", "bread"), [[1, 0, 255]])
     text(
         root / "handlens.yaml",
-        "masks: {colours: {sky: [9, 9, 9], bread: [1, 2, 3], ignore: [0, 0, 0]}}\nclass_names: [bread, sky]",
+        "masks: {colors: {sky: [9, 9, 9], bread: [1, 2, 3], ignore: [0, 0, 0]}}\nclass_names: [bread, sky]",
     )
     assert read(open_dataset(root), "images/a.jpg") == [[0, 1, 255]]
 
 
 def test_folders_and_suffix_in_the_configuration(tmp_path: Path) -> None:
-    picture(tmp_path / "in/x/1.jpg", width=3, height=2)
+    write_image(tmp_path / "in/x/1.jpg", width=3, height=2)
     mask(tmp_path / "out/x/1-m.png", NUMBERS)
     text(tmp_path / "handlens.yaml", "masks: {images: in, masks: out, suffix: -m}")
     assert read(open_dataset(tmp_path), "in/x/1.jpg") == NUMBERS.tolist()
@@ -324,10 +324,10 @@ def test_folders_and_suffix_in_the_configuration(tmp_path: Path) -> None:
         ("masks: {values: {1: ignored}}", r"masks\.values\.1 = 'ignored' is not accepted"),
         ("masks: {values: {70000: 0}}", "70000 cannot stand in a mask"),
         ("masks: {values: {1: 255}}", "255 is no class index"),
-        ("masks: {colours: {a: [1, 2]}}", r"masks\.colours\.a = \[1, 2\]"),
-        ("masks: {colours: {a: [1, 2, 256]}}", "256"),
-        ("masks: {colours: {a: [1, 2, 3], b: [1, 2, 3]}}", "two classes one colour"),
-        ("masks: {colours: {a: [1, 2, 3]}}\nclass_names: [b]", r"1 \(a\), not among class_names"),
+        ("masks: {colors: {a: [1, 2]}}", r"masks\.colors\.a = \[1, 2\]"),
+        ("masks: {colors: {a: [1, 2, 256]}}", "256"),
+        ("masks: {colors: {a: [1, 2, 3], b: [1, 2, 3]}}", "two classes one color"),
+        ("masks: {colors: {a: [1, 2, 3]}}\nclass_names: [b]", r"1 \(a\), not among class_names"),
         ("masks: {values: {1: 3}}\nclass_names: [a, b]", "names class 3, and class_names has 2"),
         ("masks: {values: {0: ignore}}\nclass_names: [a, b, c]", "give every number its class"),
         ("class_names: [a, a, b]", "has 'a' twice"),
@@ -339,13 +339,13 @@ def test_wrong_configurations(tmp_path: Path, yaml: str, message: str) -> None:
         open_dataset(tmp_path)
 
 
-def test_shades_of_grey_are_no_classes(tmp_path: Path) -> None:
+def test_shades_of_gray_are_no_classes(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"100 different numbers \(0 to 99\)"):
         open_dataset(pairs(tmp_path, "a", values=np.arange(100)[None]))
 
 
 def test_nothing_shares_a_name(tmp_path: Path) -> None:
-    picture(tmp_path / "images/a.jpg")
+    write_image(tmp_path / "images/a.jpg")
     mask(tmp_path / "masks/b.png", NUMBERS)
     with pytest.raises(InputError, match="none of which share a name"):
         open_dataset(tmp_path, format="masks")
@@ -367,12 +367,12 @@ def test_camvid(shared_data: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("folders", [("images", "masks"), ("train", "trainannot")])
-def test_one_picture_in_another_folder_is_named(tmp_path: Path, folders: tuple[str, str]) -> None:
+def test_one_image_in_another_folder_is_named(tmp_path: Path, folders: tuple[str, str]) -> None:
     for stem in "ab":
-        picture(tmp_path / folders[0] / f"{stem}.jpg")
+        write_image(tmp_path / folders[0] / f"{stem}.jpg")
         mask(tmp_path / folders[1] / f"{stem}.png", np.eye(30, 40))
     for stray in ("images/lone.jpg", "extra/a.jpg"):
-        picture(tmp_path / stray)
+        write_image(tmp_path / stray)
     dataset = open_dataset(tmp_path)
     assert dataset.format == "masks"
     assert sorted(record.path.parent.name for record in dataset.records) == [folders[0]] * 2

@@ -80,7 +80,7 @@ def zipped(members: dict[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def picture(seed: int, kind: str = "JPEG", mask: bool = False) -> bytes:
+def image(seed: int, kind: str = "JPEG", mask: bool = False) -> bytes:
     rng = np.random.default_rng(seed)
     values = rng.integers(1, 4, (48, 48)) if mask else rng.integers(0, 256, (48, 48, 3))
     buffer = io.BytesIO()
@@ -204,7 +204,7 @@ def test_files_of_the_users_own_are_left_as_they_are(tmp_path, monkeypatch):
     ("file", "content", "message"),
     [
         ("train-images-idx3-ubyte.gz", b"no", "is not in MNIST's form"),
-        ("train-labels-idx1-ubyte.gz", idx(np.arange(39) % 10), "40 pictures, and labels that do not fit"),
+        ("train-labels-idx1-ubyte.gz", idx(np.arange(39) % 10), "40 images, and labels that do not fit"),
         ("train-labels-idx1-ubyte.gz", idx(np.full(40, 10)), "labels that do not fit"),
         ("t10k-images-idx3-ubyte.gz", gzip.compress(gzip.decompress(idx(np.zeros((20, 28, 28))))[:-5]), "is cut off"),
     ],
@@ -237,9 +237,9 @@ def test_cifar(tmp_path):
 def test_pets_are_split_as_the_published_example_splits_them(tmp_path, monkeypatch):
     monkeypatch.setattr("handlens.data.public.unpack.PETS_VALIDATION", 2)
     names = [f"{breed}_{number}" for breed in ("Abyssinian", "pug", "beagle") for number in (1, 2)]
-    images = packed({f"images/{name}.jpg": picture(place) for place, name in enumerate(names)})
+    images = packed({f"images/{name}.jpg": image(place) for place, name in enumerate(names)})
     masks = packed(
-        {f"annotations/trimaps/{name}.png": picture(place, "PNG", mask=True) for place, name in enumerate(names)}
+        {f"annotations/trimaps/{name}.png": image(place, "PNG", mask=True) for place, name in enumerate(names)}
         | {f"annotations/trimaps/._{names[0]}.png": b"rubbish"}
     )
     folder = on_disk(tmp_path / "files", {"images.tar.gz": images, "annotations.tar.gz": masks})
@@ -258,7 +258,7 @@ def test_cats_and_dogs_are_taken_by_their_numbers(tmp_path, monkeypatch):
     splits = {"train": range(2), "validation": range(2, 3), "test": range(3, 5)}
     monkeypatch.setattr("handlens.data.public.unpack.CATS_DOGS_SPLITS", splits)
     members = {
-        f"PetImages/{kind}/{n}.jpg": picture(10 * n + place)
+        f"PetImages/{kind}/{n}.jpg": image(10 * n + place)
         for n in range(9)
         for place, kind in enumerate(("Cat", "Dog"))
     }
@@ -271,7 +271,7 @@ def test_cats_and_dogs_are_taken_by_their_numbers(tmp_path, monkeypatch):
 
 
 def test_an_archive_of_ones_own_becomes_what_is_in_it(tmp_path):
-    members = {f"seg_train/seg_train/{kind}/{n}.jpg": picture(n) for kind in ("sea", "forest") for n in range(3)}
+    members = {f"seg_train/seg_train/{kind}/{n}.jpg": image(n) for kind in ("sea", "forest") for n in range(3)}
     folder = on_disk(tmp_path / "files", {"scenes.zip": zipped(members)})
     made = get_set("intel_scenes", tmp_path / "scenes", source=folder / "scenes.zip")
     assert open_dataset(made).class_names == ("forest", "sea")
@@ -280,7 +280,7 @@ def test_an_archive_of_ones_own_becomes_what_is_in_it(tmp_path):
 
 
 def test_an_archive_that_leads_outside_writes_nothing_there(tmp_path):
-    folder = on_disk(tmp_path / "files", {"a.tar": packed({"../../escaped.jpg": picture(0)})})
+    folder = on_disk(tmp_path / "files", {"a.tar": packed({"../../escaped.jpg": image(0)})})
     with pytest.raises(InputError, match="cannot be unpacked"):
         get_set("intel_scenes", tmp_path / "scenes", source=folder / "a.tar")
     assert not list(tmp_path.rglob("escaped.jpg"))

@@ -29,9 +29,9 @@ def test_ten_kinds_in_order():
 
 
 @pytest.mark.parametrize("kind", BREADS)
-def test_one_seed_one_picture_and_every_number_counts(kind: str):
+def test_one_seed_one_image_and_every_number_counts(kind: str):
     here = digest(kind=kind)
-    np.random.seed(0)  # the pictures must not care
+    np.random.seed(0)  # the images must not care
     assert here == digest(kind=kind)
     others = [digest(kind=kind, index=4), digest(kind=kind, seed=2), digest(kind=BREADS[BREADS.index(kind) - 1])]
     assert len({here, *others}) == 4
@@ -60,7 +60,7 @@ def test_boxes_bound_masks_and_masks_do_not_overlap(index: int, count: int):
     scene = bakery_scene(kind=None, index=index, seed=0, size=128, count=count)
     assert scene.image.shape == (128, 128, 3)
     assert scene.image.dtype == np.uint8
-    assert len(scene.breads) in ((1, 2) if count == 1 else (5,))  # one, and at times a neighbour at the edge
+    assert len(scene.breads) in ((1, 2) if count == 1 else (5,))  # one, and at times a neighbor at the edge
     assert np.sum([bread.mask for bread in scene.breads], axis=0).max() == 1
     for bread in scene.breads:
         rows, columns = np.nonzero(bread.mask)
@@ -71,16 +71,16 @@ def test_boxes_bound_masks_and_masks_do_not_overlap(index: int, count: int):
 @pytest.mark.parametrize("kind", BREADS)
 def test_the_asked_for_bread_comes_first_and_is_the_largest(kind: str):
     scenes = [bakery_scene(kind=kind, index=index, seed=0, size=96) for index in range(12)]
-    assert {len(scene.breads) for scene in scenes} == {1, 2}  # with and without a neighbour
+    assert {len(scene.breads) for scene in scenes} == {1, 2}  # with and without a neighbor
     for scene in scenes:
-        main, *neighbours = scene.breads
+        main, *neighbors = scene.breads
         assert main.kind == kind
         assert main.mask.mean() > 0.03
-        for neighbour in neighbours:
-            left, top, right, bottom = neighbour.box
-            assert neighbour.kind != kind
+        for neighbor in neighbors:
+            left, top, right, bottom = neighbor.box
+            assert neighbor.kind != kind
             assert min(left, top, 96 - right, 96 - bottom) == 0  # cut by the frame
-            assert neighbour.mask.sum() < main.mask.sum()
+            assert neighbor.mask.sum() < main.mask.sum()
 
 
 def test_a_mask_lies_where_the_bread_is():
@@ -109,12 +109,12 @@ def test_a_folder_is_written_as_people_lay_out_theirs(tmp_path: Path):
     assert len(dataset.records) == 30
     assert not any("README" in record.id for record in dataset.records)
     assert "not photographs" in (folder / "README.txt").read_text(encoding="utf-8")
-    with Image.open(dataset.records[0].path) as picture:
-        assert (picture.format, picture.mode, picture.size) == ("JPEG", "RGB", (64, 64))
+    with Image.open(dataset.records[0].path) as image:
+        assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (64, 64))
 
 
 def scene_of(split: str, number: int, *, size: int, seed: int = 0) -> Scene:
-    """The scene that a picture with masks or boxes was drawn from."""
+    """The scene that an image with masks or boxes was drawn from."""
     index = number + (FIRST_TEST_INDEX if split == "test" else 0)
     count = int(np.random.default_rng([seed, index, 1]).integers(2, 6))
     return bakery_scene(kind=None, index=index, seed=seed, size=size, count=count)
@@ -137,9 +137,9 @@ def test_masks_hold_the_breads_that_can_be_seen(tmp_path: Path):
             expected = np.any(seen, axis=0) if seen else np.zeros((64, 64), bool)
             assert np.array_equal(mask == dataset.class_names.index(kind), expected)
         assert np.array_equal(mask == 0, ~np.any([bread.mask for bread in scene.breads], axis=0))
-        with Image.open(record.path) as picture:
-            difference = np.abs(np.asarray(picture).astype(int) - scene.image)
-        assert difference.mean() < 8  # the picture of that mask, after JPEG
+        with Image.open(record.path) as image:
+            difference = np.abs(np.asarray(image).astype(int) - scene.image)
+        assert difference.mean() < 8  # the image of that mask, after JPEG
     assert len(audit(dataset).bad_masks) == 0
 
 
@@ -173,7 +173,7 @@ def test_the_other_tasks_are_the_same_everywhere_too(tmp_path: Path, task: Task)
     assert "drawings of bread" in (tmp_path / "a" / "README.txt").read_text(encoding="utf-8")
 
 
-def test_splits_and_seeds_share_no_picture_and_a_larger_training_set_keeps_the_rest(tmp_path: Path):
+def test_splits_and_seeds_share_no_image_and_a_larger_training_set_keeps_the_rest(tmp_path: Path):
     def written(name: str, *, per_class: int, seed: int) -> dict[str, bytes]:
         folder = write_bakery(tmp_path / name, per_class=per_class, test_per_class=2, size=32, seed=seed)
         return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.jpg")}
@@ -214,8 +214,8 @@ def test_a_bakery_that_cannot_be_written_leaves_no_folder(tmp_path: Path, wrong:
     assert not (tmp_path / "new").exists()
 
 
-def test_kinds_can_be_told_apart_but_not_by_colour_alone():
-    """Nearest mean of the colour histogram of the middle: far above the chance of 10 %, far below a net."""
+def test_kinds_can_be_told_apart_but_not_by_color_alone():
+    """Nearest mean of the color histogram of the middle: far above the chance of 10 %, far below a net."""
 
     def histogram(place: int, number: int) -> np.ndarray:
         image = bakery_scene(kind=BREADS[place], index=number * 10 + place, seed=5, size=64).image

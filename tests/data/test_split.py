@@ -48,7 +48,7 @@ def test_every_size_of_class(size: int, train: int, validation: int, test: int) 
     assert [counts(data, part)[1] for part in ("train", "validation", "test")] == [28, 6, 6]
 
 
-def test_numbers_of_pictures_in_total() -> None:
+def test_numbers_of_images_in_total() -> None:
     data = split_dataset(dataset(classes_of([10, 30, 60, 1])), validation=10, test=7)
     assert (len(data.part("validation")), len(data.part("test"))) == (10, 7)
     assert counts(data, "validation") == {0: 1, 1: 3, 2: 6}
@@ -88,7 +88,7 @@ def test_validation_comes_from_train_where_test_is_given() -> None:
     data = split_dataset(dataset(classes_of([20, 40], split="train") + given_test))
     assert {r.id for r in data.part("test")} == {r.id for r in given_test}
     assert counts(data, "validation") == {0: 3, 1: 6}
-    assert any("taken out of the training pictures" in note for note in data.notes)
+    assert any("taken out of the training images" in note for note in data.notes)
 
 
 def test_what_is_given_is_kept() -> None:
@@ -96,7 +96,7 @@ def test_what_is_given_is_kept() -> None:
     assert split_dataset(dataset(whole)).records == tuple(whole)
     without_test = split_dataset(dataset(whole[:12]))
     assert without_test.records == tuple(whole[:12])
-    assert any("no test pictures" in note for note in without_test.notes)
+    assert any("no test images" in note for note in without_test.notes)
 
 
 def test_train_alone_gives_all_three() -> None:
@@ -135,7 +135,7 @@ def test_sizes_out_of_range(options: dict[str, float], message: str) -> None:
 
 
 def test_data_that_cannot_be_split() -> None:
-    with pytest.raises(InputError, match=r"1 pictures have no label, for example 'x\.jpg'"):
+    with pytest.raises(InputError, match=r"1 images have no label, for example 'x\.jpg'"):
         split_dataset(dataset([record("x.jpg", None), record("y.jpg", 0)]))
     with pytest.raises(InputError, match="none to train on"):
         split_dataset(dataset(classes_of([3, 3], split="test")))
@@ -147,7 +147,7 @@ def test_data_that_cannot_be_split() -> None:
 
 
 @st.composite
-def labelled(draw: st.DrawFn) -> tuple[list[Record], list[list[str]]]:
+def labeled(draw: st.DrawFn) -> tuple[list[Record], list[list[str]]]:
     count = draw(st.integers(2, 60))
     targets = draw(st.lists(st.integers(0, 4), min_size=count, max_size=count))
     groups = draw(st.lists(st.none() | st.integers(0, 9).map(str), min_size=count, max_size=count))
@@ -165,7 +165,7 @@ def assert_whole(side: dict[str, object], records: list[Record], together: list[
 
 
 @settings(max_examples=200, deadline=None)
-@given(labelled(), st.integers(0, 3), st.sampled_from([0.15, 0.4]), st.randoms(use_true_random=False))
+@given(labeled(), st.integers(0, 3), st.sampled_from([0.15, 0.4]), st.randoms(use_true_random=False))
 def test_split_loses_nothing_and_nothing_straddles(
     data: tuple[list[Record], list[list[str]]], seed: int, share: float, order: random.Random
 ) -> None:
@@ -182,7 +182,7 @@ def test_split_loses_nothing_and_nothing_straddles(
 
 
 @settings(max_examples=200, deadline=None)
-@given(labelled(), st.integers(0, 3), st.randoms(use_true_random=False))
+@given(labeled(), st.integers(0, 3), st.randoms(use_true_random=False))
 def test_folds_lose_nothing_and_nothing_straddles(
     data: tuple[list[Record], list[list[str]]], seed: int, order: random.Random
 ) -> None:
@@ -208,7 +208,7 @@ def test_folds_are_stratified() -> None:
     assert np.ptp(table.sum(axis=0)) <= 2
 
 
-def test_folds_need_pictures() -> None:
+def test_folds_need_images() -> None:
     with pytest.raises(InputError, match="5 folds cannot be made of 4"):
         folds(classes_of([2, 2]))
     with pytest.raises(InputError, match="1 folds"):
@@ -220,8 +220,8 @@ def boxed(id: str, *labels: int) -> Record:
     return Record(path=Path(id), id=id, boxes=boxes)
 
 
-def test_boxes_are_stratified_by_the_rarest_class_in_the_picture() -> None:
-    """Every picture has class 0; the ten with class 1 go to all parts as ten pictures of a class would."""
+def test_boxes_are_stratified_by_the_rarest_class_in_the_image() -> None:
+    """Every image has class 0; the ten with class 1 go to all parts as ten images of a class would."""
     records = [boxed(f"{i}.jpg", 0, 0, 1) if i < 10 else boxed(f"{i}.jpg", 0) for i in range(100)]
     records += [boxed(f"empty{i}.jpg") for i in range(20)]
     names = ("common", "rare")
@@ -232,7 +232,7 @@ def test_boxes_are_stratified_by_the_rarest_class_in_the_picture() -> None:
     assert [sum(not r.boxes for r in data.part(part)) for part in ("train", "validation", "test")] == [14, 3, 3]
     parts = folds(records, count=5)
     assert [sum(parts[i] == k for i in range(10)) for k in range(5)] == [2, 2, 2, 2, 2]
-    with pytest.raises(InputError, match="1 pictures have no label"):
+    with pytest.raises(InputError, match="1 images have no label"):
         split_dataset(data.with_records([*records, Record(path=Path("x"), id="x")]))
 
 

@@ -9,7 +9,7 @@ from handlens.data import open_dataset
 from handlens.data.check import audit
 from handlens.data.record import Record
 from handlens.errors import InputError
-from label_pictures import BREAD, NFD, corners, found, mask, picture, said, text
+from label_images import BREAD, NFD, corners, found, mask, said, text, write_image
 
 
 def object_xml(name: str, *corners: object, difficult: object = 0) -> str:
@@ -18,7 +18,7 @@ def object_xml(name: str, *corners: object, difficult: object = 0) -> str:
 
 
 def annotated(root: Path, stem: str, *objects: str, width: int = 40, height: int = 30) -> Path:
-    picture(root / "JPEGImages" / f"{stem}.jpg", width=width, height=height)
+    write_image(root / "JPEGImages" / f"{stem}.jpg", width=width, height=height)
     text(root / "Annotations" / f"{stem}.xml", f"<annotation><filename>x</filename>{''.join(objects)}</annotation>")
     return root
 
@@ -30,7 +30,7 @@ def lists(root: Path, **stems: str) -> Path:
 
 
 def test_corners_count_from_1_and_lie_inside(tmp_path: Path) -> None:
-    """The whole picture is 1, 1, 40, 30 in VOC, its first pixel 1, 1, 1, 1 (the Development Kit, section 8)."""
+    """The whole image is 1, 1, 40, 30 in VOC, its first pixel 1, 1, 1, 1 (the Development Kit, section 8)."""
     root = annotated(tmp_path, "a", object_xml("dog", 1, 1, 40, 30), object_xml("cat", 11.5, 3, 12.25, 3))
     dataset = open_dataset(root)
     assert (dataset.format, dataset.task, dataset.class_names) == ("voc", "detect", ("cat", "dog"))
@@ -54,11 +54,11 @@ def test_every_object_is_kept_with_its_marks(tmp_path: Path) -> None:
     assert [(box.label, box.difficult) for box in record.boxes or ()] == [(1, True), (0, False), (0, False)]
 
 
-def test_a_picture_without_objects_is_kept(tmp_path: Path) -> None:
+def test_a_image_without_objects_is_kept(tmp_path: Path) -> None:
     root = annotated(annotated(tmp_path, "a"), "b", object_xml("dog", 1, 1, 2, 9))
     dataset = open_dataset(root)
     assert [record.boxes == () for record in dataset.records] == [True, False]
-    with pytest.raises(InputError, match=r"none of the 2 pictures .* has a box"):
+    with pytest.raises(InputError, match=r"none of the 2 images .* has a box"):
         open_dataset(annotated(root, "b"))
 
 
@@ -75,7 +75,7 @@ def test_boxes_without_area_are_dropped_and_named(tmp_path: Path) -> None:
     assert [corners(box) for box in dataset.records[0].bad_boxes] == [(5, 5, 5, 5), (8, 0, 3, 4)]
 
 
-def test_a_picture_of_one_row(tmp_path: Path) -> None:
+def test_a_image_of_one_row(tmp_path: Path) -> None:
     root = annotated(tmp_path, "a", object_xml("line", 1, 1, 40, 1), height=1)
     assert found(open_dataset(root)) == {"JPEGImages/a.jpg": [("line", 0, 0, 40, 1)]}
 
@@ -93,14 +93,14 @@ def test_lists_give_the_splits(tmp_path: Path) -> None:
         BREAD: "test",
     }
     assert "left aside, in no list of ImageSets/Main: 1 (JPEGImages/unlisted.jpg)" in said(dataset)
-    assert "in a list of ImageSets/Main and without picture or XML: 1 (gone)" in said(dataset)
+    assert "in a list of ImageSets/Main and without image or XML: 1 (gone)" in said(dataset)
     with pytest.raises(InputError, match=r"a is in train\.txt and in test\.txt"):
         open_dataset(lists(root, test="a\n"))
 
 
-def test_xml_beside_pictures_below_splits(tmp_path: Path) -> None:
+def test_xml_beside_images_below_splits(tmp_path: Path) -> None:
     for part in ("train", "valid"):
-        picture(tmp_path / part / "1.jpg")
+        write_image(tmp_path / part / "1.jpg")
         text(tmp_path / part / "1.xml", f"<annotation>{object_xml(part, 1, 1, 5, 5)}</annotation>")
     dataset = open_dataset(tmp_path)
     assert found(dataset) == {"train/1.jpg": [("train", 0, 0, 5, 5)], "valid/1.jpg": [("valid", 0, 0, 5, 5)]}
@@ -108,14 +108,14 @@ def test_xml_beside_pictures_below_splits(tmp_path: Path) -> None:
     assert "classes without a box to train on: 1 (valid)" in said(dataset)
 
 
-def test_labels_without_pictures_and_pictures_without_labels(tmp_path: Path) -> None:
+def test_labels_without_images_and_images_without_labels(tmp_path: Path) -> None:
     root = annotated(tmp_path, "a", object_xml("dog", 1, 1, 9, 9))
-    picture(root / "JPEGImages/lonely.jpg")
+    write_image(root / "JPEGImages/lonely.jpg")
     text(root / "Annotations/lost.xml", "<annotation/>")
     dataset = open_dataset(root)
     assert [record.id for record in dataset.records] == ["JPEGImages/a.jpg"]
-    assert "left aside, pictures without XML: 1 (JPEGImages/lonely.jpg)" in said(dataset)
-    assert "left aside, XML without a picture: 1 (Annotations/lost.xml)" in said(dataset)
+    assert "left aside, images without XML: 1 (JPEGImages/lonely.jpg)" in said(dataset)
+    assert "left aside, XML without an image: 1 (Annotations/lost.xml)" in said(dataset)
 
 
 def test_one_damaged_xml_leaves_the_rest(tmp_path: Path) -> None:
@@ -125,12 +125,12 @@ def test_one_damaged_xml_leaves_the_rest(tmp_path: Path) -> None:
     assert [record.path.stem for record in dataset.records] == ["a"]
     (remark,) = dataset.remarks
     assert (remark.code, remark.level, remark.files) == ("label_unreadable", "warning", ("JPEGImages/b.jpg",))
-    assert "1 label cannot be used, left aside with the pictures. The first: " in remark.message
+    assert "1 label cannot be used, left aside with the images. The first: " in remark.message
     assert "b.xml is not XML" in remark.message
     assert any(finding.code == "label_unreadable" for finding in audit(dataset).findings)
 
 
-def test_a_size_that_is_not_the_pictures_is_warned_of(tmp_path: Path) -> None:
+def test_a_size_that_is_not_the_images_is_warned_of(tmp_path: Path) -> None:
     root = annotated(annotated(tmp_path, "a", object_xml("dog", 2, 2, 9, 9)), "b", object_xml("dog", 2, 2, 9, 9))
     for stem, width, height in (("a", 40, 30), ("b", 30, 40)):
         path = root / "Annotations" / f"{stem}.xml"
@@ -208,7 +208,7 @@ def test_a_class_that_is_not_in_the_list(tmp_path: Path) -> None:
 
 
 def segmented(root: Path, stem: str, values: object) -> Path:
-    picture(root / "JPEGImages" / f"{stem}.jpg", width=3, height=1)
+    write_image(root / "JPEGImages" / f"{stem}.jpg", width=3, height=1)
     mask(root / "SegmentationClass" / f"{stem}.png", values, mode="P")
     mask(root / "SegmentationObject" / f"{stem}.png", values, mode="P")
     return root
@@ -223,7 +223,7 @@ def mask_of(record: Record) -> str:
 def test_segmentation_class(tmp_path: Path, below: str) -> None:
     base = tmp_path / below
     segmented(segmented(segmented(base, "a", [[0, 15, 255]]), "b", [[0, 0, 1]]), "c", [[1, 1, 1]])
-    picture(base / "JPEGImages/boxes_only.jpg")
+    write_image(base / "JPEGImages/boxes_only.jpg")
     text(base / "ImageSets/Segmentation/train.txt", "a\n")
     text(base / "ImageSets/Segmentation/val.txt", "b\n")
     dataset = open_dataset(tmp_path)
@@ -256,7 +256,7 @@ def test_blood_cells(shared_data: Path) -> None:
 
 
 def test_marks_without_a_place_are_said_and_true_is_true(tmp_path: Path) -> None:
-    picture(tmp_path / "a.jpg")
+    write_image(tmp_path / "a.jpg")
     corners = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>"
     marks = "<name>dog</name><difficult>true</difficult><truncated>1</truncated><pose>Left</pose>"
     text(tmp_path / "a.xml", f"<annotation><object>{marks}{corners}</object></annotation>")
@@ -269,11 +269,11 @@ def test_marks_without_a_place_are_said_and_true_is_true(tmp_path: Path) -> None
 
 def test_masks_of_voc_name_what_else_is_there(tmp_path: Path) -> None:
     for stem in "ab":
-        picture(tmp_path / "JPEGImages" / f"{stem}.jpg")
+        write_image(tmp_path / "JPEGImages" / f"{stem}.jpg")
         mask(tmp_path / "SegmentationClass" / f"{stem}.png", np.eye(30, 40))
     mask(tmp_path / "SegmentationObject/a.png", np.eye(30, 40))
     text(tmp_path / "ImageSets/Segmentation/train.txt", "a\nb\n")
-    picture(tmp_path / "elsewhere/c.jpg")
+    write_image(tmp_path / "elsewhere/c.jpg")
     text(tmp_path / "film.mp4", "")
     dataset = open_dataset(tmp_path)
     assert (dataset.format, len(dataset.records)) == ("voc-masks", 2)

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from handlens import flow
 from handlens.cli import run
 from handlens.errors import InputError
+from handlens.flow import nets as flow
 from handlens.models import CATALOGUE
 
 
@@ -51,15 +51,15 @@ def test_the_table_of_the_paper_and_ours_agree_to_a_million():
     assert half["width"] == 0.5
 
 
-def test_the_latency_of_a_picture_is_measured_here_and_stands_beside_the_papers(capsys):
+def test_the_latency_of_a_image_is_measured_here_and_stands_beside_the_papers(capsys):
     assert run(["cost", "mobilenet_v2", "--sizes", "64,224", "--widths", "0.35", "--latency", "--json"]) == 0
     small, large = json.loads(capsys.readouterr().out)
     assert small["ms"] > 0 and large["ms"] > 0
     assert (small["published_pixel1_ms"], large["published_pixel1_ms"]) == (None, 19.7)
     assert run(["cost", "mobilenet_v2", "--latency", "--precision", "int7"]) == 2
     assert "--precision must be auto or fp32, got 'int7'" in capsys.readouterr().err
-    for name in ("lenet5", "ssdlite", "deeplab_v3"):  # grey and for one size, boxes, masks
-        assert flow.one_picture_ms(name, size=64, runs=2) > 0
+    for name in ("lenet5", "ssdlite", "deeplab_v3"):  # gray and for one size, boxes, masks
+        assert flow.one_image_ms(name, size=64, runs=2) > 0
 
 
 def test_nets_that_flatten_are_built_for_the_size_that_is_asked_about():
@@ -126,4 +126,4 @@ def test_every_layer_has_a_name_of_its_own(name):
     layers = flow.summary(name)["layers"]
     names = [layer["name"] for layer in layers]
     assert len(set(names)) == len(names)
-    assert {before for layer in layers for before in layer["inputs"]} <= {"picture", *names}
+    assert {before for layer in layers for before in layer["inputs"]} <= {"image", *names}

@@ -8,16 +8,16 @@ import pytest
 
 import handlens
 from handlens.errors import InputError
-from handlens.train.recipe import make_recipe
+from handlens.training.recipe import make_recipe
 
 
 @pytest.mark.parametrize(
     ("recipe", "message"),
     [
-        ({"model": "googlenet", "image_size": 20}, "googlenet takes pictures of 32 pixels a side and more, got"),
-        ({"model": "mini_xception", "image_size": 8}, "mini_xception takes pictures of 36 pixels a side and more"),
-        ({"model": "lenet5", "image_size": 8}, "lenet5: pictures of 8 x 8 pixels are too small: it takes 12"),
-        ({"model": "resnet18", "image_size": 32, "batch_size": 1}, "resnet18 learns from two pictures in a batch"),
+        ({"model": "googlenet", "image_size": 20}, "googlenet takes images of 32 pixels a side and more, got"),
+        ({"model": "mini_xception", "image_size": 8}, "mini_xception takes images of 36 pixels a side and more"),
+        ({"model": "lenet5", "image_size": 8}, "lenet5: images of 8 x 8 pixels are too small: it takes 12"),
+        ({"model": "resnet18", "image_size": 32, "batch_size": 1}, "resnet18 learns from two images in a batch"),
         ({"model": "lenet5", "epochs": 0}, "learns nothing in 0 epochs"),
         ({"model": "lenet5", "options": {"kernel": 3}}, "lenet5 has no option 'kernel'"),
         ({"model": "lenet5", "mode": "head"}, "there are no published weights for lenet5; use --mode scratch"),
@@ -32,6 +32,6 @@ def test_nothing_is_left_of_it(recipe: dict[str, object], message: str, data: Pa
     assert not run.exists()
 
 
-def test_one_picture_a_batch_is_enough_for_a_net_without_batch_norm(data: Path, tmp_path: Path):
+def test_one_image_a_batch_is_enough_for_a_net_without_batch_norm(data: Path, tmp_path: Path):
     recipe = make_recipe({"model": "lenet5", "mode": "scratch", "epochs": 1, "batch_size": 1, "workers": 0})
     assert (handlens.train(data, out=tmp_path / "run", recipe=recipe, golden=False) / "model.json").is_file()

@@ -1,4 +1,4 @@
-"""A contact sheet of any data set, broken pictures included."""
+"""A contact sheet of any data set, broken images included."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image
 import handlens
 from handlens.data.samples import write_bakery
 from handlens.errors import InputError
-from handlens.palette import colours
+from handlens.palette import colors
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +37,10 @@ def test_every_task_has_its_sheet(data: Path, masks: Path, boxes: Path, tmp_path
         height, width = pixels(sheet).shape[:2]
         assert min(height, width) >= 640  # two rows of two
     legend = pixels(tmp_path / "detect.png")[-200:]
-    assert any((legend == colour).all(axis=2).sum() >= 200 for colour in colours(10))
+    assert any((legend == color).all(axis=2).sum() >= 200 for color in colors(10))
 
 
-def test_the_same_seed_shows_the_same_pictures(boxes: Path, tmp_path: Path):
+def test_the_same_seed_shows_the_same_images(boxes: Path, tmp_path: Path):
     first, again, other = (
         pixels(handlens.show(boxes, out=tmp_path / f"{name}.png", count=3, seed=seed))
         for name, seed in (("a", 1), ("b", 1), ("c", 2))
@@ -51,7 +51,7 @@ def test_the_same_seed_shows_the_same_pictures(boxes: Path, tmp_path: Path):
 
 def test_a_split_alone_and_more_than_there_are(boxes: Path, tmp_path: Path):
     told: list[int] = []
-    reporter = handlens.flow.Reporter(progress=lambda what, done, total: told.append(total or 0))  # type: ignore[attr-defined]
+    reporter = handlens.Reporter(progress=lambda what, done, total: told.append(total or 0))
     handlens.show(boxes, out=tmp_path / "a.jpg", count=50, split="test", report=reporter)
     assert set(told) == {10}
     with Image.open(tmp_path / "a.jpg") as image:
@@ -63,14 +63,14 @@ def test_a_split_alone_and_more_than_there_are(boxes: Path, tmp_path: Path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jpg"]
 
 
-def test_what_cannot_be_read_is_a_grey_tile(masks: Path, tmp_path: Path):
+def test_what_cannot_be_read_is_a_gray_tile(masks: Path, tmp_path: Path):
     folder = shutil.copytree(masks, tmp_path / "data")
-    (folder / "images" / "train" / "0001.jpg").write_bytes(b"no picture")
+    (folder / "images" / "train" / "0001.jpg").write_bytes(b"no image")
     with Image.open(folder / "masks" / "train" / "0002.png") as mask:
         mask.resize((30, 30)).save(folder / "masks" / "train" / "0002.png")
     sheet = pixels(handlens.show(folder, out=tmp_path / "sheet.png", count=20, split="train"))
-    grey = (sheet == 224).all(axis=2).sum()
-    assert grey == pytest.approx(2 * 320 * 320, rel=0.02)
+    gray = (sheet == 224).all(axis=2).sum()
+    assert gray == pytest.approx(2 * 320 * 320, rel=0.02)
 
 
 def test_the_data_is_left_as_it_was(boxes: Path, tmp_path: Path):
@@ -79,10 +79,10 @@ def test_the_data_is_left_as_it_was(boxes: Path, tmp_path: Path):
     assert {path: path.read_bytes() for path in boxes.rglob("*") if path.is_file()} == before
 
 
-def test_a_sheet_never_lands_among_the_pictures(boxes: Path):
+def test_a_sheet_never_lands_among_the_images(boxes: Path):
     before = {path: path.read_bytes() for path in boxes.rglob("*") if path.is_file()}
-    picture = next(path for path in before if path.suffix in (".jpg", ".png"))
-    for out in (picture, boxes / "sheet.png"):
-        with pytest.raises(InputError, match="would count as a picture; name a place outside"):
+    image = next(path for path in before if path.suffix in (".jpg", ".png"))
+    for out in (image, boxes / "sheet.png"):
+        with pytest.raises(InputError, match="would count as an image; name a place outside"):
             handlens.show(boxes, out=out)
     assert {path: path.read_bytes() for path in boxes.rglob("*") if path.is_file()} == before

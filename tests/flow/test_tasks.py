@@ -18,11 +18,11 @@ from handlens.data.split import split_dataset
 from handlens.errors import InputError
 from handlens.flow.anchor_fit import fit_anchors_to
 from handlens.flow.heads import _view_loader
-from handlens.flow.report import QUIET
 from handlens.flow.tasks import start_task
 from handlens.models import CATALOGUE, build
 from handlens.preprocess import SCALINGS, Preprocess
-from handlens.train.recipe import make_recipe
+from handlens.reporter import QUIET
+from handlens.training.recipe import make_recipe
 
 NETS = [name for name, entry in CATALOGUE.items() if entry.task != "classify"]
 
@@ -38,7 +38,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Dataset]:
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_every_net_starts_from_scratch_with_its_own_normalisation(name: str, data: dict[str, Dataset]):
+def test_every_net_starts_from_scratch_with_its_own_normalization(name: str, data: dict[str, Dataset]):
     task = CATALOGUE[name].task
     recipe = make_recipe({"model": name, "mode": "scratch"}).settled("scratch", task)
     start = start_task(recipe, data[task], QUIET)
@@ -57,13 +57,13 @@ def test_a_net_without_published_weights_says_so(name: str, data: dict[str, Data
 
 
 @pytest.mark.parametrize("name", ["deeplab_v3", "ssdlite"])
-def test_a_classifiers_file_is_a_trunk(name: str, data: dict[str, Dataset], tmp_path: Path):
-    trunk = build("mobilenet_v2", num_classes=7)
-    save_file(trunk.state_dict(), tmp_path / "trunk.safetensors")
+def test_a_classifiers_file_is_a_backbone(name: str, data: dict[str, Dataset], tmp_path: Path):
+    backbone = build("mobilenet_v2", num_classes=7)
+    save_file(backbone.state_dict(), tmp_path / "backbone.safetensors")
     task = CATALOGUE[name].task
-    values = {"model": name, "mode": "finetune", "weights": str(tmp_path / "trunk.safetensors")}
+    values = {"model": name, "mode": "finetune", "weights": str(tmp_path / "backbone.safetensors")}
     start = start_task(make_recipe(values).settled("finetune", task), data[task], QUIET)
-    torch.testing.assert_close(start.net.backbone.stem.conv.weight, trunk.stem.conv.weight)
+    torch.testing.assert_close(start.net.backbone.stem.conv.weight, backbone.stem.conv.weight)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_anchors_of_ones_own_are_kept(data: dict[str, Dataset]):
 
 
 def with_boxes(folder: Path, side: int) -> Dataset:
-    """Pictures of 640 x 480 with a box of this side."""
+    """Images of 640 x 480 with a box of this side."""
     records = []
     for number in range(4):
         path = folder / f"{number}.png"
@@ -119,9 +119,9 @@ def test_boxes_that_count_are_cut_and_the_others_left_out(tmp_path: Path):
 
 
 def test_views_of_a_head_are_drawn_with_every_transform_of_the_recipe(tmp_path: Path):
-    picture = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-    Image.fromarray(picture).save(tmp_path / "1.png")
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    Image.fromarray(image).save(tmp_path / "1.png")
     preprocess = Preprocess(height=32, width=32, short_side=32)
-    recipe = make_recipe({"augment": {"flip": 0.0, "vertical_flip": 1.0, "crop_area": 1.0, "colour": 0.0}})
+    recipe = make_recipe({"augment": {"flip": 0.0, "vertical_flip": 1.0, "crop_area": 1.0, "color": 0.0}})
     load = _view_loader(recipe, preprocess, 1, {tmp_path / "1.png": "digest"})
-    assert np.array_equal(load(tmp_path / "1.png", preprocess), picture[::-1])
+    assert np.array_equal(load(tmp_path / "1.png", preprocess), image[::-1])

@@ -24,8 +24,8 @@ def same_numbers_every_time():
     torch.manual_seed(0)
 
 
-def answers(pictures: int, *, outputs: int = CLASSES + 1) -> Raw:
-    offsets, logits = torch.randn(pictures, len(ANCHORS), 4), torch.randn(pictures, len(ANCHORS), outputs)
+def answers(images: int, *, outputs: int = CLASSES + 1) -> Raw:
+    offsets, logits = torch.randn(images, len(ANCHORS), 4), torch.randn(images, len(ANCHORS), outputs)
     return Raw(offsets.requires_grad_(), logits.requires_grad_(), ANCHORS)
 
 
@@ -55,8 +55,8 @@ def test_it_is_torchvisions_loss():
         torch.testing.assert_close(classified, theirs["classification"])
 
 
-def test_pictures_without_boxes_teach_the_background():
-    """torchvision's mining takes three per box: of a picture without boxes, none."""
+def test_images_without_boxes_teach_the_background():
+    """torchvision's mining takes three per box: of an image without boxes, none."""
     raw = answers(2)
     located, classified = box_losses(raw, [NONE, NONE])
     (located + classified).backward()
@@ -71,7 +71,7 @@ def test_pictures_without_boxes_teach_the_background():
 
 @pytest.mark.parametrize("classes", ["mined", "focal"])
 @pytest.mark.parametrize("sigmoid", [False, True])
-def test_a_batch_with_one_empty_picture_has_finite_gradients(sigmoid, classes):
+def test_a_batch_with_one_empty_image_has_finite_gradients(sigmoid, classes):
     raw = answers(2, outputs=CLASSES + (not sigmoid))
     sum(box_losses(raw, [NONE, some_target(3)], sigmoid=sigmoid, classes=classes)).backward()
     for gradient in (raw.offsets.grad, raw.logits.grad):
@@ -88,17 +88,17 @@ def test_nothing_is_learned_inside_a_crowd():
     with torch.no_grad():
         raw.logits[0, :, -1] = -20  # everything is sure to be something: the hardest negatives are everywhere
     sum(box_losses(raw, [(boxes, labels)], classes="focal")).backward()
-    centres = (ANCHORS[:, 0] + ANCHORS[:, 2]) / 2
+    centers = (ANCHORS[:, 0] + ANCHORS[:, 2]) / 2
     small = (ANCHORS[:, 2] - ANCHORS[:, 0]) < 0.2
     gradient = raw.logits.grad[0].abs().sum(dim=1)
-    assert (gradient[(centres < 0.5) & small] == 0).all()
-    assert (gradient[(centres > 0.8) & small] > 0).all()
+    assert (gradient[(centers < 0.5) & small] == 0).all()
+    assert (gradient[(centers > 0.8) & small] > 0).all()
     raw.logits.grad = None
     box_losses(raw, [(boxes, labels)])[1].backward()
-    assert (raw.logits.grad[0].abs().sum(dim=1)[(centres < 0.5) & small] == 0).all()
+    assert (raw.logits.grad[0].abs().sum(dim=1)[(centers < 0.5) & small] == 0).all()
 
 
-def test_the_hardest_are_three_per_positive_of_each_picture():
+def test_the_hardest_are_three_per_positive_of_each_image():
     losses = torch.arange(40.0).reshape(2, 20)
     positive, left_out = torch.zeros(2, 20, dtype=torch.bool), torch.zeros(2, 20, dtype=torch.bool)
     positive[0, [0, 19]] = True
@@ -142,8 +142,8 @@ def test_bf16_answers_give_a_float32_loss():
 @pytest.mark.parametrize(
     ("targets", "message"),
     [
-        ([], "one entry per picture, got 0 for 1"),
-        ([(torch.rand(1, 4), torch.tensor([CLASSES]))], r"picture 0: labels must be in \[0, 6\), or -1 minus"),
+        ([], "one entry per image, got 0 for 1"),
+        ([(torch.rand(1, 4), torch.tensor([CLASSES]))], r"image 0: labels must be in \[0, 6\), or -1 minus"),
         ([(torch.tensor([[0.1, 0.1, 0.1, 0.3]]), torch.tensor([0]))], "box 0 must be finite with left < right"),
     ],
 )

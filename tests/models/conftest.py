@@ -1,4 +1,4 @@
-"""Nets whose answers differ from picture to picture, and the published weights, fetched once per session."""
+"""Nets whose answers differ from image to image, and the published weights, fetched once per session."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def same_numbers_every_time() -> None:
 
 
 @pytest.fixture
-def pictures() -> Callable[..., Tensor]:
+def random_images() -> Callable[..., Tensor]:
     """Makes smooth random images (N, channels, height, width): noise would average out to the same answer."""
 
     def make(count: int, *, height: int = 64, width: int = 64, channels: int = 3) -> Tensor:
@@ -32,11 +32,11 @@ def pictures() -> Callable[..., Tensor]:
 
 
 @pytest.fixture
-def with_batch_norm_statistics(pictures: Callable[..., Tensor]) -> Callable[[nn.Module], nn.Module]:
-    """Gives a net the statistics of random pictures, and random scales and shifts: fresh nets answer alike."""
+def with_batch_norm_statistics(random_images) -> Callable[[nn.Module], nn.Module]:
+    """Gives a net the statistics of random images, and random scales and shifts: fresh nets answer alike."""
 
     def give(net: nn.Module, **shape: int) -> nn.Module:
-        """`shape`: height, width and channels of pictures that it takes, where they are not 64, 64 and its own."""
+        """`shape`: height, width and channels of images that it takes, where they are not 64, 64 and its own."""
         norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
         momenta = [norm.momentum for norm in norms]
         for norm in norms:
@@ -49,7 +49,7 @@ def with_batch_norm_statistics(pictures: Callable[..., Tensor]) -> Callable[[nn.
         convolutions = (module for module in net.modules() if isinstance(module, nn.Conv2d))
         channels = next((first.in_channels for first in convolutions), 3)
         with torch.no_grad():
-            net.train()(pictures(8, **{"channels": channels} | shape))
+            net.train()(random_images(8, **{"channels": channels} | shape))
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
         return net.eval()

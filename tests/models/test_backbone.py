@@ -34,23 +34,23 @@ PUBLISHED = torchvision.models.mobilenet_v2
     ],
 )
 def test_every_parameter_gets_a_gradient_and_every_map_is_as_promised(name, maps):
-    trunk = backbone(name, maps=maps)
-    made = trunk.train()(torch.randn(2, 3, 65, 97))
+    extractor = backbone(name, maps=maps)
+    made = extractor.train()(torch.randn(2, 3, 65, 97))
     assert tuple(made) == maps
     for asked in maps:
-        sides = (math.ceil(side / trunk.strides[asked]) for side in (65, 97))
-        assert made[asked].shape == (2, trunk.channels[asked], *sides)
+        sides = (math.ceil(side / extractor.strides[asked]) for side in (65, 97))
+        assert made[asked].shape == (2, extractor.channels[asked], *sides)
         if asked[0] == "s" and asked[1:].isdigit():
-            assert trunk.strides[asked] == int(asked[1:])
+            assert extractor.strides[asked] == int(asked[1:])
     sum((value * torch.randn_like(value)).sum() for value in made.values()).backward()
-    without = [key for key, value in trunk.named_parameters() if value.grad is None or not value.grad.any()]
+    without = [key for key, value in extractor.named_parameters() if value.grad is None or not value.grad.any()]
     assert without == []
 
 
 def test_aliases_are_the_last_block_of_a_stride():
-    trunk = backbone("mobilenet_v2", maps=("s2", "s4", "s8", "s16", "s32"))
-    assert trunk.channels == {"s2": 16, "s4": 24, "s8": 32, "s16": 96, "s32": 320}
-    assert trunk.names["s32"] == "block17"
+    extractor = backbone("mobilenet_v2", maps=("s2", "s4", "s8", "s16", "s32"))
+    assert extractor.channels == {"s2": 16, "s4": 24, "s8": 32, "s16": 96, "s32": 320}
+    assert extractor.names["s32"] == "block17"
 
 
 @pytest.mark.parametrize(("asked", "layers"), [("stem", 1), ("block1", 2), ("block6", 7), ("s32", 18), ("head", 19)])
@@ -65,9 +65,9 @@ def test_a_cut_expansion_leaves_the_rest_of_its_block_out():
     assert parameters(backbone("mobilenet_v2", maps=("block14.expand",))) == expected
 
 
-def test_maps_are_those_of_the_whole_net(with_batch_norm_statistics, pictures):
+def test_maps_are_those_of_the_whole_net(with_batch_norm_statistics, random_images):
     net = with_batch_norm_statistics(build("mobilenet_v2", num_classes=2))
-    images = pictures(2)
+    images = random_images(2)
     with torch.inference_mode():
         expected = net.features(images)
         for name in ("block13", "block14.expand", "head"):
@@ -86,25 +86,25 @@ def build_like(net: nn.Module) -> nn.Module:
 @pytest.mark.parametrize(
     ("ours", "theirs"), [("mobilenet_v2", "mobilenetv2_100"), ("efficientnet_lite0", "tf_efficientnet_lite0")]
 )
-def test_dilated_it_is_timms(ours, theirs, output_stride, with_batch_norm_statistics, pictures):
+def test_dilated_it_is_timms(ours, theirs, output_stride, with_batch_norm_statistics, random_images):
     reference = with_batch_norm_statistics(timm.create_model(theirs, output_stride=output_stride, num_classes=1))
-    trunk = backbone(ours, maps=("head",), output_stride=output_stride).eval()
+    extractor = backbone(ours, maps=("head",), output_stride=output_stride).eval()
     weights = to_our_names(reference.state_dict())
-    trunk.load_state_dict({key: value for key, value in weights.items() if not key.startswith("classifier.")})
-    images = pictures(2, height=65, width=97)
+    extractor.load_state_dict({key: value for key, value in weights.items() if not key.startswith("classifier.")})
+    images = random_images(2, height=65, width=97)
     with torch.inference_mode():
         expected = reference.forward_features(images)
-        made = trunk(images)["head"]
+        made = extractor(images)["head"]
     assert made.shape[2:] == (math.ceil(65 / output_stride), math.ceil(97 / output_stride))
     torch.testing.assert_close(made, expected, rtol=1e-4, atol=1e-4)
-    assert trunk.strides["head"] == output_stride
+    assert extractor.strides["head"] == output_stride
 
 
 def test_an_output_stride_leaves_one_alias_at_that_stride():
-    trunk = backbone("mobilenet_v2", maps=("s16", "block17"), output_stride=16)
-    assert trunk.names == {"s16": "block17", "block17": "block17"}
-    assert trunk.channels == {"s16": 320, "block17": 320}
-    assert trunk.strides == {"s16": 16, "block17": 16}
+    extractor = backbone("mobilenet_v2", maps=("s16", "block17"), output_stride=16)
+    assert extractor.names == {"s16": "block17", "block17": "block17"}
+    assert extractor.channels == {"s16": 320, "block17": 320}
+    assert extractor.strides == {"s16": 16, "block17": 16}
     with pytest.raises(InputError, match="'s32'"):
         backbone("mobilenet_v2", maps=("s32",), output_stride=16)
 
@@ -131,14 +131,14 @@ def test_what_cannot_be_had_is_named(arguments, message):
     [name for name in BACKBONES if strides(name)[-1] > 16 and name != "efficientnet_lite0"],
 )
 def test_dilated_every_net_sees_at_every_few_places_what_it_saw_before(
-    name, output_stride, with_batch_norm_statistics, pictures
+    name, output_stride, with_batch_norm_statistics, random_images
 ):
     """To the last level but at the edges, where windows that hung over them were dropped."""
     whole = with_batch_norm_statistics(backbone(name, maps=("s32",)), height=96, width=96).eval()
     last = whole.names["s32"]
     fine = backbone(name, maps=(last,), output_stride=output_stride).eval()
     fine.load_state_dict(whole.state_dict())
-    images = pictures(2, height=224, width=256)
+    images = random_images(2, height=224, width=256)
     step = 32 // output_stride
     with torch.inference_mode():
         expected, made = whole(images)["s32"], fine(images)[last]

@@ -64,7 +64,7 @@ def test_same_padding_is_tensorflows(size, stride, kernel, dilation):
 
 
 def test_same_padding_puts_the_odd_pixel_right_and_bottom():
-    """TensorFlow: at stride 2 an even picture is padded at its end only, where PyTorch's padding=1 pads its start."""
+    """TensorFlow: at stride 2 an even image is padded at its end only, where PyTorch's padding=1 pads its start."""
     kinds = {}
     for padding in ("same", "symmetric"):
         unit = ConvNormAct(1, 1, kernel=3, stride=2, norm=nn.Identity, padding=padding)
@@ -81,14 +81,16 @@ def test_unknown_padding_is_named():
 
 
 @pytest.mark.parametrize("padding", ["symmetric", "same"])
-def test_folded_batch_norm_is_the_same_function_with_the_same_gradients(padding, with_batch_norm_statistics, pictures):
+def test_folded_batch_norm_is_the_same_function_with_the_same_gradients(
+    padding, with_batch_norm_statistics, random_images
+):
     """In float64: in float32 a rounding error can carry a value over a corner of ReLU6, where gradients jump."""
     plain = with_batch_norm_statistics(build("mobilenet_v2", num_classes=5, width=0.35, dropout=0.0, padding=padding))
     plain = plain.double()
     folded = copy.deepcopy(plain)
     freeze_batch_norm(plain, fold=False)
     freeze_batch_norm(folded, fold=True)
-    images = pictures(3, height=32, width=32).double()
+    images = random_images(3, height=32, width=32).double()
     expected, answers = answers_and_gradients(plain, images), answers_and_gradients(folded, images)
     assert all(unit.folded for unit in folded.modules() if isinstance(unit, ConvNormAct))
     assert expected["stem.norm.weight"].abs().max() > 1e-4  # else the comparison says nothing
@@ -122,13 +124,13 @@ def answers_and_gradients(net: nn.Module, images: torch.Tensor) -> dict[str, tor
     return {"logits": logits.detach(), "images": images.grad} | {key: p.grad for key, p in net.named_parameters()}
 
 
-def test_freezing_survives_train_and_changes_no_name(with_batch_norm_statistics, pictures):
+def test_freezing_survives_train_and_changes_no_name(with_batch_norm_statistics, random_images):
     for fold in (True, False):
         net = with_batch_norm_statistics(build("mobilenet_v2", num_classes=5, width=0.35))
         before = copy.deepcopy(net.state_dict())
         freeze_batch_norm(net, fold=fold)
         freeze_batch_norm(net, fold=fold)  # twice is as once
-        net.train()(pictures(2)).sum().backward()
+        net.train()(random_images(2)).sum().backward()
         after = net.state_dict()
         assert list(after) == list(before)
         for key in before:

@@ -12,13 +12,13 @@ import torch
 import torchvision
 from torch import nn
 
-from handlens.flow.report import QUIET
 from handlens.flow.tasks import start_classifier
 from handlens.models import CATALOGUE, build
 from handlens.models.cost import parameters
 from handlens.models.layouts import to_our_names
 from handlens.models.weights import load_into
-from handlens.train.recipe import make_recipe
+from handlens.reporter import QUIET
+from handlens.training.recipe import make_recipe
 
 # Parameters with the classes and options given; trainable ones alone, as papers and torchvision count them.
 PUBLISHED = [
@@ -84,15 +84,15 @@ def test_with_statistics_it_has_the_number_that_keras_prints(name, classes, coun
 
 def two_towers(classes: int) -> nn.Module:
     """Krizhevsky et al. 2012, section 3.5, layer by layer; only the third convolution sees both towers."""
-    normalise = partial(nn.LocalResponseNorm, 5, alpha=5 * 1e-4, beta=0.75, k=2.0)
+    normalize = partial(nn.LocalResponseNorm, 5, alpha=5 * 1e-4, beta=0.75, k=2.0)
     return nn.Sequential(
         nn.Conv2d(3, 96, 11, stride=4, padding=2),
         nn.ReLU(),
-        normalise(),
+        normalize(),
         nn.MaxPool2d(3, 2),
         nn.Conv2d(96, 256, 5, padding=2, groups=2),
         nn.ReLU(),
-        normalise(),
+        normalize(),
         nn.MaxPool2d(3, 2),
         nn.Conv2d(256, 384, 3, padding=1),
         nn.ReLU(),
@@ -130,18 +130,18 @@ class Reference(nn.Module):
 
 def papers_googlenet(classes: int) -> nn.Module:
     """Szegedy et al. 2014, Figure 3 and Table 1, without its auxiliary heads."""
-    normalise = partial(nn.LocalResponseNorm, 5, alpha=5 * 1e-4, beta=0.75, k=2.0)
+    normalize = partial(nn.LocalResponseNorm, 5, alpha=5 * 1e-4, beta=0.75, k=2.0)
     halve = partial(nn.MaxPool2d, 3, 2, ceil_mode=True)
     return nn.Sequential(
         nn.Conv2d(3, 64, 7, stride=2, padding=3),
         nn.ReLU(),
         halve(),
-        normalise(),
+        normalize(),
         nn.Conv2d(64, 64, 1),
         nn.ReLU(),
         nn.Conv2d(64, 192, 3, padding=1),
         nn.ReLU(),
-        normalise(),
+        normalize(),
         halve(),
         Reference(192, 64, (96, 128), (16, 32), 32),
         Reference(256, 128, (128, 192), (32, 96), 64),
@@ -167,7 +167,7 @@ def papers_googlenet(classes: int) -> nn.Module:
         ("googlenet", {"kernel": 5, "batch_norm": False}, papers_googlenet),
     ],
 )
-def test_the_papers_own_form_answers_as_one_of_plain_layers(name, options, reference, pictures):
+def test_the_papers_own_form_answers_as_one_of_plain_layers(name, options, reference, random_images):
     theirs = reference(7).eval()
     ours = build(name, num_classes=7, **options).eval()
     kinds = (nn.Conv2d, nn.Linear)
@@ -176,18 +176,18 @@ def test_the_papers_own_form_answers_as_one_of_plain_layers(name, options, refer
         nn.init.kaiming_normal_(one.weight)
         nn.init.normal_(one.bias, 0, 0.1)
         other.load_state_dict(one.state_dict())
-    images = 3 * pictures(2, height=224, width=224)  # large enough that the normalisation counts
+    images = 3 * random_images(2, height=224, width=224)  # large enough that the normalization counts
     with torch.inference_mode():
         expected, logits = theirs(images), ours(images)
     assert (expected[0] - expected[1]).abs().max() > 1e-3 * expected.abs().max()
     torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
 
 
-def test_the_relu_between_depthwise_and_pointwise_can_be_left_out(pictures, with_batch_norm_statistics):
+def test_the_relu_between_depthwise_and_pointwise_can_be_left_out(random_images, with_batch_norm_statistics):
     net = with_batch_norm_statistics(build("mobilenet_v1", num_classes=7))
     without = build("mobilenet_v1", num_classes=7, act_between=False).eval()
     without.load_state_dict(net.state_dict())
-    images = pictures(2)
+    images = random_images(2)
     with torch.inference_mode():
         assert not torch.allclose(net(images), without(images), rtol=0.01)
         before = net.stem(images)
@@ -228,7 +228,7 @@ for _ in range(60):
 """
 
 
-def test_an_odd_number_of_pictures_does_not_write_beyond_its_memory():
+def test_an_odd_number_of_images_does_not_write_beyond_its_memory():
     """With the textbook's strided projection most processes of this kind died on a CPU with AVX-512."""
     for _ in range(2):
         done = subprocess.run(
@@ -243,14 +243,14 @@ THEIRS = {
 
 
 @pytest.mark.parametrize("name", list(THEIRS))
-def test_with_the_same_weights_it_gives_torchvisions_logits(name, pictures, with_batch_norm_statistics):
+def test_with_the_same_weights_it_gives_torchvisions_logits(name, random_images, with_batch_norm_statistics):
     """Through the names of torchvision's files, as published weights and people's own come."""
     theirs = THEIRS[name](num_classes=7)
     if any(isinstance(module, nn.BatchNorm2d) for module in theirs.modules()):
         theirs = with_batch_norm_statistics(theirs)
     ours = build(name, num_classes=7)
     load_into(ours, to_our_names(theirs.state_dict()), new_head=False)
-    images = pictures(2, height=96, width=131)
+    images = random_images(2, height=96, width=131)
     with torch.inference_mode():
         expected, logits = theirs.eval()(images), ours.eval()(images)
     assert (expected[0] - expected[1]).abs().max() > 1e-3 * expected.abs().max()

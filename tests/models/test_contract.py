@@ -12,12 +12,12 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from handlens.deploy.graph import DeployGraph
 from handlens.models import CATALOGUE, backbone, build
 from handlens.models.backbones import BACKBONES
 from handlens.models.blocks import freeze_batch_norm
 from handlens.models.weights import SOURCES, load_into, load_weights
 from handlens.preprocess import SCALINGS, Preprocess
+from handlens.runtimes.graph import DeployGraph
 
 CLASSIFIERS = [name for name, entry in CATALOGUE.items() if entry.task == "classify"]
 FOR_ONE_SIZE = {"dense", "lenet5", "lenet_color", "mobilenet_v1_mnist", "simple_convnet"}  # they flatten a map
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.parametrize("name", CLASSIFIERS)
 
 @pytest.fixture
 def shape(name):
-    """Of pictures that the net takes."""
+    """Of images that the net takes."""
     side = CATALOGUE[name].image_size if name in FOR_ONE_SIZE else 96
     parameters = inspect.signature(CATALOGUE[name].constructor).parameters
     return {"height": side, "width": side, "channels": parameters["in_channels"].default}
@@ -45,18 +45,18 @@ def net(name, shape, with_batch_norm_statistics):
 
 
 @pytest.fixture
-def images_of(pictures, shape):
-    """Makes pictures for the net."""
-    return lambda count, **other: pictures(count, **shape | other)
+def images_of(random_images, shape):
+    """Makes images for the net."""
+    return lambda count, **other: random_images(count, **shape | other)
 
 
-def test_two_pictures_in_two_rows_of_logits_out(net, images_of):
+def test_two_images_in_two_rows_of_logits_out(net, images_of):
     images = images_of(2)
     with torch.inference_mode():
         logits, alone = net(images), net(images[:1])
     assert logits.shape == (2, 7)
     assert (logits[0] - logits[1]).abs().max() > 1e-2  # else nothing below could fail
-    # Pictures do not mix; other batch sizes may round otherwise.
+    # Images do not mix; other batch sizes may round otherwise.
     torch.testing.assert_close(logits[:1], alone, rtol=0, atol=1e-4 * float(logits.abs().max()))
 
 
@@ -105,10 +105,10 @@ def test_any_size_from_the_smallest_up(net, images_of, name, size):
 
 
 @pytest.mark.parametrize("channels", [1, 4])
-def test_any_number_of_channels_and_one_class(name, shape, channels, with_batch_norm_statistics, pictures):
+def test_any_number_of_channels_and_one_class(name, shape, channels, with_batch_norm_statistics, random_images):
     shape |= {"channels": channels}
     net = with_batch_norm_statistics(build(name, num_classes=1, in_channels=channels), **shape)
-    assert net(pictures(2, **shape)).shape == (2, 1)
+    assert net(random_images(2, **shape)).shape == (2, 1)
 
 
 def test_it_can_be_cut_for_other_tasks(name, images_of):
@@ -117,11 +117,11 @@ def test_it_can_be_cut_for_other_tasks(name, images_of):
         assert name not in BACKBONES
         return
     blocks = [place for place in build(name, num_classes=1).maps if place.startswith("block")]
-    trunk = backbone(name, maps=(blocks[len(blocks) // 2], blocks[-1])).train()
-    made = trunk(images_of(2))
-    assert {asked: made[asked].shape[1] for asked in made} == trunk.channels
+    extractor = backbone(name, maps=(blocks[len(blocks) // 2], blocks[-1])).train()
+    made = extractor(images_of(2))
+    assert {asked: made[asked].shape[1] for asked in made} == extractor.channels
     sum((value * torch.randn_like(value)).sum() for value in made.values()).backward()
-    assert [key for key, parameter in trunk.named_parameters() if parameter.grad is None] == []
+    assert [key for key, parameter in extractor.named_parameters() if parameter.grad is None] == []
 
 
 def test_every_parameter_gets_a_gradient(net, images_of):
@@ -169,7 +169,7 @@ def test_bf16_on_a_cpu_is_close(name, published, shared_data):
     assert len(files) == 20
     preprocess = SOURCES[name].preprocess
     pixels = np.stack([preprocess.pixels(np.asarray(Image.open(file).convert("RGB"))) for file in files])
-    images = torch.from_numpy(preprocess.normalise(pixels)).permute(0, 3, 1, 2)
+    images = torch.from_numpy(preprocess.normalize(pixels)).permute(0, 3, 1, 2)
     with torch.inference_mode():
         exact = net(images).softmax(dim=1)
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -193,9 +193,9 @@ def test_the_catalogue_says_how_to_feed_it(name, net, shape):
     mean, std = SCALINGS[entry.scaling]
     size = entry.image_size
     channels = shape["channels"]
-    colour = "grey" if channels == 1 else "rgb"
+    color = "gray" if channels == 1 else "rgb"
     preprocess = Preprocess(
-        height=size, width=size, short_side=size, colour=colour, mean=mean[:channels], std=std[:channels]
+        height=size, width=size, short_side=size, color=color, mean=mean[:channels], std=std[:channels]
     )
     graph = DeployGraph(net, preprocess).eval()
     with torch.inference_mode():

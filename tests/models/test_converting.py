@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from handlens.deploy.engines import OpenVINOEngine
-from handlens.deploy.graph import DeployGraph
-from handlens.deploy.graph_names import OUTPUTS
-from handlens.export.openvino import to_openvino
 from handlens.models import CATALOGUE, build
 from handlens.preprocess import Preprocess
+from handlens.runtimes.engine import OpenVINOEngine
+from handlens.runtimes.graph import DeployGraph
+from handlens.runtimes.names import OUTPUTS
+from handlens.runtimes.openvino.convert import to_openvino
 
 CLASSIFIERS = [name for name, entry in CATALOGUE.items() if entry.task == "classify"]
 
@@ -29,8 +29,8 @@ def test_openvino_answers_as_pytorch(name: str, side: int, with_batch_norm_stati
     side = CATALOGUE[name].image_size if flattens else side
     channels = parameters["in_channels"].default
     net = with_batch_norm_statistics(build(name, num_classes=7), height=side, width=side, channels=channels).eval()
-    colour = {} if channels == 3 else {"colour": "grey", "mean": (0.5,), "std": (0.25,)}
-    preprocess = Preprocess(height=side, width=side, short_side=side, **colour)
+    color = {} if channels == 3 else {"color": "gray", "mean": (0.5,), "std": (0.25,)}
+    preprocess = Preprocess(height=side, width=side, short_side=side, **color)
     graph = DeployGraph(net, preprocess)
     images = np.random.default_rng(0).integers(0, 256, (2, side, side, channels), dtype=np.uint8)
     with torch.inference_mode():

@@ -111,8 +111,8 @@ def test_receptive_fields_are_the_published_ones(name, field, stride):
 def test_a_receptive_field_is_where_the_gradient_reaches(name):
     """With weights of one kind, no activation and mean instead of maximum, each pixel that can count does."""
     net = build(name, num_classes=2).eval() if name == "deeplab_v3" else backbone(name, maps=("s16",)).eval()
-    trunk = net.backbone if name == "deeplab_v3" else net
-    for parent in trunk.modules():
+    extractor = net.backbone if name == "deeplab_v3" else net
+    for parent in extractor.modules():
         for key, module in parent.named_children():
             if isinstance(module, nn.ReLU | nn.ReLU6):
                 setattr(parent, key, nn.Identity())
@@ -120,11 +120,11 @@ def test_a_receptive_field_is_where_the_gradient_reaches(name):
                 setattr(parent, key, nn.AvgPool2d(module.kernel_size, module.stride, module.padding))
             if isinstance(module, nn.Conv2d):
                 nn.init.constant_(module.weight, 1 / module.weight[0].numel())
-    picture = torch.ones(1, 3, 640, 640, requires_grad=True)
-    (made,) = trunk(picture).values()
+    image = torch.ones(1, 3, 640, 640, requires_grad=True)
+    (made,) = extractor(image).values()
     made[0, 0, made.shape[2] // 2, made.shape[3] // 2].backward()
-    reached = picture.grad.abs().sum(dim=(0, 1, 2)).nonzero()
-    cost = measure(trunk, height=640, width=640)
+    reached = image.grad.abs().sum(dim=(0, 1, 2)).nonzero()
+    cost = measure(extractor, height=640, width=640)
     assert cost.layers[-1].receptive_field == int(reached.max() - reached.min()) + 1 < 600
 
 
@@ -148,7 +148,7 @@ def test_a_layer_says_what_it_is_and_what_feeds_it():
     net.stem.conv.weight.requires_grad = False
     layers = {layer.name: layer for layer in measure(net, height=64, width=96).layers}
     stem = layers["stem.conv"]
-    assert (stem.kind, stem.detail, stem.inputs, stem.shape) == ("Conv2d", "3x3, stride 2", ("picture",), (32, 32, 48))
+    assert (stem.kind, stem.detail, stem.inputs, stem.shape) == ("Conv2d", "3x3, stride 2", ("image",), (32, 32, 48))
     assert (stem.parameters, stem.trainable, stem.multiply_adds) == (864, 0, 864 * 32 * 48)
     assert (stem.stride, stem.receptive_field) == (2, 3)
     added = layers["blocks.2 add"]

@@ -28,7 +28,7 @@ def net(name, with_batch_norm_statistics):
 
 
 class Decoded(nn.Module):
-    """What is exported: pictures in, boxes out."""
+    """What is exported: images in, boxes out."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -38,9 +38,9 @@ class Decoded(nn.Module):
         return self.net.decode(self.net(images))
 
 
-def test_raw_is_tensors_that_fit_together(net, pictures):
+def test_raw_is_tensors_that_fit_together(net, random_images):
     with torch.inference_mode():
-        raw, alone = net(pictures(2)), net(pictures(1))
+        raw, alone = net(random_images(2)), net(random_images(1))
     count = len(raw.anchors)
     assert raw.offsets.shape == (2, count, 4)
     assert raw.logits.shape[:2] == (2, count)
@@ -48,9 +48,9 @@ def test_raw_is_tensors_that_fit_together(net, pictures):
     assert (raw.anchors[:, 2:] > raw.anchors[:, :2]).all()
 
 
-def test_pictures_do_not_mix(net, pictures):
+def test_images_do_not_mix(net, random_images):
     """In float64: other batch sizes round otherwise, and a random net makes much of it."""
-    net, images = net.double(), pictures(2).double()
+    net, images = net.double(), random_images(2).double()
     with torch.inference_mode():
         both, alone = net(images), net(images[:1])
     assert (both.logits[0] - both.logits[1]).abs().max() > 1e-2  # else nothing below could fail
@@ -58,17 +58,17 @@ def test_pictures_do_not_mix(net, pictures):
         torch.testing.assert_close(made[:1], expected, rtol=0, atol=1e-8 * float(expected.abs().max()))
 
 
-def test_training_and_evaluation_give_the_same_raw_up_to_batch_norm(net, pictures):
+def test_training_and_evaluation_give_the_same_raw_up_to_batch_norm(net, random_images):
     freeze_batch_norm(net, fold=False)
-    images = pictures(2)
+    images = random_images(2)
     with torch.no_grad():
         for made, expected in zip(net.train()(images), net.eval()(images), strict=True):
             torch.testing.assert_close(made, expected)
 
 
-def test_decoded_boxes_are_padded_sorted_fractions(net, pictures):
+def test_decoded_boxes_are_padded_sorted_fractions(net, random_images):
     with torch.inference_mode():
-        raw = net(pictures(2, height=160, width=160))
+        raw = net(random_images(2, height=160, width=160))
         boxes, scores, labels = net.decode(raw)
         everything = net.decode(raw, suppress=False)
     assert boxes.shape == (2, 100, 4)
@@ -81,30 +81,30 @@ def test_decoded_boxes_are_padded_sorted_fractions(net, pictures):
     assert (boxes[:, :, 2:] >= boxes[:, :, :2]).all()
     assert not labels.is_floating_point()
     assert set(labels.unique().tolist()) <= {0, 1, 2, 3}  # no background
-    for picture in range(2):
-        same = labels[picture, :, None] == labels[picture]
-        real = (scores[picture] > 0)[:, None] & (scores[picture] > 0)
-        overlap = box_iou(boxes[picture], boxes[picture]).fill_diagonal_(0)
+    for image in range(2):
+        same = labels[image, :, None] == labels[image]
+        real = (scores[image] > 0)[:, None] & (scores[image] > 0)
+        overlap = box_iou(boxes[image], boxes[image]).fill_diagonal_(0)
         assert overlap[same & real].nan_to_num().max() <= 0.6
         assert real.sum() > 100
 
 
-def test_every_parameter_gets_a_gradient(net, pictures):
+def test_every_parameter_gets_a_gradient(net, random_images):
     boxes = torch.tensor([[0.05, 0.05, 0.15, 0.2], [0.1, 0.2, 0.9, 0.95], [0.3, 0.3, 0.6, 0.5], [0.4, 0.1, 0.8, 0.6]])
     whole = torch.tensor([[0.0, 0.0, 1.0, 1.0], [0.02, 0.2, 0.98, 0.8]])
-    anchors = net(pictures(1, height=96, width=96)).anchors
+    anchors = net(random_images(1, height=96, width=96)).anchors
     spread = anchors[:: max(1, len(anchors) // 40)].clamp(0, 1)  # so that every map has something to learn
     spread = spread[((spread[:, 2:] - spread[:, :2]) > 0.05).all(dim=1)]
     targets = [(torch.cat([boxes, whole]), torch.tensor([0, 1, 2, 3, 0, 1])), (spread, torch.arange(len(spread)) % 4)]
-    criterion(net.train(), pictures(2, height=96, width=96), targets, classes="focal").backward()
+    criterion(net.train(), random_images(2, height=96, width=96), targets, classes="focal").backward()
     without = [key for key, parameter in net.named_parameters() if parameter.grad is None or not parameter.grad.any()]
     assert without == []
 
 
-def test_saved_and_loaded_it_answers_alike(name, net, pictures, tmp_path):
+def test_saved_and_loaded_it_answers_alike(name, net, random_images, tmp_path):
     save_file(net.state_dict(), tmp_path / "net.safetensors")
     other = build(name, num_classes=4).eval()
-    images = pictures(1)
+    images = random_images(1)
     with torch.inference_mode():
         assert not torch.equal(other(images).logits, net(images).logits)
         other.load_state_dict(load_file(tmp_path / "net.safetensors"))
@@ -112,10 +112,10 @@ def test_saved_and_loaded_it_answers_alike(name, net, pictures, tmp_path):
             assert torch.equal(made, expected)
 
 
-def test_the_runtimes_agree_on_decoded_boxes(name, net, pictures, tmp_path):
+def test_the_runtimes_agree_on_decoded_boxes(name, net, random_images, tmp_path):
     if name == "ssd":
         pytest.skip("conversion takes long, and ssd has no operation that ssdlite does not have")
-    images = pictures(2, height=160, width=160)
+    images = random_images(2, height=160, width=160)
     module = Decoded(net).eval()
     with torch.no_grad():
         expected = [value.numpy() for value in module(images)]
@@ -141,40 +141,40 @@ def same_boxes(made, expected):
     """Every box finds one of its class; ranks may change where scores are equal up to rounding."""
     (boxes, scores, labels), (their_boxes, their_scores, their_labels) = made, expected
     np.testing.assert_allclose(scores, their_scores, atol=1e-3)
-    for picture in range(len(boxes)):
-        distance = np.abs(boxes[picture][:, None] - their_boxes[picture]).max(axis=2)
-        distance[labels[picture][:, None] != their_labels[picture]] = 1
+    for image in range(len(boxes)):
+        distance = np.abs(boxes[image][:, None] - their_boxes[image]).max(axis=2)
+        distance[labels[image][:, None] != their_labels[image]] = 1
         close = (distance.min(axis=1) < 1e-3).mean()
         assert close > 0.98
 
 
-def test_it_learns_two_pictures(name):
+def test_it_learns_two_images(name):
     """Two rectangles each, of two classes; a net that cannot learn these learns nothing."""
     rectangles = [((8, 8, 48, 40, 0), (56, 48, 88, 88, 1)), ((16, 56, 40, 88, 1), (48, 8, 88, 32, 0))]
     images, targets = 0.05 * torch.randn(2, 3, 96, 96), []
-    for picture, pair in enumerate(rectangles):
+    for image, pair in enumerate(rectangles):
         for left, top, right, bottom, label in pair:
-            images[picture, label, top:bottom, left:right] = 1
+            images[image, label, top:bottom, left:right] = 1
         table = torch.tensor(pair, dtype=torch.float32)
         targets.append((table[:, :4] / 96, table[:, 4].long()))
     net = build(name, num_classes=2, **({"width": 0.35} if name in ("ssd", "ssdlite") else {}))
-    optimiser = torch.optim.Adam(net.parameters(), lr=1.5e-3)
+    optimizer = torch.optim.Adam(net.parameters(), lr=1.5e-3)
     first = None
     for _ in range(150):
         loss = criterion(net.train(), images, targets)
         first = first or float(loss.detach())
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
         if loss < first / 40:
             break
-        optimiser.step()
+        optimizer.step()
     assert loss < first / 40
     with torch.no_grad():  # still in training: the running statistics are young
         boxes, scores, labels = net.decode(net(images))
-    for picture, (truth, classes) in enumerate(targets):
-        sure = scores[picture] > 0.4
-        overlap = box_iou(truth, boxes[picture, sure])
-        overlap[classes[:, None] != labels[picture, sure]] = 0
+    for image, (truth, classes) in enumerate(targets):
+        sure = scores[image] > 0.4
+        overlap = box_iou(truth, boxes[image, sure])
+        overlap[classes[:, None] != labels[image, sure]] = 0
         assert 2 <= sure.sum() <= 6
         assert (overlap.amax(dim=1) > 0.6).all()  # each rectangle is found, as what it is
 

@@ -15,7 +15,7 @@ from handlens.models.weights import SOURCES, load_into, load_weights
 
 
 def to_timm(published: dict[str, torch.Tensor], reference: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """By order: both list their layers from the pictures to the logits, and every shape is checked on loading."""
+    """By order: both list their layers from the images to the logits, and every shape is checked on loading."""
     return dict(zip(reference.state_dict(), published.values(), strict=True))
 
 
@@ -29,17 +29,17 @@ def test_with_the_published_weights_it_gives_timms_logits(published, published_f
     assert len(files) == 5
     preprocess = SOURCES["efficientnet_lite0"].preprocess
     pixels = np.stack([preprocess.pixels(np.asarray(Image.open(file).convert("RGB"))) for file in files])
-    images = torch.from_numpy(preprocess.normalise(pixels)).permute(0, 3, 1, 2).contiguous()
+    images = torch.from_numpy(preprocess.normalize(pixels)).permute(0, 3, 1, 2).contiguous()
     with torch.inference_mode():
         torch.testing.assert_close(ours(images), theirs(images), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [(64, 64), (97, 131), (98, 63)])
-def test_it_is_timms_at_odd_and_even_sizes(size, with_batch_norm_statistics, pictures):
+def test_it_is_timms_at_odd_and_even_sizes(size, with_batch_norm_statistics, random_images):
     theirs = with_batch_norm_statistics(timm.create_model("tf_efficientnet_lite0", num_classes=20))
     ours = build("efficientnet_lite0", num_classes=20).eval()
     load_into(ours, to_our_names(theirs.state_dict()), new_head=False)
-    images = pictures(2, height=size[0], width=size[1])
+    images = random_images(2, height=size[0], width=size[1])
     with torch.inference_mode():
         expected = theirs(images)
         assert (expected[0] - expected[1]).abs().max() > 1e-2

@@ -89,14 +89,14 @@ def randomise(model: Any, *, scale: float = 1.0) -> None:
 
 
 def settle(model: Any, *, size: tuple[int, int], channels: int = 3) -> None:
-    """Take the norms' statistics from pictures: what comes out of a deep net would otherwise be the same for all."""
+    """Take the norms' statistics from images: what comes out of a deep net would otherwise be the same for all."""
     for layer in model.layers:
         if isinstance(layer, layers.BatchNormalization):
             layer.momentum = 0.0
-    model(pictures(8, size, channels), training=True)
+    model(random_images(8, size, channels), training=True)
 
 
-def pictures(count: int, size: tuple[int, int], channels: int) -> Any:
+def random_images(count: int, size: tuple[int, int], channels: int) -> Any:
     """(count, height, width, channels): blobs, which do not average out."""
     coarse = np.random.default_rng(1).normal(0, 1, (count, -(-size[0] // 16), -(-size[1] // 16), channels))
     return np.kron(coarse, np.ones((1, 16, 16, 1)))[:, : size[0], : size[1]].astype(np.float32)
@@ -104,7 +104,7 @@ def pictures(count: int, size: tuple[int, int], channels: int) -> Any:
 
 def assert_alike(model: Any, net: nn.Module, *, size: tuple[int, int], channels: int = 3) -> None:
     """Answers and counts; Keras's `count_params` counts statistics too."""
-    images = pictures(2, size, channels)
+    images = random_images(2, size, channels)
     expected = keras.ops.convert_to_numpy(model(images, training=False))
     with torch.inference_mode():
         logits = net.eval()(torch.from_numpy(images).permute(0, 3, 1, 2)).numpy()

@@ -76,7 +76,9 @@ class FlatNet(nn.Module):
     ids=["nested", "flat", "timm"],
 )
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_every_layout_in_circulation_gives_its_own_logits(make, suffix, with_batch_norm_statistics, pictures, tmp_path):
+def test_every_layout_in_circulation_gives_its_own_logits(
+    make, suffix, with_batch_norm_statistics, random_images, tmp_path
+):
     theirs = with_batch_norm_statistics(make())
     file = tmp_path / f"own{suffix}"
     if suffix == ".pth":
@@ -85,7 +87,7 @@ def test_every_layout_in_circulation_gives_its_own_logits(make, suffix, with_bat
         save_file(theirs.state_dict(), file)
     ours = build("mobilenet_v2", num_classes=9).eval()
     assert load_into(ours, load_weights(file), new_head=False) is None
-    images = pictures(2)
+    images = random_images(2)
     with torch.inference_mode():
         expected = theirs(images)
         assert (expected[0] - expected[1]).abs().max() > 1e-2
@@ -237,7 +239,7 @@ def test_a_head_with_as_many_classes_is_kept():
     ],
 )
 def test_a_backbone_takes_what_it_has_of_a_classifier_and_says_what_it_leaves(
-    maps, said, with_batch_norm_statistics, pictures
+    maps, said, with_batch_norm_statistics, random_images
 ):
     """Against the maps of the whole net, by torchvision's published layout."""
     theirs = with_batch_norm_statistics(torchvision.models.mobilenet_v2(num_classes=9))
@@ -245,29 +247,29 @@ def test_a_backbone_takes_what_it_has_of_a_classifier_and_says_what_it_leaves(
     state = to_our_names(theirs.state_dict())
     load_into(whole, state, new_head=False)
     torch.manual_seed(1)
-    trunk = backbone("mobilenet_v2", maps=maps).eval()
-    assert load_backbone(trunk, state) == f"The backbone starts from pretrained weights; {said}."
-    images = pictures(1)
+    extractor = backbone("mobilenet_v2", maps=maps).eval()
+    assert load_backbone(extractor, state) == f"The backbone starts from pretrained weights; {said}."
+    images = random_images(1)
     with torch.inference_mode():
-        expected, made = whole.features(images), trunk(images)
-    for asked, name in trunk.names.items():
+        expected, made = whole.features(images), extractor(images)
+    for asked, name in extractor.names.items():
         torch.testing.assert_close(made[asked], expected[name])
 
 
 def test_a_backbone_refuses_weights_that_are_not_its_own():
     state = build("mobilenet_v2", num_classes=2, width=0.35).state_dict()
-    trunk = backbone("mobilenet_v2", maps=("s16",), width=0.35)
-    before = {key: value.clone() for key, value in trunk.state_dict().items()}
+    extractor = backbone("mobilenet_v2", maps=("s16",), width=0.35)
+    before = {key: value.clone() for key, value in extractor.state_dict().items()}
     with pytest.raises(InputError, match=r"1 unexpected: stray\.weight"):
-        load_backbone(trunk, state | {"stray.weight": torch.zeros(1)})
+        load_backbone(extractor, state | {"stray.weight": torch.zeros(1)})
     with pytest.raises(InputError, match=r"1 unexpected: blocks\.3\.stray"):
-        load_backbone(trunk, state | {"blocks.3.stray": torch.zeros(1)})
+        load_backbone(extractor, state | {"blocks.3.stray": torch.zeros(1)})
     state.pop("blocks.3.project.conv.weight")
     with pytest.raises(InputError, match=r"1 missing: blocks\.3\.project\.conv\.weight"):
-        load_backbone(trunk, state)
+        load_backbone(extractor, state)
     with pytest.raises(InputError, match="of another shape"):
-        load_backbone(trunk, build("mobilenet_v2", num_classes=2).state_dict())
-    assert all(torch.equal(value, before[key]) for key, value in trunk.state_dict().items())
+        load_backbone(extractor, build("mobilenet_v2", num_classes=2).state_dict())
+    assert all(torch.equal(value, before[key]) for key, value in extractor.state_dict().items())
 
 
 def test_the_classifier_of_a_segmenter_is_replaced_for_other_classes():

@@ -52,7 +52,7 @@ def test_with_the_published_weights_it_gives_torchvisions_logits(published, publ
     assert len(files) == 5
     preprocess = SOURCES["mobilenet_v2"].preprocess
     pixels = np.stack([preprocess.pixels(np.asarray(Image.open(file).convert("RGB"))) for file in files])
-    images = torch.from_numpy(preprocess.normalise(pixels)).permute(0, 3, 1, 2).contiguous()
+    images = torch.from_numpy(preprocess.normalize(pixels)).permute(0, 3, 1, 2).contiguous()
     with torch.inference_mode():
         torch.testing.assert_close(ours(images), theirs(images), rtol=0, atol=1e-5)
 
@@ -66,26 +66,26 @@ def logits_agree(ours: nn.Module, theirs: nn.Module, images: torch.Tensor) -> No
 
 
 @pytest.mark.parametrize("width", [0.5, 1.4])
-def test_at_other_widths_it_is_torchvisions(width, with_batch_norm_statistics, pictures):
+def test_at_other_widths_it_is_torchvisions(width, with_batch_norm_statistics, random_images):
     theirs = with_batch_norm_statistics(torchvision.models.mobilenet_v2(num_classes=20, width_mult=width))
     ours = build("mobilenet_v2", num_classes=20, width=width)
-    logits_agree(ours, theirs, pictures(2, height=97, width=131))
+    logits_agree(ours, theirs, random_images(2, height=97, width=131))
 
 
-def test_it_is_timms(with_batch_norm_statistics, pictures):
+def test_it_is_timms(with_batch_norm_statistics, random_images):
     theirs = with_batch_norm_statistics(timm.create_model("mobilenetv2_050", num_classes=20))
-    logits_agree(build("mobilenet_v2", num_classes=20, width=0.5), theirs, pictures(2))
+    logits_agree(build("mobilenet_v2", num_classes=20, width=0.5), theirs, random_images(2))
 
 
 @pytest.mark.parametrize("round_to", [1, 8, 16])
-def test_an_own_table_is_torchvisions(round_to, with_batch_norm_statistics, pictures):
+def test_an_own_table_is_torchvisions(round_to, with_batch_norm_statistics, random_images):
     table = [[1, 24, 2, 2], [4, 40, 1, 1], [1, 40, 1, 1], [3, 52, 2, 2]]  # stride at t = 1, a skip at t = 1
     theirs = torchvision.models.mobilenet_v2(
         num_classes=4, width_mult=0.7, inverted_residual_setting=table, round_nearest=round_to
     )
     with_batch_norm_statistics(theirs)
     ours = build("mobilenet_v2", num_classes=4, width=0.7, table=table, round_to=round_to)
-    logits_agree(ours, theirs, pictures(2))
+    logits_agree(ours, theirs, random_images(2))
     assert [stride for name, (_, stride) in ours.maps.items() if name in ("stem", "block1", "block2", "block6")] == [
         2,
         4,

@@ -56,16 +56,16 @@ def net(variant, make, with_batch_norm_statistics):
 
 @every_variant
 @pytest.mark.parametrize("size", [(32, 32), (33, 47), (50, 34)])
-def test_logits_have_the_size_of_the_pictures(net, pictures, size):
+def test_logits_have_the_size_of_the_images(net, random_images, size):
     with torch.inference_mode():
-        logits = net(pictures(2, height=size[0], width=size[1]))
+        logits = net(random_images(2, height=size[0], width=size[1]))
     assert logits.shape == (2, 4, *size)
     assert logits.isfinite().all()
 
 
 @every_variant
-def test_pictures_do_not_mix(net, pictures):
-    images = pictures(2, height=40, width=40)
+def test_images_do_not_mix(net, random_images):
+    images = random_images(2, height=40, width=40)
     with torch.inference_mode():
         both, alone = net(images), net(images[:1])
     largest = float(both.abs().max())
@@ -74,27 +74,27 @@ def test_pictures_do_not_mix(net, pictures):
 
 
 @every_variant
-def test_every_parameter_gets_a_gradient(net, pictures):
+def test_every_parameter_gets_a_gradient(net, random_images):
     targets = torch.randint(0, 4, (2, 40, 40))
-    cross_entropy(net.train()(pictures(2, height=40, width=40)), targets).backward()
+    cross_entropy(net.train()(random_images(2, height=40, width=40)), targets).backward()
     without = [key for key, parameter in net.named_parameters() if parameter.grad is None or not parameter.grad.any()]
     assert without == []
 
 
 @every_variant
-def test_training_and_evaluation_give_the_same_up_to_batch_norm(net, pictures):
+def test_training_and_evaluation_give_the_same_up_to_batch_norm(net, random_images):
     freeze_batch_norm(net, fold=False)
-    images = pictures(2, height=40, width=40)
+    images = random_images(2, height=40, width=40)
     with torch.no_grad():
         torch.testing.assert_close(net.train()(images), net.eval()(images))
 
 
 @every_variant
-def test_saved_and_loaded_it_answers_alike(make, net, pictures, tmp_path):
+def test_saved_and_loaded_it_answers_alike(make, net, random_images, tmp_path):
     save_file(net.state_dict(), tmp_path / "net.safetensors")
     torch.manual_seed(1)  # other numbers than those of `net`
     other = make(4).eval()
-    images = pictures(1, height=40, width=40)
+    images = random_images(1, height=40, width=40)
     with torch.inference_mode():
         assert not torch.equal(other(images), net(images))
         other.load_state_dict(load_file(tmp_path / "net.safetensors"))
@@ -102,9 +102,9 @@ def test_saved_and_loaded_it_answers_alike(make, net, pictures, tmp_path):
 
 
 @every_entry
-def test_exported_and_in_the_runtimes_it_answers_alike(net, pictures, tmp_path):
-    """At an odd size, and through torch.export with another number of pictures."""
-    images = pictures(3, height=41, width=56)
+def test_exported_and_in_the_runtimes_it_answers_alike(net, random_images, tmp_path):
+    """At an odd size, and through torch.export with another number of images."""
+    images = random_images(3, height=41, width=56)
     with torch.no_grad():
         expected = net(images)
         batch = torch.export.Dim("batch", min=1, max=64)
@@ -130,23 +130,23 @@ def test_the_last_layer_is_the_classifier(net):
 
 
 @every_entry
-def test_it_learns_two_pictures(make):
-    """Halves of other colours, one picture cut upright and one across; a net that cannot learn these learns nothing."""
+def test_it_learns_two_images(make):
+    """Halves of other colors, one image cut upright and one across; a net that cannot learn these learns nothing."""
     targets = torch.zeros(2, 32, 32, dtype=torch.long)
     targets[0, :, 16:] = 1
     targets[1, :16] = 1
     images = 0.1 * torch.randn(2, 3, 32, 32) + F.one_hot(targets, 3).movedim(-1, 1)
     net = make(2).train()
-    optimiser = torch.optim.Adam(net.parameters(), lr=1e-3)
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
     for _ in range(60):
         logits = net(images)  # in training, as the running statistics are young
         if (logits.argmax(dim=1) == targets).float().mean() > 0.97:
             break
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         cross_entropy(logits, targets).backward()
-        optimiser.step()
+        optimizer.step()
     else:
-        pytest.fail("60 steps were not enough for two pictures")
+        pytest.fail("60 steps were not enough for two images")
 
 
 @every_entry

@@ -69,7 +69,7 @@ def published_graph(package, tmp_path_factory):
 
 def answers(net: nn.Module, pixels: np.ndarray) -> tuple[Tensor, Tensor]:
     """Every box (1917, 4) and probability (1917, 80), before anything is chosen."""
-    images = torch.from_numpy(SOURCES[NAME].preprocess.normalise(pixels)).permute(2, 0, 1)[None]
+    images = torch.from_numpy(SOURCES[NAME].preprocess.normalize(pixels)).permute(2, 0, 1)[None]
     with torch.inference_mode():
         raw = net(images)
         return decode_boxes(raw.offsets, raw.anchors)[0], net.probabilities(raw.logits)[0]

@@ -10,13 +10,13 @@ import torch
 from PIL import Image
 from torch import nn
 
-from handlens.deploy.graph import Scale
 from handlens.errors import InputError
 from handlens.models import build
 from handlens.models.coco import COCO_CLASSES
 from handlens.models.tflite import read_constants
 from handlens.models.voc import VOC_CLASSES
 from handlens.models.weights import SOURCES, load_into, load_weights
+from handlens.runtimes.graph import Scale
 
 NAME = "deeplab_v3_mobilenet_v2_voc"
 
@@ -42,13 +42,13 @@ def net(published) -> nn.Module:
     return net.eval()
 
 
-def test_logits_are_the_published_files_on_real_pictures(net, interpreter, shared_data):
+def test_logits_are_the_published_files_on_real_images(net, interpreter, shared_data):
     preprocess = SOURCES[NAME].preprocess
     files = sorted((shared_data / "coco_val128" / "images").iterdir())[:3]
     found = set()
-    for picture in files:
-        pixels = preprocess.pixels(np.asarray(Image.open(picture).convert("RGB")))
-        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], preprocess.normalise(pixels)[None])
+    for image in files:
+        pixels = preprocess.pixels(np.asarray(Image.open(image).convert("RGB")))
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], preprocess.normalize(pixels)[None])
         interpreter.invoke()
         theirs = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0]  # (257, 257, 21)
         with torch.inference_mode():

@@ -23,7 +23,7 @@ __all__ = ["FindingsError", "app", "data", "main", "nets", "run", "runs"]
 def root(
     debug: Annotated[bool, typer.Option(help="Show the traceback of an error; anywhere in a command.")] = False,
 ) -> None:
-    """From a folder of pictures to a small vision model that you can trust on a phone."""
+    """From a folder of images to a small vision model that you can trust on a phone."""
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""sample, data get, check, show, convert: pictures and their labels."""
+"""sample, data get, check, show, convert: images and their labels."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ def sample(
     task: Annotated[
         str, typer.Option(help="classify, tag, segment or detect: folders, labels in a table, masks or boxes.")
     ] = "classify",
-    per_class: Annotated[int, typer.Option(min=1, help="Training pictures per class.")] = 40,
-    test_per_class: Annotated[int, typer.Option(min=0, help="Test pictures per class.")] = 10,
+    per_class: Annotated[int, typer.Option(min=1, help="Training images per class.")] = 40,
+    test_per_class: Annotated[int, typer.Option(min=0, help="Test images per class.")] = 10,
     size: Annotated[int, typer.Option(min=32, max=2048, help="Pixels.")] = 224,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     quiet: Quiet = False,
 ) -> None:
-    """Write a sample data set of generated pictures."""
-    from handlens import flow
+    """Write a sample data set of generated images."""
+    import handlens
 
     with reporting(quiet) as report:
-        made = flow.sample(
+        made = handlens.sample(
             name,
             folder,
-            task=task,
+            task=task,  # type: ignore[arg-type]
             per_class=per_class,
             test_per_class=test_per_class,
             size=size,
-            seed=seed,  # type: ignore[arg-type]
+            seed=seed,
             report=report,
         )
-    typer.echo(f"{made}: generated pictures, not photographs.")
+    typer.echo(f"{made}: generated images, not photographs.")
 
 
 public = typer.Typer(no_args_is_help=True, help="Public data sets by name.", rich_markup_mode=None)
@@ -56,19 +56,19 @@ def get(
     quiet: Quiet = False,
 ) -> None:
     """Fetch a public data set, verify it and lay it out for the other commands. A fetch that broke goes on."""
-    from handlens import flow
+    from handlens.flow.data import get_data
 
     with reporting(quiet) as report:
-        made = flow.get_data(name, folder, source=source, report=report)
+        made = get_data(name, folder, source=source, report=report)
     typer.echo(str(made))
 
 
 @public.command("list")
 def list_sets(as_json: AsJson = False) -> None:
-    """The public data sets, their licences and where they come from."""
-    from handlens import flow
+    """The public data sets, their licenses and where they come from."""
+    from handlens.flow.data import public_sets
 
-    rows = flow.public_sets()
+    rows = public_sets()
     if as_json:
         print_json(rows)
         return
@@ -79,23 +79,24 @@ def list_sets(as_json: AsJson = False) -> None:
 
 @app.command()
 def check(
-    data: Annotated[Path, typer.Argument(help="A folder of pictures, with their labels or a table of them.")],
-    labels: Annotated[bool, typer.Option("--labels", help="Also list pictures whose label the model doubts.")] = False,
-    sheet: Annotated[Path | None, typer.Option(help="With --labels: a picture of the doubted ones.")] = None,
+    data: Annotated[Path, typer.Argument(help="A folder of images, with their labels or a table of them.")],
+    labels: Annotated[bool, typer.Option("--labels", help="Also list images whose label the model doubts.")] = False,
+    sheet: Annotated[Path | None, typer.Option(help="With --labels: an image of the doubted ones.")] = None,
     format: Format = None,
     config: Config = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Decode every picture and say what is wrong. Never changes a file. Exit code 1 on findings."""
-    from handlens import flow
+    """Decode every image and say what is wrong. Never changes a file. Exit code 1 on findings."""
+    import handlens
+    from handlens.flow.data import boxes_without_anchor, doubted_labels
 
     if sheet and not labels:
         raise InputError("--sheet shows the doubted labels: give --labels too.")
     with reporting(quiet or as_json) as report:
-        audit = flow.check(data, format=format, config=config, report=report)
-        doubted = flow.doubted_labels(audit, report=report) if labels else None
-        unreached = flow.boxes_without_anchor(audit, report=report) if audit.dataset.task == "detect" else None
+        audit = handlens.check(data, format=format, config=config, report=report)
+        doubted = doubted_labels(audit, report=report) if labels else None
+        unreached = boxes_without_anchor(audit, report=report) if audit.dataset.task == "detect" else None
     if as_json:
         more = {"doubted_labels": doubted, "boxes_without_anchor": unreached}
         print_json(audit.to_dict() | {key: value for key, value in more.items() if value is not None})
@@ -118,35 +119,35 @@ def check(
 
 @app.command()
 def show(
-    data: Annotated[Path, typer.Argument(help="A folder of pictures, with their labels or a table of them.")],
-    count: Annotated[int, typer.Option("--count", "-n", min=1, max=400, help="Pictures, drawn by lot.")] = 12,
+    data: Annotated[Path, typer.Argument(help="A folder of images, with their labels or a table of them.")],
+    count: Annotated[int, typer.Option("--count", "-n", min=1, max=400, help="Images, drawn by lot.")] = 12,
     out: Annotated[Path, typer.Option(help="The contact sheet, PNG or JPEG.")] = Path("sheet.png"),
     split: Annotated[str | None, typer.Option(help="train, validation or test alone.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Another number, other pictures.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Another number, other images.")] = 0,
     format: Format = None,
     config: Config = None,
     quiet: Quiet = False,
 ) -> None:
-    """Draw a contact sheet of pictures with their labels, masks or boxes."""
-    from handlens import flow
+    """Draw a contact sheet of images with their labels, masks or boxes."""
+    import handlens
 
     with reporting(quiet) as report:
-        made = flow.show(
+        made = handlens.show(
             data,
             count=count,
             out=out,
-            split=split,
+            split=split,  # type: ignore[arg-type]
             seed=seed,
             format=format,
             config=config,
-            report=report,  # type: ignore[arg-type]
+            report=report,
         )
     typer.echo(str(made))
 
 
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Argument(help="Pictures with masks or boxes, in any format that is read.")],
+    source: Annotated[Path, typer.Argument(help="Images with masks or boxes, in any format that is read.")],
     folder: Annotated[Path, typer.Argument(help="A new or empty folder.")],
     to: Annotated[str, typer.Option(help="voc, coco or yolo for boxes; voc or masks for masks.")],
     format: Format = None,
@@ -154,11 +155,11 @@ def convert(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write a data set in another format, and say what that format cannot hold. Pictures are copied as they are."""
-    from handlens import flow
+    """Write a data set in another format, and say what that format cannot hold. Images are copied as they are."""
+    import handlens
 
     with reporting(quiet or as_json) as report:
-        lost = flow.convert(source, folder, to=to, format=format, config=config, report=report)
+        lost = handlens.convert(source, folder, to=to, format=format, config=config, report=report)
     if as_json:
         print_json({"folder": str(folder), "lost": lost})
         return

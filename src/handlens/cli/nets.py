@@ -15,7 +15,7 @@ app.add_typer(weights_app, name="weights")
 
 @weights_app.command("list")
 def weights_list(as_json: AsJson = False) -> None:
-    """The pretrained weights, their licences and whether they are here."""
+    """The pretrained weights, their licenses and whether they are here."""
     from handlens.models.weights import listing
 
     rows = listing()
@@ -30,12 +30,12 @@ def weights_list(as_json: AsJson = False) -> None:
 @weights_app.command("get")
 def weights_get(name: Annotated[str, typer.Argument(help="As `weights list` names it.")], quiet: Quiet = False) -> None:
     """Fetch weights once, check them and keep them in the cache."""
-    from handlens import flow
+    from handlens.flow.runs import find_run
     from handlens.models.weights import get_weights
 
     with reporting(quiet) as report:
         path = get_weights(name, progress=report.progress)
-        flow.find_run(name, report=report)
+        find_run(name, report=report)
     typer.echo(str(path))
 
 
@@ -47,10 +47,10 @@ def models(
     quiet: Quiet = False,
 ) -> None:
     """List the nets with what they cost, for the classes and at the size they were published with."""
-    from handlens import flow
+    from handlens.flow.nets import models as catalogue_rows
 
     with reporting(quiet or as_json) as report:
-        rows = flow.models(task=task, sort=sort, report=report)
+        rows = catalogue_rows(task=task, sort=sort, report=report)
     if as_json:
         print_json(rows)
         return
@@ -64,18 +64,18 @@ def models(
 @app.command()
 def summary(
     name: Annotated[str, typer.Argument(help="A net of `handlens models`.")],
-    size: Annotated[int | None, typer.Option(help="Side of the picture; default as published.")] = None,
+    size: Annotated[int | None, typer.Option(help="Side of the image; default as published.")] = None,
     width: Annotated[float | None, typer.Option(help="Width multiplier, of nets that have one.")] = None,
     classes: Annotated[int | None, typer.Option(help="Default as published.")] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Show a net layer by layer: shapes, parameters, multiply-adds, receptive field, and the memory it needs."""
-    from handlens import flow
+    import handlens
 
     options = {} if width is None else {"width": width}
     with reporting(quiet or as_json) as report:
-        found = flow.summary(name, size=size, num_classes=classes, report=report, **options)
+        found = handlens.summary(name, size=size, num_classes=classes, report=report, **options)
     if as_json:
         print_json(found)
         return
@@ -91,17 +91,17 @@ def cost(
         str, typer.Option(help="all that are published, 96..224 (in steps of 32), or 96,160,224.")
     ] = "all",
     widths: Annotated[str, typer.Option(help="all that are published, or 0.35,1.0.")] = "all",
-    latency: Annotated[bool, typer.Option("--latency", help="Also time one picture on this machine.")] = False,
+    latency: Annotated[bool, typer.Option("--latency", help="Also time one image on this machine.")] = False,
     precision: Precision = "auto",
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Multiply-adds by width and size, beside what the authors print; with --latency what a picture takes here."""
-    from handlens import flow
+    """Multiply-adds by width and size, beside what the authors print; with --latency what an image takes here."""
+    from handlens.flow.nets import cost_table
 
     chosen = None if widths == "all" else [_number(text, "--widths") for text in widths.split(",")]
     with reporting(quiet or as_json) as report:
-        rows = flow.cost_table(
+        rows = cost_table(
             name,
             sizes=None if sizes == "all" else _sizes(sizes),
             widths=chosen,

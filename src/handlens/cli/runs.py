@@ -27,7 +27,7 @@ from handlens.cli.shared import (
 @app.command()
 def train(
     data: Annotated[
-        Path | None, typer.Argument(help="A folder of pictures, with their labels or a table of them.")
+        Path | None, typer.Argument(help="A folder of images, with their labels or a table of them.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder; default runs/<name of the data>.")] = None,
     recipe: Annotated[Path | None, typer.Option(help="A YAML file; flags win over it.")] = None,
@@ -38,22 +38,22 @@ def train(
     image_size: Annotated[int | None, typer.Option(help="Pixels.")] = None,
     weights: Annotated[Path | None, typer.Option(help="A weights file of your own.")] = None,
     epochs: Annotated[int | None, typer.Option(help="For finetune and scratch.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Pictures.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="At its peak.")] = None,
-    views: Annotated[int | None, typer.Option(help="Augmented views per picture, head mode.")] = None,
+    views: Annotated[int | None, typer.Option(help="Augmented views per image, head mode.")] = None,
     workers: Annotated[int | None, typer.Option(help="Loader processes; default measured.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto or fp32.")] = None,
     seed: Annotated[int | None, typer.Option()] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Warnings of the audit stop training too.")] = False,
-    golden: Annotated[bool, typer.Option(help="Keep eight pictures and their answers in the run.")] = True,
+    golden: Annotated[bool, typer.Option(help="Keep eight images and their answers in the run.")] = True,
     format: Format = None,
     config: Config = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Train a net that classifies, tags, segments or detects, as the labels are, and write a run folder."""
-    from handlens import flow
-    from handlens.train.recipe import read_recipe
+    import handlens
+    from handlens.training.recipe import read_recipe
 
     made = None
     if resume is None:
@@ -73,7 +73,7 @@ def train(
             seed=seed,
         )
     with reporting(quiet or as_json) as report:
-        folder = flow.train(
+        folder = handlens.train(
             data,
             out=out,
             recipe=made,
@@ -85,7 +85,7 @@ def train(
             report=report,
         )
     if as_json:
-        from handlens.train.run import open_run
+        from handlens.training.run import open_run
 
         run = open_run(folder)
         print_json({"run": str(folder), "validation": run.model["validation"]})
@@ -94,18 +94,18 @@ def train(
 @app.command()
 def evaluate(
     run: Annotated[str, typer.Argument(help="A run folder, or the name of a pretrained net.")],
-    data: Annotated[Path | None, typer.Argument(help="Labelled pictures; default the run's own test split.")] = None,
+    data: Annotated[Path | None, typer.Argument(help="Labeled images; default the run's own test split.")] = None,
     precision: Precision = "auto",
     format: Format = None,
     config: Config = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure a run on pictures it was not trained on, and write report.html."""
-    from handlens import flow
+    """Measure a run on images it was not trained on, and write report.html."""
+    import handlens
 
     with reporting(quiet or as_json) as report:
-        result = flow.evaluate(
+        result = handlens.evaluate(
             run, data, precision=known_precision(precision), format=format, config=config, report=report
         )
     if as_json:
@@ -119,11 +119,11 @@ def evaluate(
 @app.command()
 def predict(
     run: Annotated[str, typer.Argument(help="A run folder, or the name of a pretrained net.")],
-    paths: Annotated[list[Path], typer.Argument(help="Pictures and folders of pictures.")],
-    top: Annotated[int, typer.Option(min=1, help="Classes per picture.")] = 1,
+    paths: Annotated[list[Path], typer.Argument(help="Images and folders of images.")],
+    top: Annotated[int, typer.Option(min=1, help="Classes per image.")] = 1,
     csv: Annotated[Path | None, typer.Option(help="Write a CSV (for spreadsheets, UTF-8 with BOM).")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per picture.")] = False,
-    pictures: Annotated[Path | None, typer.Option(help="Write copies with the answer into this folder.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per image.")] = False,
+    images: Annotated[Path | None, typer.Option(help="Write copies with the answer into this folder.")] = None,
     masks: Annotated[Path | None, typer.Option(help="Write class maps as PNG into this folder (segmentation).")] = None,
     coco: Annotated[Path | None, typer.Option(help="Write a COCO result list (detection).")] = None,
     yolo: Annotated[Path | None, typer.Option(help="Write YOLO texts into this folder (detection).")] = None,
@@ -133,7 +133,7 @@ def predict(
     ] = None,
     sheet: Annotated[Path | None, typer.Option(help="Write one contact sheet (PNG or JPEG).")] = None,
     tiles: Annotated[
-        bool, typer.Option("--tiles", help="Large pictures in overlapping windows at their own size (segmentation).")
+        bool, typer.Option("--tiles", help="Large images in overlapping windows at their own size (segmentation).")
     ] = False,
     precision: Precision = "auto",
     quiet: Quiet = False,
@@ -141,7 +141,8 @@ def predict(
     """Classify, tag, segment or detect, as the run was trained. Bad files are named on standard error, the rest goes
     on; exit code 1 then.
     """
-    from handlens import flow
+    import handlens
+    from handlens.flow.runs import find_run
     from handlens.flow.sheets import SHEET_LIMIT, PredictionWriter
     from handlens.results import KINDS
 
@@ -150,15 +151,15 @@ def predict(
     writer = None
     try:
         with reporting(quiet or lines_on_screen) as report:
-            opened = flow.find_run(run, report=report)
-            predictions = flow.predict(
+            opened = find_run(run, report=report)
+            predictions = handlens.predict(
                 opened, paths, precision=known_precision(precision), threshold=threshold, tiles=tiles, report=report
             )
             writer = PredictionWriter(
                 KINDS[opened.task],
                 csv=csv,
                 as_json=as_json,
-                pictures=pictures,
+                images=images,
                 masks=masks,
                 coco=coco,
                 yolo=yolo,
@@ -179,10 +180,10 @@ def predict(
         if writer and writer.partial:
             typer.echo(f"handlens: stopped; the {writer.count} answers so far are in {writer.partial}.", err=True)
         raise
-    if not quiet and (csv or pictures or masks or coco or yolo or sheet):
+    if not quiet and (csv or images or masks or coco or yolo or sheet):
         left_out = writer.count - bad - SHEET_LIMIT if sheet else 0
         cut = f" The sheet shows the first {SHEET_LIMIT}." if left_out > 0 else ""
-        typer.echo(f"{writer.count} pictures, {bad} unreadable.{cut}", err=True)
+        typer.echo(f"{writer.count} images, {bad} unreadable.{cut}", err=True)
     if bad:
         raise typer.Exit(1)
 
@@ -192,29 +193,29 @@ def export(
     run: Annotated[str, typer.Argument(help="A run folder, or the name of a pretrained net.")],
     to: Annotated[str, typer.Option(help="onnx or openvino.")],
     out: Annotated[Path | None, typer.Option(help="The file; default in the run's exports/.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Pictures for the proof; default the run's own.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Images for the proof; default the run's own.")] = None,
     with_resize: Annotated[
         bool, typer.Option("--with-resize", help="The graph takes any size and resizes inside.")
     ] = False,
     suppress: Annotated[
         bool, typer.Option("--suppress/--no-suppress", help="No: the app suppresses doubled boxes itself.")
     ] = True,
-    pictures: Annotated[int, typer.Option(min=1, help="How many pictures the proof uses at most.")] = 1000,
+    images: Annotated[int, typer.Option(min=1, help="How many images the proof uses at most.")] = 1000,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Export for another runtime, and prove that the file answers as PyTorch does. Exit code 3 if it does not."""
-    from handlens import flow
+    import handlens
 
     with reporting(quiet or as_json) as report:
-        path, parity = flow.export(
+        path, parity = handlens.export(
             run,
-            to=to,
+            to=to,  # type: ignore[arg-type]
             out=out,
             data=data,
             with_resize=with_resize,
-            suppress=suppress,  # type: ignore[arg-type]
-            pictures=pictures,
+            suppress=suppress,
+            images=images,
             report=report,
         )
     if as_json:

@@ -17,11 +17,11 @@ from handlens.errors import InputError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from handlens.flow.report import Reporter
+    from handlens.reporter import Reporter
 
 app = typer.Typer(
     name="handlens",
-    help="From a folder of pictures to a small vision model that you can trust on a phone.",
+    help="From a folder of images to a small vision model that you can trust on a phone.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -79,7 +79,7 @@ def console() -> Console:
 @contextlib.contextmanager
 def reporting(quiet: bool) -> Iterator[Reporter]:
     """Sentences and a progress bar on standard error, or nothing."""
-    from handlens.flow.report import QUIET, Reporter
+    from handlens.reporter import QUIET, Reporter
 
     if quiet:
         yield QUIET

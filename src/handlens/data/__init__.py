@@ -1,4 +1,4 @@
-"""Pictures and labels in: formats on disk, one decoder, the audit, the split, what training is fed.
+"""Images and labels in: formats on disk, one decoder, the audit, the split, what training is fed.
 
 `open_dataset` reads a folder of any known layout into a `Dataset`; `walk` lists files and folders for prediction.
 """
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def open_dataset(path: Path | str, *, format: str | None = None, config: Path | None = None) -> Dataset:
-    """Read a folder of pictures and what is known about each.
+    """Read a folder of images and what is known about each.
 
     Args:
         path: the folder.
@@ -23,7 +23,7 @@ def open_dataset(path: Path | str, *, format: str | None = None, config: Path | 
         config: a handlens.yaml; None takes the one in the folder, where there is one.
 
     Raises:
-        InputError: the folder is missing, is a file, or holds no pictures; two formats match; files that a table
+        InputError: the folder is missing, is a file, or holds no images; two formats match; files that a table
             names are missing; the configuration is wrong.
     """
     from handlens.data.formats import read  # pydantic and yaml load with it: prediction starts without them
@@ -32,16 +32,16 @@ def open_dataset(path: Path | str, *, format: str | None = None, config: Path | 
 
 
 def walk(paths: Iterable[Path | str]) -> Iterator[Path]:
-    """Files as they are given, folders as the pictures below them; lazily, for prediction over any number.
+    """Files as they are given, folders as the images below them; lazily, for prediction over any number.
 
     The order of `paths` is kept; below a folder paths come sorted by code point. Hidden files and files that are no
-    pictures are skipped in folders. A file that is named, a path that is missing and a folder that cannot be listed
+    images are skipped in folders. A file that is named, a path that is missing and a folder that cannot be listed
     are handed on, so that whoever opens them reports each and goes on with the rest.
     """
     from handlens.data.listing import Tree
 
     for path in map(Path, paths):
         if path.is_dir():
-            yield from Tree(path, hand_on_unlistable=True).pictures(path)
+            yield from Tree(path, hand_on_unlistable=True).images(path)
         else:
             yield path

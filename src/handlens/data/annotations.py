@@ -1,4 +1,4 @@
-"""What an audit looks at in one picture's mask or boxes."""
+"""What an audit looks at in one image's mask or boxes."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ MaskFault = Literal["mask_missing", "mask_unreadable", "mask_size", "mask_values
 BoxKind = Literal["inverted", "empty", "outside", "duplicate", "tiny"]
 
 # Our choice, all of them.
-TOLERANCE = 1.0  # pixels by which a box may leave its picture: tools round
-TINY = 0.01  # of the picture's side
+TOLERANCE = 1.0  # pixels by which a box may leave its image: tools round
+TINY = 0.01  # of the image's side
 SAME_BOX = 0.95  # intersection over union, of one class: the same object twice
 
 
@@ -46,10 +46,10 @@ class BoxFault:
     """Something wrong with one box.
 
     Attributes:
-        id: of the picture. place: of the box among the picture's boxes, from 0; -1 of one that was set aside.
+        id: of the image. place: of the box among the image's boxes, from 0; -1 of one that was set aside.
         kind: inverted: right of left or below top is swapped; empty: no width or height; outside: more than a pixel
-            of it lies outside the picture; duplicate: of an earlier box; tiny: a side below 1 % of the picture's.
-        share: of the box's area that lies outside the picture; 0 for the other kinds.
+            of it lies outside the image; duplicate: of an earlier box; tiny: a side below 1 % of the image's.
+        share: of the box's area that lies outside the image; 0 for the other kinds.
     """
 
     id: str
@@ -67,7 +67,7 @@ def look_at_mask(path: Path, coding: MaskCoding, *, classes: int, size: tuple[in
     """
     Args:
         classes: how many there are.
-        size: (height, width) of the upright picture, pixels.
+        size: (height, width) of the upright image, pixels.
     """
     try:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -90,7 +90,7 @@ def look_at_mask(path: Path, coding: MaskCoding, *, classes: int, size: tuple[in
 def box_faults(record: Record, *, size: tuple[int, int]) -> Iterator[BoxFault]:
     """
     Args:
-        size: (width, height) of the upright picture, pixels.
+        size: (width, height) of the upright image, pixels.
     """
     good: list[Box] = []
     for place, box in [*((-1, box) for box in record.bad_boxes), *enumerate(record.boxes or ())]:
@@ -115,10 +115,10 @@ def box_faults(record: Record, *, size: tuple[int, int]) -> Iterator[BoxFault]:
 
 
 def usable_boxes(record: Record, *, size: tuple[int, int]) -> tuple[Box, ...]:
-    """The boxes of a picture that count, in training and in every metric: cut at its frame, without the unusable ones.
+    """The boxes of an image that count, in training and in every metric: cut at its frame, without the unusable ones.
 
     Args:
-        size: (width, height) of the upright picture, pixels.
+        size: (width, height) of the upright image, pixels.
     """
     unusable = {fault.place for fault in box_faults(record, size=size) if fault.unusable}
     kept = [box for place, box in enumerate(record.boxes or ()) if place not in unusable]

@@ -1,4 +1,4 @@
-"""Training transforms from torchvision.transforms.v2, one pipeline per task, and the mixing of pictures."""
+"""Training transforms from torchvision.transforms.v2, one pipeline per task, and the mixing of images."""
 
 from __future__ import annotations
 
@@ -31,26 +31,24 @@ def classification_augment(
     *,
     flip: float,
     crop_area: float,
-    colour: float,
+    color: float,
     trivial: bool = False,
     vertical_flip: float = 0.0,
     rotate: float = 0.0,
 ) -> v2.Transform:
-    """(3, H, W) uint8, any size -> (C, height, width) uint8, randomly cropped, turned, mirrored and recoloured.
+    """(3, H, W) uint8, any size -> (C, height, width) uint8, randomly cropped, turned, mirrored and recolored.
 
     Args:
         flip, vertical_flip: probabilities of mirroring left and right, up and down.
-        crop_area: the smallest crop, as a share of the picture's area; 1 takes what Preprocess takes, to the last
+        crop_area: the smallest crop, as a share of the image's area; 1 takes what Preprocess takes, to the last
             level.
-        colour: how far brightness, contrast and saturation go; 0.3 is 0.7 to 1.3 times.
+        color: how far brightness, contrast and saturation go; 0.3 is 0.7 to 1.3 times.
         trivial: one more random operation of a random strength (Müller and Hutter 2021, arXiv:2103.10158).
         rotate: degrees, the most that it is turned either way.
     """
     size = (preprocess.height, preprocess.width)
     steps: list[torch.nn.Module] = [
-        WholePicture(preprocess)
-        if crop_area == 1
-        else v2.RandomResizedCrop(size, scale=(crop_area, 1.0), antialias=True)
+        WholeImage(preprocess) if crop_area == 1 else v2.RandomResizedCrop(size, scale=(crop_area, 1.0), antialias=True)
     ]
     if rotate:
         steps.append(Rotate(rotate))
@@ -60,13 +58,13 @@ def classification_augment(
         steps.append(v2.RandomVerticalFlip(vertical_flip))
     if trivial:
         steps.append(TrivialAugment())
-    return v2.Compose([*steps, *_colours(preprocess, colour)])
+    return v2.Compose([*steps, *_colors(preprocess, color)])
 
 
-class WholePicture(torch.nn.Module):
-    """What Preprocess makes of a picture: (3, H, W) uint8 -> (C, height, width) uint8.
+class WholeImage(torch.nn.Module):
+    """What Preprocess makes of an image: (3, H, W) uint8 -> (C, height, width) uint8.
 
-    RandomResizedCrop with a scale of 1 alone would try ten random shapes in vain for each picture, and then take
+    RandomResizedCrop with a scale of 1 alone would try ten random shapes in vain for each image, and then take
     another part of it than validation and prediction do.
     """
 
@@ -79,10 +77,10 @@ class WholePicture(torch.nn.Module):
 
 
 class Rotate(torch.nn.Module):
-    """Turn a picture about its middle by up to `degrees` either way; it is mirrored at its edges, so that corners are
+    """Turn an image about its middle by up to `degrees` either way; it is mirrored at its edges, so that corners are
     filled with more of the same: (C, H, W) uint8 -> the same size.
 
-    A picture more than about three times as long as wide has grey 114 where mirroring once does not reach.
+    An image more than about three times as long as wide has gray 114 where mirroring once does not reach.
     """
 
     def __init__(self, degrees: float) -> None:
@@ -102,18 +100,17 @@ class Rotate(torch.nn.Module):
 
 
 class TrivialAugment(v2.TrivialAugmentWide):
-    """TrivialAugment for pictures alone: it turns and shears them, and would leave their targets where they were.
+    """TrivialAugment for images alone: it turns and shears them, and would leave their targets where they were.
 
     Raises:
-        ValueError: boxes or a mask come with the picture.
+        ValueError: boxes or a mask come with the image.
     """
 
     def forward(self, *inputs: Any) -> Any:
         for item in inputs:
             if isinstance(item, (tv_tensors.Mask, tv_tensors.BoundingBoxes)):
                 raise ValueError(
-                    f"TrivialAugment is for classification: it would move the picture without its "
-                    f"{type(item).__name__}."
+                    f"TrivialAugment is for classification: it would move the image without its {type(item).__name__}."
                 )
         return super().forward(*inputs)
 
@@ -123,37 +120,37 @@ def segmentation_augment(
     *,
     flip: float,
     crop_area: float,
-    colour: float,
+    color: float,
     zoom_out: float | None = None,
     vertical_flip: float = 0.0,
 ) -> Callable[[Tensor, tv_tensors.Mask], tuple[Tensor, tv_tensors.Mask]]:
     """(3, H, W) uint8 and its mask (H, W) uint8, any size -> (C, height, width) and (height, width), moved alike.
 
-    The picture is resized with antialiasing, the mask by nearest neighbour. Around the picture, where it does not
-    fill the net's input, pixels are grey and IGNORE.
+    The image is resized with antialiasing, the mask by nearest neighbor. Around the image, where it does not
+    fill the net's input, pixels are gray and IGNORE.
 
     Args:
         flip, vertical_flip: probabilities of mirroring left and right, up and down.
         crop_area: the smallest crop, as a share of the area that Preprocess takes.
-        colour: as in classification_augment.
+        color: as in classification_augment.
         zoom_out: how many times longer than what Preprocess takes the sides of what is seen can be; 1 is never, None
             is 1.25.
 
     Raises:
-        ValueError: crop_area or zoom_out out of range; from the transform: a mask of another size than its picture.
+        ValueError: crop_area or zoom_out out of range; from the transform: a mask of another size than its image.
     """
     moves = _Moves(
         preprocess,
         _side_factors(crop_area, 1.25 if zoom_out is None else zoom_out),
         _flips(flip, vertical_flip),
-        v2.Compose(_colours(preprocess, colour)),
+        v2.Compose(_colors(preprocess, color)),
     )
     return partial(_with_its_mask, moves)
 
 
 @dataclass(frozen=True)
 class _Moves:
-    """What a transform of a picture with its target draws from. No closure: loader processes get it by pickle.
+    """What a transform of an image with its target draws from. No closure: loader processes get it by pickle.
 
     Attributes:
         scale: of the sides of what is seen, relative to what Preprocess takes.
@@ -162,7 +159,7 @@ class _Moves:
     preprocess: Preprocess
     scale: tuple[float, float]
     mirror: v2.Transform
-    recolour: v2.Transform
+    recolor: v2.Transform
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -171,11 +168,11 @@ class _Moves:
 
 def _with_its_mask(moves: _Moves, image: Tensor, mask: tv_tensors.Mask) -> tuple[Tensor, tv_tensors.Mask]:
     if image.shape[-2:] != mask.shape[-2:]:
-        raise ValueError(f"picture and mask must have one size, got {image.shape} and {mask.shape}")
+        raise ValueError(f"image and mask must have one size, got {image.shape} and {mask.shape}")
     size = (image.shape[-2], image.shape[-1])
     window = random_window(size, taken_by(moves.preprocess, size), moves.shape, scale=moves.scale, aspect=0)
-    image, mask = moves.mirror(tv_tensors.Image(window.picture(image)), tv_tensors.Mask(window.mask(mask)))
-    return moves.recolour(image), mask
+    image, mask = moves.mirror(tv_tensors.Image(window.image(image)), tv_tensors.Mask(window.mask(mask)))
+    return moves.recolor(image), mask
 
 
 def detection_augment(
@@ -183,7 +180,7 @@ def detection_augment(
     *,
     flip: float,
     crop_area: float,
-    colour: float,
+    color: float,
     zoom_out: float | None = None,
     vertical_flip: float = 0.0,
 ) -> Callable[[Tensor, tv_tensors.BoundingBoxes, Tensor], Boxed]:
@@ -196,7 +193,7 @@ def detection_augment(
     Args:
         flip, vertical_flip: probabilities of mirroring left and right, up and down.
         crop_area: the smallest crop, as a share of the area that Preprocess takes.
-        colour: as in classification_augment.
+        color: as in classification_augment.
         zoom_out: how many times longer than what Preprocess takes the sides of what is seen can be; 1 is never, None
             is 2. Small objects are learned from it.
 
@@ -209,7 +206,7 @@ def detection_augment(
         preprocess,
         _side_factors(crop_area, 2.0 if zoom_out is None else zoom_out),
         _flips(flip, vertical_flip),
-        v2.Compose(_colours(preprocess, colour)),
+        v2.Compose(_colors(preprocess, color)),
     )
     return partial(_with_its_boxes, moves)
 
@@ -227,23 +224,23 @@ def _with_its_boxes(moves: _Moves, image: Tensor, boxes: tv_tensors.BoundingBoxe
     else:
         window = random_window(size, taken, moves.shape, scale=(1, 1), aspect=0)
         kept_boxes, kept_labels = window.boxes(boxes, labels)
-    image, kept_boxes = moves.mirror(tv_tensors.Image(window.picture(image)), kept_boxes)
-    return moves.recolour(image), kept_boxes, kept_labels
+    image, kept_boxes = moves.mirror(tv_tensors.Image(window.image(image)), kept_boxes)
+    return moves.recolor(image), kept_boxes, kept_labels
 
 
 def mosaic(samples: Sequence[Boxed], *, height: int, width: int, key: tuple[int | str, ...]) -> Boxed:
-    """Four pictures with boxes as one (3, height, width): more objects, and smaller ones, in every batch.
+    """Four images with boxes as one (3, height, width): more objects, and smaller ones, in every batch.
 
     They meet at a random point of the middle; from each a random part is cut that fills its corner without
     distortion. Boxes are cut and dropped as in `detection_augment`.
 
     Raises:
-        ValueError: not four pictures, or a size below 8 pixels.
+        ValueError: not four images, or a size below 8 pixels.
 
     Source: Bochkovskiy et al. 2020, arXiv:2004.10934, section 3.3.
     """
     if len(samples) != 4 or min(height, width) < 8:
-        raise ValueError(f"a mosaic is of 4 pictures and at least 8 x 8, got {len(samples)} and {height} x {width}")
+        raise ValueError(f"a mosaic is of 4 images and at least 8 x 8, got {len(samples)} and {height} x {width}")
     with torch.random.fork_rng(devices=[]):
         seed_torch(seed_for(*key))
         y, x = (round(side * uniform(0.3, 0.7)) for side in (height, width))
@@ -256,7 +253,7 @@ def mosaic(samples: Sequence[Boxed], *, height: int, width: int, key: tuple[int 
             size, corner = (image.shape[-2], image.shape[-1]), (bottom - top, right - left)
             fit = min(size[0] / corner[0], size[1] / corner[1])
             window = random_window(size, (corner[0] * fit, corner[1] * fit), corner, scale=(0.5, 1), aspect=0)
-            canvas[:, top:bottom, left:right] = window.picture(image)
+            canvas[:, top:bottom, left:right] = window.image(image)
             kept, kept_labels = window.boxes(image_boxes, image_labels)
             boxes.append(kept.as_subclass(Tensor) + torch.tensor([left, top, left, top]))
             labels.append(kept_labels)
@@ -264,7 +261,7 @@ def mosaic(samples: Sequence[Boxed], *, height: int, width: int, key: tuple[int 
 
 
 def smallest_training_decode(preprocess: Preprocess, *, crop_area: float) -> tuple[int, int]:
-    """(height, width) that a picture must keep so that the smallest crop is not enlarged for want of pixels.
+    """(height, width) that an image must keep so that the smallest crop is not enlarged for want of pixels.
 
     A crop of a share a of the area is sqrt(a) of each side, up to the aspect ratio 4/3 of RandomResizedCrop.
     """
@@ -278,7 +275,7 @@ def to_tensor(image: NDArray[np.uint8]) -> Tensor:
 
 
 def seeded(transform: Callable[..., Any], *inputs: Any, key: tuple[int | str, ...]) -> Any:
-    """What a random transform makes of a picture, alone or with its mask, or its boxes and labels.
+    """What a random transform makes of an image, alone or with its mask, or its boxes and labels.
 
     The result depends on `key` alone, not on the worker or the order.
     """
@@ -288,7 +285,7 @@ def seeded(transform: Callable[..., Any], *inputs: Any, key: tuple[int | str, ..
 
 
 def mixup(images: Tensor, targets: Tensor, *, alpha: float, key: tuple[int | str, ...]) -> tuple[Tensor, Tensor]:
-    """Blend each picture and its target with another of the batch.
+    """Blend each image and its target with another of the batch.
 
     Args:
         images: (N, ...) float; targets: (N, K) probabilities.
@@ -304,7 +301,7 @@ def mixup(images: Tensor, targets: Tensor, *, alpha: float, key: tuple[int | str
 
 
 def cutmix(images: Tensor, targets: Tensor, *, alpha: float, key: tuple[int | str, ...]) -> tuple[Tensor, Tensor]:
-    """Paste a rectangle of another picture of the batch into each; targets are blended by the share of pixels.
+    """Paste a rectangle of another image of the batch into each; targets are blended by the share of pixels.
 
     Args:
         images: (N, C, H, W); targets: (N, K) probabilities.
@@ -339,7 +336,7 @@ def _flips(flip: float, vertical_flip: float) -> v2.Transform:
     return v2.Compose([v2.RandomHorizontalFlip(flip), v2.RandomVerticalFlip(vertical_flip)])
 
 
-def _colours(preprocess: Preprocess, colour: float) -> list[torch.nn.Module]:
+def _colors(preprocess: Preprocess, color: float) -> list[torch.nn.Module]:
     """The steps that leave every pixel where it is."""
-    steps: list[torch.nn.Module] = [v2.ColorJitter(colour, colour, colour)] if colour else [torch.nn.Identity()]
-    return [*steps, v2.Grayscale()] if preprocess.colour == "grey" else steps
+    steps: list[torch.nn.Module] = [v2.ColorJitter(color, color, color)] if color else [torch.nn.Identity()]
+    return [*steps, v2.Grayscale()] if preprocess.color == "gray" else steps

@@ -1,6 +1,6 @@
-"""The audit: every file is read and every pixel decoded, of pictures and masks; nothing is ever written.
+"""The audit: every file is read and every pixel decoded, of images and masks; nothing is ever written.
 
-Of each picture a line of facts and a 64-bit hash are kept, so that a million fit; pictures that the hashes
+Of each image a line of facts and a 64-bit hash are kept, so that a million fit; images that the hashes
 nominate as copies are decoded a second time to compare their pixels.
 """
 
@@ -15,7 +15,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 
 from handlens.data.annotations import MaskSeen, box_faults, look_at_mask
-from handlens.data.decode import MAX_PIXELS, UnreadablePictureError, decode, probe
+from handlens.data.decode import MAX_PIXELS, UnreadableImageError, decode, probe
 from handlens.data.duplicates import Hash, Thumbnail, duplicate_groups, perceptual_hash, thumbnail
 from handlens.data.findings import Audit, Sizes
 from handlens.data.judgement import SMALLEST_SIDE, findings_of, training_counts
@@ -50,12 +50,12 @@ def audit(
     progress: Callable[[int, int], None] | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> Audit:
-    """Read and decode every picture of a data set, and its mask; compare its boxes with its size.
+    """Read and decode every image of a data set, and its mask; compare its boxes with its size.
 
     Args:
         workers: threads; None is one per processor this process may use.
-        progress: called with (pictures done, pictures in all) after each, from the caller's thread.
-        max_pixels: above this a picture is unreadable, as everywhere else.
+        progress: called with (images done, images in all) after each, from the caller's thread.
+        max_pixels: above this an image is unreadable, as everywhere else.
     """
     records = dataset.records
     seen: dict[str, Seen] = {}
@@ -81,9 +81,9 @@ def audit(
     parts: dict[str, list[Record]] = {split: [r for r in readable if r.split == split] for split in dataset.splits()}
     masks = {record.id: mask for record in readable if (mask := seen[record.id].mask) is not None}
     class_counts, class_pixels, ignored = {}, {}, {}
-    for part, pictures in (parts or {"all": readable}).items():
-        in_part = [masks[record.id] for record in pictures if record.id in masks]
-        class_counts[part] = dataset.class_counts(pictures)
+    for part, images in (parts or {"all": readable}).items():
+        in_part = [masks[record.id] for record in images if record.id in masks]
+        class_counts[part] = dataset.class_counts(images)
         if dataset.task == "segment":
             class_counts[part] = _by_name(dataset, Counter(index for mask in in_part for index in mask.pixels))
             class_pixels[part] = _by_name(dataset, sum((Counter(mask.pixels) for mask in in_part), Counter()))
@@ -148,10 +148,10 @@ def _look(record: Record, dataset: Dataset, *, max_pixels: int) -> Seen:
     digest = hashlib.sha256(content).hexdigest()
     try:
         info = probe(content, record.path.name)
-        picture = decode(content, max_pixels=max_pixels, name=record.path.name)
-    except UnreadablePictureError as error:
+        image = decode(content, max_pixels=max_pixels, name=record.path.name)
+    except UnreadableImageError as error:
         return Seen(digest=digest, reason=str(error))
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     mask = None
     if record.mask is not None and dataset.coding is not None:
         mask = look_at_mask(record.mask, dataset.coding, classes=len(dataset.class_names), size=(height, width))
@@ -161,7 +161,7 @@ def _look(record: Record, dataset: Dataset, *, max_pixels: int) -> Seen:
         size=(width, height),
         rotated=info.orientation != 1,
         animated=info.frames > 1 and info.format != "jpeg",  # phones append previews to a JPEG
-        hash=perceptual_hash(picture),
+        hash=perceptual_hash(image),
         mask=mask,
     )
 

@@ -13,7 +13,7 @@ from handlens.errors import InputError, nearest
 
 FILE_NAME = "handlens.yaml"
 Format = Literal["folders", "filename", "csv", "masks", "voc", "voc-masks", "coco", "yolo", "points", "flat"]
-Colour = Annotated[list[Annotated[int, Field(ge=0, le=255)]], Field(min_length=3, max_length=3)]
+Color = Annotated[list[Annotated[int, Field(ge=0, le=255)]], Field(min_length=3, max_length=3)]
 
 
 class CsvColumns(BaseModel):
@@ -22,10 +22,10 @@ class CsvColumns(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     path: str | None = Field(None, description="the table, relative to the data's folder")
-    file: str | None = Field(None, description="column with the picture's path")
+    file: str | None = Field(None, description="column with the image's path")
     label: str | None = Field(None, description="column with the class, or with several of them")
     labels: list[str] | None = Field(
-        None, description="columns of 0 and 1, one per class, where a picture may have several"
+        None, description="columns of 0 and 1, one per class, where an image may have several"
     )
     separator: str | None = Field(
         None, description="what stands between several labels of one cell; '' takes every cell as one label"
@@ -39,15 +39,15 @@ class MaskFiles(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    images: str | None = Field(None, description="folder of the pictures, relative to the data's folder")
+    images: str | None = Field(None, description="folder of the images, relative to the data's folder")
     masks: str | None = Field(None, description="folder of the masks, relative to the data's folder")
-    suffix: str | None = Field(None, description="what a mask's name has after its picture's: a.jpg and a_m.png: _m")
+    suffix: str | None = Field(None, description="what a mask's name has after its image's: a.jpg and a_m.png: _m")
     values: dict[int, int | Literal["ignore"]] = Field(
         default_factory=dict,
         description="stored number -> class index or ignore; where an index is given, all numbers must be",
     )
-    colours: dict[str, Colour] = Field(
-        default_factory=dict, description="class name, or ignore -> stored red, green, blue, for masks in colours"
+    colors: dict[str, Color] = Field(
+        default_factory=dict, description="class name, or ignore -> stored red, green, blue, for masks in colors"
     )
 
     @field_validator("values")
@@ -92,7 +92,7 @@ class DataConfig(BaseModel):
         default_factory=list, description="patterns such as 'old/*' of files and folders to leave aside"
     )
     groups: str | None = Field(
-        None, description="regular expression with a group named group, searched in a picture's path below the folder"
+        None, description="regular expression with a group named group, searched in an image's path below the folder"
     )
 
     @field_validator("label_pattern")

@@ -1,7 +1,7 @@
-"""Write a data set in another format: pictures are copied, never changed, and what the format cannot say is named.
+"""Write a data set in another format: images are copied, never changed, and what the format cannot say is named.
 
 The new folder appears whole or not at all. Where the format allows, reading it again gives the same boxes, masks,
-classes in the same order and splits; pictures lie in one folder per split and keep their names.
+classes in the same order and splits; images lie in one folder per split and keep their names.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from handlens.data.config import nearest
-from handlens.data.decode import UnreadablePictureError
+from handlens.data.decode import UnreadableImageError
 from handlens.data.formats.assemble import named
-from handlens.data.formats.label_files import all_or_none, picture_size
+from handlens.data.formats.label_files import all_or_none, image_size
 from handlens.data.formats.write_boxes import write_coco, write_voc, write_yolo
 from handlens.data.formats.write_masks import write_masks, write_outlines, write_voc_masks
 from handlens.data.formats.writing import Item
@@ -29,7 +29,7 @@ Writer = Callable[[Dataset, Sequence[Item], Path], list[str]]
 
 
 def convert(dataset: Dataset, folder: Path, *, to: Target) -> list[str]:
-    """Write pictures and labels into a new or empty folder.
+    """Write images and labels into a new or empty folder.
 
     Boxes go to "voc", "coco" and "yolo"; masks to "voc" (SegmentationClass) and "masks" (images/ and masks/). A data
     set read from COCO goes to "masks" as well: its outlines become masks, with "background" as class 0.
@@ -42,7 +42,7 @@ def convert(dataset: Dataset, folder: Path, *, to: Target) -> list[str]:
 
     Raises:
         InputError: the format does not hold this task; the folder is not empty, is a file or lies in the data set; no
-            picture can be read; some pictures have a split and some have none.
+            image can be read; some images have a split and some have none.
     """
     folder = folder.resolve()
     writers = _writers(dataset)
@@ -50,7 +50,7 @@ def convert(dataset: Dataset, folder: Path, *, to: Target) -> list[str]:
         known = f"{to!r} is not known; {nearest(to, get_args(Target))}." if to not in get_args(Target) else ""
         kind = {"classify": "classes", "tag": "labels", "segment": "masks", "detect": "boxes"}[dataset.task]
         can = f"use {' or '.join(writers)}" if writers else "there is nothing to convert"
-        raise InputError(known or f"pictures with {kind} cannot be written as {to}; {can}.")
+        raise InputError(known or f"images with {kind} cannot be written as {to}; {can}.")
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise InputError(f"{folder} is not empty; give a new folder.")
     if folder.is_relative_to(dataset.root.resolve()):
@@ -98,8 +98,8 @@ def _items(dataset: Dataset, *, to: Target) -> tuple[list[Item], list[str]]:
             lost.append(f"left aside, nothing is known of it: {record.id}")
             continue
         try:
-            size = picture_size(record.path)
-        except UnreadablePictureError as error:
+            size = image_size(record.path)
+        except UnreadableImageError as error:
             lost.append(f"left aside: {error}")
             continue
         stem, number = record.path.stem, 1
@@ -111,8 +111,8 @@ def _items(dataset: Dataset, *, to: Target) -> tuple[list[Item], list[str]]:
         renamed += [record.id] if number > 1 else []
         items.append(Item(record, size, stem + record.path.suffix))
     if not items:
-        raise InputError(f"none of the {len(dataset.records)} pictures in {dataset.root} can be written.")
+        raise InputError(f"none of the {len(dataset.records)} images in {dataset.root} can be written.")
     lost += [f"names: {named(renamed)} were taken and got a number"] if renamed else []
     grouped = sum(item.record.group is not None for item in items)
-    lost += [f"groups of {grouped} pictures"] if grouped else []
+    lost += [f"groups of {grouped} images"] if grouped else []
     return items, lost

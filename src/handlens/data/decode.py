@@ -4,7 +4,7 @@ JPEG goes through libjpeg-turbo (simplejpeg), at reduced scale where the caller 
 JPEGs that libjpeg-turbo does not take, through Pillow. Both release Python's lock, and nothing here is shared between
 calls, so that threads may decode side by side. No torch: prediction starts without it.
 
-Colour profiles are not applied: the nets were trained on pictures whose profiles were ignored.
+Color profiles are not applied: the nets were trained on images whose profiles were ignored.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from PIL import Image, ImageFile
 
 from handlens.errors import InputError
 
-MAX_PIXELS = 178_956_970  # above this Pillow calls a picture a decompression bomb: 0.5 GB as RGB
+MAX_PIXELS = 178_956_970  # above this Pillow calls an image a decompression bomb: 0.5 GB as RGB
 HEAD_BYTES = 64  # enough for true_format
 
 FORMAT_NAMES = {
@@ -44,19 +44,19 @@ HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b
 ORIENTATION, BITS_PER_SAMPLE, PHOTOMETRIC = 274, 258, 262  # TIFF tags; EXIF is a TIFF structure
 TURNED_BY_LIBRARY = frozenset({"tiff", "heic"})  # Pillow turns a TIFF while loading it, libheif a HEIC
 
-# What libjpeg-turbo says when pixels are missing (jerror.h, the JWRN_ messages). Pillow would fill them with grey
-# and say nothing. Its other complaints (padding, an unknown colour transform) cost no pixel: Pillow decides on those.
+# What libjpeg-turbo says when pixels are missing (jerror.h, the JWRN_ messages). Pillow would fill them with gray
+# and say nothing. Its other complaints (padding, an unknown color transform) cost no pixel: Pillow decides on those.
 JPEG_LOST_PIXELS = ("premature end", "bad huffman code", "bad arithmetic code", "instead of rst")
 
-# What the decoders raise for bad data: all but the last two were seen when 200,000 pictures of all formats were cut or
+# What the decoders raise for bad data: all but the last two were seen when 200,000 images of all formats were cut or
 # had bytes changed at random, which brought out nothing else; the last two stand in Pillow's code.
 BAD_DATA = (
     OSError,  # Pillow: a truncated file, libtiff's and libwebp's errors, an unknown pixel layout
     SyntaxError,  # Pillow: a header that makes no sense
-    ValueError,  # simplejpeg and pi_heif; Pillow: a bad palette, tiles outside the picture, text that unpacks too far
+    ValueError,  # simplejpeg and pi_heif; Pillow: a bad palette, tiles outside the image, text that unpacks too far
     TypeError,  # Pillow: TIFF tags of the wrong type
     IndexError,  # Pillow: GIF blocks that are too short
-    EOFError,  # pi_heif: the coded picture ends too early
+    EOFError,  # pi_heif: the coded image ends too early
     RuntimeError,  # libheif: a size above its own limits
     struct.error,  # Pillow: GIF and PNG blocks that are too short
     Image.DecompressionBombError,  # Pillow: a WebP canvas, a GIF frame or a TIFF above its limit
@@ -68,12 +68,12 @@ BAD_DATA = (
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
-class UnreadablePictureError(InputError):
-    """The file is missing, cannot be opened, is no picture, is damaged, or is too large."""
+class UnreadableImageError(InputError):
+    """The file is missing, cannot be opened, is no image, is damaged, or is too large."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class PictureInfo:
+class ImageInfo:
     """What the header says.
 
     Attributes:
@@ -111,7 +111,7 @@ def true_format(head: bytes) -> str | None:
     return None
 
 
-def probe(content: bytes, name: str) -> PictureInfo:
+def probe(content: bytes, name: str) -> ImageInfo:
     """Read the header; no pixel is decoded and no limit is applied.
 
     Args:
@@ -119,7 +119,7 @@ def probe(content: bytes, name: str) -> PictureInfo:
         name: what messages call it.
 
     Raises:
-        UnreadablePictureError: the bytes are no picture, or its header is damaged.
+        UnreadableImageError: the bytes are no image, or its header is damaged.
     """
     format = _known_format(content, name)
     with _readable(format, name), _open(format, content) as image:
@@ -128,7 +128,7 @@ def probe(content: bytes, name: str) -> PictureInfo:
         if orientation >= 5 and format not in TURNED_BY_LIBRARY:
             width, height = height, width
         frames = int(getattr(image, "n_frames", 1))
-        return PictureInfo(
+        return ImageInfo(
             format=format, width=width, height=height, orientation=orientation, mode=image.mode, frames=frames
         )
 
@@ -140,29 +140,29 @@ def decode(
     max_pixels: int = MAX_PIXELS,
     name: str | None = None,
 ) -> NDArray[np.uint8]:
-    """Any picture as RGB, turned the right way up.
+    """Any image as RGB, turned the right way up.
 
     Alpha is composited on white; 16 bits become 8 by v * 255 / 65535; of an animation the first frame is taken.
     32-bit integer and float TIFFs are refused: nothing in the file says which value is white.
 
     Args:
         source: a file, or its bytes.
-        at_least: (height, width) in pixels, of the upright picture. A JPEG may come smaller than it is (by scaled
+        at_least: (height, width) in pixels, of the upright image. A JPEG may come smaller than it is (by scaled
             DCT, at one of libjpeg-turbo's eighths), but neither side falls below this; one that is already
             smaller comes as it is, and so does every other format. None decodes at full size.
-        max_pixels: width * height above which the picture is refused before a pixel is decoded. Where it is raised,
+        max_pixels: width * height above which the image is refused before a pixel is decoded. Where it is raised,
             Pillow still refuses TIFF and WebP above MAX_PIXELS, unless PIL.Image.MAX_IMAGE_PIXELS is raised too.
-        name: what messages call the picture; the path by default.
+        name: what messages call the image; the path by default.
 
     Returns:
         (H, W, 3) uint8, contiguous and writable.
 
     Raises:
-        UnreadablePictureError: one sentence that names the file and what is wrong with it.
+        UnreadableImageError: one sentence that names the file and what is wrong with it.
     """
     if at_least is not None and min(at_least) < 1:
         raise ValueError(f"at_least must be two positive numbers of pixels, got {at_least}")
-    name = name or (str(source) if isinstance(source, Path) else "the picture")
+    name = name or (str(source) if isinstance(source, Path) else "the image")
     content = _read(source, name) if isinstance(source, Path) else source
     format = _known_format(content, name)
     with _readable(format, name):
@@ -182,24 +182,22 @@ def _read(path: Path, name: str) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        raise UnreadablePictureError(f"{name}: there is no such file.") from None
+        raise UnreadableImageError(f"{name}: there is no such file.") from None
     except IsADirectoryError:
-        raise UnreadablePictureError(f"{name}: is a folder, not a picture.") from None
+        raise UnreadableImageError(f"{name}: is a folder, not an image.") from None
     except PermissionError:
-        raise UnreadablePictureError(f"{name}: permission to read it is denied.") from None
+        raise UnreadableImageError(f"{name}: permission to read it is denied.") from None
     except OSError as error:  # a symlink loop, a failing disk, a share that went away
-        raise UnreadablePictureError(f"{name}: cannot be read ({error.strerror}).") from error
+        raise UnreadableImageError(f"{name}: cannot be read ({error.strerror}).") from error
 
 
 def _known_format(content: bytes, name: str) -> str:
     if not content:
-        raise UnreadablePictureError(f"{name}: is empty (0 bytes).")
+        raise UnreadableImageError(f"{name}: is empty (0 bytes).")
     format = true_format(content[:HEAD_BYTES])
     if format is None:
         known = ", ".join(FORMAT_NAMES.values())
-        raise UnreadablePictureError(
-            f"{name}: is not a picture: it begins with {content[:12]!r}, none of {known} does."
-        )
+        raise UnreadableImageError(f"{name}: is not an image: it begins with {content[:12]!r}, none of {known} does.")
     return format
 
 
@@ -208,7 +206,7 @@ def _readable(format: str, name: str) -> Iterator[None]:
     """Whatever a decoder raises for bad data becomes one sentence."""
     try:
         yield
-    except UnreadablePictureError:
+    except UnreadableImageError:
         raise
     except BAD_DATA as error:
         text = " ".join(str(error).split())
@@ -218,12 +216,12 @@ def _readable(format: str, name: str) -> Iterator[None]:
             reason = "claims more pixels than PIL.Image.MAX_IMAGE_PIXELS allows"
         else:
             reason = f"is damaged or of an unknown kind ({text[:80]})"
-        raise UnreadablePictureError(f"{name}: the {FORMAT_NAMES[format]} data {reason}.") from error
+        raise UnreadableImageError(f"{name}: the {FORMAT_NAMES[format]} data {reason}.") from error
 
 
 def _check_size(width: int, height: int, *, max_pixels: int, name: str) -> None:
     if width * height > max_pixels:
-        raise UnreadablePictureError(
+        raise UnreadableImageError(
             f"{name}: {width} x {height} = {width * height / 1e6:.0f} million pixels, above the limit of "
             f"{max_pixels / 1e6:.0f} million; make a smaller copy of it."
         )
@@ -238,11 +236,11 @@ def _turbo_jpeg(
         ValueError: pixels are missing from the data.
     """
     try:
-        height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
+        height, width, colors, _ = simplejpeg.decode_jpeg_header(content)
     except (ValueError, KeyError):  # KeyError: simplejpeg has no name for 4:4:1 subsampling
         return None
     _check_size(width, height, max_pixels=max_pixels, name=name)
-    if colours in ("CMYK", "YCCK"):
+    if colors in ("CMYK", "YCCK"):
         return None
     lowest_height, lowest_width = at_least or (height, width)
     if orientation >= 5 and at_least is not None:  # the sides are swapped after decoding
@@ -292,11 +290,11 @@ def _open(format: str, content: bytes) -> ImageFile.ImageFile:
 
 
 def _heic_without_metadata(content: bytes) -> bytes:
-    """The same file with its EXIF and XMP detached from the picture: pi_heif 1.4.0 reads them while opening, and a
+    """The same file with its EXIF and XMP detached from the image: pi_heif 1.4.0 reads them while opening, and a
     damaged reference there ends the process with a segmentation fault.
 
     Raises:
-        ValueError: there is no "meta" box, without which there is no picture either.
+        ValueError: there is no "meta" box, without which there is no image either.
 
     Source: ISO/IEC 14496-12 (boxes), 23008-12 ("cdsc": this item describes that one).
     """
@@ -313,25 +311,25 @@ def _heic_without_metadata(content: bytes) -> bytes:
 
 
 def _rgb(image: Image.Image, name: str) -> NDArray[np.uint8]:
-    """A loaded picture of any mode as (H, W, 3)."""
+    """A loaded image of any mode as (H, W, 3)."""
     tags = getattr(image, "tag_v2", {})  # TIFF only
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
         values = np.asarray(image).astype(np.uint32)  # (H, W)
         white = 2 ** tags.get(BITS_PER_SAMPLE, (16,))[0] - 1  # 4095 in a 12-bit TIFF
-        grey = ((values * 255 + white // 2) // white).astype(np.uint8)
+        gray = ((values * 255 + white // 2) // white).astype(np.uint8)
         if tags.get(PHOTOMETRIC) == 0:  # WhiteIsZero, which Pillow applies to 8 bits only
-            grey = 255 - grey
-        grey[values == image.info.get("transparency", -1)] = 255
-        return np.repeat(grey[:, :, None], 3, axis=2)
+            gray = 255 - gray
+        gray[values == image.info.get("transparency", -1)] = 255
+        return np.repeat(gray[:, :, None], 3, axis=2)
     if image.mode in ("I", "F"):
-        raise UnreadablePictureError(
+        raise UnreadableImageError(
             f"{name}: has 32-bit pixels (Pillow's mode {image.mode}), and nothing says which value is white; "
             "save it with 8 or 16 bits per channel."
         )
     if image.has_transparency_data:
-        colour = image.info.get("transparency")
-        if isinstance(colour, tuple) and max(colour) > 255:  # 16-bit RGB, of which Pillow keeps the high bytes
-            image.info["transparency"] = tuple(value >> 8 for value in colour)
+        color = image.info.get("transparency")
+        if isinstance(color, tuple) and max(color) > 255:  # 16-bit RGB, of which Pillow keeps the high bytes
+            image.info["transparency"] = tuple(value >> 8 for value in color)
         rgba = image.convert("RGBA")
         white_paper = Image.new("RGB", image.size, "white")
         white_paper.paste(rgba, mask=rgba)
@@ -339,7 +337,7 @@ def _rgb(image: Image.Image, name: str) -> NDArray[np.uint8]:
     return np.array(image.convert("RGB"))
 
 
-# Orientation: EXIF tag 274 says how the stored picture is to be turned, 1 (as it is) to 8.
+# Orientation: EXIF tag 274 says how the stored image is to be turned, 1 (as it is) to 8.
 
 
 def _upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:

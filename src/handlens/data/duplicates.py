@@ -1,4 +1,4 @@
-"""Copies of a picture, also those that were resized, compressed again, cropped a little, recoloured or mirrored.
+"""Copies of an image, also those that were resized, compressed again, cropped a little, recolored or mirrored.
 
 A perceptual hash nominates pairs; a comparison of the pixels decides. Two photographs of the same kind of thing
 share their coarse shapes, and so their hash and their overall correlation; only copies share the detail.
@@ -6,7 +6,7 @@ share their coarse shapes, and so their hash and their overall correlation; only
 Measured on `flowers` (4,058 photographs). True copies, made by us (JPEG quality 60, half the size, 2 % and 5 % cut
 off): correlation of the whole above 0.92, of the detail above 0.78. Nominated pairs that are different photographs:
 up to 0.93 and up to 0.52. The thresholds lie in the gap. Shots of one burst fall on the side of the copies.
-Not found: pictures without detail (fog, plain colours) and pictures below 32 pixels, unless their bytes are equal; cuts
+Not found: images without detail (fog, plain colors) and images below 32 pixels, unless their bytes are equal; cuts
 of more than about 5 %. In 28 x 28 pixels two different digits agree as well as a digit and its copy.
 """
 
@@ -23,9 +23,9 @@ from PIL import Image
 HASH_SIDE = 32  # pixels that the hash looks at, per side
 # Bits of 64. Of copies made as above 99 % lie within 11 (5 % cut off: over 90 %); of unrelated pairs 1 in 100,000.
 HASH_DISTANCE = 11
-# Grey levels (standard deviation) below which a picture has no shapes to make a hash of.
+# Gray levels (standard deviation) below which an image has no shapes to make a hash of.
 LEAST_CONTRAST = 3.0
-# A picture that was compared so often and found different has a hash that many share; it is compared no more.
+# An image that was compared so often and found different has a hash that many share; it is compared no more.
 MOST_IN_VAIN = 64
 PIECE = 1_000_000  # pairs that are looked at at once: some 50 MB
 
@@ -36,38 +36,38 @@ MARGIN = 4  # pixels of the thumbnail that a cut of 5 % may take from a side; le
 DETAIL_WINDOW = 7  # detail is what differs from the mean of this many pixels around
 
 Thumbnail = NDArray[np.float32]
-Hash = tuple[int, int]  # of the picture and of its mirror image
+Hash = tuple[int, int]  # of the image and of its mirror image
 
 
-def perceptual_hash(picture: NDArray[np.uint8]) -> Hash | None:
+def perceptual_hash(image: NDArray[np.uint8]) -> Hash | None:
     """64 bits that copies nearly share: the signs of the lowest 8 x 8 frequencies against their median.
 
     Args:
-        picture: (H, W, 3) uint8.
+        image: (H, W, 3) uint8.
 
     Returns:
-        The hash of the picture and that of its mirror image; None where it is too plain or too small to have one.
+        The hash of the image and that of its mirror image; None where it is too plain or too small to have one.
 
     Source: "pHash", Zauner 2010, "Implementation and Benchmarking of Perceptual Image Hash Functions", section 3.2.1,
-    on a picture averaged down to 32 x 32 where Zauner smooths first. It kept copies closer together than the
-    difference hash did, and unrelated pictures further apart (within 12 bits: 1 pair of 128,778 against 33).
+    on an image averaged down to 32 x 32 where Zauner smooths first. It kept copies closer together than the
+    difference hash did, and unrelated images further apart (within 12 bits: 1 pair of 128,778 against 33).
     """
-    if min(picture.shape[:2]) < HASH_SIDE:
+    if min(image.shape[:2]) < HASH_SIDE:
         return None
-    grey = _grey(picture, HASH_SIDE)
-    if float(grey.std()) < LEAST_CONTRAST:
+    gray = _gray(image, HASH_SIDE)
+    if float(gray.std()) < LEAST_CONTRAST:
         return None
-    frequencies = (_COSINES @ grey @ _COSINES.T)[:8, :8]
+    frequencies = (_COSINES @ gray @ _COSINES.T)[:8, :8]
     mirrored = frequencies * np.where(np.arange(8) % 2, -1, 1)  # odd horizontal frequencies change their sign
     return _bits(frequencies), _bits(mirrored)
 
 
-def thumbnail(picture: NDArray[np.uint8]) -> Thumbnail:
-    """(H, W, 3) uint8 -> (64, 64) float32 grey: what `same_picture` compares."""
-    return _grey(picture, THUMBNAIL_SIDE)
+def thumbnail(image: NDArray[np.uint8]) -> Thumbnail:
+    """(H, W, 3) uint8 -> (64, 64) float32 gray: what `same_image` compares."""
+    return _gray(image, THUMBNAIL_SIDE)
 
 
-def same_picture(a: Thumbnail, b: Thumbnail) -> bool:
+def same_image(a: Thumbnail, b: Thumbnail) -> bool:
     """Whether two thumbnails show one photograph: aligned, they correlate as a whole and in their detail.
 
     Correlation ignores brightness and contrast, so that edited copies count.
@@ -90,8 +90,8 @@ def duplicate_groups(
 
     Args:
         digests: id -> SHA-256 of the file's bytes.
-        hashes: id -> perceptual hash, without the pictures that have none.
-        load: the thumbnail of an id; called for nominated pictures only, never for all.
+        hashes: id -> perceptual hash, without the images that have none.
+        load: the thumbnail of an id; called for nominated images only, never for all.
 
     Returns:
         Groups of two or more, each sorted, sorted by their first id.
@@ -105,14 +105,14 @@ def duplicate_groups(
             union.join(one, other)
     hashed = [ids[0] for ids in copies.values() if ids[0] in hashes]
     cached = lru_cache(maxsize=4096)(load)  # 16 KB each
-    group = np.arange(len(hashed))  # a number per picture; equal where they are known to be copies
+    group = np.arange(len(hashed))  # a number per image; equal where they are known to be copies
     in_vain = np.zeros(len(hashed), dtype=np.int64)
     for rows, columns, mirrored in nominate([hashes[id] for id in hashed], group=group):
         for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
             if group[row] == group[column] or max(in_vain[row], in_vain[column]) >= MOST_IN_VAIN:
                 continue
             left, right = cached(hashed[row]), cached(hashed[column])
-            if same_picture(left, right[:, ::-1] if mirrored else right):
+            if same_image(left, right[:, ::-1] if mirrored else right):
                 union.join(hashed[row], hashed[column])
                 group[group == group[column]] = group[row]
             else:
@@ -126,14 +126,14 @@ def nominate(
     """Pairs i < j whose hashes lie within HASH_DISTANCE, without looking at all pairs.
 
     The 64 bits are cut into quarters; if at most 11 differ, at most two differ in one of the quarters. So only
-    pictures that nearly agree in a quarter are compared.
+    images that nearly agree in a quarter are compared.
 
     Args:
         group: (N,) pairs of equal numbers are left out. The caller changes it as copies are found: else thousands of
             frames of one scene would be nominated with each other.
 
     Yields:
-        (i, j, mirrored): two index arrays of one length, and whether the second picture is to be mirrored. Each
+        (i, j, mirrored): two index arrays of one length, and whether the second image is to be mirrored. Each
         pair comes once plain and once mirrored at most.
     """
     plain = np.array([hash[0] for hash in hashes], dtype=np.uint64)
@@ -210,8 +210,8 @@ def _bits(frequencies: NDArray[np.floating]) -> int:
     return int.from_bytes(np.packbits(above).tobytes(), "big")
 
 
-def _grey(picture: NDArray[np.uint8], side: int) -> Thumbnail:
-    small = np.asarray(Image.fromarray(picture).resize((side, side), Image.Resampling.BOX), dtype=np.float32)
+def _gray(image: NDArray[np.uint8], side: int) -> Thumbnail:
+    small = np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BOX), dtype=np.float32)
     return small @ _LUMA
 
 
@@ -255,7 +255,7 @@ def _align(moving: Thumbnail, *, to: Thumbnail) -> Thumbnail:
         if correlation > best_correlation:
             best, best_correlation = warped, correlation
         slope_y, slope_x = np.gradient(warped)
-        slopes = np.stack([slope_x, slope_x * _FROM_CENTRE, slope_y, slope_y * _FROM_CENTRE[:, None]], axis=-1)
+        slopes = np.stack([slope_x, slope_x * _FROM_CENTER, slope_y, slope_y * _FROM_CENTER[:, None]], axis=-1)
         slopes = slopes[inner, inner].reshape(-1, 4)
         error = (to - warped)[inner, inner].ravel()
         damping = 1e-3 * len(error) * np.eye(4)
@@ -267,6 +267,6 @@ def _align(moving: Thumbnail, *, to: Thumbnail) -> Thumbnail:
 
 
 _COSINES = np.cos(np.pi * (2 * np.arange(HASH_SIDE) + 1) * np.arange(HASH_SIDE)[:, None] / (2 * HASH_SIDE))
-_FROM_CENTRE = (np.arange(THUMBNAIL_SIDE) - (THUMBNAIL_SIDE - 1) / 2) / (THUMBNAIL_SIDE / 2)  # -1 to 1
+_FROM_CENTER = (np.arange(THUMBNAIL_SIDE) - (THUMBNAIL_SIDE - 1) / 2) / (THUMBNAIL_SIDE / 2)  # -1 to 1
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R 601-2
 _ONES = np.array([bin(value).count("1") for value in range(65536)], dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""What a net is trained on, by (epoch, index): a picture and its class, its mask or its boxes."""
+"""What a net is trained on, by (epoch, index): an image and its class, its mask or its boxes."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ Key = tuple[int, int]  # (epoch, index)
 
 # Opening a file of 28 x 28 costs as much as 30,000 pixels do. What is small is opened once and kept: 60,000 digits are
 # 141 MB as RGB.
-SMALL = 64 * 64 * 3  # bytes of a picture that is kept
+SMALL = 64 * 64 * 3  # bytes of an image that is kept
 KEPT = 256 << 20  # bytes that a process keeps at most
 
 
 class Examples(Dataset[tuple[Any, ...]]):
-    """A task derives from it and says what a picture comes with.
+    """A task derives from it and says what an image comes with.
 
     Args:
         transform: the random training transform of the task; None gives what Preprocess gives.
@@ -56,12 +56,12 @@ class Examples(Dataset[tuple[Any, ...]]):
     def example(self, record: Record, key: tuple[int | str, ...]) -> tuple[Any, ...]:
         """
         Args:
-            key: what every random draw for this picture depends on, and nothing else.
+            key: what every random draw for this image depends on, and nothing else.
         """
         raise NotImplementedError
 
 
-class Pictures(Examples):
+class Images(Examples):
     """Classification: ((C, height, width) uint8, class index).
 
     Args:
@@ -84,14 +84,14 @@ class Pictures(Examples):
 
     def example(self, record: Record, key: tuple[int | str, ...]) -> tuple[Tensor, Any]:
         label = self.label(record)
-        picture = self._decoded(record.path)
+        decoded = self._decoded(record.path)
         if self.transform is None:
-            return to_tensor(self.preprocess.pixels(picture)), label
-        image: Tensor = seeded(self.transform, to_tensor(picture), key=key)
+            return to_tensor(self.preprocess.pixels(decoded)), label
+        image: Tensor = seeded(self.transform, to_tensor(decoded), key=key)
         return image, label
 
     def _decoded(self, path: Path) -> NDArray[np.uint8]:
-        """(H, W, 3); a small picture is decoded once, and never written to."""
+        """(H, W, 3); a small image is decoded once, and never written to."""
         found = self._kept.get(path)
         if found is None:
             found = decode(path, at_least=self.at_least)
@@ -107,8 +107,8 @@ class Pictures(Examples):
         return record.target
 
 
-class TaggedPictures(Pictures):
-    """Several labels: ((C, height, width) uint8, (K,) float32, 1 where the picture has the label)."""
+class TaggedImages(Images):
+    """Several labels: ((C, height, width) uint8, (K,) float32, 1 where the image has the label)."""
 
     def __init__(
         self,
@@ -127,7 +127,7 @@ class TaggedPictures(Pictures):
         return torch.from_numpy(tag_targets([record], self.num_classes)[0])
 
 
-class MaskedPictures(Examples):
+class MaskedImages(Examples):
     """Segmentation: ((C, height, width) uint8, (height, width) uint8 class indices or IGNORE)."""
 
     def __init__(
@@ -145,22 +145,22 @@ class MaskedPictures(Examples):
     def example(self, record: Record, key: tuple[int | str, ...]) -> tuple[Tensor, Tensor]:
         if record.mask is None:
             raise ValueError(f"{record.id} has no mask")
-        picture = decode(record.path)
-        mask = read_mask(record.mask, self.coding, size=(picture.shape[0], picture.shape[1]))
+        decoded = decode(record.path)
+        mask = read_mask(record.mask, self.coding, size=(decoded.shape[0], decoded.shape[1]))
         if self.transform is None:
-            return to_tensor(self.preprocess.pixels(picture)), torch.from_numpy(self.preprocess.mask(mask))
+            return to_tensor(self.preprocess.pixels(decoded)), torch.from_numpy(self.preprocess.mask(mask))
         target = tv_tensors.Mask(torch.from_numpy(mask))
-        image, target = seeded(self.transform, tv_tensors.Image(to_tensor(picture)), target, key=key)
+        image, target = seeded(self.transform, tv_tensors.Image(to_tensor(decoded)), target, key=key)
         return image.as_subclass(Tensor), target.as_subclass(Tensor)
 
 
-class BoxedPictures(Examples):
+class BoxedImages(Examples):
     """Detection: ((C, height, width) uint8, (n, 4) boxes in fractions of the net's input, (n,) class indices).
 
     A crowd or a difficult object of class c has the label -1 - c: neither to be found nor background.
 
     Args:
-        mosaic: share of the training pictures that are put together of four.
+        mosaic: share of the training images that are put together of four.
     """
 
     def __init__(
@@ -178,22 +178,22 @@ class BoxedPictures(Examples):
     def example(self, record: Record, key: tuple[int | str, ...]) -> tuple[Tensor, Tensor, Tensor]:
         preprocess = self.preprocess
         size = torch.tensor([preprocess.width, preprocess.height] * 2, dtype=torch.float32)
-        picture, corners, labels = _labelled(record)
+        decoded, corners, labels = _labeled(record)
         if self.transform is None:
-            placed = preprocess.geometry(*picture.shape[:2]).boxes(corners)
-            return to_tensor(preprocess.pixels(picture)), torch.from_numpy(placed) / size, labels
-        sample = _as_boxed(picture, corners, labels)
+            placed = preprocess.geometry(*decoded.shape[:2]).boxes(corners)
+            return to_tensor(preprocess.pixels(decoded)), torch.from_numpy(placed) / size, labels
+        sample = _as_boxed(decoded, corners, labels)
         draw = random.Random(seed_for(*key, "mosaic"))
         if draw.random() < self.mosaic:
-            others = [_as_boxed(*_labelled(draw.choice(self.records))) for _ in range(3)]
+            others = [_as_boxed(*_labeled(draw.choice(self.records))) for _ in range(3)]
             sample = mosaic([sample, *others], height=preprocess.height, width=preprocess.width, key=(*key, "corners"))
         image, boxes, labels = seeded(self.transform, *sample, key=key)
         return image.as_subclass(Tensor), boxes.as_subclass(Tensor) / size, labels
 
 
 def collate(examples: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:
-    """Pictures and masks are stacked and class indices become a tensor; boxes and their labels stay lists, one entry
-    per picture: every picture has another number of them."""
+    """Images and masks are stacked and class indices become a tensor; boxes and their labels stay lists, one entry
+    per image: every image has another number of them."""
     first, *rest = zip(*examples, strict=True)
     if isinstance(rest[0][0], int):
         return torch.stack(first), torch.tensor(rest[0])
@@ -202,16 +202,16 @@ def collate(examples: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:
     return (torch.stack(first), *(list(part) for part in rest))
 
 
-def _labelled(record: Record) -> tuple[NDArray[np.uint8], NDArray[np.float32], Tensor]:
-    """(H, W, 3), corners (n, 4) in its pixels, class indices (n,) as BoxedPictures has them."""
+def _labeled(record: Record) -> tuple[NDArray[np.uint8], NDArray[np.float32], Tensor]:
+    """(H, W, 3), corners (n, 4) in its pixels, class indices (n,) as BoxedImages has them."""
     if record.boxes is None:
         raise ValueError(f"{record.id} has no boxes, not even the statement that there are none")
-    picture = decode(record.path)
-    objects = usable_boxes(record, size=(picture.shape[1], picture.shape[0]))
+    image = decode(record.path)
+    objects = usable_boxes(record, size=(image.shape[1], image.shape[0]))
     corners = np.array([(b.left, b.top, b.right, b.bottom) for b in objects], np.float32).reshape(-1, 4)
     labels = torch.tensor([-1 - b.label if b.crowd or b.difficult else b.label for b in objects], dtype=torch.long)
-    return picture, corners, labels
+    return image, corners, labels
 
 
-def _as_boxed(picture: NDArray[np.uint8], corners: NDArray[np.float32], labels: Tensor) -> Boxed:
-    return tv_tensors.Image(to_tensor(picture)), xyxy(torch.from_numpy(corners), *picture.shape[:2]), labels
+def _as_boxed(image: NDArray[np.uint8], corners: NDArray[np.float32], labels: Tensor) -> Boxed:
+    return tv_tensors.Image(to_tensor(image)), xyxy(torch.from_numpy(corners), *image.shape[:2]), labels

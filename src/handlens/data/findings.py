@@ -15,7 +15,7 @@ Groups = tuple[tuple[str, ...], ...]
 
 
 def contents_fingerprint(digests: Mapping[str, str]) -> str:
-    """SHA-256 over (id, SHA-256 of the file) of some pictures, whatever their order."""
+    """SHA-256 over (id, SHA-256 of the file) of some images, whatever their order."""
     lines = sorted(json.dumps([nfc(id), digest]) for id, digest in digests.items())
     return hashlib.sha256("\n".join(lines).encode("ascii")).hexdigest()
 
@@ -61,9 +61,9 @@ class Audit:
         animated: more than one frame; the first is taken.
         small: shorter side below 32 pixels.
         sizes: None where nothing is readable.
-        class_counts: by split ("all" where none is given) and class name: readable pictures; for segmentation those
+        class_counts: by split ("all" where none is given) and class name: readable images; for segmentation those
             in which the class is seen; for detection boxes.
-        imbalance: of the largest class per one of the smallest, in training: pictures, boxes or pixels; None where a
+        imbalance: of the largest class per one of the smallest, in training: images, boxes or pixels; None where a
             class has none.
         exact_duplicates: groups of equal bytes.
         duplicates: groups that show one photograph, equal bytes included.
@@ -72,9 +72,9 @@ class Audit:
         digests: id -> SHA-256 of the file's bytes.
         class_pixels: of usable masks, by split and class name.
         ignored_pixels: of usable masks, by split.
-        bad_masks: (id, what is wrong, the sentence about it); their pictures are left out.
+        bad_masks: (id, what is wrong, the sentence about it); their images are left out.
         all_ignored: ids whose masks hold nothing but ignored pixels.
-        box_faults: by picture and box.
+        box_faults: by image and box.
         wrong_sizes: (id, (width, height) that its label states, its true one).
         mask_digests: id -> SHA-256 of the mask's bytes.
     """
@@ -106,8 +106,8 @@ class Audit:
         return tuple(finding for finding in self.findings if finding.level == level)
 
     def usable(self) -> Dataset:
-        """The data set without pictures that cannot be read or whose mask cannot be used, and without boxes that are
-        inverted, empty, wholly outside their picture or there twice."""
+        """The data set without images that cannot be read or whose mask cannot be used, and without boxes that are
+        inverted, empty, wholly outside their image or there twice."""
         left_out = {id for id, _ in self.unreadable} | {id for id, _, _ in self.bad_masks} | set(self.all_ignored)
         unusable = {(fault.id, fault.place) for fault in self.box_faults if fault.unusable}
 
@@ -120,7 +120,7 @@ class Audit:
         return self.dataset.with_records([cleaned(r) for r in self.dataset.records if r.id not in left_out])
 
     def fingerprint(self) -> str:
-        """SHA-256 over (id, label, split, bytes) of every picture, with its mask's bytes and its boxes where there are
+        """SHA-256 over (id, label, split, bytes) of every image, with its mask's bytes and its boxes where there are
         any: the same data, the same on every system."""
         names = self.dataset.class_names
 
@@ -138,18 +138,18 @@ class Audit:
         lines = sorted(map(line, self.dataset.records))
         if self.dataset.task != "classify":  # there the names stand in the lines
             coding = self.dataset.coding
-            meaning = [] if coding is None else [sorted(coding.values.items()), sorted(coding.colours.items())]
+            meaning = [] if coding is None else [sorted(coding.values.items()), sorted(coding.colors.items())]
             lines.insert(0, json.dumps([names, meaning]))
         return hashlib.sha256("\n".join(lines).encode("ascii")).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON: pictures are named by id."""
+        """For JSON: images are named by id."""
         return {
             "root": str(self.dataset.root),
             "format": self.dataset.format,
             "task": self.dataset.task,
             "notes": list(self.dataset.notes),
-            "pictures": len(self.dataset.records),
+            "images": len(self.dataset.records),
             "class_names": list(self.dataset.class_names),
             "class_counts": self.class_counts,
             "imbalance": self.imbalance,

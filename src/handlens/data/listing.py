@@ -1,8 +1,8 @@
-"""Which files of a folder are pictures, in an order that is the same on every system.
+"""Which files of a folder are images, in an order that is the same on every system.
 
-Hidden files, what operating systems leave behind, and files that are no pictures are left aside and
-counted. A known extension is believed here, so that a broken picture stays in the list and is reported;
-a file without one is a picture when its first bytes say so.
+Hidden files, what operating systems leave behind, and files that are no images are left aside and
+counted. A known extension is believed here, so that a broken image stays in the list and is reported;
+a file without one is an image when its first bytes say so.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Literal
 
 from handlens.data.decode import true_format
-from handlens.data.record import PICTURE_EXTENSIONS
+from handlens.data.record import IMAGE_EXTENSIONS
 from handlens.errors import InputError
 
 SYSTEM_NAMES = frozenset({"__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", "@eadir", "lost+found"})
 # Left aside without a look inside: reading a million label files would take minutes. Raw camera files
 # begin like a TIFF, and would be taken for the small preview that they carry.
-NOT_PICTURES = frozenset(
+NOT_IMAGES = frozenset(
     {
         ".txt",
         ".csv",
@@ -95,7 +95,7 @@ NOT_PICTURES = frozenset(
 )
 HEAD_BYTES = 64
 
-HIDDEN, NOT_A_PICTURE, LOOP, IGNORED = "hidden", "not a picture", "a link back", "ignored by handlens.yaml"
+HIDDEN, NOT_A_IMAGE, LOOP, IGNORED = "hidden", "not an image", "a link back", "ignored by handlens.yaml"
 
 Identity = tuple[int, int]  # device and inode: the same for a folder and every link to it
 
@@ -105,7 +105,7 @@ class LeftAside:
     """What was met and not taken: how many, and the first few names, by reason.
 
     Attributes:
-        labels: extensions (".xml") of files that are no pictures and read all the same.
+        labels: extensions (".xml") of files that are no images and read all the same.
     """
 
     labels: frozenset[str] = frozenset()
@@ -113,7 +113,7 @@ class LeftAside:
     examples: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, reason: str, name: str) -> None:
-        if reason == NOT_A_PICTURE and Path(name).suffix.lower() in self.labels:
+        if reason == NOT_A_IMAGE and Path(name).suffix.lower() in self.labels:
             return
         self.counts[reason] = self.counts.get(reason, 0) + 1
         names = self.examples.setdefault(reason, [])
@@ -121,7 +121,7 @@ class LeftAside:
             names.append(name)
 
     def notes(self) -> tuple[str, ...]:
-        """One sentence per reason: "left aside, not a picture: 2 (notes.txt, labels.csv)"."""
+        """One sentence per reason: "left aside, not an image: 2 (notes.txt, labels.csv)"."""
         return tuple(
             f"left aside, {reason}: {count} ({', '.join(self.examples[reason])}{', ...' if count > 3 else ''})"
             for reason, count in sorted(self.counts.items())
@@ -129,12 +129,12 @@ class LeftAside:
 
 
 class Tree:
-    """A folder of pictures, listed one folder at a time and never all at once.
+    """A folder of images, listed one folder at a time and never all at once.
 
     Args:
         root: where links that lead back are measured from, and what `ignore` patterns are relative to.
         ignore: patterns as in a shell; one that fits a folder leaves out all below it.
-        hand_on_unlistable: `pictures` yields a folder that cannot be listed as if it were a picture, so that
+        hand_on_unlistable: `images` yields a folder that cannot be listed as if it were an image, so that
             whoever opens it names it and the rest goes on; otherwise it is an error.
     """
 
@@ -150,13 +150,13 @@ class Tree:
         return [path for path in found if _identity(path) not in trail]
 
     def files(self, folder: Path, *, aside: LeftAside | None = None) -> Iterator[Path]:
-        """The pictures directly in `folder`, sorted by code point."""
+        """The images directly in `folder`, sorted by code point."""
         for name in self._entries(folder, aside):
-            if not name.endswith("/") and self._is_picture(folder / name, aside):
+            if not name.endswith("/") and self._is_image(folder / name, aside):
                 yield folder / name
 
-    def pictures(self, folder: Path, *, aside: LeftAside | None = None) -> Iterator[Path]:
-        """All pictures below `folder`, in the order of their paths with "/".
+    def images(self, folder: Path, *, aside: LeftAside | None = None) -> Iterator[Path]:
+        """All images below `folder`, in the order of their paths with "/".
 
         A link to a folder is followed unless that folder contains the link, and each such folder once:
         then links in any arrangement end.
@@ -164,12 +164,12 @@ class Tree:
         yield from self._below(folder, trail=self._trail(folder), followed=set(), aside=aside)
 
     def labels(self, folder: Path, extension: str) -> Iterator[Path]:
-        """All files with the extension (".xml") below `folder`, in the order and with the links of `pictures`."""
+        """All files with the extension (".xml") below `folder`, in the order and with the links of `images`."""
         yield from self._below(folder, trail=self._trail(folder), followed=set(), aside=None, extension=extension)
 
-    def has_pictures(self, folder: Path) -> bool:
-        """Whether any picture lies below `folder`; stops at the first."""
-        return next(self.pictures(folder), None) is not None
+    def has_images(self, folder: Path) -> bool:
+        """Whether any image lies below `folder`; stops at the first."""
+        return next(self.images(folder), None) is not None
 
     def id(self, path: Path) -> str:
         """The path below the root with "/", or as the system writes it where it lies elsewhere."""
@@ -187,7 +187,7 @@ class Tree:
         aside: LeftAside | None,
         extension: str | None = None,
     ) -> Iterator[Path]:
-        """Pictures, or the files with the extension."""
+        """Images, or the files with the extension."""
         try:
             entries = self._entries(folder, aside)
         except InputError:
@@ -198,7 +198,7 @@ class Tree:
         for name in entries:
             path = folder / name
             if not name.endswith("/"):
-                if self._is_picture(path, aside) if extension is None else path.suffix.lower() == extension:
+                if self._is_image(path, aside) if extension is None else path.suffix.lower() == extension:
                     yield path
                 continue
             identity = _identity(path)
@@ -223,7 +223,7 @@ class Tree:
                     elif self.ignore and self._ignored(self.id(folder / entry.name)):
                         _count(aside, IGNORED, self.id(folder / entry.name))
                     elif kind == "other":
-                        _count(aside, NOT_A_PICTURE, self.id(folder / entry.name))
+                        _count(aside, NOT_A_IMAGE, self.id(folder / entry.name))
                     else:
                         names.append(entry.name + ("/" if kind == "folder" else ""))
         except OSError as error:
@@ -238,11 +238,11 @@ class Tree:
             for pattern in self.ignore
         )
 
-    def _is_picture(self, path: Path, aside: LeftAside | None) -> bool:
+    def _is_image(self, path: Path, aside: LeftAside | None) -> bool:
         extension = path.suffix.lower()
-        if extension in PICTURE_EXTENSIONS or (extension not in NOT_PICTURES and _begins_like_a_picture(path)):
+        if extension in IMAGE_EXTENSIONS or (extension not in NOT_IMAGES and _begins_like_a_image(path)):
             return True
-        _count(aside, NOT_A_PICTURE, self.id(path))
+        _count(aside, NOT_A_IMAGE, self.id(path))
         return False
 
     def _trail(self, folder: Path) -> frozenset[Identity]:
@@ -272,11 +272,11 @@ def _identity(folder: Path) -> Identity:
     return stat.st_dev, stat.st_ino
 
 
-def _begins_like_a_picture(path: Path) -> bool:
+def _begins_like_a_image(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             return true_format(file.read(HEAD_BYTES)) is not None
-    except OSError:  # not known to be a picture, and cannot be read: nothing to report about it
+    except OSError:  # not known to be an image, and cannot be read: nothing to report about it
         return False
 
 

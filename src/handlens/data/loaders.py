@@ -1,6 +1,6 @@
 """Batches in an order that can be stopped anywhere and continued exactly.
 
-The sampler yields (epoch, index). The order depends on (seed, epoch); the augmentation of a picture on
+The sampler yields (epoch, index). The order depends on (seed, epoch); the augmentation of an image on
 (seed, epoch, index): so a run is the same for any number of workers.
 """
 
@@ -34,7 +34,7 @@ class EpochBatches:
         self.first_batch = 0
 
     def __len__(self) -> int:
-        """Batches in a whole epoch. No picture is left out: the last batch is smaller, and a last picture alone joins
+        """Batches in a whole epoch. No image is left out: the last batch is smaller, and a last image alone joins
         the batch before it, because batch norm cannot learn from one value per channel."""
         whole, rest = divmod(self.count, self.batch_size)
         return whole + (rest > 1 or (rest == 1 and whole == 0))
@@ -46,7 +46,7 @@ class EpochBatches:
             yield [(self.epoch, int(index)) for index in order[number * self.batch_size : end]]
 
     def order(self, epoch: int) -> NDArray[np.int64]:
-        """(count,) the order of the pictures in an epoch."""
+        """(count,) the order of the images in an epoch."""
         if not self.shuffle:
             return np.arange(self.count)
         return np.random.default_rng(seed_for(self.seed, "order", epoch)).permutation(self.count)
@@ -59,11 +59,11 @@ class ResumableLoader:
     batches of the epoch again.
     """
 
-    def __init__(self, pictures: Examples, *, batch_size: int, seed: int, shuffle: bool, workers: int) -> None:
-        self.pictures = pictures
-        self.batches = EpochBatches(len(pictures), batch_size=batch_size, seed=seed, shuffle=shuffle)
+    def __init__(self, images: Examples, *, batch_size: int, seed: int, shuffle: bool, workers: int) -> None:
+        self.images = images
+        self.batches = EpochBatches(len(images), batch_size=batch_size, seed=seed, shuffle=shuffle)
         self.loader: DataLoader[Any] = DataLoader(
-            pictures,
+            images,
             batch_sampler=self.batches,
             num_workers=workers,
             collate_fn=collate,
@@ -102,12 +102,12 @@ class ResumableLoader:
 
 
 def loading_seconds(loader: ResumableLoader) -> tuple[float, float]:
-    """What a batch takes to load in this process, and to load again, where small pictures have been kept: seconds."""
+    """What a batch takes to load in this process, and to load again, where small images have been kept: seconds."""
     batch = list(itertools.islice(loader.batches, 2))[-1]
     taken = []
     for _ in range(2):
         begin = time.perf_counter()
-        collate([loader.pictures[key] for key in batch])
+        collate([loader.images[key] for key in batch])
         taken.append(time.perf_counter() - begin)
     return taken[0], taken[1]
 

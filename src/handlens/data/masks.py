@@ -1,7 +1,7 @@
 """Masks: one class index per pixel, from the files that people and tools write.
 
-A mask holds numbers, not colours, so it never goes through `decode`: no value is interpolated, scaled or converted on
-the way, and every number or colour is looked up in the data set's coding.
+A mask holds numbers, not colors, so it never goes through `decode`: no value is interpolated, scaled or converted on
+the way, and every number or color is looked up in the data set's coding.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ def read_mask(path: Path, coding: MaskCoding, *, size: tuple[int, int]) -> NDArr
     """The class of every pixel.
 
     Args:
-        path: PNG of indices, of a palette (its indices count, not its colours), of 1 or 16 bits; with
-            `coding.colours` also RGB. TIFF, GIF and BMP likewise; a JPEG changes values and is refused.
-        coding: what stored numbers or colours mean. With neither, the numbers are the indices and 255 is IGNORE.
-        size: (height, width) of the upright picture, in pixels.
+        path: PNG of indices, of a palette (its indices count, not its colors), of 1 or 16 bits; with
+            `coding.colors` also RGB. TIFF, GIF and BMP likewise; a JPEG changes values and is refused.
+        coding: what stored numbers or colors mean. With neither, the numbers are the indices and 255 is IGNORE.
+        size: (height, width) of the upright image, in pixels.
 
     Returns:
         (H, W) uint8: class indices, IGNORE where a pixel does not count.
 
     Raises:
-        InputError: the file is missing or damaged, of another size than the picture, in colours where numbers are
-            expected, or holds a number or colour that no class has.
+        InputError: the file is missing or damaged, of another size than the image, in colors where numbers are
+            expected, or holds a number or color that no class has.
     """
     with open_mask(path) as image:
         if (image.height, image.width) != size:
             raise InputError(
-                f"{path} is {image.width} x {image.height} pixels and its picture {size[1]} x {size[0]}; "
-                f"a mask must be as large as its picture."
+                f"{path} is {image.width} x {image.height} pixels and its image {size[1]} x {size[0]}; "
+                f"a mask must be as large as its image."
             )
-        if coding.colours:
-            return _from_colours(_colour_codes(image, path), coding, path)
+        if coding.colors:
+            return _from_colors(_color_codes(image, path), coding, path)
         stored = _numbers(image, path)
     if not coding.values:
         return _known(np.where(stored <= IGNORE, stored.astype(np.int32), UNKNOWN), stored, path)
@@ -59,7 +59,7 @@ def stored_numbers(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """(H, W) the numbers in a mask as they are stored, before any coding.
 
     Raises:
-        InputError: the file is missing or damaged, or in colours.
+        InputError: the file is missing or damaged, or in colors.
     """
     with open_mask(path) as image:
         return _numbers(image, path)
@@ -69,7 +69,7 @@ def open_mask(path: Path) -> Image.Image:
     """A mask with its pixels loaded, of the mode it is stored in.
 
     Raises:
-        InputError: the file is missing, damaged or no picture, or a JPEG.
+        InputError: the file is missing, damaged or no image, or a JPEG.
     """
     try:
         content = path.read_bytes()
@@ -79,7 +79,7 @@ def open_mask(path: Path) -> Image.Image:
         raise InputError(f"the mask {path} cannot be read: {error.strerror}.") from None
     format = true_format(content[:HEAD_BYTES])
     if format in (None, "jpeg", "webp", "heic"):
-        kind = "not a picture" if format is None else f"a {format.upper()}, which changes the numbers of pixels"
+        kind = "not an image" if format is None else f"a {format.upper()}, which changes the numbers of pixels"
         raise InputError(f"the mask {path} is {kind}; save masks as PNG.")
     try:
         image: Image.Image = Image.open(BytesIO(content))
@@ -87,7 +87,7 @@ def open_mask(path: Path) -> Image.Image:
     except BAD_DATA as error:
         raise InputError(f"the mask {path} is damaged: {' '.join(str(error).split())[:80]}.") from None
     if format == "png" and image.mode == "L" and content[24] in (2, 4):  # bits per pixel, in the header
-        # Pillow spreads grey of few bits over 0 to 255, so that it looks right: 1 of 2 bits becomes 85.
+        # Pillow spreads gray of few bits over 0 to 255, so that it looks right: 1 of 2 bits becomes 85.
         image = image.point([value // (85 if content[24] == 2 else 17) for value in range(256)])
     return image
 
@@ -95,8 +95,8 @@ def open_mask(path: Path) -> Image.Image:
 def _numbers(image: Image.Image, path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
     if image.mode not in NUMBER_MODES:
         raise InputError(
-            f"the mask {path} is in colours (Pillow's mode {image.mode}) where a number per pixel is expected; "
-            f"give masks: colours in handlens.yaml, or save one channel."
+            f"the mask {path} is in colors (Pillow's mode {image.mode}) where a number per pixel is expected; "
+            f"give masks: colors in handlens.yaml, or save one channel."
         )
     stored = np.asarray(image)
     if image.mode == "I" and (stored.min() < 0 or stored.max() > 65535):
@@ -104,22 +104,22 @@ def _numbers(image: Image.Image, path: Path) -> NDArray[np.uint8] | NDArray[np.u
     return stored.astype(np.uint8) if image.mode in ("1", "L", "P") else stored.astype(np.uint16)
 
 
-def _colour_codes(image: Image.Image, path: Path) -> NDArray[np.uint32]:
+def _color_codes(image: Image.Image, path: Path) -> NDArray[np.uint32]:
     """(H, W) red * 65536 + green * 256 + blue."""
     if image.mode.startswith("I") or image.mode not in ("1", "L", "P", "RGB", "RGBA", "LA", "PA"):
-        raise InputError(f"the mask {path} has Pillow's mode {image.mode}, whose pixels are no colours of 8 bits.")
+        raise InputError(f"the mask {path} has Pillow's mode {image.mode}, whose pixels are no colors of 8 bits.")
     if image.has_transparency_data and np.asarray(image.convert("RGBA"))[:, :, 3].min() < 255:
-        raise InputError(f"the mask {path} has transparent pixels, which have no colour; save it without alpha.")
+        raise InputError(f"the mask {path} has transparent pixels, which have no color; save it without alpha.")
     red, green, blue = np.moveaxis(np.asarray(image.convert("RGB")).astype(np.uint32), 2, 0)
     return np.asarray(red << 16 | green << 8 | blue)
 
 
-def _from_colours(codes: NDArray[np.uint32], coding: MaskCoding, path: Path) -> NDArray[np.uint8]:
-    by_code = sorted((red << 16 | green << 8 | blue, index) for (red, green, blue), index in coding.colours.items())
+def _from_colors(codes: NDArray[np.uint32], coding: MaskCoding, path: Path) -> NDArray[np.uint8]:
+    by_code = sorted((red << 16 | green << 8 | blue, index) for (red, green, blue), index in coding.colors.items())
     known = np.array([code for code, _ in by_code], dtype=np.uint32)
     indices = np.array([index for _, index in by_code], dtype=np.int16)
     place = np.searchsorted(known, codes).clip(max=len(known) - 1)
-    return _known(np.where(known[place] == codes, indices[place], UNKNOWN), codes, path, colours=True)
+    return _known(np.where(known[place] == codes, indices[place], UNKNOWN), codes, path, colors=True)
 
 
 def _known(
@@ -127,7 +127,7 @@ def _known(
     stored: NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.uint32],
     path: Path,
     *,
-    colours: bool = False,
+    colors: bool = False,
 ) -> NDArray[np.uint8]:
     """The indices as uint8.
 
@@ -138,7 +138,7 @@ def _known(
     if wrong.size:
         values, counts = np.unique(wrong, return_counts=True)
         most = int(values[counts.argmax()])
-        shown = f"the colour {(most >> 16, most >> 8 & 255, most & 255)}" if colours else f"the number {most}"
+        shown = f"the color {(most >> 16, most >> 8 & 255, most & 255)}" if colors else f"the number {most}"
         more = f", and {len(values) - 1} more that no class has" if len(values) > 1 else ", which no class has"
         raise InputError(
             f"the mask {path} holds {shown} in {int(counts.max())} pixels{more}; see masks: in docs/data.md."

@@ -22,7 +22,7 @@ def render(outline: Outline, *, size: tuple[int, int]) -> NDArray[np.bool_]:
     Args:
         outline: polygons [[x1, y1, x2, y2, ...], ...] in pixels at edges, joined; or {"size": [height, width],
             "counts": [...] or text}: lengths of runs outside and inside in turn, down the columns.
-        size: (height, width) of the picture, in pixels.
+        size: (height, width) of the image, in pixels.
 
     Returns:
         (H, W) bool; nothing is set where there is no polygon.

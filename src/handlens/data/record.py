@@ -1,4 +1,4 @@
-"""What every format on disk is read into: pictures, what is known about each, and the class names."""
+"""What every format on disk is read into: images, what is known about each, and the class names."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from handlens.palette import IGNORE as IGNORE
 Split = Literal["train", "validation", "test"]
 Task = Literal["classify", "tag", "segment", "detect"]
 Level = Literal["error", "warning", "note"]
-PICTURE_EXTENSIONS = frozenset(".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .heic .heif".split())  # noqa: SIM905
+IMAGE_EXTENSIONS = frozenset(".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .heic .heif".split())  # noqa: SIM905
 
 
 @dataclass(frozen=True, kw_only=True)
 class Box:
-    """One object in a picture.
+    """One object in an image.
 
     Attributes:
         label: index into the data set's class names.
-        left, top, right, bottom: pixels of the upright picture, measured at edges: the whole picture is
+        left, top, right, bottom: pixels of the upright image, measured at edges: the whole image is
             0, 0, width, height, and a box around its first pixel 0, 0, 1, 1.
         area: square pixels of the object itself, where the data says so (COCO sorts by it); None: the box's.
         crowd: a box around many objects, which the evaluator neither expects nor punishes.
@@ -49,18 +49,18 @@ class MaskCoding:
     """How the pixels of mask files become class indices: one for a whole data set.
 
     Attributes:
-        values: stored number -> class index, or IGNORE; no other number is accepted. Empty, with no colours either:
+        values: stored number -> class index, or IGNORE; no other number is accepted. Empty, with no colors either:
             the stored numbers are the indices, and 255 is IGNORE.
-        colours: stored (red, green, blue) -> class index, or IGNORE, for masks in colours. Empty for numbers.
+        colors: stored (red, green, blue) -> class index, or IGNORE, for masks in colors. Empty for numbers.
     """
 
     values: Mapping[int, int] = field(default_factory=dict)
-    colours: Mapping[tuple[int, int, int], int] = field(default_factory=dict)
+    colors: Mapping[tuple[int, int, int], int] = field(default_factory=dict)
 
     def renumbered(self, index: Mapping[int, int]) -> MaskCoding:
         """The same files read into other class indices: `index` is from these to those; IGNORE stays."""
-        if self.colours:
-            return MaskCoding(colours={c: index.get(i, IGNORE) for c, i in self.colours.items()})
+        if self.colors:
+            return MaskCoding(colors={c: index.get(i, IGNORE) for c, i in self.colors.items()})
         values = self.values or {i: i for i in index} | {IGNORE: IGNORE}
         return MaskCoding(values={value: index.get(i, IGNORE) for value, i in values.items()})
 
@@ -88,20 +88,20 @@ class Remark:
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """One picture.
+    """One image.
 
     Attributes:
-        path: where the file is, as found on disk: never normalised, so that it can be opened.
+        path: where the file is, as found on disk: never normalized, so that it can be opened.
         id: its path below the data set's root, with "/", for tables and caches.
         target: index into the data set's class names, or None where nothing is known, or where mask or boxes say more.
-        mask: the file with a class per pixel, as large as the picture. Read by `masks.read_mask`.
-        tags: indices into the class names, ascending, where a picture may have several; () is one that has none of
+        mask: the file with a class per pixel, as large as the image. Read by `masks.read_mask`.
+        tags: indices into the class names, ascending, where an image may have several; () is one that has none of
             them.
-        boxes: the objects; () is a picture that is known to hold none, None one of which nothing is known.
+        boxes: the objects; () is an image that is known to hold none, None one of which nothing is known.
         bad_boxes: what stands in the file as a box and is inverted or has no area: kept for the audit alone.
-        stated_size: (width, height) of the picture that the file with its boxes speaks of, where it does.
+        stated_size: (width, height) of the image that the file with its boxes speaks of, where it does.
         split: given by the data, or None where a split is still to be made.
-        group: pictures of one group (one patient, one burst of shots) never straddle a split.
+        group: images of one group (one patient, one burst of shots) never straddle a split.
     """
 
     path: Path
@@ -116,13 +116,13 @@ class Record:
     group: str | None = None
 
     @property
-    def labelled(self) -> bool:
+    def labeled(self) -> bool:
         return any(label is not None for label in (self.target, self.tags, self.mask, self.boxes))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """Pictures in a stable order, and the names of their classes in index order.
+    """Images in a stable order, and the names of their classes in index order.
 
     Attributes:
         root: the folder that was opened.
@@ -130,7 +130,7 @@ class Dataset:
         task: what the labels are for.
         class_names: NFC, unique. Sorted by code point, except where the data itself numbers its classes (masks of
             numbers, YOLO, COCO) or, for masks and boxes, handlens.yaml lists them: then in that order. Empty where the
-            pictures have no labels.
+            images have no labels.
         records: sorted by id (code points).
         coding: of the masks; None where there are none.
         notes: sentences for people: what was guessed, which files are no part of it.
@@ -171,7 +171,7 @@ class Dataset:
         return tuple(split for split in order if split in found)
 
     def class_counts(self, records: Iterable[Record] | None = None) -> dict[str, int]:
-        """Pictures per class name, or boxes where the task is detection; classes without any are included. A picture
+        """Images per class name, or boxes where the task is detection; classes without any are included. An image
         with several tags counts for each.
 
         Masks are not read here: for segmentation every count is 0.
@@ -187,16 +187,16 @@ class Dataset:
 
 
 def one_label_each(dataset: Dataset) -> Dataset:
-    """A data set to classify as one of pictures that may have several labels."""
+    """A data set to classify as one of images that may have several labels."""
     tagged = [replace(r, target=None, tags=None if r.target is None else (r.target,)) for r in dataset.records]
     return replace(dataset, task="tag", records=tuple(tagged))
 
 
 def tag_targets(records: Sequence[Record], num_classes: int) -> NDArray[np.float32]:
-    """(N, K) float32, 1 where a picture has the label.
+    """(N, K) float32, 1 where an image has the label.
 
     Raises:
-        ValueError: of a picture nothing is known.
+        ValueError: of an image nothing is known.
     """
     targets = np.zeros((len(records), num_classes), dtype=np.float32)
     for row, record in enumerate(records):

@@ -15,7 +15,7 @@ def seed_torch(seed: int) -> None:
     """What torch draws from here on, on the processor and on a GPU that is in use.
 
     `torch.manual_seed` would ask for GPUs that nobody uses, and keep the request and a traceback for later: half a
-    millisecond and some kilobytes for every picture.
+    millisecond and some kilobytes for every image.
     """
     import torch
 

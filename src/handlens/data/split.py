@@ -1,6 +1,6 @@
 """Train, validation and test, and folds: stratified, seeded, with what belongs together on one side.
 
-A unit is a set of pictures that must not straddle a split: one group of the data, one photograph and its copies,
+A unit is a set of images that must not straddle a split: one group of the data, one photograph and its copies,
 or whatever follows when the two overlap. Units are taken in an order that depends on the seed and on their ids
 alone, so that neither the order of the records nor the system matters.
 """
@@ -20,7 +20,7 @@ from handlens.data.record import Dataset, Record, Split, nfc
 from handlens.errors import InputError
 
 Unit = list[Record]
-Classes = Counter[int | None]  # pictures per class
+Classes = Counter[int | None]  # images per class
 Strata = dict[str, int | None]  # id -> the class that it is stratified by
 
 
@@ -32,39 +32,39 @@ def split_dataset(
     seed: int = 0,
     together: Sequence[Collection[str]] = (),
 ) -> Dataset:
-    """Give every picture a split; what the data already says is kept.
+    """Give every image a split; what the data already says is kept.
 
-    A picture with boxes or several labels counts as one of the rarest class in it. Pictures with masks are not
+    An image with boxes or several labels counts as one of the rarest class in it. Images with masks are not
     stratified.
 
     No split given: train, validation and test are made. Only train given: the other two are taken from it. Train and
     test given: validation is taken from train. Train and validation given: kept, and there is no test.
 
     Args:
-        validation, test: a share (float) of each class, or a number of pictures in total (int). With a share, a class
-            of two pictures has one for validation and a class of three one for test too; one picture is trained on.
+        validation, test: a share (float) of each class, or a number of images in total (int). With a share, a class
+            of two images has one for validation and a class of three one for test too; one image is trained on.
         seed: another seed, another split.
         together: sets of ids, such as duplicates, that must not straddle a split made here. Those that straddle
             a split that was given are left as they are: the audit warns of them.
 
     Raises:
-        InputError: pictures without a label; some with and some without a split; nothing to train on; sizes out of
+        InputError: images without a label; some with and some without a split; nothing to train on; sizes out of
             range.
     """
     _check_size("validation", validation)
     _check_size("test", test)
-    unlabelled = [record.id for record in dataset.records if not record.labelled]
-    if unlabelled:
+    unlabeled = [record.id for record in dataset.records if not record.labeled]
+    if unlabeled:
         raise InputError(
-            f"{len(unlabelled)} pictures have no label, for example {unlabelled[0]!r}; training needs one for each."
+            f"{len(unlabeled)} images have no label, for example {unlabeled[0]!r}; training needs one for each."
         )
     given = dataset.splits()
     if given and any(record.split is None for record in dataset.records):
-        raise InputError("some pictures have a split and some have none; give all or none.")
+        raise InputError("some images have a split and some have none; give all or none.")
     if given and "train" not in given:
-        raise InputError(f"the data has {' and '.join(given)} pictures and none to train on; add a train folder.")
+        raise InputError(f"the data has {' and '.join(given)} images and none to train on; add a train folder.")
     if "validation" in given:
-        note = () if "test" in given else ("no test pictures are given; validation is kept as it is",)
+        note = () if "test" in given else ("no test images are given; validation is kept as it is",)
         return replace(dataset, notes=(*dataset.notes, *note))
 
     parts: dict[Split, float | int] = {"validation": validation}
@@ -76,7 +76,7 @@ def split_dataset(
     assigned = _assign(_units(pool, together, seed=seed), parts, _strata(pool))
     records = [replace(record, split=assigned.get(record.id, record.split)) for record in dataset.records]
     taken = " and ".join(f"{sum(split == part for split in assigned.values())} for {part}" for part in parts)
-    source = "of the training pictures" if given else f"of {len(pool)} pictures"
+    source = "of the training images" if given else f"of {len(pool)} images"
     return replace(dataset, records=tuple(records), notes=(*dataset.notes, f"taken out {source}, seed {seed}: {taken}"))
 
 
@@ -88,10 +88,10 @@ def folds(
     A class with fewer units than folds is absent from some.
 
     Raises:
-        InputError: fewer than two folds, or more folds than pictures.
+        InputError: fewer than two folds, or more folds than images.
     """
     if not 2 <= count <= len(records):
-        raise InputError(f"{count} folds cannot be made of {len(records)} pictures; use 2 to {len(records)}.")
+        raise InputError(f"{count} folds cannot be made of {len(records)} images; use 2 to {len(records)}.")
     of_class: list[Classes] = [Counter() for _ in range(count)]
     sizes = [0] * count
     fold_of: dict[str, int] = {}
@@ -107,7 +107,7 @@ def folds(
 
 def _check_size(name: str, size: float | int) -> None:
     if size < 0 or (isinstance(size, float) and size >= 1):
-        raise InputError(f"{name} = {size} is out of range; use a share from 0 to below 1 or a number of pictures.")
+        raise InputError(f"{name} = {size} is out of range; use a share from 0 to below 1 or a number of images.")
 
 
 def _units(records: Sequence[Record], together: Sequence[Collection[str]], *, seed: int) -> list[Unit]:
@@ -134,7 +134,7 @@ def _draw(id: str, seed: int) -> bytes:
 
 
 def _strata(records: Sequence[Record]) -> Strata:
-    """The target; or the class in the picture that the fewest pictures have; None for a mask or nothing."""
+    """The target; or the class in the image that the fewest images have; None for a mask or nothing."""
     several = {record.id: {*(record.tags or ()), *(box.label for box in record.boxes or ())} for record in records}
     holding = Counter(label for labels in several.values() for label in labels)
     return {
@@ -147,7 +147,7 @@ def _strata(records: Sequence[Record]) -> Strata:
 
 def _assign(units: Sequence[Unit], parts: dict[Split, float | int], strata: Strata) -> dict[str, Split]:
     """id -> split. Each part takes units until each class has its quota; train keeps the rest, with all classes."""
-    contents = [Counter(strata[record.id] for record in unit) for unit in units]  # pictures per class
+    contents = [Counter(strata[record.id] for record in unit) for unit in units]  # images per class
     available: Classes = sum(contents, Counter())
     left = Counter(available)  # what is still in train
     part_of: dict[int, Split] = {}
@@ -171,23 +171,23 @@ def _assign(units: Sequence[Unit], parts: dict[Split, float | int], strata: Stra
 
 
 def _spared(classes: Classes, left: Classes) -> bool:
-    """Whether train keeps a picture of each class without this unit."""
+    """Whether train keeps an image of each class without this unit."""
     return all(n < left[c] for c, n in classes.items())
 
 
 def _brings_nearer(classes: Classes, missing: Classes) -> bool:
-    """Whether the unit brings its classes nearer to their quotas, counted in pictures."""
+    """Whether the unit brings its classes nearer to their quotas, counted in images."""
     return sum(abs(missing[c] - n) - abs(missing[c]) for c, n in classes.items()) < 0
 
 
 def _quota(part: Split, size: float | int, *, available: Classes, left: Classes) -> Classes:
-    """Pictures per class; never the last one, which is trained on."""
+    """Images per class; never the last one, which is trained on."""
     if isinstance(size, float):
         at_least = 1 if size > 0 else 0
         return Counter({c: min(max(int(size * n + 0.5), at_least), left[c] - 1) for c, n in available.items()})
     most = sum(n - 1 for n in left.values())
     if size > most:
-        raise InputError(f"{part} = {size} pictures are too many; at most {most} can be spared here.")
+        raise InputError(f"{part} = {size} images are too many; at most {most} can be spared here.")
     exact = {c: size * (n - 1) / max(most, 1) for c, n in left.items()}
     quota = Counter({c: int(share) for c, share in exact.items()})
     largest_remainder = sorted(exact, key=lambda c: (quota[c] - exact[c], str(c)))

@@ -1,4 +1,4 @@
-"""Which part of a picture a training step sees, and where its pixels, its mask and its boxes lie in the net's input."""
+"""Which part of an image a training step sees, and where its pixels, its mask and its boxes lie in the net's input."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ LEAST_SIDE_LEFT = 2.0  # pixels of the net's input
 
 @dataclass(frozen=True)
 class Window:
-    """What is seen of a picture, and where it lies in the net's input; the rest of the input is padding.
+    """What is seen of an image, and where it lies in the net's input; the rest of the input is padding.
 
     Attributes:
-        seen: top, left, bottom, right in pixels of the picture.
+        seen: top, left, bottom, right in pixels of the image.
         place: the same of the net's input.
         size: height, width of the net's input.
     """
@@ -33,16 +33,16 @@ class Window:
     place: tuple[int, int, int, int]
     size: tuple[int, int]
 
-    def picture(self, image: Tensor) -> Tensor:
+    def image(self, image: Tensor) -> Tensor:
         """(C, H, W) uint8 -> (C, height, width), antialiased."""
         return self._placed(image, InterpolationMode.BILINEAR, fill=PADDING)
 
     def mask(self, mask: Tensor) -> Tensor:
-        """(H, W) uint8 -> (height, width), nearest neighbour."""
+        """(H, W) uint8 -> (height, width), nearest neighbor."""
         return self._placed(mask.as_subclass(Tensor)[None], InterpolationMode.NEAREST_EXACT, fill=IGNORE)[0]
 
     def boxes(self, boxes: Tensor, labels: Tensor) -> tuple[tv_tensors.BoundingBoxes, Tensor]:
-        """(N, 4) and (N,) -> what is left of them; pixels of the picture -> of the net's input."""
+        """(N, 4) and (N,) -> what is left of them; pixels of the image -> of the net's input."""
         (top, left, bottom, right), place = self.seen, self.place
         scale_y, scale_x = (place[2] - place[0]) / (bottom - top), (place[3] - place[1]) / (right - left)
         offset_y, offset_x = place[0] - top * scale_y, place[1] - left * scale_x
@@ -70,7 +70,7 @@ class Window:
 
 
 def taken_by(preprocess: Preprocess, size: tuple[int, int]) -> tuple[float, float]:
-    """(height, width) in pixels of the picture that Preprocess feeds the net; more than the picture where it pads."""
+    """(height, width) in pixels of the image that Preprocess feeds the net; more than the image where it pads."""
     if preprocess.resize == "stretch":
         return size
     if preprocess.resize == "crop":
@@ -88,10 +88,10 @@ def random_window(
     scale: tuple[float, float],
     aspect: float,
 ) -> Window:
-    """A window somewhere in a picture, or around it.
+    """A window somewhere in an image, or around it.
 
     Args:
-        size: height, width of the picture. taken: of the window at scale 1, in the same pixels.
+        size: height, width of the image. taken: of the window at scale 1, in the same pixels.
         shape: height, width of the net's input.
         scale: the least and the most that the window's sides are multiplied with.
         aspect: the most that the logarithm of the aspect ratio changes.
@@ -103,10 +103,10 @@ def random_window(
     for length, window, net in zip(
         size, (taken[0] * factor * stretch, taken[1] * factor / stretch), shape, strict=True
     ):
-        start = uniform(0, 1) * (length - window)  # negative: the picture lies somewhere inside the window
+        start = uniform(0, 1) * (length - window)  # negative: the image lies somewhere inside the window
         first = min(max(math.floor(start), 0), length - 1)
         last = min(max(math.ceil(start + window), first + 1), length)
-        # Padding is only where the window looks out over the picture's edge.
+        # Padding is only where the window looks out over the image's edge.
         begin = 0 if start >= 0 else min(max(round(-start * net / window), 0), net - 1)
         end = net if start + window <= length else min(max(round((length - start) * net / window), begin + 1), net)
         seen.append((first, last))
@@ -117,7 +117,7 @@ def random_window(
 
 
 def xyxy(corners: Tensor, height: int, width: int) -> tv_tensors.BoundingBoxes:
-    """(N, 4) left, top, right, bottom in pixels of a picture of this size, as torchvision wants them."""
+    """(N, 4) left, top, right, bottom in pixels of an image of this size, as torchvision wants them."""
     boxes: tv_tensors.BoundingBoxes = tv_tensors.BoundingBoxes(corners, format="XYXY", canvas_size=(height, width))
     return boxes
 

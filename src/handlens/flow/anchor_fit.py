@@ -14,7 +14,7 @@ from handlens.flow.input_size import upright_size, usual_size
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from handlens.train.recipe import Recipe
+    from handlens.training.recipe import Recipe
 
 UNREACHED = 0.05  # share of a class's boxes without an anchor from which a finer map is taken
 DETECTOR_SIDES = (320, 416, 512)  # of a detector's: the first at which no class is smaller than SMALLEST
@@ -85,7 +85,7 @@ def _size_for_boxes(records: Sequence[Record], boxes: Tensor, labels: Tensor) ->
     """(height, width): of DETECTOR_SIDES the first at which the objects of every class are large enough, or the last.
 
     Args:
-        boxes: (N, 4) fractions of their pictures. labels: (N,).
+        boxes: (N, 4) fractions of their images. labels: (N,).
     """
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
     smallest = min(float(areas[labels == label].median()) for label in labels.unique())
@@ -97,7 +97,7 @@ def _size_for_boxes(records: Sequence[Record], boxes: Tensor, labels: Tensor) ->
 
 
 def _all_boxes(records: Sequence[Record]) -> tuple[list[tuple[float, ...]], list[int]]:
-    """Boxes in fractions of their pictures, and their classes; without crowds and difficult objects."""
+    """Boxes in fractions of their images, and their classes; without crowds and difficult objects."""
     boxes: list[tuple[float, ...]] = []
     labels: list[int] = []
     for record in records:
@@ -109,5 +109,5 @@ def _all_boxes(records: Sequence[Record]) -> tuple[list[tuple[float, ...]], list
                 boxes.append((box.left / width, box.top / height, box.right / width, box.bottom / height))
                 labels.append(box.label)
     if not boxes:
-        raise InputError("the training pictures hold no box with an area: there is nothing to learn.")
+        raise InputError("the training images hold no box with an area: there is nothing to learn.")
     return boxes, labels

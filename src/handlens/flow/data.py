@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from handlens.errors import FindingsError, InputError
-from handlens.flow.report import QUIET, Reporter
+from handlens.reporter import QUIET, Reporter
 
 if TYPE_CHECKING:
     from handlens.data.check import Audit
@@ -51,14 +51,14 @@ def get_data(name: str, folder: Path | str, *, source: Path | str | None = None,
 
 
 def public_sets() -> list[dict[str, Any]]:
-    """The sets that `get_data` knows: name, about, licence, and where they come from."""
+    """The sets that `get_data` knows: name, about, license, and where they come from."""
     from handlens.data.public import SETS
 
     return [
         {
             "name": name,
             "about": chosen.about,
-            "licence": chosen.licence,
+            "license": chosen.license,
             "from": "its publisher" if all(file.urls for file in chosen.files) else "you, by --from",
         }
         for name, chosen in SETS.items()
@@ -68,7 +68,7 @@ def public_sets() -> list[dict[str, Any]]:
 def check(
     data: Path | str, *, format: str | None = None, config: Path | None = None, report: Reporter = QUIET
 ) -> Audit:
-    """Decode every picture of a data set and say what is wrong with it. Writes nothing."""
+    """Decode every image of a data set and say what is wrong with it. Writes nothing."""
     from handlens.data import open_dataset
     from handlens.data.check import audit
 
@@ -108,7 +108,7 @@ def boxes_without_anchor(audit: Audit, *, report: Reporter = QUIET) -> dict[str,
         return None
     from handlens.data.split import split_dataset
     from handlens.flow.anchor_fit import fit_anchors_to
-    from handlens.train.recipe import make_recipe
+    from handlens.training.recipe import make_recipe
 
     report.progress("fitting anchors", 0, None)
     recipe = make_recipe({})
@@ -132,9 +132,9 @@ def stop_on_findings(audit: Audit, *, strict: bool) -> None:
 
 
 def doubted_labels(audit: Audit, *, report: Reporter = QUIET) -> list[dict[str, Any]]:
-    """Pictures of an audited data set whose label the model doubts, most doubted first.
+    """Images of an audited data set whose label the model doubts, most doubted first.
 
-    A head is fitted on ImageNet features of all labelled pictures; each picture is judged by the fold that
+    A head is fitted on ImageNet features of all labeled images; each image is judged by the fold that
     did not see it. A label is doubted where another class gets the higher probability.
 
     Returns:
@@ -142,10 +142,10 @@ def doubted_labels(audit: Audit, *, report: Reporter = QUIET) -> list[dict[str, 
     """
     from handlens.flow.heads import fit_frozen_head
     from handlens.flow.tasks import start_classifier
-    from handlens.train.recipe import make_recipe
+    from handlens.training.recipe import make_recipe
 
     if audit.dataset.task != "classify":
-        raise InputError(f"labels are doubted of pictures with one class each; this is data to {audit.dataset.task}.")
+        raise InputError(f"labels are doubted of images with one class each; this is data to {audit.dataset.task}.")
     stop_on_findings(audit, strict=False)
     records = [record for record in audit.usable().records if record.target is not None]
     names = audit.dataset.class_names
@@ -153,7 +153,7 @@ def doubted_labels(audit: Audit, *, report: Reporter = QUIET) -> list[dict[str, 
     start = start_classifier(recipe, len(names), report)
     head = fit_frozen_head(start.net, records, audit, recipe, start.preprocess, len(names), report)
     if head.out_of_fold is None:
-        raise FindingsError("labels cannot be doubted with so few pictures: every class needs at least two.")
+        raise FindingsError("labels cannot be doubted with so few images: every class needs at least two.")
     doubted = []
     for record, row in zip(records, head.out_of_fold, strict=True):
         best = int(row.argmax())

@@ -1,4 +1,4 @@
-"""evaluate: the test pictures, read once, after everything was decided."""
+"""evaluate: the test images, read once, after everything was decided."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from handlens.deploy.engines import OpenVINOEngine
 from handlens.errors import InputError
 from handlens.files import read_json, sha256_of, write_json
 from handlens.flow.measure import Measure, measure_for
-from handlens.flow.report import QUIET, Reporter
 from handlens.flow.runs import build_from, find_run
-from handlens.predict.predictor import Predictor
-from handlens.train.run import DATA, Run, kept_config, locked, update_model_json
+from handlens.prediction.predictor import Predictor
+from handlens.reporter import QUIET, Reporter
+from handlens.runtimes.engine import OpenVINOEngine
+from handlens.training.run import DATA, Run, kept_config, locked, update_model_json
 
 if TYPE_CHECKING:
     from handlens.data.record import Dataset, MaskCoding, Record
-    from handlens.deploy.engines import Precision
     from handlens.preprocess import Preprocess
+    from handlens.runtimes.engine import Precision
 
 EVALUATION = "evaluation.json"
 
@@ -34,23 +34,23 @@ def evaluate(
     config: Path | None = None,
     report: Reporter = QUIET,
 ) -> dict[str, Any]:
-    """Measure a run on labelled pictures it was not trained on, write report.html and return the numbers.
+    """Measure a run on labeled images it was not trained on, write report.html and return the numbers.
 
     Args:
         data: None is the data the run was trained from: its test split, or else its validation split; the result
             belongs to the run and stands in its model.json. Other data: its test split where it has one, or else all
             of it; the result stands in <run>/evaluations/<data>.
         preprocess: None is the run's own; another one is for experiments: the net is converted again with that
-            normalisation inside, and nothing is written into the run.
+            normalization inside, and nothing is written into the run.
 
     Returns:
-        {"task", "metrics", "pictures", "split", "data", "precision", "runtime", "unreadable", "missing", "report"}.
+        {"task", "metrics", "images", "split", "data", "precision", "runtime", "unreadable", "missing", "report"}.
 
     Raises:
         InputError: the data has no labels, or classes that the run does not know.
     """
     run = find_run(run, report=report)
-    test = test_pictures(run, data, format=format, config=config)
+    test = test_images(run, data, format=format, config=config)
     for note in test.notes:
         report.say(note)
     engine = OpenVINOEngine(run.engine if preprocess is None else _converted(run, preprocess), precision=precision)
@@ -69,12 +69,12 @@ def evaluate(
         report.progress("evaluating", done, len(test.records))
     if not measure.records:
         raise InputError(
-            f"none of the {len(test.records)} pictures in {test.root} can be read; see handlens check {test.root}."
+            f"none of the {len(test.records)} images in {test.root} can be read; see handlens check {test.root}."
         )
     result: dict[str, Any] = {
         "task": run.task,
         "metrics": measure.metrics(),
-        "pictures": len(measure.records),
+        "images": len(measure.records),
         "split": test.split,
         "data": str(test.root),
         "precision": engine.precision,
@@ -91,17 +91,17 @@ def evaluate(
 
 def _converted(run: Run, preprocess: Preprocess) -> Any:
     """The run's net as an OpenVINO model with another Preprocess inside, in memory."""
-    from handlens.deploy.graph import DeployGraph
-    from handlens.deploy.graph_names import OUTPUTS
-    from handlens.export.openvino import to_openvino
+    from handlens.runtimes.graph import DeployGraph
+    from handlens.runtimes.names import OUTPUTS
+    from handlens.runtimes.openvino.convert import to_openvino
 
     graph = DeployGraph(build_from(run), preprocess, task=run.task)
     return to_openvino(graph, preprocess, outputs=OUTPUTS[run.task])
 
 
 @dataclass(frozen=True)
-class TestPictures:
-    """Labelled pictures to measure a run on, their labels as indices into the run's classes.
+class TestImages:
+    """Labeled images to measure a run on, their labels as indices into the run's classes.
 
     Attributes:
         split: "test" or "validation"; "all" where the data has none.
@@ -120,7 +120,7 @@ class TestPictures:
     notes: tuple[str, ...]
 
 
-def test_pictures(run: Run, data: Path | str | None, *, format: str | None, config: Path | None) -> TestPictures:
+def test_images(run: Run, data: Path | str | None, *, format: str | None, config: Path | None) -> TestImages:
     """What a run is measured on: as `evaluate` says of its `data`.
 
     Raises:
@@ -149,7 +149,7 @@ def test_pictures(run: Run, data: Path | str | None, *, format: str | None, conf
         split = "test" if started["splits"].get("test") else "validation"
         if split == "validation":
             how = "" if run.model.get("recipe", {}).get("mode") == "head" else ", which picked the weights"
-            notes.append(f"There is no test split: these are the validation pictures{how}.")
+            notes.append(f"There is no test split: these are the validation images{how}.")
         found = {record.id: record for record in dataset.records}
         records = [found[id] for id in started["splits"].get(split, []) if id in found]
         missing = [id for id in started["splits"].get(split, []) if id not in found]
@@ -163,14 +163,14 @@ def test_pictures(run: Run, data: Path | str | None, *, format: str | None, conf
         }
         known = sum(record.path.resolve() in learned for record in records)
         if known:
-            notes.append(f"{known} of these {len(records)} pictures were trained on: their share is no test.")
-    records = [record for record in records if record.labelled]
+            notes.append(f"{known} of these {len(records)} images were trained on: their share is no test.")
+    records = [record for record in records if record.labeled]
     if not records:
-        raise InputError(f"{root} has no labelled pictures to evaluate on.")
+        raise InputError(f"{root} has no labeled images to evaluate on.")
     index = _run_classes(dataset, run, notes)
     coding = None if dataset.coding is None else dataset.coding.renumbered(index)
     records = [_renumbered(record, index) for record in records]
-    return TestPictures(tuple(records), split, root, coding, own, tuple(missing), tuple(notes))
+    return TestImages(tuple(records), split, root, coding, own, tuple(missing), tuple(notes))
 
 
 def _changes(
@@ -181,10 +181,10 @@ def _changes(
 
     if missing:
         count = len(missing) + len(records)
-        return [f"{len(missing)} of the {count} {split} pictures are no longer in {root}, for example {missing[0]}."]
+        return [f"{len(missing)} of the {count} {split} images are no longer in {root}, for example {missing[0]}."]
     there = {record.id: sha256_of(record.path) for record in records}
     if contents_fingerprint(there) != fingerprint:
-        return [f"Some of the {split} pictures in {root} have other contents than when the run was started."]
+        return [f"Some of the {split} images in {root} have other contents than when the run was started."]
     return []
 
 
@@ -212,8 +212,8 @@ def _renumbered(record: Record, index: dict[int, int]) -> Record:
     return replace(record, target=target, tags=tags, boxes=boxes)
 
 
-def _write(run: Run, result: dict[str, Any], measure: Measure, test: TestPictures) -> Path:
-    """evaluation.json and report.html with its pictures; of the run's own data also the metrics into model.json."""
+def _write(run: Run, result: dict[str, Any], measure: Measure, test: TestImages) -> Path:
+    """evaluation.json and report.html with its images; of the run's own data also the metrics into model.json."""
     metrics = result["metrics"]
     if test.own:
         run = update_model_json(run, metrics={key: metrics[key] for key in measure.kept})
@@ -226,7 +226,7 @@ def _write(run: Run, result: dict[str, Any], measure: Measure, test: TestPicture
     measure.write_report(
         path,
         run,
-        dataset={"root": result["data"], "split": result["split"], "pictures": result["pictures"]},
+        dataset={"root": result["data"], "split": result["split"], "images": result["images"]},
         metrics=metrics,
         findings=stored.get("findings", []),
         exports=[read_json(export) for export in exports],

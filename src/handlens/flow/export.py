@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Literal
 
 from handlens.errors import InputError, ParityError
 from handlens.files import write_json
-from handlens.flow.proof import ProofPictures
-from handlens.flow.report import QUIET, Reporter
+from handlens.flow.proof import ProofImages
 from handlens.flow.runs import CHOSEN, build_from, find_run
-from handlens.predict.predictor import own_thresholds
-from handlens.train.run import Run, locked
+from handlens.prediction.predictor import own_thresholds
+from handlens.reporter import QUIET, Reporter
+from handlens.training.run import Run, locked
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from handlens.deploy.engines import Arrays
-    from handlens.export.parity import Parity
+    from handlens.runtimes.engine import Arrays
+    from handlens.runtimes.parity import Parity
 
 Target = Literal["onnx", "openvino"]
 COMPARED = {"classify": "labels", "tag": "labels", "segment": "pixels", "detect": "boxes"}
@@ -37,18 +37,18 @@ def export(
     data: Path | str | None = None,
     with_resize: bool = False,
     suppress: bool = True,
-    pictures: int | None = None,
+    images: int | None = None,
     report: Reporter = QUIET,
 ) -> tuple[Path, Parity]:
     """Export a run and prove that the file answers as PyTorch does.
 
     Args:
         out: the file; None is <run>/exports/<run>.onnx or .xml.
-        data: pictures for the proof, labelled or not; None is the run's own test or validation pictures, or else its
+        data: images for the proof, labeled or not; None is the run's own test or validation images, or else its
             golden ones.
-        with_resize: the graph takes pictures of any size, one at a time, and resizes inside.
+        with_resize: the graph takes images of any size, one at a time, and resizes inside.
         suppress: False leaves the suppression of doubled boxes to the app; for nets that detect.
-        pictures: how many of them at most; None is `proof.USUAL`.
+        images: how many of them at most; None is `proof.USUAL`.
 
     Returns:
         the file and the report, which also lies beside it as <file>.parity.json.
@@ -56,15 +56,15 @@ def export(
     Raises:
         ParityError: the exported file answers differently. It is thrown away, a file of that name from before stays
             as it was, and the report is kept as <file>.parity-failed.json.
-        InputError: the packages for this runtime are not installed, there are no pictures, or `out` is no such file.
+        InputError: the packages for this runtime are not installed, there are no images, or `out` is no such file.
     """
     import torch
 
-    from handlens.deploy.graph import DeployGraph, ResizingGraph
-    from handlens.deploy.graph_names import OUTPUTS
-    from handlens.export.onnx import export_onnx
-    from handlens.export.openvino import save_openvino, to_openvino
-    from handlens.export.parity import measure_parity
+    from handlens.runtimes.graph import DeployGraph, ResizingGraph
+    from handlens.runtimes.names import OUTPUTS
+    from handlens.runtimes.onnx.convert import export_onnx
+    from handlens.runtimes.openvino.convert import save_openvino, to_openvino
+    from handlens.runtimes.parity import measure_parity
 
     if to not in PRECISIONS:
         raise InputError(f"there is no export to {to!r}; there are {', '.join(PRECISIONS)}.")
@@ -74,14 +74,12 @@ def export(
     path = Path(out) if out else run.folder / "exports" / f"{name}{SUFFIXES[to]}"
     if path.suffix.lower() != SUFFIXES[to] or path.is_dir():
         raise InputError(f"an export to {to} is a file that ends in {SUFFIXES[to]}, got {path}.")
-    sources = ProofPictures(run, data, limit=pictures)
+    sources = ProofImages(run, data, limit=images)
     net = build_from(run)
     if with_resize and run.task == "segment":
         raise InputError("resizing inside the graph is not for nets that segment: a mask has the net's own size.")
     if with_resize and preprocess.resize == "pad":
-        raise InputError(
-            "resizing inside the graph is for pictures that are cropped or stretched; here they are padded."
-        )
+        raise InputError("resizing inside the graph is for images that are cropped or stretched; here they are padded.")
     if not suppress and run.task != "detect":
         raise InputError(f"only boxes are suppressed, and {run.folder.name} is a net to {run.task}.")
     deployed = DeployGraph(net, preprocess, task=run.task, suppress=suppress)
@@ -106,7 +104,7 @@ def export(
         else:
             model = to_openvino(graph, preprocess, outputs=OUTPUTS[run.task], any_size=with_resize)
             save_openvino(model, made, metadata=metadata)
-        report.say(f"Comparing on {len(sources)} pictures, in a process without PyTorch.")
+        report.say(f"Comparing on {len(sources)} images, in a process without PyTorch.")
         parity = measure_parity(
             made,
             task=run.task,

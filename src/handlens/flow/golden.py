@@ -1,4 +1,4 @@
-"""Eight of the user's pictures with the expected answers, kept in the run for whoever ships the model."""
+"""Eight of the user's images with the expected answers, kept in the run for whoever ships the model."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
     from handlens.data.record import Dataset
     from handlens.preprocess import Preprocess
 
-GOLDEN_PICTURES = 8
+GOLDEN_IMAGES = 8
 
 
 def write_golden(folder: Path, net: nn.Module, preprocess: Preprocess, dataset: Dataset) -> None:
-    """The pictures as they are, as the net sees them, and what PyTorch fp32 answers, by output name."""
+    """The images as they are, as the net sees them, and what PyTorch fp32 answers, by output name."""
     import numpy as np
     import torch
 
-    from handlens.deploy.graph import DeployGraph
-    from handlens.deploy.graph_names import OUTPUTS
-    from handlens.deploy.stream import load_pixels
+    from handlens.runtimes.graph import DeployGraph
+    from handlens.runtimes.names import OUTPUTS
+    from handlens.runtimes.stream import load_pixels
 
     names = dataset.class_names
     pool = dataset.part("test") or dataset.part("validation") or dataset.records
-    chosen = [pool[i] for i in np.linspace(0, len(pool) - 1, min(GOLDEN_PICTURES, len(pool))).astype(int)]
+    chosen = [pool[i] for i in np.linspace(0, len(pool) - 1, min(GOLDEN_IMAGES, len(pool))).astype(int)]
     golden = folder / "golden"
     golden.mkdir(exist_ok=True)
     pixels = np.stack([load_pixels(record.path, preprocess) for record in chosen])

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from handlens.errors import FindingsError
-from handlens.flow.report import Reporter
 from handlens.flow.tasks import classifier_transform
+from handlens.reporter import Reporter
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
     from handlens.data.check import Audit
     from handlens.data.record import Record
-    from handlens.deploy.engines import Engine
-    from handlens.deploy.stream import Pixels
     from handlens.preprocess import Preprocess
-    from handlens.train.head import Head
-    from handlens.train.recipe import Recipe
+    from handlens.runtimes.engine import Engine
+    from handlens.runtimes.stream import Pixels
+    from handlens.training.head import Head
+    from handlens.training.recipe import Recipe
 
 
 def fit_frozen_head(
@@ -42,7 +42,7 @@ def fit_frozen_head(
 
     from handlens.data.record import tag_targets
     from handlens.data.split import folds
-    from handlens.train.head import balanced_tag_weights, balanced_weights, fit_head
+    from handlens.training.head import balanced_tag_weights, balanced_weights, fit_head
 
     numbers = range(recipe.views + 1)
     views = [frozen_features(net, records, audit, recipe, preprocess, report, view=number) for number in numbers]
@@ -86,13 +86,13 @@ def frozen_features(
     *,
     view: int = 0,
 ) -> NDArray[np.float32]:
-    """(N, D). View 0 is the picture as it is predicted; the others are augmented, seeded by (seed, view, content)."""
-    from handlens.deploy.engines import OpenVINOEngine
-    from handlens.deploy.graph import EmbedGraph
-    from handlens.deploy.graph_names import FEATURES
-    from handlens.deploy.stream import load_pixels
-    from handlens.export.openvino import to_openvino
-    from handlens.train.features import cached_features
+    """(N, D). View 0 is the image as it is predicted; the others are augmented, seeded by (seed, view, content)."""
+    from handlens.runtimes.engine import OpenVINOEngine
+    from handlens.runtimes.graph import EmbedGraph
+    from handlens.runtimes.names import FEATURES
+    from handlens.runtimes.openvino.convert import to_openvino
+    from handlens.runtimes.stream import load_pixels
+    from handlens.training.features import cached_features
 
     def engine() -> Engine:
         graph = EmbedGraph(net.eval(), preprocess)
@@ -104,7 +104,7 @@ def frozen_features(
         records,
         engine=engine,
         preprocess=preprocess,
-        trunk=_trunk_digest(net),
+        backbone=_backbone_digest(net),
         precision=recipe.precision,
         digests=audit.digests,
         view=name,
@@ -116,7 +116,7 @@ def frozen_features(
 def _view_loader(
     recipe: Recipe, preprocess: Preprocess, view: int, contents: Mapping[Path, str]
 ) -> Callable[[Path, Preprocess], Pixels]:
-    """Loads a picture augmented, by its content as the cache names it: two names of one picture give one view.
+    """Loads an image augmented, by its content as the cache names it: two names of one image give one view.
 
     torchvision, which takes 2 s to import, is needed only here.
     """
@@ -129,15 +129,15 @@ def _view_loader(
     transform = classifier_transform(preprocess, augment)
 
     def load(path: Path, preprocess: Preprocess) -> Pixels:
-        picture = decode(path, at_least=smallest_training_decode(preprocess, crop_area=augment.crop_area))
+        decoded = decode(path, at_least=smallest_training_decode(preprocess, crop_area=augment.crop_area))
         key = (recipe.seed, "view", view, contents[path])
-        image = seeded(transform, torch.tensor(picture).permute(2, 0, 1), key=key)
+        image = seeded(transform, torch.tensor(decoded).permute(2, 0, 1), key=key)
         return image.permute(1, 2, 0).contiguous().numpy()
 
     return load
 
 
-def _trunk_digest(net: nn.Module) -> str:
+def _backbone_digest(net: nn.Module) -> str:
     """SHA-256 over the names and values of everything before the classifier."""
     digest = hashlib.sha256(type(net).__name__.encode())
     for name, value in sorted(net.state_dict().items()):
@@ -150,12 +150,12 @@ def _trunk_digest(net: nn.Module) -> str:
 def validate_head(
     net: nn.Module, records: Sequence[Record], audit: Audit, recipe: Recipe, preprocess: Preprocess, report: Reporter
 ) -> tuple[float, float]:
-    """(top1 or, with tags, map; -loss) of the head on the frozen features of the validation pictures."""
+    """(top1 or, with tags, map; -loss) of the head on the frozen features of the validation images."""
     import torch
     import torch.nn.functional as F
 
     from handlens.data.record import tag_targets
-    from handlens.evaluate.tags import mean_average_precision
+    from handlens.evaluation.tags import mean_average_precision
 
     features = torch.from_numpy(frozen_features(net, records, audit, recipe, preprocess, report))
     with torch.inference_mode():
@@ -170,9 +170,9 @@ def validate_head(
 
 
 def thresholds_of_folds(head: Head, records: Sequence[Record], names: Sequence[str]) -> list[float]:
-    """Per label the threshold with the best F1 on pictures that the head of their fold had not seen."""
+    """Per label the threshold with the best F1 on images that the head of their fold had not seen."""
     from handlens.data.record import tag_targets
-    from handlens.evaluate.tags import best_thresholds
+    from handlens.evaluation.tags import best_thresholds
 
     assert head.out_of_fold is not None
     return best_thresholds(head.out_of_fold, tag_targets(records, len(names)) > 0)
@@ -182,11 +182,11 @@ def fold_metrics(head: Head, records: Sequence[Record], names: Sequence[str]) ->
     import numpy as np
 
     from handlens.data.record import tag_targets
-    from handlens.evaluate.metrics import classification_metrics
-    from handlens.evaluate.tags import mean_average_precision
+    from handlens.evaluation.metrics import classification_metrics
+    from handlens.evaluation.tags import mean_average_precision
 
     if head.out_of_fold is None:
-        raise FindingsError("there are too few pictures to validate on: every class needs at least two.")
+        raise FindingsError("there are too few images to validate on: every class needs at least two.")
     if records[0].tags is not None:
         truth = tag_targets(records, len(names)) > 0
         metrics = {"map": mean_average_precision(head.out_of_fold, truth), "loss": head.losses[head.weight_decay]}

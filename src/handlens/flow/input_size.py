@@ -1,4 +1,4 @@
-"""How large pictures go into a net, where neither the recipe nor the net says."""
+"""How large images go into a net, where neither the recipe nor the net says."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from handlens.data.record import Record
 
 
 def usual_size(records: Sequence[Record], *, longest: int, enlarge: bool = False) -> tuple[int, int]:
-    """(height, width) of the middle picture by area, no side above `longest`, in multiples of 8."""
+    """(height, width) of the middle image by area, no side above `longest`, in multiples of 8."""
     sizes = sorted((upright_size(record) for record in records), key=lambda size: size[0] * size[1])
     height, width = sizes[len(sizes) // 2]
     scale = longest / max(height, width)
@@ -17,7 +17,7 @@ def usual_size(records: Sequence[Record], *, longest: int, enlarge: bool = False
 
 
 def upright_size(record: Record) -> tuple[int, int]:
-    """(height, width) of the upright picture, from its header."""
+    """(height, width) of the upright image, from its header."""
     from handlens.data.decode import probe
 
     info = probe(record.path.read_bytes(), record.id)

@@ -1,4 +1,4 @@
-"""What is collected of each test picture while it streams by, and what comes of it: one collector per task."""
+"""What is collected of each test image while it streams by, and what comes of it: one collector per task."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from handlens.data.decode import decode
 from handlens.data.masks import read_mask
 from handlens.data.record import IGNORE, MaskCoding, Record, tag_targets
 from handlens.errors import InputError
-from handlens.evaluate import pictures
-from handlens.evaluate.contact_sheet import contact_sheet, jpeg_bytes
+from handlens.evaluation import plots
+from handlens.evaluation.contact_sheet import contact_sheet, jpeg_bytes
 from handlens.files import write_bytes
 from handlens.results import Boxes, Classes, Mask, Tags
-from handlens.train.run import Run, read_metrics
+from handlens.training.run import Run, read_metrics
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 EXAMPLES = 24
 PAIRS = 12  # of truth and answer
 PAIR_WIDTH = 480  # pixels of the two together
-LEGEND = 40  # classes; of more, nobody tells the colours apart
+LEGEND = 40  # classes; of more, nobody tells the colors apart
 
 
 class Measure(Protocol):
-    """Takes every picture once and then says how good the answers were.
+    """Takes every image once and then says how good the answers were.
 
     Attributes:
         kept: the metrics that model.json keeps.
-        records: of the pictures taken so far.
+        records: of the images taken so far.
     """
 
     kept: tuple[str, ...]
@@ -64,7 +64,7 @@ def measure_for(run: Run, coding: MaskCoding | None) -> Measure:
 
 
 class ClassMeasure:
-    """Probabilities and labels of every picture."""
+    """Probabilities and labels of every image."""
 
     kept: tuple[str, ...] = ("top1", "top5", "loss", "count")
 
@@ -78,17 +78,17 @@ class ClassMeasure:
         self.records.append(record)
 
     def metrics(self) -> dict[str, Any]:
-        from handlens.evaluate.metrics import classification_metrics
+        from handlens.evaluation.metrics import classification_metrics
 
         return classification_metrics(np.stack(self.rows), self._labels(), self.names)
 
     def write_report(self, path: Path, run: Run, *, metrics: dict[str, Any], **parts: Any) -> None:
-        from handlens.evaluate.errors import ranked
-        from handlens.evaluate.report import write_report
+        from handlens.evaluation.errors import ranked
+        from handlens.evaluation.report import write_report
 
         confusion = b""
         if metrics["confusion"]:
-            confusion = pictures.confusion_picture(np.array(metrics["confusion"]), self.names)
+            confusion = plots.confusion_plot(np.array(metrics["confusion"]), self.names)
             write_bytes(path.with_name("confusion.png"), confusion)
         order = ranked(np.stack(self.rows), self._labels(), [record.id for record in self.records])
         write_report(
@@ -96,10 +96,10 @@ class ClassMeasure:
             title=run.folder.resolve().name,
             model=run.model,
             metrics=metrics,
-            pictures={
+            images={
                 "curves": _curves(run),
                 "confusion": confusion,
-                "reliability": pictures.reliability_picture(metrics["calibration"]["bins"]),
+                "reliability": plots.reliability_plot(metrics["calibration"]["bins"]),
             },
             examples={kind: self._sheet(order[kind][:EXAMPLES]) for kind in ("wrong", "right")},
             **parts,
@@ -125,7 +125,7 @@ class ClassMeasure:
 
 
 class TagMeasure:
-    """Probabilities and labels of every picture, which may have several."""
+    """Probabilities and labels of every image, which may have several."""
 
     kept: tuple[str, ...] = ("map", "exact", "f1", "macro_f1", "loss", "count")
 
@@ -140,15 +140,15 @@ class TagMeasure:
         self.records.append(record)
 
     def metrics(self) -> dict[str, Any]:
-        from handlens.evaluate.tags import tag_metrics
+        from handlens.evaluation.tags import tag_metrics
 
         return tag_metrics(np.stack(self.rows), self._truth(), self.names, self.thresholds)
 
     def write_report(self, path: Path, run: Run, *, metrics: dict[str, Any], **parts: Any) -> None:
-        from handlens.evaluate.report import write_report
+        from handlens.evaluation.report import write_report
 
         curves = [
-            pictures.Curve(
+            plots.Curve(
                 row["class"],
                 place,
                 row["curve"],
@@ -161,13 +161,13 @@ class TagMeasure:
         ]
         drawn = None
         if curves:
-            drawn = pictures.precision_recall_picture(curves, found="pictures with it", answered="answers", ap="AP")
+            drawn = plots.precision_recall_plot(curves, found="images with it", answered="answers", ap="AP")
         write_report(
             path,
             title=run.folder.resolve().name,
             model=run.model,
             metrics=metrics,
-            pictures={"curves": _curves(run), "precision_recall": drawn},
+            images={"curves": _curves(run), "precision_recall": drawn},
             examples={"wrong": self._sheet()},
             **parts,
         )
@@ -177,7 +177,7 @@ class TagMeasure:
         return np.asarray(tag_targets(self.records, len(self.names)) > 0)
 
     def _sheet(self) -> bytes | None:
-        """The pictures with the most wrong and missing labels."""
+        """The images with the most wrong and missing labels."""
         answered = np.stack(self.rows) >= np.asarray(self.thresholds)
         truth = self._truth()
         mistakes = (answered != truth).sum(axis=1)
@@ -196,9 +196,9 @@ class TagMeasure:
 
 
 class BoxMeasure:
-    """Boxes down to the smallest score, and the objects, of every picture."""
+    """Boxes down to the smallest score, and the objects, of every image."""
 
-    kept: tuple[str, ...] = ("map", "map50", "pictures", "objects")
+    kept: tuple[str, ...] = ("map", "map50", "images", "objects")
 
     def __init__(self, run: Run) -> None:
         self.names = run.class_names
@@ -211,13 +211,13 @@ class BoxMeasure:
         self.records.append(replace(record, boxes=usable_boxes(record, size=(result.width, result.height))))
 
     def metrics(self) -> dict[str, Any]:
-        from handlens.evaluate.detection import detection_metrics
+        from handlens.evaluation.detection import detection_metrics
 
         truths = [record.boxes or () for record in self.records]
         return detection_metrics(self.predicted, truths, self.names, threshold=self.threshold)
 
     def write_report(self, path: Path, run: Run, *, metrics: dict[str, Any], **parts: Any) -> None:
-        from handlens.evaluate.report import write_report
+        from handlens.evaluation.report import write_report
 
         curves = self._precision_recall(metrics)
         write_report(
@@ -225,19 +225,19 @@ class BoxMeasure:
             title=run.folder.resolve().name,
             model=run.model,
             metrics=metrics,
-            pictures={
+            images={
                 "curves": _curves(run),
-                "precision_recall": pictures.precision_recall_picture(curves) if curves else None,
+                "precision_recall": plots.precision_recall_plot(curves) if curves else None,
             },
             examples={"wrong": self._sheet()},
             **parts,
         )
 
-    def _precision_recall(self, metrics: dict[str, Any]) -> list[pictures.Curve]:
+    def _precision_recall(self, metrics: dict[str, Any]) -> list[plots.Curve]:
         point = metrics["operating_point"]
         chosen = point["per_class"] if point else [{"recall": None, "precision": None}] * len(self.names)
         return [
-            pictures.Curve(
+            plots.Curve(
                 row["class"],
                 place,
                 row["precision"],
@@ -250,9 +250,9 @@ class BoxMeasure:
         ]
 
     def _sheet(self) -> bytes | None:
-        """Objects and answer side by side, of the pictures with the most missed objects and wrong boxes."""
+        """Objects and answer side by side, of the images with the most missed objects and wrong boxes."""
         from handlens.drawing import with_boxes
-        from handlens.evaluate.detection import is_expected, match_boxes
+        from handlens.evaluation.detection import is_expected, match_boxes
 
         mistakes = []
         for place, (record, boxes) in enumerate(zip(self.records, self.predicted, strict=True)):
@@ -269,11 +269,11 @@ class BoxMeasure:
         ]
 
         def pair(record: Record, answer: Boxes) -> NDArray[np.uint8]:
-            picture, truth = decode(record.path), record.boxes or ()
+            image, truth = decode(record.path), record.boxes or ()
             corners = np.array([[box.left, box.top, box.right, box.bottom] for box in truth])
             labels = [box.label for box in truth]
-            there = with_boxes(picture, corners, labels, [self.names[label] for label in labels])
-            return np.concatenate([there, answer.draw(picture)], axis=1)
+            there = with_boxes(image, corners, labels, [self.names[label] for label in labels])
+            return np.concatenate([there, answer.draw(image)], axis=1)
 
         captions = [
             f"{record.path.name}: {count} {'mistake' if count == 1 else 'mistakes'}" for count, record, _ in shown
@@ -284,12 +284,12 @@ class BoxMeasure:
 
 
 class MaskMeasure:
-    """Counts over pixels, at the size of the pictures."""
+    """Counts over pixels, at the size of the images."""
 
-    kept: tuple[str, ...] = ("miou", "pixel_accuracy", "pictures")
+    kept: tuple[str, ...] = ("miou", "pixel_accuracy", "images")
 
     def __init__(self, run: Run, coding: MaskCoding) -> None:
-        from handlens.evaluate.segmentation import PixelCounts
+        from handlens.evaluation.segmentation import PixelCounts
 
         self.coding = coding
         self.names = run.class_names
@@ -317,24 +317,24 @@ class MaskMeasure:
             raise InputError(f"there is nothing to measure: {error}.") from None
 
     def write_report(self, path: Path, run: Run, *, metrics: dict[str, Any], **parts: Any) -> None:
-        from handlens.evaluate.report import write_report
+        from handlens.evaluation.report import write_report
 
         confusion = b""
         if metrics["confusion"]:
-            confusion = pictures.confusion_picture(np.array(metrics["confusion"]), self.names)
+            confusion = plots.confusion_plot(np.array(metrics["confusion"]), self.names)
             write_bytes(path.with_name("confusion.png"), confusion)
         write_report(
             path,
             title=run.folder.resolve().name,
             model=run.model,
             metrics=metrics,
-            pictures={"curves": _curves(run), "confusion": confusion},
+            images={"curves": _curves(run), "confusion": confusion},
             examples={"wrong": self._sheet()},
             **parts,
         )
 
     def _sheet(self) -> bytes | None:
-        """Truth and answer side by side, the least right pictures first."""
+        """Truth and answer side by side, the least right images first."""
         from handlens.drawing import with_legend, with_mask
 
         shown = [
@@ -346,9 +346,9 @@ class MaskMeasure:
 
         def pair(record: Record, answer: NDArray[np.uint8]) -> NDArray[np.uint8]:
             assert record.mask is not None
-            picture = decode(record.path)
+            image = decode(record.path)
             truth = read_mask(record.mask, self.coding, size=(answer.shape[0], answer.shape[1]))
-            return np.concatenate([with_mask(picture, mask, self.names) for mask in (truth, answer)], axis=1)
+            return np.concatenate([with_mask(image, mask, self.names) for mask in (truth, answer)], axis=1)
 
         captions = [f"{record.path.name}: {right:.1f} % right" for right, record, _ in shown]
         images = (pair(record, answer) for _, record, answer in shown)  # one at a time: they have their full size
@@ -362,7 +362,7 @@ def _sheet_of_pairs(
     """Two pairs beside each other; rows as high as the highest pair needs.
 
     Args:
-        sizes: (height, width) of each picture.
+        sizes: (height, width) of each image.
     """
     height = min(PAIR_WIDTH, max(round(PAIR_WIDTH * height / (2 * width)) for height, width in sizes))
     return contact_sheet(images, captions, columns=2, tile=PAIR_WIDTH, tile_height=max(height, 1))
@@ -370,4 +370,4 @@ def _sheet_of_pairs(
 
 def _curves(run: Run) -> bytes | None:
     rows = read_metrics(run.folder)
-    return pictures.curves(rows) if len(rows) > 1 else None
+    return plots.curves(rows) if len(rows) > 1 else None

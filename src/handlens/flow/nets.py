@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
 from handlens.errors import InputError
-from handlens.flow.report import QUIET, Reporter
+from handlens.reporter import QUIET, Reporter
 
 if TYPE_CHECKING:
     from torch import nn
@@ -61,7 +61,7 @@ def summary(
     """A net layer by layer; `models.cost` says what is counted and how.
 
     Args:
-        size: side of the picture; None is the published one.
+        size: side of the image; None is the published one.
         num_classes: None is what it was published for.
         options: of the net, as `build` takes them.
 
@@ -93,15 +93,15 @@ def cost_table(
     """The table of the MobileNet papers: multiply-adds by width and size, beside what the authors print.
 
     Args:
-        sizes: sides of the picture; None is all that are published, or the net's own where none are.
+        sizes: sides of the image; None is all that are published, or the net's own where none are.
         widths: None is all that are published, or the net as it is where none are.
-        latency: also time one picture on this machine, in the engine that `predict` runs.
+        latency: also time one image on this machine, in the engine that `predict` runs.
         precision: of the engine: "auto" is bf16 where the processor computes in it.
 
     Returns:
         a row per width and size: "width" (None of a net that has no such option), "size", "parameters",
         "multiply_adds", "published_millions", "difference" (ours in millions minus theirs), "published_top1" (percent),
-        and with `latency` "ms" (milliseconds per picture), "published_pixel1_ms"; None where nothing is published.
+        and with `latency` "ms" (milliseconds per image), "published_pixel1_ms"; None where nothing is published.
 
     Raises:
         InputError: no such net, or a width or size that it does not take.
@@ -132,14 +132,14 @@ def cost_table(
                 "published_top1": theirs and theirs.top1,
             }
             if latency:
-                row["ms"] = one_picture_ms(name, size=size, precision=precision, **options)
+                row["ms"] = one_image_ms(name, size=size, precision=precision, **options)
                 row["published_pixel1_ms"] = theirs and theirs.pixel1_ms
             rows.append(row)
     report.progress("timing" if latency else "counting", len(rows), len(rows))
     return rows
 
 
-def one_picture_ms(
+def one_image_ms(
     name: str,
     *,
     size: int,
@@ -148,7 +148,7 @@ def one_picture_ms(
     runs: int = 30,
     **options: Any,
 ) -> float:
-    """Milliseconds that a net with fresh weights needs for one picture, all of DeployGraph: the median of `runs`.
+    """Milliseconds that a net with fresh weights needs for one image, all of DeployGraph: the median of `runs`.
 
     OpenVINO on this machine's processor, on the cores it takes by itself to answer soon.
     """
@@ -157,24 +157,24 @@ def one_picture_ms(
 
     import numpy as np
 
-    from handlens.deploy.engines import OpenVINOEngine
-    from handlens.deploy.graph import DeployGraph
-    from handlens.deploy.graph_names import OUTPUTS
-    from handlens.export.openvino import to_openvino
     from handlens.models import CATALOGUE
     from handlens.preprocess import Preprocess
+    from handlens.runtimes.engine import OpenVINOEngine
+    from handlens.runtimes.graph import DeployGraph
+    from handlens.runtimes.names import OUTPUTS
+    from handlens.runtimes.openvino.convert import to_openvino
 
     net = _built(name, size=size, num_classes=num_classes, **options).eval()
-    grey: dict[str, Any] = {"colour": "grey", "mean": (0.5,), "std": (0.5,)} if _channels(net) == 1 else {}
-    preprocess = Preprocess(height=size, width=size, resize="stretch", **grey)
+    gray: dict[str, Any] = {"color": "gray", "mean": (0.5,), "std": (0.5,)} if _channels(net) == 1 else {}
+    preprocess = Preprocess(height=size, width=size, resize="stretch", **gray)
     task = CATALOGUE[name].task
     graph = DeployGraph(net, preprocess, task=task)
     engine = OpenVINOEngine(to_openvino(graph, preprocess, outputs=OUTPUTS[task]), precision=precision, latency=True)
-    picture = np.random.default_rng(0).integers(0, 256, (1, size, size, preprocess.channels), dtype=np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (1, size, size, preprocess.channels), dtype=np.uint8)
     times = []
     for _ in range(5 + runs):
         begin = time.perf_counter()
-        engine.run(picture)
+        engine.run(image)
         times.append(time.perf_counter() - begin)
     return 1000 * median(times[5:])  # the first ones find memory and places
 
@@ -198,12 +198,12 @@ def _built(name: str, *, size: int, num_classes: int | None, **options: Any) -> 
     """
     Raises:
         InputError: no such net, or more classes or pixels than anybody counts.
-        ValueError: the net does not take an option, or pictures of this size.
+        ValueError: the net does not take an option, or images of this size.
     """
     from handlens.models import build, flattens
 
     if not 1 <= size <= LARGEST:
-        raise InputError(f"the side of a picture must be from 1 to {LARGEST:,} pixels, got {size}.")
+        raise InputError(f"the side of an image must be from 1 to {LARGEST:,} pixels, got {size}.")
     if num_classes is not None and not 1 <= num_classes <= LARGEST_CLASSES:
         raise InputError(f"the number of classes must be from 1 to {LARGEST_CLASSES:,}, got {num_classes}.")
     if flattens(name):
@@ -228,7 +228,7 @@ def _classes(name: str) -> int:
 
 
 def _channels(net: nn.Module) -> int:
-    """Of the pictures it takes: those of its first layer."""
+    """Of the images it takes: those of its first layer."""
     from torch import nn
 
     for module in net.modules():

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from handlens.errors import InputError
-from handlens.flow.report import QUIET, Reporter
 from handlens.flow.runs import find_run
-from handlens.predict.predictor import Prediction, Predictor
-from handlens.train.run import Run
+from handlens.prediction.predictor import Prediction, Predictor
+from handlens.reporter import QUIET, Reporter
+from handlens.training.run import Run
 
 if TYPE_CHECKING:
-    from handlens.deploy.engines import Precision
+    from handlens.runtimes.engine import Precision
 
-FEW = 8  # up to so many pictures, answering the first one soon matters more than pictures per second
+FEW = 8  # up to so many images, answering the first one soon matters more than images per second
 
 
 def load(run: Path | str | Run, *, precision: Precision = "auto") -> Predictor:
@@ -33,16 +33,16 @@ def predict(
     tiles: bool = False,
     report: Reporter = QUIET,
 ) -> Iterator[Prediction]:
-    """Predict files and folders: one Prediction per picture, in order, streaming.
+    """Predict files and folders: one Prediction per image, in order, streaming.
 
     Args:
-        paths: files and folders; a folder is walked, sorted by name, and what is no picture is left aside.
+        paths: files and folders; a folder is walked, sorted by name, and what is no image is left aside.
         threshold: lowest score, of detection, or lowest probability of a label where there may be several; None is
             the run's own, chosen on validation.
-        tiles: segment large pictures in overlapping windows at their own size.
+        tiles: segment large images in overlapping windows at their own size.
 
     Raises:
-        InputError: at once, before the first picture: no such run, none of the paths exists, or no picture in them.
+        InputError: at once, before the first image: no such run, none of the paths exists, or no image in them.
     """
     from handlens.data import walk
 
@@ -52,7 +52,7 @@ def predict(
     files = walk(named)
     first = list(itertools.islice(files, FEW + 1))
     if not first:
-        raise InputError(f"no pictures in {', '.join(map(str, named[:5]))}.")
+        raise InputError(f"no images in {', '.join(map(str, named[:5]))}.")
     run = find_run(run, report=report)
     if threshold is not None and run.task not in ("detect", "tag"):
         raise InputError(

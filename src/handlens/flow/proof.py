@@ -1,4 +1,4 @@
-"""The pictures that an export is proved with, and how good answers to them are."""
+"""The images that an export is proved with, and how good answers to them are."""
 
 from __future__ import annotations
 
@@ -9,45 +9,45 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from handlens.data import walk
-from handlens.data.decode import UnreadablePictureError, decode
+from handlens.data.decode import UnreadableImageError, decode
 from handlens.data.record import MaskCoding, Record
 from handlens.errors import InputError
-from handlens.flow.evaluate import test_pictures
+from handlens.flow.evaluate import test_images
 from handlens.flow.measure import measure_for
-from handlens.flow.report import Reporter
 from handlens.flow.tasks import METRICS
-from handlens.predict.predictor import in_picture, own_thresholds
-from handlens.train.run import Run
+from handlens.prediction.predictor import in_image, own_thresholds
+from handlens.reporter import Reporter
+from handlens.training.run import Run
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from handlens.deploy.engines import Arrays
+    from handlens.runtimes.engine import Arrays
 
 USUAL = {
     "classify": 1000,
     "tag": 1000,
     "segment": 250,
     "detect": 1000,
-}  # pictures; a class map is compared at every pixel
+}  # images; a class map is compared at every pixel
 
 
-class ProofPictures:
-    """Pictures of the run's test or validation split, or of `data`, or the run's golden ones.
+class ProofImages:
+    """Images of the run's test or validation split, or of `data`, or the run's golden ones.
 
     Args:
         limit: how many at most, spread evenly over what there is; None is USUAL.
 
     Attributes:
-        labelled: there are labels, so that answers have a score.
+        labeled: there are labels, so that answers have a score.
 
     Raises:
-        InputError: there are no pictures.
+        InputError: there are no images.
     """
 
     def __init__(self, run: Run, data: Path | str | None, *, limit: int | None) -> None:
         self.run = run
-        records, self.coding, self.labelled = _found(run, data)
+        records, self.coding, self.labeled = _found(run, data)
         count = min(USUAL[run.task] if limit is None else limit, len(records))
         chosen = np.linspace(0, len(records) - 1, count).astype(int)
         self.records = [records[i] for i in chosen]
@@ -63,24 +63,24 @@ class ProofPictures:
             InputError: not one can be read.
         """
         for done, record in enumerate(self.records, start=1):
-            report.progress("pictures for the proof", done, len(self))
+            report.progress("images for the proof", done, len(self))
             try:
-                picture = decode(record.path)
-            except UnreadablePictureError:  # the audit and evaluate name them; the proof needs pictures, not these ones
+                image = decode(record.path)
+            except UnreadableImageError:  # the audit and evaluate name them; the proof needs images, not these ones
                 continue
-            self._sizes[record.id] = picture.shape[0], picture.shape[1]
-            yield record.id, picture
+            self._sizes[record.id] = image.shape[0], image.shape[1]
+            yield record.id, image
         report.progress("comparing", 0, None)
         if not self._sizes:
-            raise InputError(f"none of the {len(self)} pictures for the proof can be read; name others by --data.")
+            raise InputError(f"none of the {len(self)} images for the proof can be read; name others by --data.")
 
     def score(self, arrays: Arrays) -> float | None:
         """What `evaluate` would say of these answers, by the task's metric; None without labels.
 
         Args:
-            arrays: (N, ...) by output name, of the pictures that `decoded` gave, in its order.
+            arrays: (N, ...) by output name, of the images that `decoded` gave, in its order.
         """
-        if not self.labelled:
+        if not self.labeled:
             return None
         run = self.run
         measure = measure_for(run, self.coding)
@@ -88,7 +88,7 @@ class ProofPictures:
         for place, record in enumerate(readable):
             answer = {name: values[place] for name, values in arrays.items()}
             height, width = self._sizes[record.id]
-            result = in_picture(
+            result = in_image(
                 answer,
                 height,
                 width,
@@ -105,17 +105,15 @@ class ProofPictures:
 
 
 def _found(run: Run, data: Path | str | None) -> tuple[Sequence[Record], MaskCoding | None, bool]:
-    """Records, the coding of their masks, and whether they are labelled."""
+    """Records, the coding of their masks, and whether they are labeled."""
     if data is None and not ("data" in run.model and Path(run.model["data"]["root"]).exists()):
         folder = run.folder / "golden"
         golden = _loose(folder) if folder.is_dir() else []
         if not golden:
-            raise InputError(
-                f"there are no pictures to prove the export of {run.folder.name} with; name some by --data."
-            )
+            raise InputError(f"there are no images to prove the export of {run.folder.name} with; name some by --data.")
         return golden, None, False
     try:
-        test = test_pictures(run, data, format=None, config=None)
+        test = test_images(run, data, format=None, config=None)
     except InputError:
         loose = _loose(Path(data)) if data is not None and Path(data).is_dir() else []  # a comparison needs no labels
         if not loose:

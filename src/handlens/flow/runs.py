@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from handlens.errors import InputError, nearest
 from handlens.files import cache_folder
-from handlens.flow.report import QUIET, Reporter
-from handlens.train.run import ENGINE, MODEL, WEIGHTS, Run, locked, open_run, write_model_json
+from handlens.reporter import QUIET, Reporter
+from handlens.training.run import ENGINE, MODEL, WEIGHTS, Run, locked, open_run, write_model_json
 
 if TYPE_CHECKING:
     from torch import nn
@@ -94,9 +94,9 @@ def write_run(
     extra: dict[str, Any],
 ) -> Run:
     """Write the engine and model.json beside model.safetensors."""
-    from handlens.deploy.graph import DeployGraph
-    from handlens.deploy.graph_names import OUTPUTS
-    from handlens.export.openvino import save_openvino, to_openvino
+    from handlens.runtimes.graph import DeployGraph
+    from handlens.runtimes.names import OUTPUTS
+    from handlens.runtimes.openvino.convert import save_openvino, to_openvino
 
     metadata = {"class_names": list(class_names), "preprocess": preprocess.to_dict()}
     metadata |= {key: extra[key] for key in CHOSEN if key in extra}
@@ -138,12 +138,12 @@ def _make_pretrained(name: str, folder: Path, report: Reporter) -> Run:
     from handlens.models import CATALOGUE, build
     from handlens.models.coco import COCO_IDS
     from handlens.models.weights import SOURCES, get_weights, load_into, load_weights
-    from handlens.train.saving import save_net
+    from handlens.training.saving import save_net
 
     net_name = name.partition(":")[0]
     task = CATALOGUE[net_name].task
     source = SOURCES[name]
-    report.say(f"Preparing {name} ({source.licence}).")
+    report.say(f"Preparing {name} ({source.license}).")
     get_weights(name, progress=report.progress)
     net = build(net_name, num_classes=len(source.class_names))
     load_into(net, load_weights(name), new_head=False)
@@ -156,6 +156,6 @@ def _make_pretrained(name: str, folder: Path, report: Reporter) -> Run:
             preprocess=source.preprocess,
             class_names=source.class_names,
             task=task,
-            extra={"pretrained": {"sha256": source.sha256, "licence": source.licence}, "metrics": {}}
+            extra={"pretrained": {"sha256": source.sha256, "license": source.license}, "metrics": {}}
             | ({"threshold": USUAL, "category_ids": list(COCO_IDS)} if task == "detect" else {}),
         )

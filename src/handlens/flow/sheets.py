@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from handlens.data.check import Audit
-    from handlens.predict.predictor import Prediction
+    from handlens.prediction.predictor import Prediction
 
 SHEET_LIMIT = 400  # tiles; a sheet of more is no longer looked at
 TILE = 160  # pixels
@@ -30,20 +30,20 @@ class PredictionWriter:
 
     Args:
         kind: of the results, for the table's columns.
-        csv: file for id, what the results say, and error (UTF-8 with BOM). A picture has a row at least, with
+        csv: file for id, what the results say, and error (UTF-8 with BOM). An image has a row at least, with
             detection one per object, with segmentation one per class.
         category_ids: of the classes, in a COCO result list; None counts from 1.
         as_json: one JSON object per line to `print_line`; otherwise, without a csv, tab-separated text.
-        pictures: folder for copies with the answer on them or below.
+        images: folder for copies with the answer on them or below.
         masks: folder for class maps as PNG, of segmentation only.
         coco: file for a COCO result list, of detection only: image_id is the number that is the file's name, as in
-            COCO, or else the picture's place in the list, from 1; file_name stands beside it.
-        yolo: folder for a YOLO text per picture, with scores, and classes.txt; of detection only.
-        sheet: file for one contact sheet of the first SHEET_LIMIT pictures.
-        top: classes per picture.
+            COCO, or else the image's place in the list, from 1; file_name stands beside it.
+        yolo: folder for a YOLO text per image, with scores, and classes.txt; of detection only.
+        sheet: file for one contact sheet of the first SHEET_LIMIT images.
+        top: classes per image.
 
     Attributes:
-        count: pictures written so far.
+        count: images written so far.
         partial: where the rows of an interrupted CSV are, or None.
     """
 
@@ -53,7 +53,7 @@ class PredictionWriter:
         *,
         csv: Path | None = None,
         as_json: bool = False,
-        pictures: Path | None = None,
+        images: Path | None = None,
         masks: Path | None = None,
         coco: Path | None = None,
         yolo: Path | None = None,
@@ -71,7 +71,7 @@ class PredictionWriter:
         self.columns = kind.columns(top)
         self.category_ids = category_ids
         self.masks, self.coco, self.yolo = masks, coco, yolo
-        self.csv, self.as_json, self.pictures, self.sheet, self.top = csv, as_json, pictures, sheet, top
+        self.csv, self.as_json, self.images, self.sheet, self.top = csv, as_json, images, sheet, top
         self.print_line = print_line
         self.count = 0
         self.partial: Path | None = None
@@ -94,7 +94,7 @@ class PredictionWriter:
             self._results: TextIO = self._stack.enter_context(temporary.open("w", encoding="utf-8"))
             self._results.write("[")
             self._separator = "\n"
-        for folder in (self.pictures, self.masks, self.yolo):
+        for folder in (self.images, self.masks, self.yolo):
             if folder:
                 folder.mkdir(parents=True, exist_ok=True)
         return self
@@ -116,8 +116,8 @@ class PredictionWriter:
         self._write_row(prediction)
         if prediction.result is None:
             return
-        if self.pictures:
-            self._write_picture(prediction)
+        if self.images:
+            self._write_image(prediction)
         if self.masks and isinstance(prediction.result, Mask):
             write_bytes(_new_name(self.masks, prediction.path), prediction.result.png())
         if isinstance(prediction.result, Boxes):
@@ -130,7 +130,7 @@ class PredictionWriter:
         result = prediction.result
         rows = result.rows(self.top) if result else []
         if self._rows:
-            for row in rows or [[]]:  # a picture of which there is nothing to say has a row all the same
+            for row in rows or [[]]:  # an image of which there is nothing to say has a row all the same
                 padding = [""] * (len(self.columns) - len(row))
                 self._rows.writerow([str(prediction.path), *row, *padding, prediction.error or ""])
         if self.as_json:
@@ -147,13 +147,13 @@ class PredictionWriter:
                 self._results.write(self._separator + json.dumps(row | {"file_name": path.name}, ensure_ascii=False))
                 self._separator = ",\n"
         if self.yolo:
-            if not (self.yolo / "classes.txt").exists():  # with the first picture
+            if not (self.yolo / "classes.txt").exists():  # with the first image
                 write_text(self.yolo / "classes.txt", "".join(f"{name}\n" for name in boxes.names))
             lines = "".join(f"{line}\n" for line in boxes.to_yolo())
             write_text(_new_name(self.yolo, path, suffix=".txt"), lines)
 
     def _image_id(self, path: Path) -> int:
-        """The number that is the file's name, or the picture's place; or the next that no other picture has."""
+        """The number that is the file's name, or the image's place; or the next that no other image has."""
         id = int(path.stem) if path.stem.isdecimal() else self.count
         while id in self._image_ids:
             id += 1
@@ -169,28 +169,28 @@ class PredictionWriter:
             return decode(prediction.path, at_least=(TILE, TILE))
         return prediction.result.draw(decode(prediction.path))
 
-    def _write_picture(self, prediction: Prediction) -> None:
+    def _write_image(self, prediction: Prediction) -> None:
         from PIL import Image
 
         from handlens.data.decode import decode
 
-        assert self.pictures is not None and prediction.result is not None
+        assert self.images is not None and prediction.result is not None
         drawn = prediction.result.draw(decode(prediction.path))
-        with atomic_path(_new_name(self.pictures, prediction.path)) as temporary:
+        with atomic_path(_new_name(self.images, prediction.path)) as temporary:
             Image.fromarray(drawn).save(temporary, "PNG")
 
 
-def _new_name(folder: Path, picture: Path, *, suffix: str = ".png") -> Path:
-    """<name>.png, or <name>-2.png ...: two folders may hold pictures of one name, and nothing is overwritten."""
-    target, number = folder / f"{picture.stem}{suffix}", 1
+def _new_name(folder: Path, image: Path, *, suffix: str = ".png") -> Path:
+    """<name>.png, or <name>-2.png ...: two folders may hold images of one name, and nothing is overwritten."""
+    target, number = folder / f"{image.stem}{suffix}", 1
     while target.exists():
         number += 1
-        target = folder / f"{picture.stem}-{number}{suffix}"
+        target = folder / f"{image.stem}-{number}{suffix}"
     return target
 
 
 def doubted_sheet(audit: Audit, doubted: Sequence[dict[str, Any]], path: Path) -> Path:
-    """A contact sheet of pictures whose label is doubted."""
+    """A contact sheet of images whose label is doubted."""
     from handlens.data.decode import decode
 
     files = {record.id: record.path for record in audit.dataset.records}
@@ -207,7 +207,7 @@ def save_sheet(tiles: Sequence[NDArray[Any]], captions: Sequence[str], path: Pat
     """
     from PIL import Image
 
-    from handlens.evaluate.contact_sheet import contact_sheet
+    from handlens.evaluation.contact_sheet import contact_sheet
 
     format = sheet_format(path)
     with atomic_path(path) as temporary:
@@ -223,7 +223,7 @@ def sheet_format(path: Path) -> str:
 
 
 def _thumbnail(image: NDArray[Any]) -> NDArray[Any]:
-    """A copy no larger than a tile, so that a sheet of many pictures stays small in memory."""
+    """A copy no larger than a tile, so that a sheet of many images stays small in memory."""
     import numpy as np
     from PIL import Image
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from handlens.errors import InputError
 from handlens.files import atomic_path
-from handlens.flow.report import QUIET, Reporter
+from handlens.reporter import QUIET, Reporter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,15 +33,15 @@ def show(
     config: Path | None = None,
     report: Reporter = QUIET,
 ) -> Path:
-    """Draw pictures with their labels, masks or boxes on one sheet, PNG or JPEG by the name of `out`.
+    """Draw images with their labels, masks or boxes on one sheet, PNG or JPEG by the name of `out`.
 
     Args:
-        count: pictures, drawn by lot from `seed`, in the order of their ids; all where there are fewer.
+        count: images, drawn by lot from `seed`, in the order of their ids; all where there are fewer.
         split: only from this one.
 
     Raises:
-        InputError: no picture to show, an unknown split, or an `out` that is neither PNG nor JPEG or lies
-            among the pictures.
+        InputError: no image to show, an unknown split, or an `out` that is neither PNG nor JPEG or lies
+            among the images.
     """
     import numpy as np
     from PIL import Image
@@ -49,7 +49,7 @@ def show(
     from handlens.data import open_dataset
     from handlens.data.seeds import seed_for
     from handlens.drawing import with_legend
-    from handlens.evaluate.contact_sheet import contact_sheet
+    from handlens.evaluation.contact_sheet import contact_sheet
     from handlens.flow.sheets import sheet_format
 
     kind = sheet_format(out)
@@ -57,10 +57,10 @@ def show(
     records = dataset.records if split is None else dataset.part(split)
     if not records:
         there = ", ".join(dataset.splits()) or "no splits"
-        raise InputError(f"{data} holds no pictures{f' of {split!r}; it has {there}' if split else ''}.")
+        raise InputError(f"{data} holds no images{f' of {split!r}; it has {there}' if split else ''}.")
     folder = dataset.root.resolve()
     if out.resolve().is_relative_to(folder):
-        raise InputError(f"{out} lies in {folder}, where it would count as a picture; name a place outside by --out.")
+        raise InputError(f"{out} lies in {folder}, where it would count as an image; name a place outside by --out.")
     order = np.random.default_rng(seed_for(seed, "show")).permutation(len(records))[:count]
     tiles, captions = [], []
     seen: set[int] = set()
@@ -81,7 +81,7 @@ def show(
 def _tile(dataset: Dataset, record: Record) -> tuple[NDArray[np.uint8], str, set[int]]:
     """A small copy with what is known drawn on it, its caption, and the classes that it shows.
 
-    A picture or mask that cannot be read is a grey tile that says so: the sheet is there to find such things.
+    An image or mask that cannot be read is a gray tile that says so: the sheet is there to find such things.
     """
     import numpy as np
     from PIL import Image
@@ -90,25 +90,25 @@ def _tile(dataset: Dataset, record: Record) -> tuple[NDArray[np.uint8], str, set
     from handlens.data.masks import read_mask
 
     try:
-        picture = decode(record.path, at_least=(TILE, TILE) if dataset.task in ("classify", "tag") else None)
+        image = decode(record.path, at_least=(TILE, TILE) if dataset.task in ("classify", "tag") else None)
         mask = None
         if record.mask is not None and dataset.coding is not None:
-            mask = read_mask(record.mask, dataset.coding, size=(picture.shape[0], picture.shape[1]))
+            mask = read_mask(record.mask, dataset.coding, size=(image.shape[0], image.shape[1]))
     except InputError as error:
         reason = str(error).replace(f"{record.path}: ", "").replace(str(record.mask), "")
         return np.full((TILE, TILE, 3), 224, dtype=np.uint8), f"{record.id}\n{reason}", set()
     if mask is not None:
-        return _masked_tile(dataset, picture, mask)
+        return _masked_tile(dataset, image, mask)
     if record.boxes is not None:
-        return _boxed_tile(dataset, picture, record.boxes)
-    small = _shrunk(picture, Image.Resampling.LANCZOS)
+        return _boxed_tile(dataset, image, record.boxes)
+    small = _shrunk(image, Image.Resampling.LANCZOS)
     if record.tags is not None:
         return small, _caption([dataset.class_names[tag] for tag in record.tags]) or "none of the labels", set()
     return small, "no label" if record.target is None else dataset.class_names[record.target], set()
 
 
 def _masked_tile(
-    dataset: Dataset, picture: NDArray[np.uint8], mask: NDArray[np.uint8]
+    dataset: Dataset, image: NDArray[np.uint8], mask: NDArray[np.uint8]
 ) -> tuple[NDArray[np.uint8], str, set[int]]:
     import numpy as np
     from PIL import Image
@@ -117,7 +117,7 @@ def _masked_tile(
 
     names = dataset.class_names
     counts = np.bincount(mask.ravel(), minlength=256)[: len(names)]
-    small = _shrunk(picture, Image.Resampling.LANCZOS)
+    small = _shrunk(image, Image.Resampling.LANCZOS)
     drawn = with_mask(small, _shrunk(mask, Image.Resampling.NEAREST), names)
     largest = [int(index) for index in np.argsort(-counts, kind="stable")[:4] if counts[index]]
     caption = _caption([f"{names[index]} {100 * counts[index] / mask.size:.0f} %" for index in largest])
@@ -125,15 +125,15 @@ def _masked_tile(
 
 
 def _boxed_tile(
-    dataset: Dataset, picture: NDArray[np.uint8], boxes: Sequence[Box]
+    dataset: Dataset, image: NDArray[np.uint8], boxes: Sequence[Box]
 ) -> tuple[NDArray[np.uint8], str, set[int]]:
     import numpy as np
     from PIL import Image
 
     from handlens.drawing import with_boxes
 
-    small = _shrunk(picture, Image.Resampling.LANCZOS)
-    scale = np.tile([small.shape[1] / picture.shape[1], small.shape[0] / picture.shape[0]], 2)
+    small = _shrunk(image, Image.Resampling.LANCZOS)
+    scale = np.tile([small.shape[1] / image.shape[1], small.shape[0] / image.shape[0]], 2)
     corners = np.array([(box.left, box.top, box.right, box.bottom) for box in boxes]).reshape(-1, 4) * scale
     labels = [box.label for box in boxes]
     drawn = with_boxes(small, corners, labels, [dataset.class_names[label] for label in labels])

@@ -12,15 +12,15 @@ from handlens.data.record import Dataset, Record
 from handlens.errors import InputError
 from handlens.flow.anchor_fit import fit_anchors_to
 from handlens.flow.input_size import usual_size
-from handlens.flow.report import Reporter
 from handlens.preprocess import SCALINGS, Preprocess
+from handlens.reporter import Reporter
 
 if TYPE_CHECKING:
     from torch import nn
 
     from handlens.data.examples import Examples
-    from handlens.train.fit import Task
-    from handlens.train.recipe import Augment, Recipe
+    from handlens.training.fit import Task
+    from handlens.training.recipe import Augment, Recipe
 
 NOT_OF_CLASSES = {"anchors", "box_loss", "pixel_loss", "dice", "augment.zoom_out", "augment.mosaic"}
 NOT_OF_TASK = {  # what a recipe may ask for and a task has no use for
@@ -115,8 +115,8 @@ def start_classifier(recipe: Recipe, num_classes: int, report: Reporter) -> Star
         height=entry.image_size, width=entry.image_size, short_side=entry.image_size, mean=mean, std=std
     )
     if arguments.get("in_channels", known["in_channels"].default) == 1:
-        grey_mean, grey_std = (sum(values) / len(values) for values in (mean, std))
-        preprocess = replace(preprocess, colour="grey", mean=(grey_mean,), std=(grey_std,))
+        gray_mean, gray_std = (sum(values) / len(values) for values in (mean, std))
+        preprocess = replace(preprocess, color="gray", mean=(gray_mean,), std=(gray_std,))
     if recipe.mode != "scratch":
         weights = starting_weights(recipe)
         sentence = load_into(net, load_weights(weights, progress=report.progress), new_head=True)
@@ -124,14 +124,14 @@ def start_classifier(recipe: Recipe, num_classes: int, report: Reporter) -> Star
             report.say(sentence)
         if weights in SOURCES:
             source = SOURCES[weights].preprocess
-            preprocess = replace(source, short_side=source.height)  # the whole picture counts: no 12 % cut away
+            preprocess = replace(source, short_side=source.height)  # the whole image counts: no 12 % cut away
     if recipe.image_size is not None:
         height, width = recipe.size()
         preprocess = replace(preprocess, height=height, width=width, short_side=max(height, width))
     smallest = getattr(net, "smallest", 1)
     if min(preprocess.height, preprocess.width) < smallest:
         raise InputError(
-            f"{recipe.model} takes pictures of {smallest} pixels a side and more, got image_size "
+            f"{recipe.model} takes images of {smallest} pixels a side and more, got image_size "
             f"{preprocess.height} x {preprocess.width}."
         )
     return Start(net, preprocess, {"name": recipe.model, "arguments": arguments})
@@ -147,17 +147,17 @@ def _start_segmenter(recipe: Recipe, dataset: Dataset, report: Reporter) -> Star
         if getattr(net, "align_corners", False):  # such a net fits multiples of its stride plus one
             height, width = (max(2, round((side - 1) / 16)) * 16 + 1 for side in (height, width))
     preprocess = _scaled_as(recipe, Preprocess(height=height, width=width, resize="pad"))
-    _load_trunk(net, recipe, report)
+    _load_backbone(net, recipe, report)
     return Start(net, preprocess, {"name": recipe.model, "arguments": arguments})
 
 
 def _start_detector(recipe: Recipe, dataset: Dataset, report: Reporter) -> Start:
     fit = fit_anchors_to(recipe, dataset)
-    report.say(f"The net sees pictures of {fit.width} x {fit.height} pixels.")
+    report.say(f"The net sees images of {fit.width} x {fit.height} pixels.")
     preprocess = _scaled_as(recipe, Preprocess(height=fit.height, width=fit.width, resize="stretch"))
     arguments = _arguments(recipe, dataset) | {"first_stride": fit.first_stride, "anchors": fit.anchors}
     net = _built(recipe.model, arguments)
-    _load_trunk(net, recipe, report)
+    _load_backbone(net, recipe, report)
     for name, share in fit.unreached.items():
         report.say(f"{name}: {100 * share:.1f} % of the boxes have no anchor.")
     return Start(net, preprocess, {"name": recipe.model, "arguments": arguments})
@@ -190,7 +190,7 @@ def training_task(recipe: Recipe, dataset: Dataset, preprocess: Preprocess) -> T
 
 
 def weights_of(recipe: Recipe) -> str | None:
-    """The published weights that a recipe's net, or its trunk, starts from; None where there are none for it."""
+    """The published weights that a recipe's net, or its backbone, starts from; None where there are none for it."""
     from handlens.models import CATALOGUE
 
     backbone = recipe.options.get("backbone", CATALOGUE[recipe.model].backbone)
@@ -220,14 +220,14 @@ def starting_weights(recipe: Recipe) -> str:
 
 
 def classifier_transform(preprocess: Preprocess, augment: Augment) -> Callable[..., Any]:
-    """The random transform of a classifier's pictures that a recipe asks for."""
+    """The random transform of a classifier's images that a recipe asks for."""
     from handlens.data.augment import classification_augment
 
     return classification_augment(
         preprocess,
         flip=augment.flip,
         crop_area=augment.crop_area,
-        colour=augment.colour,
+        color=augment.color,
         vertical_flip=augment.vertical_flip,
         trivial=augment.trivial,
         rotate=augment.rotate,
@@ -235,16 +235,16 @@ def classifier_transform(preprocess: Preprocess, augment: Augment) -> Callable[.
 
 
 def _classifier_task(recipe: Recipe, dataset: Dataset, preprocess: Preprocess) -> Task:
-    """Of pictures with one class each, and of those that may have several labels."""
+    """Of images with one class each, and of those that may have several labels."""
     import numpy as np
 
     from handlens.data.augment import smallest_training_decode
-    from handlens.data.examples import Pictures, TaggedPictures
+    from handlens.data.examples import Images, TaggedImages
     from handlens.data.record import tag_targets
-    from handlens.train.classify import ClassifierTraining
-    from handlens.train.fit import Task
-    from handlens.train.head import balanced_tag_weights, balanced_weights
-    from handlens.train.tag import TaggerTraining
+    from handlens.training.classify import ClassifierTraining
+    from handlens.training.fit import Task
+    from handlens.training.head import balanced_tag_weights, balanced_weights
+    from handlens.training.tag import TaggerTraining
 
     classes = len(dataset.class_names)
     several = dataset.task == "tag"
@@ -255,13 +255,13 @@ def _classifier_task(recipe: Recipe, dataset: Dataset, preprocess: Preprocess) -
         targets = np.array([record.target for record in dataset.part("train")], dtype=np.int64)
         weights = balanced_weights(targets, classes)
     augment = recipe.augment
-    pictures = partial(TaggedPictures, num_classes=classes) if several else Pictures
+    images = partial(TaggedImages, num_classes=classes) if several else Images
     training = TaggerTraining if several else ClassifierTraining
 
     def examples(records: Sequence[Record], train: bool) -> Examples:
         transform = classifier_transform(preprocess, augment)
         at_least = smallest_training_decode(preprocess, crop_area=augment.crop_area)
-        return pictures(
+        return images(
             records,
             preprocess=preprocess,
             transform=transform if train else None,
@@ -279,9 +279,9 @@ def _classifier_task(recipe: Recipe, dataset: Dataset, preprocess: Preprocess) -
 
 def _segmenter_task(recipe: Recipe, dataset: Dataset, preprocess: Preprocess) -> Task:
     from handlens.data.augment import segmentation_augment
-    from handlens.data.examples import MaskedPictures
-    from handlens.train.fit import Task
-    from handlens.train.segment import SegmenterTraining
+    from handlens.data.examples import MaskedImages
+    from handlens.training.fit import Task
+    from handlens.training.segment import SegmenterTraining
 
     augment = recipe.augment
     assert dataset.coding is not None
@@ -292,11 +292,11 @@ def _segmenter_task(recipe: Recipe, dataset: Dataset, preprocess: Preprocess) ->
             preprocess,
             flip=augment.flip,
             crop_area=augment.crop_area,
-            colour=augment.colour,
+            color=augment.color,
             zoom_out=augment.zoom_out,
             vertical_flip=augment.vertical_flip,
         )
-        return MaskedPictures(
+        return MaskedImages(
             records, preprocess=preprocess, transform=transform if train else None, coding=coding, seed=recipe.seed
         )
 
@@ -310,9 +310,9 @@ def _segmenter_task(recipe: Recipe, dataset: Dataset, preprocess: Preprocess) ->
 
 def _detector_task(recipe: Recipe, dataset: Dataset, preprocess: Preprocess) -> Task:
     from handlens.data.augment import detection_augment
-    from handlens.data.examples import BoxedPictures
-    from handlens.train.detect import DetectorTraining
-    from handlens.train.fit import Task
+    from handlens.data.examples import BoxedImages
+    from handlens.training.detect import DetectorTraining
+    from handlens.training.fit import Task
 
     augment = recipe.augment
 
@@ -321,11 +321,11 @@ def _detector_task(recipe: Recipe, dataset: Dataset, preprocess: Preprocess) -> 
             preprocess,
             flip=augment.flip,
             crop_area=augment.crop_area,
-            colour=augment.colour,
+            color=augment.color,
             zoom_out=augment.zoom_out,
             vertical_flip=augment.vertical_flip,
         )
-        return BoxedPictures(
+        return BoxedImages(
             records,
             preprocess=preprocess,
             transform=transform if train else None,
@@ -341,7 +341,7 @@ def _detector_task(recipe: Recipe, dataset: Dataset, preprocess: Preprocess) -> 
     )
 
 
-def _load_trunk(net: nn.Module, recipe: Recipe, report: Reporter) -> None:
+def _load_backbone(net: nn.Module, recipe: Recipe, report: Reporter) -> None:
     from handlens.models import CATALOGUE
     from handlens.models.backbones import Backbone
     from handlens.models.weights import load_backbone, load_into, load_weights
@@ -350,11 +350,11 @@ def _load_trunk(net: nn.Module, recipe: Recipe, report: Reporter) -> None:
         return
     source = starting_weights(recipe)
     weights = load_weights(source, progress=report.progress)
-    trunk = getattr(net, "backbone", None)
+    backbone = getattr(net, "backbone", None)
     whole = source in CATALOGUE[recipe.model].weights  # published with its head
     sentence: str | None
-    if isinstance(trunk, Backbone) and not whole and not any(key.startswith("backbone.") for key in weights):
-        sentence = load_backbone(trunk, weights)  # a classifier's
+    if isinstance(backbone, Backbone) and not whole and not any(key.startswith("backbone.") for key in weights):
+        sentence = load_backbone(backbone, weights)  # a classifier's
     else:
         sentence = load_into(net, weights, new_head=True)
     if sentence:
@@ -362,7 +362,7 @@ def _load_trunk(net: nn.Module, recipe: Recipe, report: Reporter) -> None:
 
 
 def _scaled_as(recipe: Recipe, preprocess: Preprocess) -> Preprocess:
-    """With the normalisation that the weights were trained with; from scratch the net's own."""
+    """With the normalization that the weights were trained with; from scratch the net's own."""
     from handlens.models import CATALOGUE
     from handlens.models.weights import SOURCES
 

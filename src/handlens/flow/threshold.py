@@ -1,5 +1,5 @@
-"""The score from which an answer is worth giving, chosen on the validation pictures: of a detector's boxes, or of each
-label where a picture may have several."""
+"""The score from which an answer is worth giving, chosen on the validation images: of a detector's boxes, or of each
+label where an image may have several."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING
 
 from handlens.data.annotations import usable_boxes
 from handlens.data.record import Dataset, Record
-from handlens.flow.report import Reporter
 from handlens.preprocess import Preprocess
+from handlens.reporter import Reporter
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from torch import nn
 
-    from handlens.deploy.engines import Arrays
     from handlens.results import Result
+    from handlens.runtimes.engine import Arrays
 
 USUAL = 0.3  # where no box is right on validation, so that no threshold is better than another; our choice
 
 
 def choose_threshold(net: nn.Module, preprocess: Preprocess, dataset: Dataset, folder: Path, report: Reporter) -> float:
     """The threshold with the best F1 on validation, by what the net answers in PyTorch fp32."""
-    from handlens.evaluate.detection import best_threshold
+    from handlens.evaluation.detection import best_threshold
     from handlens.results import Boxes
 
     predicted, truths = [], []
@@ -44,7 +44,7 @@ def choose_thresholds(
     import numpy as np
 
     from handlens.data.record import tag_targets
-    from handlens.evaluate.tags import best_thresholds
+    from handlens.evaluation.tags import best_thresholds
     from handlens.results import Tags
 
     rows, records = [], []
@@ -58,14 +58,14 @@ def choose_thresholds(
 def _answers(
     net: nn.Module, preprocess: Preprocess, dataset: Dataset, folder: Path, report: Reporter
 ) -> Iterator[tuple[Record, Result]]:
-    """Of the validation pictures that can be read, with every box, however low its score."""
+    """Of the validation images that can be read, with every box, however low its score."""
     import torch
 
-    from handlens.deploy.engines import TorchEngine
-    from handlens.deploy.graph import DeployGraph
-    from handlens.deploy.graph_names import OUTPUTS
-    from handlens.predict.predictor import Predictor
-    from handlens.train.run import Run
+    from handlens.prediction.predictor import Predictor
+    from handlens.runtimes.engine import TorchEngine
+    from handlens.runtimes.graph import DeployGraph
+    from handlens.runtimes.names import OUTPUTS
+    from handlens.training.run import Run
 
     task, names = dataset.task, dataset.class_names
     graph = DeployGraph(net.eval(), preprocess, task=task)

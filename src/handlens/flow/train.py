@@ -11,11 +11,11 @@ from handlens.files import read_json, write_json, write_text
 from handlens.flow.data import check, stop_on_findings
 from handlens.flow.golden import write_golden
 from handlens.flow.heads import fit_frozen_head, fold_metrics, install_head, thresholds_of_folds, validate_head
-from handlens.flow.report import QUIET, Reporter
 from handlens.flow.runs import machine, write_run
 from handlens.flow.tasks import METRICS, NOT_OF_TASK, start_task, training_task, weights_of
 from handlens.flow.threshold import choose_threshold, choose_thresholds
-from handlens.train.run import (
+from handlens.reporter import QUIET, Reporter
+from handlens.training.run import (
     DATA,
     DATA_CONFIG,
     MODEL,
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from handlens.data.check import Audit
     from handlens.data.record import Dataset, Record
     from handlens.data.record import Task as TaskName
-    from handlens.train.fit import Task
-    from handlens.train.recipe import Mode, Recipe
+    from handlens.training.fit import Task
+    from handlens.training.recipe import Mode, Recipe
 
 START = "checkpoints/start.safetensors"
 NOT_FOR_A_HEAD = {"epochs", "batch_size", "learning_rate", "layer_decay", "warmup", "dropout", "ema", "patience"}
@@ -60,7 +60,7 @@ def train(
         recipe: None is the default recipe.
         resume: an unfinished run folder; its own recipe is used.
         strict: warnings of the audit stop training as well as errors.
-        golden: keep eight pictures and the expected answers in the run, for whoever ships it.
+        golden: keep eight images and the expected answers in the run, for whoever ships it.
 
     Returns:
         The run folder.
@@ -71,7 +71,7 @@ def train(
         KeyboardInterrupt: stopped by Ctrl-C or SIGTERM, everything saved; `resume` continues.
     """
     from handlens.data.config import FILE_NAME
-    from handlens.train.recipe import make_recipe, read_recipe
+    from handlens.training.recipe import make_recipe, read_recipe
 
     if resume is not None:
         folder = Path(resume)
@@ -145,17 +145,17 @@ def _train(
 
     from handlens.data.seeds import seed_torch
     from handlens.data.split import split_dataset
-    from handlens.train.saving import save_net
+    from handlens.training.saving import save_net
 
     dataset = split_dataset(audit.usable(), validation=recipe.validation, seed=recipe.seed, together=audit.duplicates)
     names = dataset.class_names
     training, validation = dataset.part("train"), dataset.part("validation")
-    report.say(f"{len(training)} pictures to train on, {len(validation)} to validate, {len(names)} classes.")
+    report.say(f"{len(training)} images to train on, {len(validation)} to validate, {len(names)} classes.")
     recipe = choose_mode(recipe, dataset.task, len(training), report)
     summary = _data_summary(data, audit, dataset)
     if resuming:
         if read_json(folder / DATA)["fingerprint"] != summary["fingerprint"]:
-            raise InputError(f"the pictures in {data} are not those that {folder} was started with; start a new run.")
+            raise InputError(f"the images in {data} are not those that {folder} was started with; start a new run.")
     else:
         _say_unused(recipe, dataset.task, report)
 
@@ -171,7 +171,7 @@ def _train(
     metric, dense = METRICS[dataset.task], dataset.task in ("segment", "detect")
     head = None
     if recipe.mode == "head":
-        # Cross-validation picks the weight decay, so that validation pictures can be learned from; but where there is
+        # Cross-validation picks the weight decay, so that validation images can be learned from; but where there is
         # no test split, they are all that an evaluation has.
         records = [*training, *validation] if dataset.part("test") else training
         head = fit_frozen_head(net, records, audit, recipe, preprocess, len(names), report)
@@ -232,10 +232,10 @@ def _train(
     return folder
 
 
-def _require_a_batch(net: nn.Module, recipe: Recipe, pictures: int) -> None:
+def _require_a_batch(net: nn.Module, recipe: Recipe, images: int) -> None:
     """
     Raises:
-        InputError: one picture a batch, and a batch norm that learns from it; or from scratch no epoch at all.
+        InputError: one image a batch, and a batch norm that learns from it; or from scratch no epoch at all.
     """
     from handlens.models.blocks import BatchNorm
 
@@ -245,8 +245,8 @@ def _require_a_batch(net: nn.Module, recipe: Recipe, pictures: int) -> None:
         raise InputError("a net from scratch learns nothing in 0 epochs; give 1 or more.")
     classifier = hasattr(net, "embed")  # others have a new head, whose batch norm has no statistics yet
     learns = not (classifier and recipe.freeze_batch_norm) and any(isinstance(m, BatchNorm) for m in net.modules())
-    if learns and min(recipe.batch_size, pictures) < 2:
-        raise InputError(f"{recipe.model} learns from two pictures in a batch or more, for its batch norm.")
+    if learns and min(recipe.batch_size, images) < 2:
+        raise InputError(f"{recipe.model} learns from two images in a batch or more, for its batch norm.")
 
 
 def _say_unused(recipe: Recipe, task: TaskName, report: Reporter) -> None:
@@ -270,7 +270,7 @@ def known_net(name: str) -> None:
         raise InputError(f"there is no net called {name!r}; {nearest(name, CATALOGUE)}.")
 
 
-def choose_mode(recipe: Recipe, task: TaskName, pictures: int, report: Reporter) -> Recipe:
+def choose_mode(recipe: Recipe, task: TaskName, images: int, report: Reporter) -> Recipe:
     """Settle "auto", say why, and take the mode's and the task's defaults.
 
     Raises:
@@ -292,11 +292,11 @@ def choose_mode(recipe: Recipe, task: TaskName, pictures: int, report: Reporter)
         if fitting is not None:
             why += f" (handlens weights get {fitting} says why)"
     elif task in ("segment", "detect"):
-        mode, why = "finetune", f"the trunk starts from {source}"
-    elif pictures < 1000:
-        mode, why = "head", f"{pictures} pictures are few: a head on frozen features is quick and does not overfit"
+        mode, why = "finetune", f"the backbone starts from {source}"
+    elif images < 1000:
+        mode, why = "head", f"{images} images are few: a head on frozen features is quick and does not overfit"
     else:
-        mode, why = "finetune", f"{pictures} pictures are enough to improve on frozen features"
+        mode, why = "finetune", f"{images} images are enough to improve on frozen features"
     report.say(f"Mode {mode}: {why}.")
     return recipe.settled(mode, task)
 
@@ -311,8 +311,8 @@ def _fit(
     score: tuple[float, float],
     report: Reporter,
 ) -> tuple[float, float]:
-    from handlens.train.fit import fit
-    from handlens.train.writer import InterruptedTraining
+    from handlens.training.fit import fit
+    from handlens.training.writer import InterruptedTraining
 
     try:
         return fit(

@@ -18,7 +18,7 @@ Target = tuple[Tensor, Tensor]
 ClassLoss = Literal["mined", "focal"]
 
 NEGATIVES = 3  # per positive, the hardest: Liu et al. 2016, section 2.2
-LEAST_NEGATIVES = 3  # of a picture without boxes, else it would teach nothing: the authors' SSDLite configuration
+LEAST_NEGATIVES = 3  # of an image without boxes, else it would teach nothing: the authors' SSDLite configuration
 FOCUS, BALANCE = 2.0, 0.25  # gamma and alpha: Lin et al. 2017, arXiv:1708.02002, section 5.1
 
 
@@ -26,8 +26,8 @@ def criterion(model: SSD, images: Tensor, targets: Sequence[Target], *, classes:
     """The loss of a batch: of the boxes plus of the classes, as `box_losses` has them.
 
     Args:
-        images: (N, C, H, W), normalised.
-        targets: per picture, boxes (n, 4) left, top, right, bottom, fractions of the net's input, and labels (n,)
+        images: (N, C, H, W), normalized.
+        targets: per image, boxes (n, 4) left, top, right, bottom, fractions of the net's input, and labels (n,)
             int64. n may be 0. A label -1 - c (crowds and difficult objects of class c) is neither expected nor
             background.
 
@@ -49,33 +49,33 @@ def box_losses(
             most wrong; "focal": of all anchors, weighed down where they are right already.
 
     Returns:
-        smooth L1 of the offsets, and the loss of the classes; scalars in float32. Pictures without boxes count in the
+        smooth L1 of the offsets, and the loss of the classes; scalars in float32. Images without boxes count in the
         second alone.
 
     Raises:
-        ValueError: another number of targets than of pictures, a label outside the classes, boxes without an area.
+        ValueError: another number of targets than of images, a label outside the classes, boxes without an area.
 
     Source: Liu et al. 2016, arXiv:1512.02325, section 2.2; Lin et al. 2017, arXiv:1708.02002, section 3.
     """
     if classes not in ("mined", "focal"):
         raise ValueError(f"classes must be 'mined' or 'focal', got {classes!r}")
     if len(targets) != len(raw.offsets):
-        raise ValueError(f"targets must have one entry per picture, got {len(targets)} for {len(raw.offsets)} pictures")
+        raise ValueError(f"targets must have one entry per image, got {len(targets)} for {len(raw.offsets)} images")
     background = raw.logits.shape[2] - (not sigmoid)
     located = raw.offsets.new_zeros((), dtype=torch.float32)
     wanted = torch.full(raw.logits.shape[:2], background, device=raw.logits.device)
     left_out = torch.zeros_like(wanted, dtype=torch.bool)
-    for picture, (boxes, labels) in enumerate(targets):
+    for image, (boxes, labels) in enumerate(targets):
         if len(labels) and not -background <= int(labels.min()) <= int(labels.max()) < background:
             raise ValueError(
-                f"picture {picture}: labels must be in [0, {background}), or -1 minus that, got {labels.tolist()}"
+                f"image {image}: labels must be in [0, {background}), or -1 minus that, got {labels.tolist()}"
             )
         matched = match(boxes, labels, raw.anchors)
         positive = matched >= 0
         offsets = encode_boxes(boxes[matched[positive]], raw.anchors[positive])
-        located = located + F.smooth_l1_loss(raw.offsets[picture, positive].float(), offsets, reduction="sum")
-        wanted[picture, positive] = labels[matched[positive]]
-        left_out[picture] = matched == LEFT_OUT
+        located = located + F.smooth_l1_loss(raw.offsets[image, positive].float(), offsets, reduction="sum")
+        wanted[image, positive] = labels[matched[positive]]
+        left_out[image] = matched == LEFT_OUT
     positive = wanted != background
     losses = class_losses(raw.logits.float(), wanted, sigmoid=sigmoid, focal=classes == "focal")  # (N, A)
     counted = positive | hardest(losses, positive, left_out) if classes == "mined" else ~left_out
@@ -107,7 +107,7 @@ def class_losses(logits: Tensor, wanted: Tensor, *, sigmoid: bool, focal: bool) 
 
 @torch.no_grad()
 def hardest(losses: Tensor, positive: Tensor, left_out: Tensor) -> Tensor:
-    """(N, A) each -> (N, A) bool: the background that is most wrong, NEGATIVES per positive of a picture."""
+    """(N, A) each -> (N, A) bool: the background that is most wrong, NEGATIVES per positive of an image."""
     hardness = losses.masked_fill(positive | left_out, -1)  # no loss is negative
     rank = hardness.argsort(dim=1, descending=True).argsort(dim=1)
     wanted = (NEGATIVES * positive.sum(dim=1, keepdim=True)).clamp(min=LEAST_NEGATIVES)

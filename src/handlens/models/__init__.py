@@ -75,15 +75,15 @@ def _classifier(
     )
 
 
-def _trunk(name: str, about: str, **more: Any) -> Entry:
+def _backbone(name: str, about: str, **more: Any) -> Entry:
     return _classifier(BACKBONES[name], about, weights=versions(name), **more)
 
 
 CLASSIFIERS: dict[str, Entry] = {
-    "mobilenet_v2": _trunk(
+    "mobilenet_v2": _backbone(
         "mobilenet_v2", "Sandler et al. 2018: inverted residuals and linear bottlenecks, any width and size"
     ),
-    "efficientnet_lite0": _trunk(
+    "efficientnet_lite0": _backbone(
         "efficientnet_lite0",
         "Tan and Le 2019, the form for phones: no squeeze-and-excitation, ReLU6",
         scaling="lite",
@@ -96,26 +96,26 @@ CLASSIFIERS: dict[str, Entry] = {
     ),
     "lenet_color": _classifier(
         partial(LeNet, in_channels=3, image_size=224, channels=(16, 32), hidden=(512,), padding=0),
-        "lenet5 for colour pictures of 224 x 224, nearly all of it in one dense layer",
+        "lenet5 for color images of 224 x 224, nearly all of it in one dense layer",
         scaling="unit",
         num_classes=2,
     ),
-    "alexnet": _trunk("alexnet", "Krizhevsky et al. 2012: five convolutions and three dense layers; two_towers"),
+    "alexnet": _backbone("alexnet", "Krizhevsky et al. 2012: five convolutions and three dense layers; two_towers"),
     **{
-        f"vgg{depth}{norm}": _trunk(
+        f"vgg{depth}{norm}": _backbone(
             f"vgg{depth}{norm}", f"Simonyan and Zisserman 2014: {depth} layers of 3 x 3{', batch norm' if norm else ''}"
         )
         for depth in CONVOLUTIONS
         for norm in ("", "_bn")
     },
-    "googlenet": _trunk(
+    "googlenet": _backbone(
         "googlenet", "Szegedy et al. 2014: Inception modules, auxiliary heads while it learns", scaling="half"
     ),
     **{
-        f"resnet{depth}": _trunk(f"resnet{depth}", f"He et al. 2015: {depth} layers in residual blocks")
+        f"resnet{depth}": _backbone(f"resnet{depth}", f"He et al. 2015: {depth} layers in residual blocks")
         for depth in STAGES
     },
-    "mobilenet_v1": _trunk("mobilenet_v1", "Howard et al. 2017: depthwise separable convolutions", scaling="half"),
+    "mobilenet_v1": _backbone("mobilenet_v1", "Howard et al. 2017: depthwise separable convolutions", scaling="half"),
     "mobilenet_v1_mnist": _classifier(
         SmallMobileNetV1,
         "a small form of it for 28 x 28 digits: pointwise first, no stride, all of it flattened",
@@ -130,21 +130,23 @@ CLASSIFIERS: dict[str, Entry] = {
         scaling="unit",
         num_classes=1,
     ),
-    "residual_convnet": _trunk(
+    "residual_convnet": _backbone(
         "residual_convnet",
-        "Chollet 2021: three residual blocks, for small pictures",
+        "Chollet 2021: three residual blocks, for small images",
         image_size=32,
         scaling="unit",
         num_classes=1,
     ),
-    "mini_xception": _trunk(
+    "mini_xception": _backbone(
         "mini_xception",
         "Chollet 2021: five blocks of separable convolutions",
         image_size=180,
         scaling="unit",
         num_classes=1,
     ),
-    "xception": _trunk("xception", "Chollet 2016: separable convolutions throughout", image_size=299, scaling="half"),
+    "xception": _backbone(
+        "xception", "Chollet 2016: separable convolutions throughout", image_size=299, scaling="half"
+    ),
 }
 
 CATALOGUE: dict[str, Entry] = {
@@ -230,5 +232,5 @@ def build(name: str, *, num_classes: int, **options: Any) -> nn.Module:
 
 
 def flattens(name: str) -> bool:
-    """Whether a net is built for one size of pictures, its option `image_size`; False where there is no such net."""
+    """Whether a net is built for one size of images, its option `image_size`; False where there is no such net."""
     return name in CATALOGUE and "image_size" in inspect.signature(CATALOGUE[name].constructor).parameters

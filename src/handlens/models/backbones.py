@@ -23,7 +23,7 @@ from handlens.models.classify.vgg import CONVOLUTIONS, VGG
 from handlens.models.classify.xception import MiniXception, Xception
 from handlens.models.options import construct
 
-# Every classifier that takes pictures of any size.
+# Every classifier that takes images of any size.
 BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "mobilenet_v2": MobileNetV2,
     "efficientnet_lite0": EfficientNetLite0,

@@ -1,10 +1,10 @@
 """What a net costs: parameters, multiply-adds, memory and receptive field, layer by layer.
 
-One convention for all figures, for one picture:
+One convention for all figures, for one image:
 
 - A product and the sum it goes into are one multiply-add. Convolutions and matrix products count. Biases, batch norm,
   activations and pooling do not: at inference the norm is part of the convolution, and the rest is small.
-- Memory is that of the maps between operators, the picture included, while weights stay where they are. An operator
+- Memory is that of the maps between operators, the image included, while weights stay where they are. An operator
   needs its inputs, its output and what later ones wait for. One that works number by number (a norm, an activation, a
   sum) writes over an input that nothing else needs, and padding is part of the convolution behind it.
 - "block by block" takes the stem, each block and so on as one operator that needs its input and its output, as the
@@ -105,10 +105,10 @@ class Layer:
         name: of the module, as in the state dict; with " add" and the like where it is no module of its own.
         kind: "Conv2d", "BatchNorm2d", "add", "cat" ...
         detail: kernel, stride and the like, for people.
-        inputs: names of the layers that feed it, "picture" for the first.
-        shape: of the output for one picture: (C, h, w), or (D,).
+        inputs: names of the layers that feed it, "image" for the first.
+        shape: of the output for one image: (C, h, w), or (D,).
         parameters: its own, of which `trainable` learn. Both 0 for a module that ran before.
-        stride, receptive_field: of a place of the map, in pixels of the picture; None where the whole picture counts.
+        stride, receptive_field: of a place of the map, in pixels of the image; None where the whole image counts.
     """
 
     name: str
@@ -155,21 +155,21 @@ def parameters(net: nn.Module) -> int:
 
 
 def multiply_adds(net: nn.Module, *, height: int, width: int, channels: int = 3) -> int:
-    """In total, for one picture; see `measure`."""
+    """In total, for one image; see `measure`."""
     return measure(net, height=height, width=width, channels=channels).multiply_adds
 
 
 def measure(net: nn.Module, *, height: int, width: int, channels: int = 3) -> Cost:
-    """Run a copy of a net for one picture on the "meta" device, so that nothing is computed and the net stays as it is.
+    """Run a copy of a net for one image on the "meta" device, so that nothing is computed and the net stays as it is.
 
     Raises:
-        ValueError: the net does not take pictures of this size.
+        ValueError: the net does not take images of this size.
     """
     shadow = copy.deepcopy(net).to("meta").eval()
-    picture = torch.empty(1, channels, height, width, device="meta")
-    recorder = _Recorder(shadow, picture)
+    image = torch.empty(1, channels, height, width, device="meta")
+    recorder = _Recorder(shadow, image)
     with recorder.names(), recorder, torch.no_grad():
-        answer = shadow(picture)
+        answer = shadow(image)
     recorder.keep(answer)
     layers = recorder.layers()
     peak, at = recorder.peak([[number] for number in range(len(recorder.calls))])
@@ -192,7 +192,7 @@ class _Map:
     """A tensor while it is recorded: where it comes from and what it sees."""
 
     numbers: int
-    made_by: int  # index of the call; -1 for the picture
+    made_by: int  # index of the call; -1 for the image
     stride: int | None = 1
     receptive_field: int | None = 1
     needed_by: list[int] = field(default_factory=list)
@@ -214,13 +214,13 @@ class _Call:
 class _Recorder(TorchDispatchMode):
     """Writes down every operator, the module it ran in and the maps it took and made."""
 
-    def __init__(self, net: nn.Module, picture: Tensor) -> None:
+    def __init__(self, net: nn.Module, image: Tensor) -> None:
         super().__init__()
         self.net = net
         self.calls: list[_Call] = []
-        self.picture = _Map(picture.numel(), -1)
-        self._map_of: dict[int, _Map] = {id(picture): self.picture}
-        self._kept: list[Any] = [picture]  # alive, so that no other tensor gets its id
+        self.image = _Map(image.numel(), -1)
+        self._map_of: dict[int, _Map] = {id(image): self.image}
+        self._kept: list[Any] = [image]  # alive, so that no other tensor gets its id
         self._stack: list[str] = [""]
         self._weights = {id(value) for value in [*net.parameters(), *net.buffers()]}
 
@@ -283,7 +283,7 @@ class _Recorder(TorchDispatchMode):
                 seen += (max(kernel) - 1) * stride
                 stride *= step[0]
         elif operator == "avg_pool3d" and tuple(args[1][1:]) == (1, 1):
-            pass  # over neighbouring channels: a LocalResponseNorm
+            pass  # over neighboring channels: a LocalResponseNorm
         elif operator not in POINTWISE and operator != "cat":
             stride = seen = None
         call.output.stride, call.output.receptive_field = stride, seen
@@ -309,7 +309,7 @@ class _Recorder(TorchDispatchMode):
                 continue
             own = [p for p in module.parameters(recurse=False) if id(p) not in counted]
             counted |= {id(p) for p in own}
-            before = ["picture" if found.made_by < 0 else names[found.made_by] for found in call.inputs]
+            before = ["image" if found.made_by < 0 else names[found.made_by] for found in call.inputs]
             layers.append(
                 Layer(
                     name=name,
@@ -361,7 +361,7 @@ class _Recorder(TorchDispatchMode):
         """The most numbers held while a group of calls runs as one operator, and by which."""
         modules = dict(self.net.named_modules())
         names = self._names(modules)
-        maps = [self.picture, *(call.output for call in self.calls)]
+        maps = [self.image, *(call.output for call in self.calls)]
         most, at = 0, ""
         for group in groups:
             first, last = group[0], group[-1]

@@ -42,7 +42,7 @@ class Source:
     size: int | None
     package: str | None
     url: str | None
-    licence: str
+    license: str
     class_names: tuple[str, ...]
     preprocess: Preprocess
     sdist_sha256: str | None = None

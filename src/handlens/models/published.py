@@ -13,8 +13,8 @@ from typing import NamedTuple
 class Published(NamedTuple):
     """
     Attributes:
-        millions: multiply-adds. top1: percent on ImageNet's validation pictures.
-        pixel1_ms: milliseconds for one picture on one big core of a Pixel 1; None where they print none.
+        millions: multiply-adds. top1: percent on ImageNet's validation images.
+        pixel1_ms: milliseconds for one image on one big core of a Pixel 1; None where they print none.
     """
 
     millions: int
@@ -22,7 +22,7 @@ class Published(NamedTuple):
     pixel1_ms: float | None = None
 
 
-# By net, width and side of the picture.
+# By net, width and side of the image.
 PUBLISHED: dict[str, dict[float, dict[int, Published]]] = {
     "mobilenet_v2": {
         1.4: {224: Published(582, 75.0, 138.0)},

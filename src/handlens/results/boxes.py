@@ -1,4 +1,4 @@
-"""Objects in a picture."""
+"""Objects in an image."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from handlens.drawing import with_boxes
 
 @dataclass(frozen=True, eq=False)
 class Boxes:
-    """Objects in a picture, likeliest first.
+    """Objects in an image, likeliest first.
 
     Attributes:
-        boxes: (N, 4) float32 left, top, right, bottom; pixels of the picture, measured at edges, inside it.
+        boxes: (N, 4) float32 left, top, right, bottom; pixels of the image, measured at edges, inside it.
         labels: (N,) integers, indices into `names`.
         scores: (N,) float32 in [0, 1], falling.
         names: K class names in index order.
-        height, width: of the picture, pixels.
+        height, width: of the image, pixels.
 
     Raises:
         ValueError: shapes disagree, or a box, label or score is out of range; the first is named.
@@ -70,9 +70,9 @@ class Boxes:
         width: int,
         threshold: float = 0.0,
     ) -> Boxes:
-        """From what a detector says: cut at the picture's edges, sorted by score, those of at least `threshold`.
+        """From what a detector says: cut at the image's edges, sorted by score, those of at least `threshold`.
 
-        Padding (score 0) and boxes of which nothing lies inside the picture are left out.
+        Padding (score 0) and boxes of which nothing lies inside the image are left out.
         """
         cut = np.clip(boxes, 0, [width, height, width, height]).astype(np.float32)
         order = np.argsort(-scores, kind="stable")
@@ -129,7 +129,7 @@ class Boxes:
         ]
 
     def to_yolo(self) -> list[str]:
-        """Lines of a YOLO file: class, centre x, centre y, width, height (fractions of the picture), score."""
+        """Lines of a YOLO file: class, center x, center y, width, height (fractions of the image), score."""
         left, top, right, bottom = (self.boxes / np.tile([self.width, self.height], 2)).T
         numbers = np.stack([(left + right) / 2, (top + bottom) / 2, right - left, bottom - top, self.scores], axis=1)
         return [
@@ -138,13 +138,13 @@ class Boxes:
         ]
 
     def draw(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """A copy of the picture (H, W, 3) uint8 with every box, and name and score where they can be read.
+        """A copy of the image (H, W, 3) uint8 with every box, and name and score where they can be read.
 
         Raises:
-            ValueError: the picture has another size.
+            ValueError: the image has another size.
         """
         if image.shape != (self.height, self.width, 3):
-            raise ValueError(f"the boxes are of a picture ({self.height}, {self.width}, 3), got {image.shape}")
+            raise ValueError(f"the boxes are of an image ({self.height}, {self.width}, 3), got {image.shape}")
         rows = zip(self.labels.tolist(), self.scores.tolist(), strict=True)
         texts = [f"{self.names[label]} {100 * score:.0f} %" for label, score in rows]
         return with_boxes(image, self.boxes, self.labels.tolist(), texts)

@@ -68,5 +68,5 @@ class Classes:
         }
 
     def draw(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """A copy of the picture (H, W, 3) uint8 with "name 97.3 %" on a band below it, so that nothing is hidden."""
+        """A copy of the image (H, W, 3) uint8 with "name 97.3 %" on a band below it, so that nothing is hidden."""
         return with_text_below(image, f"{self.label}  {100 * self.confidence:.1f} %")

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from handlens.drawing import BACKGROUND, with_legend, with_mask
-from handlens.palette import IGNORE, colours
+from handlens.palette import IGNORE, colors
 
-NO_COLOUR = (224, 224, 192)  # of IGNORE in palettes: as in VOC's
+NO_COLOR = (224, 224, 192)  # of IGNORE in palettes: as in VOC's
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +67,7 @@ class Mask:
         return ", ".join(f"{row['class']} {100 * row['share']:.0f} %" for row in areas[:3]) or BACKGROUND
 
     def to_dict(self, top: int = 5) -> dict[str, Any]:
-        """The classes that are there, the largest first; shares of the whole picture."""
+        """The classes that are there, the largest first; shares of the whole image."""
         height, width = self.classes.shape
         counts = self.pixels()
         order = [index for index in np.argsort(-counts, kind="stable") if counts[index]]
@@ -85,15 +85,15 @@ class Mask:
         }
 
     def draw(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The picture (H, W, 3) uint8 under the colours of its classes, and below it what each colour means.
+        """The image (H, W, 3) uint8 under the colors of its classes, and below it what each color means.
 
-        A class called "background" is left as the picture is; pixels that are IGNORE are dark.
+        A class called "background" is left as the image is; pixels that are IGNORE are dark.
 
         Raises:
-            ValueError: the picture has another size.
+            ValueError: the image has another size.
         """
         if image.shape != (*self.classes.shape, 3):
-            raise ValueError(f"the mask is of a picture {(*self.classes.shape, 3)}, got {image.shape}")
+            raise ValueError(f"the mask is of an image {(*self.classes.shape, 3)}, got {image.shape}")
         areas = [row for row in self.to_dict()["areas"] if row["class"] != BACKGROUND]
         entries = {self.names.index(row["class"]): f"{row['class']} {100 * row['share']:.1f} %" for row in areas}
         size = max(12, round(min(image.shape[1], 1200) / 28))
@@ -101,15 +101,15 @@ class Mask:
 
     def png(self) -> bytes:
         """A PNG whose numbers are the class indices and whose palette shows them: also what training reads."""
-        picture = Image.fromarray(self.classes)
-        picture.putpalette(_palette(len(self.names)).ravel().tolist())
+        image = Image.fromarray(self.classes)
+        image.putpalette(_palette(len(self.names)).ravel().tolist())
         buffer = BytesIO()
-        picture.save(buffer, "PNG")
+        image.save(buffer, "PNG")
         return buffer.getvalue()
 
 
 def _palette(count: int) -> NDArray[np.uint8]:
-    """(256, 3): the fixed colours of the classes, and one for IGNORE."""
-    palette = np.full((256, 3), NO_COLOUR, dtype=np.uint8)
-    palette[:count] = colours(count)
+    """(256, 3): the fixed colors of the classes, and one for IGNORE."""
+    palette = np.full((256, 3), NO_COLOR, dtype=np.uint8)
+    palette[:count] = colors(count)
     return palette

@@ -1,4 +1,4 @@
-"""The labels of a picture that may have several, or none."""
+"""The labels of an image that may have several, or none."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Tags:
     Attributes:
         probabilities: (K,) float32 in [0, 1].
         names: K class names in index order.
-        thresholds: K values; a class is a label of the picture from there on.
+        thresholds: K values; a class is a label of the image from there on.
 
     Raises:
         ValueError: shapes disagree, or a number is no probability.
@@ -41,7 +41,7 @@ class Tags:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The labels that the picture has, likeliest first."""
+        """The labels that the image has, likeliest first."""
         return tuple(name for name, _ in self.found())
 
     def found(self) -> list[tuple[str, float]]:
@@ -75,7 +75,7 @@ class Tags:
         return {"labels": entries(self.found()), "top": entries(self.top(top))}
 
     def draw(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """A copy of the picture (H, W, 3) uint8 with its labels on a band below it, so that nothing is hidden."""
+        """A copy of the image (H, W, 3) uint8 with its labels on a band below it, so that nothing is hidden."""
         return with_text_below(image, self.caption())
 
     def _order(self) -> list[int]:

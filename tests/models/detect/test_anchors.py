@@ -30,7 +30,7 @@ def test_published_shapes_are_torchvisions_and_lie_where_theirs_lie():
     assert [len(shapes) for shapes in published_anchors(7)] == [3, 6, 6, 6, 6, 6, 6]
 
 
-def test_cells_are_centred_and_ordered_by_row_column_shape():
+def test_cells_are_centerd_and_ordered_by_row_column_shape():
     anchors = grid_anchors([[[0.2, 0.4], [0.1, 0.1]], [], [[1.0, 1.0]]], [(2, 4), (9, 9), (1, 1)])
     assert anchors.shape == (2 * 4 * 2 + 1, 4)
     torch.testing.assert_close(anchors[0], torch.tensor([0.025, 0.05, 0.225, 0.45]))
@@ -92,7 +92,7 @@ def test_coverage_counts_boxes_below_the_threshold():
 
 
 def test_blood_cells_are_reached(shared_data):
-    """205 training pictures; of the published anchors at 320, most platelets see none."""
+    """205 training images; of the published anchors at 320, most platelets see none."""
     parts = {split: blood_cells(shared_data / "bccd", split) for split in ("train", "test")}
     for stride, size, most in ((8, 320, 0.05), (16, 512, 0.05)):
         grids = map_grids(size, size, first_stride=stride)

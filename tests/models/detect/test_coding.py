@@ -24,8 +24,8 @@ def test_decoding_is_torchvisions_and_inverts_encoding():
     anchors, offsets = some_boxes(500), 8 * torch.randn(2, 500, 4)
     offsets[0, 0] = 1e4  # beyond what exp may be given
     ours = decode_boxes(offsets, anchors)
-    for picture in range(2):
-        theirs = CODER.decode_single(offsets[picture], anchors)
-        torch.testing.assert_close(ours[picture], theirs, rtol=1e-4, atol=1e-4)
+    for image in range(2):
+        theirs = CODER.decode_single(offsets[image], anchors)
+        torch.testing.assert_close(ours[image], theirs, rtol=1e-4, atol=1e-4)
     boxes = some_boxes(500)
     torch.testing.assert_close(decode_boxes(encode_boxes(boxes, anchors)[None], anchors)[0], boxes)

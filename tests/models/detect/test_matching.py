@@ -54,10 +54,10 @@ def test_no_boxes_are_all_background():
 def test_an_ignored_box_is_neither_expected_nor_background():
     boxes = torch.tensor([[0.0, 0.0, 0.5, 1.0], [0.1, 0.1, 0.4, 0.5]])
     matched = match(boxes, torch.tensor([-1, 2]), ANCHORS)
-    centres = (ANCHORS[:, 0] + ANCHORS[:, 2]) / 2
+    centers = (ANCHORS[:, 0] + ANCHORS[:, 2]) / 2
     assert set(matched.tolist()) == {BACKGROUND, LEFT_OUT, 1}
-    assert (centres[matched == LEFT_OUT] < 0.55).all()
-    assert (matched[centres > 0.6] == BACKGROUND).all()
+    assert (centers[matched == LEFT_OUT] < 0.55).all()
+    assert (matched[centers > 0.6] == BACKGROUND).all()
     alone = match(boxes[:1], torch.tensor([-1]), ANCHORS)
     assert set(alone.tolist()) == {BACKGROUND, LEFT_OUT}
     assert torch.equal(alone == LEFT_OUT, (matched == LEFT_OUT) | ((matched == 1) & (alone == LEFT_OUT)))

@@ -70,9 +70,9 @@ def test_maps_are_as_promised_at_odd_sizes():
     assert len(raw.anchors) == sum(rows * columns for rows, columns in map_grids(97, 331))
 
 
-def test_a_sigmoid_starts_at_rare(pictures):
+def test_a_sigmoid_starts_at_rare(random_images):
     net = build("ssdlite", num_classes=5, scores="sigmoid").eval()
-    raw = net(pictures(1))
+    raw = net(random_images(1))
     assert raw.logits.shape[2] == 5
     assert net.probabilities(raw.logits.detach()).median() == pytest.approx(0.01, abs=0.005)
 

@@ -11,10 +11,10 @@ from handlens.models.detect.suppress import best_boxes, keep_mask, pairwise_iou
 
 def dense_scene(count: int, classes: int, *, clusters: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Boxes in heaps, as a detector makes them, by falling score; float64, so that no IoU lies on the threshold."""
-    centre = torch.rand(clusters, 2, dtype=torch.float64)[torch.randint(clusters, (count,))]
-    centre = centre + 0.02 * torch.randn(count, 2)
+    center = torch.rand(clusters, 2, dtype=torch.float64)[torch.randint(clusters, (count,))]
+    center = center + 0.02 * torch.randn(count, 2)
     size = 0.1 + 0.2 * torch.rand(count, 2, dtype=torch.float64)
-    boxes = torch.cat([centre - size / 2, centre + size / 2], dim=1)
+    boxes = torch.cat([center - size / 2, center + size / 2], dim=1)
     return boxes, torch.rand(count, dtype=torch.float64).sort(descending=True).values, torch.randint(classes, (count,))
 
 
@@ -25,9 +25,9 @@ def test_what_is_kept_is_torchvisions(threshold, clusters, classes):
         scenes = [dense_scene(400, classes, clusters=clusters) for _ in range(2)]
         boxes, scores, labels = (torch.stack(parts) for parts in zip(*scenes, strict=True))
         keep = keep_mask(boxes, labels, threshold=threshold)
-        for picture in range(2):
-            theirs = batched_nms(boxes[picture], scores[picture], labels[picture], threshold)
-            assert torch.equal(keep[picture].nonzero()[:, 0], theirs.sort().values)
+        for image in range(2):
+            theirs = batched_nms(boxes[image], scores[image], labels[image], threshold)
+            assert torch.equal(keep[image].nonzero()[:, 0], theirs.sort().values)
             assert 3 <= len(theirs) < 380
 
 

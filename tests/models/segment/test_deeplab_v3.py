@@ -30,12 +30,12 @@ def test_the_decoder_adds_what_its_paper_describes():
     assert parameters(built(decoder=256)) - parameters(built()) == reduce + refine
 
 
-def test_the_decoder_classifies_at_stride_4(pictures):
+def test_the_decoder_classifies_at_stride_4(random_images):
     net = build("deeplab_v3", num_classes=3, width=0.35, decoder=32).eval()
     seen = []
     net.classifier.register_forward_hook(lambda module, inputs, output: seen.append(output.shape))
     with torch.inference_mode():
-        net(pictures(1, height=70, width=64))
+        net(random_images(1, height=70, width=64))
     assert seen == [(1, 3, 18, 16)]
 
 
@@ -107,9 +107,9 @@ def test_the_map_is_as_fine_as_asked_and_the_rates_follow(output_stride):
     assert rates == [1, 96 // output_stride, 192 // output_stride, 288 // output_stride]  # pixels stay the same
 
 
-def test_logits_are_upsampled_by_either_convention(with_batch_norm_statistics, pictures):
+def test_logits_are_upsampled_by_either_convention(with_batch_norm_statistics, random_images):
     net = with_batch_norm_statistics(build("deeplab_v3", num_classes=2, width=0.35, align_corners=True))
-    images = pictures(1, height=65, width=65)
+    images = random_images(1, height=65, width=65)
     with torch.inference_mode():
         (x,) = net.backbone(images).values()
         coarse, made = net.classifier(net.aspp(x)), net(images)

@@ -58,8 +58,8 @@ def test_the_transposed_convolution_is_the_gradient_of_the_strided_one(size):
     torch.testing.assert_close(layer(x), expected + layer.conv.bias[:, None, None])
 
 
-def test_it_does_not_shift_the_picture():
-    """A kernel with its centre alone puts every pixel where it was taken from; the popular port puts it elsewhere."""
+def test_it_does_not_shift_the_image():
+    """A kernel with its center alone puts every pixel where it was taken from; the popular port puts it elsewhere."""
     down, up = StridedConv(1, 1), StridedTransposedConv(1, 1)
     with torch.no_grad():
         for layer in (down, up):

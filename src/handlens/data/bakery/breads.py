@@ -1,4 +1,4 @@
-"""Ten kinds of bread: an outline, a height and a colour for every pixel of a window.
+"""Ten kinds of bread: an outline, a height and a color for every pixel of a window.
 
 Every function takes a Patch and returns a Surface. Lengths are in the patch's unit, half the bread's length.
 The random numbers are our choice, tuned by eye.
@@ -36,14 +36,14 @@ def bagel(patch: Patch) -> Surface:
     edge = tube - np.abs(away)
     height = dome(away / tube) * tube
     bake = rng.uniform(0.36, 0.56) + 0.4 * (height - 0.7 * tube) + 0.08 * patch.noise(0.3) + 0.04 * patch.noise(0.05)
-    colours = crust(WHEAT, bake)
+    colors = crust(WHEAT, bake)
     top = height > 0.55 * tube
     topping = rng.choice(["plain", "sesame", "poppy", "both"])
     if topping in ("sesame", "both"):
-        colours, height = strewn(patch, top, colours, height, colour=SESAME, count=130, length=0.034, width=0.02)
+        colors, height = strewn(patch, top, colors, height, color=SESAME, count=130, length=0.034, width=0.02)
     if topping in ("poppy", "both"):
-        colours, height = strewn(patch, top, colours, height, colour=POPPY, count=150, length=0.015, width=0.013)
-    return Surface(edge, height, colours, rng.uniform(0.3, 0.8))
+        colors, height = strewn(patch, top, colors, height, color=POPPY, count=150, length=0.015, width=0.013)
+    return Surface(edge, height, colors, rng.uniform(0.3, 0.8))
 
 
 def baguette(patch: Patch) -> Surface:
@@ -62,8 +62,8 @@ def baguette(patch: Patch) -> Surface:
     bake = rng.uniform(0.48, 0.66) + 0.5 * (height - 0.12) + 0.1 * patch.noise(0.25) + 0.04 * patch.noise(0.03)
     bake += 0.16 * rim - (0.3 + 0.1 * patch.noise(0.06)) * cut
     height += 0.02 * rim - 0.03 * cut + 0.004 * patch.noise(0.04)
-    colours = floured(patch, crust(WHEAT, bake), (1 - cut) * (height > 0.06), rng.uniform(0, 0.5))
-    return Surface(edge, height, colours, rng.uniform(0.05, 0.3))
+    colors = floured(patch, crust(WHEAT, bake), (1 - cut) * (height > 0.06), rng.uniform(0, 0.5))
+    return Surface(edge, height, colors, rng.uniform(0.05, 0.3))
 
 
 def bun(patch: Patch) -> Surface:
@@ -78,13 +78,13 @@ def bun(patch: Patch) -> Surface:
         cut = step(np.minimum(np.abs(patch.u + wander), np.abs(patch.v + wander)), 0.09, 0.02) * step(radius, 0.75, 0.6)
         bake -= 0.35 * cut
         height -= 0.06 * cut
-    colours = crust(WHEAT, bake)
+    colors = crust(WHEAT, bake)
     if top == "sesame":
         count = int(rng.integers(40, 110))
-        colours, height = strewn(
-            patch, radius < 0.72, colours, height, colour=SESAME, count=count, length=0.042, width=0.026
+        colors, height = strewn(
+            patch, radius < 0.72, colors, height, color=SESAME, count=count, length=0.042, width=0.026
         )
-    return Surface(edge, height, colours, rng.uniform(0.6, 1.0))
+    return Surface(edge, height, colors, rng.uniform(0.6, 1.0))
 
 
 def ciabatta(patch: Patch) -> Surface:
@@ -98,8 +98,8 @@ def ciabatta(patch: Patch) -> Surface:
     wrinkle = ridge(patch.noise(0.45) + 0.6 * v, 0.12) + 0.4 * ridge(patch.noise(0.2), 0.1)
     height += 0.012 * patch.noise(0.06) - 0.02 * wrinkle
     bake = rng.uniform(0.26, 0.42) + 0.12 * patch.noise(0.3) + 0.05 * patch.noise(0.04) + 0.12 * wrinkle
-    colours = floured(patch, crust(WHEAT, bake), 1 - 0.7 * np.clip(wrinkle, 0, 1), rng.uniform(0.5, 0.9))
-    return Surface(edge, height, colours, 0.05)
+    colors = floured(patch, crust(WHEAT, bake), 1 - 0.7 * np.clip(wrinkle, 0, 1), rng.uniform(0.5, 0.9))
+    return Surface(edge, height, colors, 0.05)
 
 
 def croissant(patch: Patch) -> Surface:
@@ -109,7 +109,7 @@ def croissant(patch: Patch) -> Surface:
     slope = 2 * bend * u
     v = (patch.v + np.float32(0.3) - bend * u * u) / np.sqrt(1 + slope * slope)
     rolls = rng.integers(5, 8) / 2
-    # Rolls lie over their outer neighbours: the middle one is on top, and each leans towards its tip.
+    # Rolls lie over their outer neighbors: the middle one is on top, and each leans towards its tip.
     place = np.abs(u + 0.02 * patch.noise(0.3)) * np.float32(rolls) * (1.15 - 0.15 * np.abs(u)) + 0.5 + 0.5 * v
     roll = np.floor(place)
     across = place - roll
@@ -135,8 +135,8 @@ def flatbread(patch: Patch) -> Surface:
     char = step(patch.noise(0.14) + 0.4 * patch.noise(0.05) + 0.35 * bubbles, rng.uniform(0.35, 0.6), 1.0)
     bake = rng.uniform(0.05, 0.22) + 0.1 * patch.noise(0.4) + 0.04 * patch.noise(0.05) + 0.75 * char
     bake += 0.12 * step(edge, 0.1, 0.0)
-    colours = floured(patch, crust(WHEAT, bake), 1 - char, rng.uniform(0, 0.3))
-    return Surface(edge, height, colours, rng.uniform(0, 0.3))
+    colors = floured(patch, crust(WHEAT, bake), 1 - char, rng.uniform(0, 0.3))
+    return Surface(edge, height, colors, rng.uniform(0, 0.3))
 
 
 def focaccia(patch: Patch) -> Surface:
@@ -153,19 +153,19 @@ def focaccia(patch: Patch) -> Surface:
     height = 0.2 * np.sqrt(np.clip(edge * 6, 0, 1)) - 0.09 * dimple + 0.01 * patch.noise(0.06)
     bake = rng.uniform(0.3, 0.44) + 0.12 * patch.noise(0.3) + 0.05 * patch.noise(0.04) - 0.14 * dimple
     bake += 0.22 * step(edge, 0.14, 0.0)
-    colours = crust(WHEAT, bake)
+    colors = crust(WHEAT, bake)
     top = edge > 0.14
     topping = rng.choice(["rosemary", "olives", "tomatoes"])
     if topping == "olives":
         olives = patch.specks(top, int(rng.integers(8, 16)), length=0.085, width=0.075)
-        colours, height = mix(colours, linear(44, 38, 52), olives), height + 0.05 * step(olives, 0, 1)
+        colors, height = mix(colors, linear(44, 38, 52), olives), height + 0.05 * step(olives, 0, 1)
     if topping == "tomatoes":
         halves = patch.specks(top, int(rng.integers(6, 12)), length=0.1, width=0.09)
-        colours, height = mix(colours, linear(196, 44, 28), halves), height + 0.05 * step(halves, 0, 1)
+        colors, height = mix(colors, linear(196, 44, 28), halves), height + 0.05 * step(halves, 0, 1)
     needles = patch.specks(top, int(rng.integers(18, 46)), length=0.07, width=0.012)
-    colours = mix(colours, linear(64, 84, 40), needles)
-    colours, height = strewn(patch, top, colours, height, colour=SALT, count=30, length=0.02, width=0.018)
-    return Surface(edge, height, colours, rng.uniform(0.4, 0.8))
+    colors = mix(colors, linear(64, 84, 40), needles)
+    colors, height = strewn(patch, top, colors, height, color=SALT, count=30, length=0.02, width=0.018)
+    return Surface(edge, height, colors, rng.uniform(0.4, 0.8))
 
 
 # One half of a pretzel, from the middle of the belly to the end that rests on it; x, y and half-width.
@@ -206,13 +206,13 @@ def pretzel(patch: Patch) -> Surface:
     belly = step(patch.v, 0.45, 0.6) * step(np.abs(patch.u), 0.5, 0.35)
     split = step(ridge(patch.v - 0.76 + 0.05 * patch.noise(0.2), 0.07), 0.2, 0.7) * belly * (rng.random() < 0.6)
     bake = rng.uniform(0.62, 0.82) + 0.9 * (height - 0.1) + 0.08 * patch.noise(0.3) + 0.03 * patch.noise(0.04)
-    colours = crust(WHEAT, bake - (0.5 + 0.1 * patch.noise(0.05)) * split)
+    colors = crust(WHEAT, bake - (0.5 + 0.1 * patch.noise(0.05)) * split)
     if rng.random() < 0.75:
         count = int(rng.integers(25, 60))
-        colours, height = strewn(
-            patch, height > 0.09, colours, height, colour=SALT, count=count, length=0.026, width=0.022
+        colors, height = strewn(
+            patch, height > 0.09, colors, height, color=SALT, count=count, length=0.026, width=0.022
         )
-    return Surface(edge, height, colours, rng.uniform(0.5, 1.0))
+    return Surface(edge, height, colors, rng.uniform(0.5, 1.0))
 
 
 def rye(patch: Patch) -> Surface:
@@ -241,8 +241,8 @@ def rye(patch: Patch) -> Surface:
     height += 0.012 * patch.noise(0.06) - 0.05 * pale
     bake = rng.uniform(0.5, 0.75) + 0.1 * patch.noise(0.4) + 0.06 * patch.noise(0.04) - 0.36 * pale
     bake += 0.15 * step(edge, 0.25, 0.0)
-    colours = floured(patch, crust(RYE, bake), flour * (1 - pale) * step(edge, 0.02, 0.2), rng.uniform(0.35, 0.85))
-    return Surface(edge, height, colours, 0.04)
+    colors = floured(patch, crust(RYE, bake), flour * (1 - pale) * step(edge, 0.02, 0.2), rng.uniform(0.35, 0.85))
+    return Surface(edge, height, colors, 0.04)
 
 
 def toast(patch: Patch) -> Surface:

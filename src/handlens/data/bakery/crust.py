@@ -1,4 +1,4 @@
-"""What every bread is made of: outlines, a colour for each degree of baking, flour and seeds."""
+"""What every bread is made of: outlines, a color for each degree of baking, flour and seeds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from handlens.data.bakery.textures import Colours, Patch, Plane, linear, mix, palette, step
+from handlens.data.bakery.textures import Colors, Patch, Plane, linear, mix, palette, step
 
 WHEAT = palette(
     (0.0, (244, 226, 188)), (0.25, (232, 190, 124)), (0.5, (206, 138, 64)), (0.72, (158, 88, 36)), (1.0, (78, 40, 20))
@@ -23,13 +23,13 @@ class Surface:
     Attributes:
         edge: (H, W) distance to the outline, positive inside; near enough to true only close to it.
         height: (H, W) above the table.
-        colours: (H, W, 3) linear light, unlit.
+        colors: (H, W, 3) linear light, unlit.
         gloss: 0 (flour) to 1 (egg wash).
     """
 
     edge: Plane
     height: Plane
-    colours: Colours
+    colors: Colors
     gloss: float
 
 
@@ -42,30 +42,30 @@ def dome(x: Plane) -> Plane:
     return np.sqrt(np.clip(1 - x * x, 0, 1))
 
 
-def crust(table: NDArray[np.float32], bake: Plane) -> Colours:
+def crust(table: NDArray[np.float32], bake: Plane) -> Colors:
     """From dough (0) to burnt (1)."""
     return table[(np.clip(bake, 0, 1) * 255).astype(np.uint8)]
 
 
-def floured(patch: Patch, colours: Colours, where: Plane, amount: float) -> Colours:
+def floured(patch: Patch, colors: Colors, where: Plane, amount: float) -> Colors:
     dust = step(patch.noise(0.35) + 0.5 * patch.noise(0.09) + 0.5 * patch.noise(0.025), 0.7 - 1.2 * amount, 1.2)
-    return mix(colours, FLOUR, np.float32(0.85) * dust * where)
+    return mix(colors, FLOUR, np.float32(0.85) * dust * where)
 
 
 def strewn(
     patch: Patch,
     where: NDArray[np.bool_],
-    colours: Colours,
+    colors: Colors,
     height: Plane,
     *,
-    colour: NDArray[np.float32],
+    color: NDArray[np.float32],
     count: int,
     length: float,
     width: float,
-) -> tuple[Colours, Plane]:
-    """Colours and height with grains strewn on; sizes in the patch's unit."""
+) -> tuple[Colors, Plane]:
+    """Colors and height with grains strewn on; sizes in the patch's unit."""
     grains = patch.specks(where, count, length=length, width=width)
-    return mix(colours, colour, np.float32(0.92) * grains), height + np.float32(0.6 * width) * grains
+    return mix(colors, color, np.float32(0.92) * grains), height + np.float32(0.6 * width) * grains
 
 
 def rounded_box(u: Plane, v: Plane, *, half: tuple[float, float], corner: float) -> Plane:

@@ -1,7 +1,7 @@
-"""A picture of breads on a table, with a mask and a box for each.
+"""An image of breads on a table, with a mask and a box for each.
 
 Light falls from one side, breads cast shadows and lie over one another, the camera blurs and adds noise. Every random
-number of a picture comes from (seed, index); see textures.py for why the pixels are the same everywhere.
+number of an image comes from (seed, index); see textures.py for why the pixels are the same everywhere.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 from handlens.data.bakery.breads import DRAWINGS
 from handlens.data.bakery.crust import FLOUR, Surface
 from handlens.data.bakery.tables import table, turn
-from handlens.data.bakery.textures import Colours, Patch, Plane, linear, mix, step
+from handlens.data.bakery.textures import Colors, Patch, Plane, linear, mix, step
 from handlens.errors import InputError
 
 BREADS: tuple[str, ...] = tuple(sorted(DRAWINGS))
-# Half the length of a bread that fills the picture, as a share of the picture: long ones may be longer.
+# Half the length of a bread that fills the image, as a share of the image: long ones may be longer.
 REACH = {"baguette": 0.5, "ciabatta": 0.42, "croissant": 0.4, "focaccia": 0.38} | dict.fromkeys(
     ("bagel", "bun", "flatbread", "pretzel", "rye", "toast"), 0.37
 )
 CRUMB = linear(206, 150, 88)
-NEIGHBOUR_SHARE = 0.35  # of the pictures of one bread show a part of a second one at the edge
+NEIGHBOUR_SHARE = 0.35  # of the images of one bread show a part of a second one at the edge
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +65,7 @@ class Light:
 
 @dataclass(frozen=True)
 class Place:
-    """Centre and half-length in pixels, and how much the view from the side shortens what is far away."""
+    """Center and half-length in pixels, and how much the view from the side shortens what is far away."""
 
     x: float
     y: float
@@ -74,14 +74,14 @@ class Place:
 
 
 def bakery_scene(*, kind: str | None, index: int, seed: int, size: int = 224, count: int = 1) -> Scene:
-    """Draw a picture of generated breads.
+    """Draw an image of generated breads.
 
     Args:
         kind: of every bread; None draws a kind for each.
-        index: number of the picture; another one is another picture.
+        index: number of the image; another one is another image.
         seed: of the data set.
         size: height and width, pixels, at least 32.
-        count: breads. One fills the picture, and part of another kind may show at the edge; more lie over one another.
+        count: breads. One fills the image, and part of another kind may show at the edge; more lie over one another.
 
     Raises:
         InputError: an unknown kind, a negative index or seed, a size or count that is too small.
@@ -124,21 +124,21 @@ def _light(rng: np.random.Generator) -> Light:
 
 
 def _places(rng: np.random.Generator, size: int, count: int, tilt: float, kinds: list[str]) -> list[Place]:
-    """Centres that keep apart as far as the best of twelve throws does: breads overlap, and none hides another."""
+    """Centers that keep apart as far as the best of twelve throws does: breads overlap, and none hides another."""
     share = 1.0 if count == 1 else 1.5 / float(np.sqrt(count + 1))
-    centres: list[tuple[float, float]] = []
+    centers: list[tuple[float, float]] = []
     for _ in range(count):
         border = 0.4 if count == 1 else min(0.4, 0.32 * share)
         throws = size * rng.uniform(border, 1 - border, size=(12, 2))
-        gaps = [min(((x - a) ** 2 + (y - b) ** 2 for a, b in centres), default=0.0) for x, y in throws]
+        gaps = [min(((x - a) ** 2 + (y - b) ** 2 for a, b in centers), default=0.0) for x, y in throws]
         x, y = throws[int(np.argmax(gaps))]
-        centres.append((float(x), float(y)))
+        centers.append((float(x), float(y)))
     halves = [size * share * REACH[kind] * float(rng.uniform(0.72, 1.12)) for kind in kinds]
-    return [Place(x, y, half, tilt) for (x, y), half in zip(centres, halves, strict=True)]
+    return [Place(x, y, half, tilt) for (x, y), half in zip(centers, halves, strict=True)]
 
 
 def _at_the_edge(rng: np.random.Generator, size: int, main: Place) -> Place:
-    """A place from which little more than a rim reaches into the picture."""
+    """A place from which little more than a rim reaches into the image."""
     x, y = turn(rng)
     half = main.half * float(rng.uniform(0.8, 1.1))
     away = size / 2 / max(abs(float(x)), abs(float(y))) + half * float(rng.uniform(0.35, 0.7))
@@ -147,7 +147,7 @@ def _at_the_edge(rng: np.random.Generator, size: int, main: Place) -> Place:
 
 def _paint(
     rng: np.random.Generator,
-    canvas: Colours,
+    canvas: Colors,
     owner: NDArray[np.int16],
     number: int,
     kind: str,
@@ -178,7 +178,7 @@ def _paint(
 
 
 def _cast_shadow(
-    canvas: Colours, cover: Plane, height: Plane, window: tuple[slice, slice], place: Place, light: Light
+    canvas: Colors, cover: Plane, height: Plane, window: tuple[slice, slice], place: Place, light: Light
 ) -> None:
     """Darken the table twice: softly where light is kept off, and narrowly where bread and table meet."""
     size = len(canvas)
@@ -198,7 +198,7 @@ def _cast_shadow(
     canvas *= dark[:, :, None]
 
 
-def _lit(surface: Surface, place: Place, light: Light) -> Colours:
+def _lit(surface: Surface, place: Place, light: Light) -> Colors:
     """Lambert's cosine law, a highlight after Blinn (exponent 32), and less light in the groove along the outline."""
     hills = surface.height * np.float32(place.half)
     slope_x, slope_y = np.zeros_like(hills), np.zeros_like(hills)
@@ -212,13 +212,13 @@ def _lit(surface: Surface, place: Place, light: Light) -> Colours:
         shine *= shine
     ambient = 1 - light.shadow * 0.9
     brightness = (ambient + (1 - ambient) * facing / np.float32(light.z)) * (0.6 + 0.4 * step(surface.edge, 0.0, 0.07))
-    lit = surface.colours * brightness[:, :, None]
+    lit = surface.colors * brightness[:, :, None]
     lit += (np.float32(0.4 * surface.gloss) * shine * facing)[:, :, None]
     return lit
 
 
-def _strew_crumbs(rng: np.random.Generator, canvas: Colours) -> None:
-    """Crumbs and flour on the table, in most pictures."""
+def _strew_crumbs(rng: np.random.Generator, canvas: Colors) -> None:
+    """Crumbs and flour on the table, in most images."""
     plane = np.zeros(canvas.shape[:2], dtype=np.float32)  # crumbs lie anywhere: nobody asks for coordinates
     crumbs = Patch(plane, plane, len(canvas) / 224, rng)
     everywhere = np.ones(plane.shape, dtype=np.bool_)
@@ -230,8 +230,8 @@ def _strew_crumbs(rng: np.random.Generator, canvas: Colours) -> None:
         canvas[:] = mix(canvas, FLOUR, dust)
 
 
-def _photograph(rng: np.random.Generator, canvas: Colours) -> NDArray[np.uint8]:
-    """Exposure, colour temperature and vignette; then gamma, blur and sensor noise."""
+def _photograph(rng: np.random.Generator, canvas: Colors) -> NDArray[np.uint8]:
+    """Exposure, color temperature and vignette; then gamma, blur and sensor noise."""
     size = len(canvas)
     warmth = rng.uniform(-0.16, 0.16)
     gain = rng.uniform(0.7, 1.25) * np.array([1 + warmth, 1 + rng.uniform(-0.04, 0.04), 1 - warmth])

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from handlens.data.bakery.textures import Colours, Plane, linear, mix, noise, palette, ridge, step
+from handlens.data.bakery.textures import Colors, Plane, linear, mix, noise, palette, ridge, step
 
 WOODS = (
     palette((0.0, (92, 58, 34)), (0.5, (150, 102, 62)), (1.0, (196, 152, 104))),
@@ -29,13 +29,13 @@ MARBLES = (linear(236, 234, 230), linear(206, 206, 208), linear(62, 64, 68), lin
 PAPERS = (linear(242, 240, 234), linear(206, 178, 138), linear(226, 212, 184), linear(176, 190, 196))
 
 
-def table(rng: np.random.Generator, size: int) -> Colours:
+def table(rng: np.random.Generator, size: int) -> Colors:
     """(size, size, 3) of one of the five, drawn by lot."""
     draw = TABLES[int(rng.integers(len(TABLES)))]
     return draw(rng, size, size / 224)
 
 
-def wood(rng: np.random.Generator, size: int, scale: float) -> Colours:
+def wood(rng: np.random.Generator, size: int, scale: float) -> Colors:
     plank = rng.uniform(36, 90) * scale
     across = np.arange(size, dtype=np.float32) / np.float32(plank) + rng.random(dtype=np.float32)
     board = np.floor(across).astype(np.intp)
@@ -45,11 +45,11 @@ def wood(rng: np.random.Generator, size: int, scale: float) -> Colours:
     tone = 0.5 + tones[board][:, None] + grain
     gap = ridge(across - np.rint(across), 1.6 * scale / plank)[:, None]
     lut = WOODS[int(rng.integers(len(WOODS)))]
-    colours = lut[(np.clip(tone, 0, 1) * 255).astype(np.uint8)] * (1 - 0.75 * gap)[:, :, None]
-    return _turned(rng, colours)
+    colors = lut[(np.clip(tone, 0, 1) * 255).astype(np.uint8)] * (1 - 0.75 * gap)[:, :, None]
+    return _turned(rng, colors)
 
 
-def cloth(rng: np.random.Generator, size: int, scale: float) -> Colours:
+def cloth(rng: np.random.Generator, size: int, scale: float) -> Colors:
     base, stripe = CLOTHS[int(rng.integers(len(CLOTHS)))]
     x, y = _turned_grid(rng, size)
     period, share = rng.uniform(24, 64) * scale, rng.uniform(0.12, 0.5)
@@ -63,7 +63,7 @@ def cloth(rng: np.random.Generator, size: int, scale: float) -> Colours:
     return mix(np.broadcast_to(base, (size, size, 3)), stripe, cover) * light[:, :, None]
 
 
-def steel(rng: np.random.Generator, size: int, scale: float) -> Colours:
+def steel(rng: np.random.Generator, size: int, scale: float) -> Colors:
     brushed = 0.06 * noise(rng, (size, size), (1.5, 60 * scale)) + 0.05 * noise(
         rng, (size, size), (3 * scale, 200 * scale)
     )
@@ -79,7 +79,7 @@ def steel(rng: np.random.Generator, size: int, scale: float) -> Colours:
     return _turned(rng, np.clip(tone, 0.02, 1)[:, :, None] * tint)
 
 
-def marble(rng: np.random.Generator, size: int, scale: float) -> Colours:
+def marble(rng: np.random.Generator, size: int, scale: float) -> Colors:
     base = MARBLES[int(rng.integers(len(MARBLES)))]
     vein = linear(120, 116, 112) if base.mean() > 0.2 else linear(200, 196, 188)
     clouds = _hills(rng, size, 60 * scale)
@@ -89,7 +89,7 @@ def marble(rng: np.random.Generator, size: int, scale: float) -> Colours:
     return mix(np.broadcast_to(base, (size, size, 3)), vein, cover)
 
 
-def paper(rng: np.random.Generator, size: int, scale: float) -> Colours:
+def paper(rng: np.random.Generator, size: int, scale: float) -> Colors:
     base = PAPERS[int(rng.integers(len(PAPERS)))]
     creases = np.zeros((size, size), dtype=np.float32)
     for _ in range(int(rng.integers(0, 4))):  # a crease is a straight edge between two slopes
@@ -100,16 +100,16 @@ def paper(rng: np.random.Generator, size: int, scale: float) -> Colours:
     return base * light[:, :, None]
 
 
-TABLES: tuple[Callable[[np.random.Generator, int, float], Colours], ...] = (wood, cloth, steel, marble, paper)
+TABLES: tuple[Callable[[np.random.Generator, int, float], Colors], ...] = (wood, cloth, steel, marble, paper)
 
 
 def _hills(rng: np.random.Generator, size: int, cell: float) -> Plane:
     return noise(rng, (size, size), (max(1.5, cell), max(1.5, cell)))
 
 
-def _turned(rng: np.random.Generator, colours: Colours) -> Colours:
+def _turned(rng: np.random.Generator, colors: Colors) -> Colors:
     """Rows as columns, half of the time."""
-    return colours.swapaxes(0, 1) if rng.random() < 0.5 else colours
+    return colors.swapaxes(0, 1) if rng.random() < 0.5 else colors
 
 
 def _turned_grid(rng: np.random.Generator, size: int) -> tuple[Plane, Plane]:

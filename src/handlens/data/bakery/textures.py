@@ -1,8 +1,8 @@
-"""Noise, smooth steps and colours that breads and tables are made of.
+"""Noise, smooth steps and colors that breads and tables are made of.
 
-The pixels must be the same on every system. So pictures are made with +, -, *, / and square roots only, which IEEE
+The pixels must be the same on every system. So images are made with +, -, *, / and square roots only, which IEEE
 754 rounds in one way, and with OpenCV on uint8, which counts in whole numbers; NumPy's sin or exp and OpenCV on
-floats differ between processors in the last bit. Colours are linear light: the square of sRGB / 255.
+floats differ between processors in the last bit. Colors are linear light: the square of sRGB / 255.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Plane = NDArray[np.floating[Any]]  # (H, W)
-Colours = NDArray[np.floating[Any]]  # (H, W, 3) linear light, 0 to 1
+Colors = NDArray[np.floating[Any]]  # (H, W, 3) linear light, 0 to 1
 
 
 def step(x: Plane, low: float, high: float) -> Plane:
@@ -48,16 +48,16 @@ def linear(*rgb: float) -> NDArray[np.float32]:
     return np.asarray((np.array(rgb, dtype=np.float32) / 255) ** 2, dtype=np.float32)
 
 
-def mix(colours: Colours, other: NDArray[np.float32], share: Plane) -> Colours:
-    """`share` (0 to 1) of `other`, the rest of `colours`."""
-    mixed = other - colours
+def mix(colors: Colors, other: NDArray[np.float32], share: Plane) -> Colors:
+    """`share` (0 to 1) of `other`, the rest of `colors`."""
+    mixed = other - colors
     mixed *= share[:, :, None]  # in place: a fresh plane costs more than the arithmetic
-    mixed += colours
+    mixed += colors
     return mixed
 
 
 def palette(*stops: tuple[float, tuple[int, int, int]]) -> NDArray[np.float32]:
-    """(256, 3) linear light: colours at given places from 0 to 1, and straight lines between them."""
+    """(256, 3) linear light: colors at given places from 0 to 1, and straight lines between them."""
     places = np.arange(256) / 255
     table = [np.interp(places, [place for place, _ in stops], [rgb[c] for _, rgb in stops]) for c in range(3)]
     return linear(*np.array(table).T.reshape(-1)).reshape(256, 3)
@@ -93,7 +93,7 @@ class Patch:
         return slice(8 * rows[0], 8 * rows[-1] + 8), slice(8 * columns[0], 8 * columns[-1] + 8)
 
     def specks(self, where: NDArray[np.bool_], count: int, *, length: float, width: float) -> Plane:
-        """How much of each pixel lies under one of `count` small ellipses with centres in `where`; sizes in units."""
+        """How much of each pixel lies under one of `count` small ellipses with centers in `where`; sizes in units."""
         cover = np.zeros(self.u.shape, dtype=np.uint8)
         places = np.flatnonzero(where)
         if len(places):

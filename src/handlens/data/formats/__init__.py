@@ -8,7 +8,7 @@ from pathlib import Path
 
 from handlens.data.config import DataConfig, read_config
 from handlens.data.formats import coco, csv_table, filename, flat, folders, masks, points, voc, yolo
-from handlens.data.formats.label_files import PICTURE_FOLDERS
+from handlens.data.formats.label_files import IMAGE_FOLDERS
 from handlens.data.listing import Tree
 from handlens.data.record import Dataset
 from handlens.errors import InputError, nearest
@@ -30,9 +30,9 @@ READERS: dict[str, tuple[Callable[[Path], bool], Callable[[Path, DataConfig], Da
 def read(path: Path, *, format: str | None, config: Path | None) -> Dataset:
     """As `handlens.data.open_dataset`."""
     if not path.exists():
-        raise InputError(f"{path} does not exist; give a folder of pictures.")
+        raise InputError(f"{path} does not exist; give a folder of images.")
     if not path.is_dir():
-        raise InputError(f"{path} is a file; give the folder that holds the pictures.")
+        raise InputError(f"{path} is a file; give the folder that holds the images.")
     settings = read_config(path, path=config)
     stated = format or settings.stated_format()
     if stated is not None and stated not in READERS:
@@ -45,13 +45,13 @@ def read(path: Path, *, format: str | None, config: Path | None) -> Dataset:
 
 
 def _recognise(path: Path) -> str:
-    labelled = [name for name, (recognise, _) in READERS.items() if name != "flat" and recognise(path)]
-    if len(labelled) == 2 and labelled[0] == "folders" and _has_images_folder(path):
-        return labelled[1]  # images/ and a folder more: that one is hardly a class beside a class "images"
-    if len(labelled) > 1:
-        raise InputError(f"{path} can be read as {' or as '.join(labelled)}; choose one with --format.")
-    return labelled[0] if labelled else "flat"  # which names an empty folder
+    labeled = [name for name, (recognise, _) in READERS.items() if name != "flat" and recognise(path)]
+    if len(labeled) == 2 and labeled[0] == "folders" and _has_images_folder(path):
+        return labeled[1]  # images/ and a folder more: that one is hardly a class beside a class "images"
+    if len(labeled) > 1:
+        raise InputError(f"{path} can be read as {' or as '.join(labeled)}; choose one with --format.")
+    return labeled[0] if labeled else "flat"  # which names an empty folder
 
 
 def _has_images_folder(path: Path) -> bool:
-    return any(folder.name.lower() in PICTURE_FOLDERS for folder in Tree(path).folders(path))
+    return any(folder.name.lower() in IMAGE_FOLDERS for folder in Tree(path).folders(path))

@@ -1,4 +1,4 @@
-"""From pictures and what was found about each to a Dataset: one class order, one kind of id, for every format."""
+"""From images and what was found about each to a Dataset: one class order, one kind of id, for every format."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from handlens.errors import InputError, nearest
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """A picture with its label or labels as the data spells them, or its mask, or its boxes; None: there is none."""
+    """An image with its label or labels as the data spells them, or its mask, or its boxes; None: there is none."""
 
     path: Path
     label: str | None = None
@@ -32,7 +32,7 @@ def assemble(
 ) -> Dataset:
     """
     Raises:
-        InputError: no picture at all; a label that `class_names` does not allow.
+        InputError: no image at all; a label that `class_names` does not allow.
     """
     items, said = _sorted(root, found=found, config=config, notes=notes)
     spellings = {item.label for item, _ in items if item.label is not None}
@@ -50,15 +50,15 @@ def assemble(
 def assemble_tags(
     root: Path, *, format: str, found: Iterable[Found], config: DataConfig, notes: Sequence[str] = ()
 ) -> Dataset:
-    """For pictures that may have several labels.
+    """For images that may have several labels.
 
     Raises:
-        InputError: no picture at all; not one label; a label that `class_names` does not allow.
+        InputError: no image at all; not one label; a label that `class_names` does not allow.
     """
     items, said = _sorted(root, found=found, config=config, notes=notes)
     spellings = {label for item, _ in items for label in item.labels or ()}
     if not spellings:
-        raise InputError(f"none of the {len(items)} pictures in {root} has a label; at least one is needed.")
+        raise InputError(f"none of the {len(items)} images in {root} has a label; at least one is needed.")
     names = {label: class_name(label, config) for label in sorted(spellings)}
     class_names = sorted_class_names(config.class_names if isinstance(config.class_names, list) else names.values())
     index = {name: position for position, name in enumerate(class_names)}
@@ -90,7 +90,7 @@ def assemble_masks(
 ) -> Dataset:
     """
     Raises:
-        InputError: no picture at all.
+        InputError: no image at all.
     """
     said, remarks = _told_apart(notes)
     items, said = _sorted(root, found=found, config=config, notes=said)
@@ -118,7 +118,7 @@ def assemble_boxes(
     """Boxes without area are set aside, and the audit names them: their overlap with anything is 0 / 0.
 
     Raises:
-        InputError: no picture at all; no box in any.
+        InputError: no image at all; no box in any.
     """
     said, remarks = _told_apart(notes)
     items, said = _sorted(root, found=found, config=config, notes=said)
@@ -128,7 +128,7 @@ def assemble_boxes(
         bad = tuple(box for box in record.boxes or () if not has_area(box))
         records.append(record if record.boxes is None else replace(record, boxes=whole, bad_boxes=bad))
     if not any(record.boxes for record in records):
-        raise InputError(f"none of the {len(records)} pictures in {root} has a box; label the objects in some.")
+        raise InputError(f"none of the {len(records)} images in {root} has a box; label the objects in some.")
     said += _untrained_boxes(records, class_names)
     return Dataset(
         root=root,
@@ -195,7 +195,7 @@ def listed_names(config: DataConfig) -> tuple[str, ...]:
 
 def corners(label: int, left: float, top: float, right: float, bottom: float) -> Box:
     """A box with coordinates rounded to 1/10,000 pixel: the same box written as corners, as a size or as fractions
-    of the picture is the same Box."""
+    of the image is the same Box."""
     return Box(label=label, left=round(left, 4), top=round(top, 4), right=round(right, 4), bottom=round(bottom, 4))
 
 
@@ -223,7 +223,7 @@ def _sorted(
     items = sorted(((tree.id(item.path), item) for item in found), key=lambda pair: pair[0])
     if not items:
         left = "".join(f" ({note})" for note in notes)
-        raise InputError(f"{root} holds no pictures{left}; give a folder with JPEG, PNG or similar files.")
+        raise InputError(f"{root} holds no images{left}; give a folder with JPEG, PNG or similar files.")
     records = []
     ungrouped = 0
     for id, item in items:
@@ -243,7 +243,7 @@ def _sorted(
         )
         records.append((item, record))
     if ungrouped:
-        said.append(f"pictures whose path does not fit the groups pattern, each on its own: {ungrouped}")
+        said.append(f"images whose path does not fit the groups pattern, each on its own: {ungrouped}")
     return records, said
 
 
@@ -279,7 +279,7 @@ def _untrained(records: Sequence[Record], class_names: Sequence[str]) -> list[st
     if not trained:  # a folder that is for testing only
         return []
     missing = [name for index, name in enumerate(class_names) if index not in trained]
-    return [f"class {name} has no training picture" for name in missing]
+    return [f"class {name} has no training image" for name in missing]
 
 
 def _untrained_boxes(records: Sequence[Record], class_names: Sequence[str]) -> list[str]:

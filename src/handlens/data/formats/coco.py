@@ -1,6 +1,6 @@
 """COCO: one JSON of images, annotations and categories, or one per split (instances_train2017.json).
 
-A box is x, y, width, height from the picture's upper left corner, in pixels at edges; an object with an outline and no
+A box is x, y, width, height from the image's upper left corner, in pixels at edges; an object with an outline and no
 box has the box around it. Categories are taken in the order of their ids. `ignore`, which converters from VOC write,
 is read as difficult.
 
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from handlens.data.config import DataConfig
 from handlens.data.formats.assemble import Found, assemble_boxes, corners, has_area, named, numbered_classes
-from handlens.data.formats.label_files import all_or_none, pictures_below, remark, split_by_folder, unusable
+from handlens.data.formats.label_files import all_or_none, images_below, remark, split_by_folder, unusable
 from handlens.data.formats.split_names import split_of
 from handlens.data.listing import Tree
 from handlens.data.outlines import frame, render
@@ -65,7 +65,7 @@ class Source:
     """What the files of a data set say beyond its records.
 
     Attributes:
-        images, annotations: of each picture: its entry, and the annotations of its boxes, in their order.
+        images, annotations: of each image: its entry, and the annotations of its boxes, in their order.
         rest: info, licenses and so on, where all files say the same. differing: keys of what they do not.
     """
 
@@ -83,56 +83,56 @@ def recognise(path: Path) -> bool:
 def read(path: Path, config: DataConfig) -> Dataset:
     """
     Raises:
-        InputError: every JSON is damaged or is not COCO's; files that disagree about a category or both list a
-            picture; no picture found whose annotations can be used; no box at all.
+        InputError: every JSON is damaged or is not COCO's; files that disagree about a category or both list an
+            image; no image found whose annotations can be used; no box at all.
     """
     tree = Tree(path, ignore=tuple(config.ignore))
     files, remarks = instances(tree, path)
     class_names, index, merged = numbered_classes(_names(categories(files)), config)
-    pictures, said = pictures_below(tree, path, labels={".json"})
-    finder = PictureFinder(tree, pictures)
+    images, said = images_below(tree, path, labels={".json"})
+    finder = ImageFinder(tree, images)
     found: dict[Path, Found] = {}
-    first: dict[Path, Instances] = {}  # which file lists a picture
+    first: dict[Path, Instances] = {}  # which file lists an image
     missing: list[str] = []
     faults: dict[str, str] = {}
     for file in files:
         broken = [(name, None) for name in file.faults]
         for name, image in [*broken, *((image["file_name"], image) for image in file.images)]:
             try:
-                picture = finder.find(name, near=file)
+                image_path = finder.find(name, near=file)
             except InputError as error:
                 faults[name] = str(error)
                 continue
-            if picture is None and image is not None:
+            if image_path is None and image is not None:
                 missing.append(name)
             elif image is None:
-                faults[name if picture is None else tree.id(picture)] = file.faults[name]
-            elif picture in first and first[picture] is not file:
-                raise InputError(f"{name} of {file.path} stands in {first[picture].path} too; keep it in one.")
-            elif picture in first:
-                faults[tree.id(picture)] = f"{name} is listed twice in {file.path}; list each picture once."
-            if picture is None:
+                faults[name if image_path is None else tree.id(image_path)] = file.faults[name]
+            elif image_path in first and first[image_path] is not file:
+                raise InputError(f"{name} of {file.path} stands in {first[image_path].path} too; keep it in one.")
+            elif image_path in first:
+                faults[tree.id(image_path)] = f"{name} is listed twice in {file.path}; list each image once."
+            if image_path is None:
                 continue
-            first.setdefault(picture, file)
+            first.setdefault(image_path, file)
             if image is None:
                 continue
             boxes = tuple(_box(a, index[a["category_id"]]) for a in file.annotations.get(image["id"], ()))
-            found[picture] = Found(
-                path=picture,
+            found[image_path] = Found(
+                path=image_path,
                 boxes=boxes,
                 stated_size=_stated_size(image),
-                split=file.split or split_by_folder(tree, picture),
+                split=file.split or split_by_folder(tree, image_path),
             )
-    found = {picture: item for picture, item in found.items() if tree.id(picture) not in faults}
+    found = {image_path: item for image_path, item in found.items() if tree.id(image_path) not in faults}
     reasons = [*faults.values(), *(reason for file in files for reason in file.strays)]
     if reasons and not any(item.boxes for item in found.values()):
         raise InputError(reasons[0])
     if missing and not found:
-        raise InputError(f"none of the {len(missing)} pictures that {files[0].path} lists is here: {named(missing)}.")
+        raise InputError(f"none of the {len(missing)} images that {files[0].path} lists is here: {named(missing)}.")
     remarks += [unusable(faults)] if faults else []
     remarks += [remark("listed_missing", "left aside, listed and not found", missing)] if missing else []
-    unlisted = [tree.id(picture) for picture in pictures if picture not in first]
-    remarks += [remark("without_label", "left aside, pictures that no JSON lists", unlisted)] if unlisted else []
+    unlisted = [tree.id(image_path) for image_path in images if image_path not in first]
+    remarks += [remark("without_label", "left aside, images that no JSON lists", unlisted)] if unlisted else []
     all_or_none([item.split for item in found.values()], str(path))
     return assemble_boxes(
         path,
@@ -152,16 +152,16 @@ def source_of(dataset: Dataset) -> Source:
     """
     tree = Tree(dataset.root)
     files, _ = instances(tree, dataset.root)
-    finder = PictureFinder(tree, [record.path for record in dataset.records])
+    finder = ImageFinder(tree, [record.path for record in dataset.records])
     images: dict[Path, Mapping[str, Any]] = {}
     annotations: dict[Path, list[Mapping[str, Any]]] = {}
     for file in files:
         for image in file.images:
-            picture = finder.find(image["file_name"], near=file)
-            if picture is not None:
-                images[picture] = image
+            image_path = finder.find(image["file_name"], near=file)
+            if image_path is not None:
+                images[image_path] = image
                 entries = file.annotations.get(image["id"], ())
-                annotations[picture] = [entry for entry in entries if has_area(_box(entry, 0))]
+                annotations[image_path] = [entry for entry in entries if has_area(_box(entry, 0))]
     for record in dataset.records:
         if len(annotations.get(record.path, ())) != len(record.boxes or ()):
             raise InputError(f"the annotations of {record.id} have changed since they were read.")
@@ -172,12 +172,12 @@ def source_of(dataset: Dataset) -> Source:
     return Source(categories(files), images, annotations, rest, differing)
 
 
-def lost_keys(source: Source, pictures: Iterable[Path]) -> list[str]:
+def lost_keys(source: Source, images: Iterable[Path]) -> list[str]:
     """A sentence about what only COCO has a place for; outlines and marks are another's."""
-    paths = list(pictures)
+    paths = list(images)
     groups = {
         "of annotations": ([a for path in paths for a in source.annotations[path]], READ_OF_ANNOTATIONS),
-        "of pictures": ([source.images[path] for path in paths], READ_OF_IMAGES),
+        "of images": ([source.images[path] for path in paths], READ_OF_IMAGES),
         "of categories": (list(source.categories.values()), {"id", "name"}),
     }
     named_keys = {where: sorted({k for e in entries for k in e} - read) for where, (entries, read) in groups.items()}
@@ -222,8 +222,8 @@ def instances(tree: Tree, root: Path) -> tuple[list[Instances], list[Remark]]:
         remarks.append(Remark(code="json_unreadable", message=message, files=tuple(damaged), reasons=reasons))
     strays = [reason for file in files for reason in file.strays]
     if strays:
-        message = f"annotations left aside, whose picture cannot be told: {len(strays)}. The first: {strays[0]}"
-        remarks.append(Remark(code="annotation_without_picture", message=message, reasons=tuple(strays)))
+        message = f"annotations left aside, whose image cannot be told: {len(strays)}. The first: {strays[0]}"
+        remarks.append(Remark(code="annotation_without_image", message=message, reasons=tuple(strays)))
     return files, remarks
 
 
@@ -246,14 +246,14 @@ def categories(files: Sequence[Instances]) -> dict[int, Mapping[str, Any]]:
 def class_mask(
     annotations: Iterable[Mapping[str, Any]], *, size: tuple[int, int], index: Mapping[int, int]
 ) -> NDArray[np.uint8]:
-    """The outlines of one picture's objects as one mask; 0 where there is none.
+    """The outlines of one image's objects as one mask; 0 where there is none.
 
     Where objects overlap, the smaller is on top (our choice). The pixels of a crowd, and the box of an object without
     outline, are IGNORE wherever no other object is.
 
     Args:
         annotations: of COCO, with category_id, bbox and segmentation.
-        size: (height, width) of the picture, in pixels.
+        size: (height, width) of the image, in pixels.
         index: category id -> number in the mask.
 
     Returns:
@@ -290,17 +290,17 @@ def outline_of(annotation: Mapping[str, Any]) -> Any:
     return [polygon for polygon in outline if polygon] if isinstance(outline, list) else outline
 
 
-class PictureFinder:
-    """Where the pictures are that a JSON names, whatever folder it was written from; by NFC."""
+class ImageFinder:
+    """Where the images are that a JSON names, whatever folder it was written from; by NFC."""
 
-    def __init__(self, tree: Tree, pictures: Iterable[Path]) -> None:
+    def __init__(self, tree: Tree, images: Iterable[Path]) -> None:
         self.tree = tree
         self._by_name: dict[str, list[tuple[str, Path]]] = {}
-        for picture in pictures:
-            self._by_name.setdefault(nfc(picture.name), []).append((nfc(tree.id(picture)), picture))
+        for image in images:
+            self._by_name.setdefault(nfc(image.name), []).append((nfc(tree.id(image)), image))
 
     def find(self, name: str, *, near: Instances) -> Path | None:
-        """The picture whose path ends like `name`; of several, the one in the JSON's folder or split.
+        """The image whose path ends like `name`; of several, the one in the JSON's folder or split.
 
         Raises:
             InputError: several remain.
@@ -342,7 +342,7 @@ def _looks_like_coco(path: Path) -> bool:
 
 
 def _instances(tree: Tree, path: Path) -> Instances | None:
-    """None where the annotations have neither boxes nor categories: captions, pictures without labels.
+    """None where the annotations have neither boxes nor categories: captions, images without labels.
 
     Raises:
         InputError: the file is damaged, or a category is.

@@ -1,4 +1,4 @@
-"""A table with a row per picture: file, label or labels, and where known split and group.
+"""A table with a row per image: file, label or labels, and where known split and group.
 
 Several labels stand in one cell with something between them, or in columns of 0 and 1, one per class.
 """
@@ -16,7 +16,7 @@ from handlens.data.config import CsvColumns, DataConfig
 from handlens.data.formats import filename, folders
 from handlens.data.formats.assemble import Found, assemble, assemble_tags, named
 from handlens.data.formats.split_names import SPLIT_WORDS
-from handlens.data.record import PICTURE_EXTENSIONS, Dataset, Split, nfc
+from handlens.data.record import IMAGE_EXTENSIONS, Dataset, Split, nfc
 from handlens.errors import InputError
 
 FORMAT = "csv"
@@ -64,7 +64,7 @@ FLAGS = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true
 SPLIT_COLUMNS = ("split", "subset", "set", "partition", "fold_name")
 GROUP_COLUMNS = ("group", "patient", "patient_id", "subject", "subject_id", "session")
 # Folders beside the table in which its files are looked for.
-PICTURE_FOLDERS = (
+IMAGE_FOLDERS = (
     "images",
     "image",
     "imgs",
@@ -78,7 +78,7 @@ PICTURE_FOLDERS = (
 )
 
 
-Labels = Callable[[int, list[str]], tuple[str, ...]]  # (line, cells) -> the labels of the picture
+Labels = Callable[[int, list[str]], tuple[str, ...]]  # (line, cells) -> the labels of the image
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def recognise(path: Path) -> bool:
     """A table with a column of files and one of labels, or several of 0 and 1, whose first files exist.
 
     Where nothing else has labels either, one whose files are missing too: better an error that names them than
-    pictures without labels.
+    images without labels.
     """
     fitting = [table for table in map(_peek, _table_files(path)) if _fits(table)]
     if any(_first_exist(table) for table in fitting):
@@ -104,7 +104,7 @@ def read(path: Path, config: DataConfig) -> Dataset:
     """
     Raises:
         InputError: no table or several; columns that cannot be told apart; a cell without file, or without label
-            where each picture has one; a split that is not known; a file that is missing, or listed with two labels.
+            where each image has one; a split that is not known; a file that is missing, or listed with two labels.
     """
     columns = config.csv or CsvColumns.model_validate({})
     table = _table(path, columns)
@@ -121,27 +121,27 @@ def read(path: Path, config: DataConfig) -> Dataset:
         labels = labels_of(line, cells)
         if not cells[file] or not (labels or several):
             raise InputError(f"line {line} of {table.path.name} has no {'file' if not cells[file] else 'label'}.")
-        picture = finder.find(cells[file])
-        if picture is None:
+        image = finder.find(cells[file])
+        if image is None:
             missing.append(cells[file])
             continue
         item = Found(
-            path=picture,
+            path=image,
             label=None if several else labels[0],
             labels=labels if several else None,
             split=None if split is None else _split(cells[split], table=table, line=line),
             group=None if group is None else cells[group] or None,
         )
-        if found.setdefault(picture, item) != item:
+        if found.setdefault(image, item) != item:
             raise InputError(f"line {line} of {table.path.name} contradicts an earlier line about {cells[file]!r}.")
-        twice += found[picture] is not item
+        twice += found[image] is not item
     if missing:
         shown = ", ".join(missing[:5])
         raise InputError(
             f"{len(missing)} of the {len(table.rows)} files in {table.path.name} are missing ({shown}); "
             f"paths are relative to the table or to a folder such as images/ beside it."
         )
-    notes = [f"table {table.path.name}: pictures in {table.header[file]!r}, {said}"]
+    notes = [f"table {table.path.name}: images in {table.header[file]!r}, {said}"]
     notes += [f"lines that repeat an earlier one: {twice}"] if twice else []
     _all_or_none(list(found.values()), table)
     made = assemble_tags if several else assemble
@@ -149,7 +149,7 @@ def read(path: Path, config: DataConfig) -> Dataset:
 
 
 def _labels(table: Table, columns: CsvColumns, *, other: Sequence[int | None]) -> tuple[Labels, bool, str]:
-    """How the labels of a row are read, whether a picture may have several, and where they stand, for a note."""
+    """How the labels of a row are read, whether an image may have several, and where they stand, for a note."""
     stated = columns.labels
     if stated is None and columns.label is None and not _known(table.header, LABEL_COLUMNS):
         flags = _flag_columns(table, leave=other)
@@ -210,7 +210,7 @@ class Finder:
     """Where the files are that a table names; by NFC, since macOS spells the same name in NFD."""
 
     def __init__(self, folder: Path) -> None:
-        self.folders = [folder, *(folder / name for name in PICTURE_FOLDERS if (folder / name).is_dir())]
+        self.folders = [folder, *(folder / name for name in IMAGE_FOLDERS if (folder / name).is_dir())]
         self._names: dict[Path, dict[str, str]] = {}
 
     def find(self, name: str) -> Path | None:
@@ -219,7 +219,7 @@ class Finder:
             return None
         parts = nfc(name.replace("\\", "/")).split("/")
         for folder in [Path("/")] if name.startswith("/") else self.folders:
-            for ending in ("", *sorted(PICTURE_EXTENSIONS)):
+            for ending in ("", *sorted(IMAGE_EXTENSIONS)):
                 path = self._below(folder, [*parts[:-1], parts[-1] + ending])
                 if path is not None:
                     return path
@@ -306,12 +306,12 @@ def _fits(table: Table, columns: CsvColumns | None = None) -> bool:
     columns = columns or CsvColumns.model_validate({})
     file = [columns.file] if columns.file else _known(table.header, _file_names(table.header))
     label = [columns.label] if columns.label else columns.labels or _known(table.header, LABEL_COLUMNS)
-    labelled = any(name in table.header for name in label) or len(_flag_columns(table)) >= 2
-    return any(name in table.header for name in file) and labelled
+    labeled = any(name in table.header for name in label) or len(_flag_columns(table)) >= 2
+    return any(name in table.header for name in file) and labeled
 
 
 def _first_exist(table: Table) -> bool:
-    """Whether any of the first rows names a picture that is there. A table of answers to hand in names none."""
+    """Whether any of the first rows names an image that is there. A table of answers to hand in names none."""
     finder = Finder(table.path.parent)
     columns = [table.header.index(name) for name in _known(table.header, _file_names(table.header))]
     return any(finder.find(cells[column]) for _, cells in table.rows for column in columns if column < len(cells))
@@ -363,6 +363,4 @@ def _split(cell: str, *, table: Table, line: int) -> Split | None:
 def _all_or_none(found: Sequence[Found], table: Table) -> None:
     without = sum(item.split is None for item in found)
     if 0 < without < len(found):
-        raise InputError(
-            f"{without} of the {len(found)} pictures in {table.path.name} have no split; give all or none."
-        )
+        raise InputError(f"{without} of the {len(found)} images in {table.path.name} have no split; give all or none.")

@@ -16,7 +16,7 @@ from handlens.errors import InputError
 FORMAT = "filename"
 # The rule that is guessed: a name, a separator or none, a number.
 GUESS = r"^(?P<label>.*[^\d\s._-])[\s._-]*\d+$"
-# What cameras and programs write in front of a number says nothing about the picture.
+# What cameras and programs write in front of a number says nothing about the image.
 NO_LABELS = frozenset(
     {
         "img",
@@ -43,12 +43,12 @@ NO_LABELS = frozenset(
 
 
 def recognise(path: Path) -> bool:
-    """Whether all names fit the guessed rule and give two classes of two pictures or more."""
+    """Whether all names fit the guessed rule and give two classes of two images or more."""
     return bool(_guessed(Tree(path), path, aside=None)[0])
 
 
 def read(path: Path, config: DataConfig) -> Dataset:
-    """With `label_pattern` all pictures below the folder; without, those that the guessed rule fits.
+    """With `label_pattern` all images below the folder; without, those that the guessed rule fits.
 
     Raises:
         InputError: names that do not fit the pattern; no pattern and nothing to guess.
@@ -66,12 +66,12 @@ def read(path: Path, config: DataConfig) -> Dataset:
 
     pattern = re.compile(config.label_pattern)
     found, misfits = [], []
-    for picture in tree.pictures(path, aside=aside):
-        match = pattern.search(picture.stem)
+    for image in tree.images(path, aside=aside):
+        match = pattern.search(image.stem)
         if match and match["label"]:
-            found.append(Found(path=picture, label=match["label"], split=_split(tree, picture)))
+            found.append(Found(path=image, label=match["label"], split=_split(tree, image)))
         else:
-            misfits.append(tree.id(picture))
+            misfits.append(tree.id(image))
     if misfits:
         raise InputError(
             f"{len(misfits)} file names do not fit label_pattern {config.label_pattern!r}, for example {misfits[0]!r}; "
@@ -81,33 +81,33 @@ def read(path: Path, config: DataConfig) -> Dataset:
 
 
 def _guessed(tree: Tree, root: Path, *, aside: LeftAside | None) -> tuple[list[Found], list[str]]:
-    """Pictures and notes; no pictures where the rule does not fit. Parts where it fits no name are left aside."""
+    """Images and notes; no images where the rule does not fit. Parts where it fits no name are left aside."""
     parts: list[tuple[Path, Split | None]] = [(root, None)]
     parts += [(sub, split_of(sub.name)) for sub in tree.folders(root) if split_of(sub.name) is not None]
     found: list[Found] = []
     notes: list[str] = []
     for part, split in parts:
-        pictures = list(tree.files(part, aside=aside))
-        labels = [_label(picture) for picture in pictures]
+        images = list(tree.files(part, aside=aside))
+        labels = [_label(image) for image in images]
         if all(label is None for label in labels):
-            if pictures:
-                notes.append(f"left aside, names without a label: {len(pictures)} in {part.name}")
+            if images:
+                notes.append(f"left aside, names without a label: {len(images)} in {part.name}")
         elif None in labels:
             return [], []
         else:
-            found += [Found(path=p, label=label, split=split) for p, label in zip(pictures, labels, strict=True)]
+            found += [Found(path=p, label=label, split=split) for p, label in zip(images, labels, strict=True)]
     counts = Counter(nfc(item.label) for item in found if item.label is not None)
     if len(counts) < 2 or min(counts.values()) < 2:
         return [], []
     return found, [f"labels guessed from file names: {', '.join(sorted(counts)[:10])}", *notes]
 
 
-def _label(picture: Path) -> str | None:
-    match = re.match(GUESS, picture.stem)
+def _label(image: Path) -> str | None:
+    match = re.match(GUESS, image.stem)
     return match["label"] if match and match["label"].lower() not in NO_LABELS else None
 
 
-def _split(tree: Tree, picture: Path) -> Split | None:
+def _split(tree: Tree, image: Path) -> Split | None:
     """By the folder just below the root."""
-    parts = tree.id(picture).split("/")
+    parts = tree.id(image).split("/")
     return split_of(parts[0]) if len(parts) > 1 else None

@@ -1,4 +1,4 @@
-"""A folder of pictures without labels, for prediction."""
+"""A folder of images without labels, for prediction."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ FORMAT = "flat"
 
 
 def recognise(path: Path) -> bool:
-    """Whether there is any picture: every labelled format fits as well, so this one is asked last."""
-    return Tree(path).has_pictures(path)
+    """Whether there is any image: every labeled format fits as well, so this one is asked last."""
+    return Tree(path).has_images(path)
 
 
 def read(path: Path, config: DataConfig) -> Dataset:
     """
     Raises:
-        InputError: there is no picture.
+        InputError: there is no image.
     """
     aside = LeftAside()
     tree = Tree(path, ignore=tuple(config.ignore))
-    found = [Found(path=picture) for picture in tree.pictures(path, aside=aside)]
+    found = [Found(path=image) for image in tree.images(path, aside=aside)]
     return assemble(path, format=FORMAT, found=found, config=config, notes=aside.notes())

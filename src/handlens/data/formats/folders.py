@@ -1,7 +1,7 @@
 """A folder per class, below train/, val/ and test/ or without them.
 
 Also what archives make of it: a folder inside a folder of the same name (seg_train/seg_train/...), one folder
-around everything, names such as training_set, pictures nested below the class.
+around everything, names such as training_set, images nested below the class.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from handlens.data.record import Dataset, Split
 from handlens.errors import InputError
 
 FORMAT = "folders"
-# A single folder with such a name holds the pictures; it is no class.
+# A single folder with such a name holds the images; it is no class.
 CONTAINERS = frozenset(
     {
         "image",
@@ -63,32 +63,32 @@ def recognise(path: Path) -> bool:
 def read(path: Path, config: DataConfig) -> Dataset:
     """
     Raises:
-        InputError: there are no class folders with pictures.
+        InputError: there are no class folders with images.
     """
     aside = LeftAside()
     tree = Tree(path, ignore=tuple(config.ignore))
     layout = _layout(tree, path)
     if layout is None:
-        raise InputError(f"{path} has no folders of classes with pictures in them; make one folder per class.")
+        raise InputError(f"{path} has no folders of classes with images in them; make one folder per class.")
     found: list[Found] = []
     outside: list[str] = []
     empty: list[str] = []
     for parent, split in layout.parents:
-        outside += [tree.id(picture) for picture in tree.files(parent, aside=aside)]
+        outside += [tree.id(image) for image in tree.files(parent, aside=aside)]
         for folder in tree.folders(parent):
-            pictures = list(tree.pictures(folder, aside=aside))
-            found += [Found(path=picture, label=folder.name, split=split) for picture in pictures]
-            if not pictures:
+            images = list(tree.images(folder, aside=aside))
+            found += [Found(path=image, label=folder.name, split=split) for image in images]
+            if not images:
                 empty.append(tree.id(folder))
     if outside:
         layout.notes.append(f"left aside, outside the class folders: {_named(outside)}")
     if empty:
-        layout.notes.append(f"folders without a picture, not classes: {_named(empty)}")
+        layout.notes.append(f"folders without an image, not classes: {_named(empty)}")
     return assemble(path, format=FORMAT, found=found, config=config, notes=[*layout.notes, *aside.notes()])
 
 
 def _layout(tree: Tree, folder: Path) -> Layout | None:
-    holding = [sub for sub in tree.folders(folder) if tree.has_pictures(sub)]
+    holding = [sub for sub in tree.folders(folder) if tree.has_images(sub)]
     names = {sub.name.lower() for sub in holding}
     if any((companion_of(sub.name) or "").lower() in names for sub in holding):  # trainannot beside train
         return None
@@ -103,7 +103,7 @@ def _layout(tree: Tree, folder: Path) -> Layout | None:
         doubled = [tree.id(parent) for parent, _ in splits if parent.parent != folder]
         notes += [f"class folders found deeper, in {_named(doubled)}"] if doubled else []
         return Layout(splits, notes)
-    if named and not others:  # train/ and test/ full of pictures: parts without classes
+    if named and not others:  # train/ and test/ full of images: parts without classes
         return None
     if len(holding) >= 2 and _for_another_task(holding):
         return None
@@ -113,11 +113,11 @@ def _layout(tree: Tree, folder: Path) -> Layout | None:
 
 
 def _single(tree: Tree, folder: Path, only: Path) -> Layout | None:
-    """One folder with pictures: a wrapper around the data, a heap without labels, or a data set of one class."""
+    """One folder with images: a wrapper around the data, a heap without labels, or a data set of one class."""
     if not _files(tree, only):
         layout = _layout(tree, only)
         if layout is not None:
-            layout.notes.insert(0, f"the data was taken from the only folder with pictures, {tree.id(only)}")
+            layout.notes.insert(0, f"the data was taken from the only folder with images, {tree.id(only)}")
         return layout
     if only.name.lower() in CONTAINERS or _files(tree, folder):
         return None
@@ -126,7 +126,7 @@ def _single(tree: Tree, folder: Path, only: Path) -> Layout | None:
 
 def _inner(tree: Tree, folder: Path) -> Path:
     """The folder itself, or the only one in it where an archive doubled the name."""
-    holding = [sub for sub in tree.folders(folder) if tree.has_pictures(sub)]
+    holding = [sub for sub in tree.folders(folder) if tree.has_images(sub)]
     if len(holding) == 1 and not _files(tree, folder):
         only = holding[0]
         if only.name.lower() == folder.name.lower() or split_of(only.name) == split_of(folder.name) is not None:
@@ -135,8 +135,8 @@ def _inner(tree: Tree, folder: Path) -> Path:
 
 
 def _holds_classes(tree: Tree, folder: Path) -> bool:
-    """Two folders with pictures, or one and no picture beside it."""
-    holding = [sub for sub in tree.folders(folder) if tree.has_pictures(sub)]
+    """Two folders with images, or one and no image beside it."""
+    holding = [sub for sub in tree.folders(folder) if tree.has_images(sub)]
     if not holding or _for_another_task(holding):
         return False
     return len(holding) >= 2 or not _files(tree, folder)

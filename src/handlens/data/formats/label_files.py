@@ -1,4 +1,4 @@
-"""Pictures and the files that say something about each: paired by name, never by position in two lists."""
+"""Images and the files that say something about each: paired by name, never by position in two lists."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from handlens.data.decode import UnreadablePictureError, probe
+from handlens.data.decode import UnreadableImageError, probe
 from handlens.data.formats.assemble import named
 from handlens.data.formats.split_names import companion_of, split_of
 from handlens.data.listing import LeftAside, Tree
 from handlens.data.record import Level, Remark, Split, nfc
 from handlens.errors import InputError
 
-# Compared in lower case. Such folders do not tell pictures apart: images/train/a.jpg belongs to labels/train/a.txt.
-PICTURE_FOLDERS = frozenset(
+# Compared in lower case. Such folders do not tell images apart: images/train/a.jpg belongs to labels/train/a.txt.
+IMAGE_FOLDERS = frozenset(
     {
         "image",
         "images",
@@ -36,30 +36,30 @@ HEADER_BYTES = 256 * 1024  # a JPEG's EXIF block with its preview has 64 KB at m
 @dataclass(frozen=True)
 class Pairs:
     """Attributes:
-    pairs: (picture, the file about it).
-    pictures: those without a file about them.
-    strays: also without, outside the folders for pictures, and with no paired one beside them.
-    files: those without a picture.
+    pairs: (image, the file about it).
+    images: those without a file about them.
+    strays: also without, outside the folders for images, and with no paired one beside them.
+    files: those without an image.
     """
 
     pairs: list[tuple[Path, Path]]
-    pictures: list[Path]
+    images: list[Path]
     strays: list[Path]
     files: list[Path]
 
-    def orphans(self, tree: Tree, *, what: str, pictures: bool = True) -> list[Remark]:
+    def orphans(self, tree: Tree, *, what: str, images: bool = True) -> list[Remark]:
         """What was left aside."""
         remarks = []
-        without = [*(self.pictures if pictures else ()), *self.strays]
+        without = [*(self.images if images else ()), *self.strays]
         if without:
-            remarks.append(remark("without_label", f"left aside, pictures without {what}", map(tree.id, without)))
+            remarks.append(remark("without_label", f"left aside, images without {what}", map(tree.id, without)))
         if self.files:
-            remarks.append(remark("without_picture", f"left aside, {what} without a picture", map(tree.id, self.files)))
+            remarks.append(remark("without_image", f"left aside, {what} without an image", map(tree.id, self.files)))
         return remarks
 
 
 def remark(code: str, what: str, ids: Iterable[str], *, level: Level = "warning") -> Remark:
-    """A sentence with a count and the first names: "left aside, XML without a picture: 7 (a.xml, b.xml, ...)"."""
+    """A sentence with a count and the first names: "left aside, XML without an image: 7 (a.xml, b.xml, ...)"."""
     files = tuple(ids)
     return Remark(code=code, message=f"{what}: {named(files)}", files=files, level=level)
 
@@ -67,7 +67,7 @@ def remark(code: str, what: str, ids: Iterable[str], *, level: Level = "warning"
 def read_each(
     tree: Tree, pairs: Iterable[tuple[Path, Path]], read: Callable[[Path, Path], Label]
 ) -> tuple[dict[Path, Label], list[Remark]]:
-    """What `read(picture, file)` makes of each pair, by picture; a damaged file is set aside with its picture and
+    """What `read(image, file)` makes of each pair, by image; a damaged file is set aside with its image and
     named, so that the rest goes on.
 
     Raises:
@@ -75,11 +75,11 @@ def read_each(
     """
     labels: dict[Path, Label] = {}
     reasons: dict[str, InputError] = {}
-    for picture, file in pairs:
+    for image, file in pairs:
         try:
-            labels[picture] = read(picture, file)
+            labels[image] = read(image, file)
         except InputError as error:
-            reasons[tree.id(picture)] = error
+            reasons[tree.id(image)] = error
     if not reasons:
         return labels, []
     if not labels:
@@ -88,37 +88,37 @@ def read_each(
 
 
 def unusable(reasons: Mapping[str, str]) -> Remark:
-    """That labels were left aside with their pictures; id of the picture -> what is wrong with its label."""
+    """That labels were left aside with their images; id of the image -> what is wrong with its label."""
     count = "1 label" if len(reasons) == 1 else f"{len(reasons)} labels"
-    message = f"{count} cannot be used, left aside with the pictures. The first: {next(iter(reasons.values()))}"
+    message = f"{count} cannot be used, left aside with the images. The first: {next(iter(reasons.values()))}"
     return Remark(code="label_unreadable", message=message, files=tuple(reasons), reasons=tuple(reasons.values()))
 
 
 def pair(
     tree: Tree,
-    pictures: Iterable[Path],
+    images: Iterable[Path],
     files: Iterable[Path],
     *,
     folders: Collection[str],
     suffixes: Collection[str] = (),
     guess: bool = False,
 ) -> Pairs:
-    """Pair by path without extension, folders for pictures and `folders` for files left out of it; then the rest by
+    """Pair by path without extension, folders for images and `folders` for files left out of it; then the rest by
     stem, where a stem is there once on each side. Of several of one name, those in such folders go before the others.
 
     Args:
         folders: what folders of such files are called, lower case.
-        suffixes: what the stem of such a file may have after its picture's.
+        suffixes: what the stem of such a file may have after its image's.
         guess: of several of one name take the first, to see what a folder may be.
 
     Raises:
-        InputError: two pictures, or two files, of a pair have one name but for the extension.
+        InputError: two images, or two files, of a pair have one name but for the extension.
     """
-    pictures, files = list(pictures), list(files)
-    by_key = _by_key(tree, pictures, inside=PICTURE_FOLDERS, folders=PICTURE_FOLDERS | set(folders), suffixes=())
-    files_by_key = _by_key(tree, files, inside=folders, folders=PICTURE_FOLDERS | set(folders), suffixes=suffixes)
+    images, files = list(images), list(files)
+    by_key = _by_key(tree, images, inside=IMAGE_FOLDERS, folders=IMAGE_FOLDERS | set(folders), suffixes=())
+    files_by_key = _by_key(tree, files, inside=folders, folders=IMAGE_FOLDERS | set(folders), suffixes=suffixes)
     both = {key: key for key in by_key if key in files_by_key}
-    alone = _by_stem(tree, {key: paths for key, paths in by_key.items() if key not in both}, inside=PICTURE_FOLDERS)
+    alone = _by_stem(tree, {key: paths for key, paths in by_key.items() if key not in both}, inside=IMAGE_FOLDERS)
     files_alone = _by_stem(tree, {key: paths for key, paths in files_by_key.items() if key not in both}, inside=folders)
     for stem in alone.keys() & files_alone.keys():
         if len(alone[stem]) == len(files_alone[stem]) == 1:
@@ -131,18 +131,18 @@ def pair(
             )
     pairs = [(by_key[key][0], files_by_key[both[key]][0]) for key in by_key if key in both]
     taken = {path for pair in pairs for path in pair}
-    alone_pictures = [path for path in pictures if path not in taken]
-    homes = {picture.parent for picture, _ in pairs}
-    inside = any(in_folder(tree, picture, PICTURE_FOLDERS) for picture, _ in pairs)
+    alone_images = [path for path in images if path not in taken]
+    homes = {image.parent for image, _ in pairs}
+    inside = any(in_folder(tree, image, IMAGE_FOLDERS) for image, _ in pairs)
     strays = {
         path
-        for path in alone_pictures
-        if inside and path.parent not in homes and not in_folder(tree, path, PICTURE_FOLDERS)
+        for path in alone_images
+        if inside and path.parent not in homes and not in_folder(tree, path, IMAGE_FOLDERS)
     }
     return Pairs(
         pairs=pairs,
-        pictures=[path for path in alone_pictures if path not in strays],
-        strays=[path for path in alone_pictures if path in strays],
+        images=[path for path in alone_images if path not in strays],
+        strays=[path for path in alone_images if path in strays],
         files=[path for path in files if path not in taken],
     )
 
@@ -152,14 +152,14 @@ def in_folder(tree: Tree, path: Path, folders: Collection[str]) -> bool:
     return any(part.lower() in folders for part in tree.id(path).split("/")[:-1])
 
 
-def pictures_below(tree: Tree, folder: Path, *, labels: Collection[str]) -> tuple[list[Path], list[str]]:
-    """All pictures and the notes about the rest.
+def images_below(tree: Tree, folder: Path, *, labels: Collection[str]) -> tuple[list[Path], list[str]]:
+    """All images and the notes about the rest.
 
     Args:
         labels: extensions (".xml") of files that are read elsewhere, and are no stray files here.
     """
     aside = LeftAside(frozenset(labels))
-    found = list(tree.pictures(folder, aside=aside))
+    found = list(tree.images(folder, aside=aside))
     return found, list(aside.notes())
 
 
@@ -192,11 +192,11 @@ def voc_folder(path: Path) -> Path:
     return path
 
 
-def picture_size(path: Path) -> tuple[int, int]:
-    """(height, width) of the upright picture in pixels, from its header.
+def image_size(path: Path) -> tuple[int, int]:
+    """(height, width) of the upright image in pixels, from its header.
 
     Raises:
-        UnreadablePictureError: no picture, or a damaged header.
+        UnreadableImageError: no image, or a damaged header.
     """
     try:
         with path.open("rb") as file:
@@ -205,21 +205,21 @@ def picture_size(path: Path) -> tuple[int, int]:
                 if not head.startswith(b"\xff\xd8"):  # other formats may say the size or the turn at their end
                     head += file.read()
                 info = probe(head, str(path))
-            except UnreadablePictureError:
+            except UnreadableImageError:
                 info = probe(head + file.read(), str(path))
     except OSError as error:
-        raise UnreadablePictureError(f"{path}: cannot be read ({error.strerror or error}).") from None
+        raise UnreadableImageError(f"{path}: cannot be read ({error.strerror or error}).") from None
     return info.height, info.width
 
 
 def all_or_none(splits: Collection[Split | None], what: str) -> None:
     """
     Raises:
-        InputError: some pictures have a split and some have none.
+        InputError: some images have a split and some have none.
     """
     without = sum(split is None for split in splits)
     if 0 < without < len(splits):
-        raise InputError(f"{without} of the {len(splits)} pictures in {what} have no split; give all or none.")
+        raise InputError(f"{without} of the {len(splits)} images in {what} have no split; give all or none.")
 
 
 def _by_key(

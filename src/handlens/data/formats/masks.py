@@ -1,6 +1,6 @@
-"""Pictures and masks: images/ beside masks/, below or above train/, val/, test/, or told by a suffix (a_mask.png).
+"""Images and masks: images/ beside masks/, below or above train/, val/, test/, or told by a suffix (a_mask.png).
 
-The numbers in the masks are the class indices, unless `masks: values` or `masks: colours` in handlens.yaml says
+The numbers in the masks are the class indices, unless `masks: values` or `masks: colors` in handlens.yaml says
 otherwise; what was assumed is said in the notes.
 """
 
@@ -16,11 +16,11 @@ import numpy as np
 from handlens.data.config import DataConfig, MaskFiles
 from handlens.data.formats.assemble import Found, assemble_masks, listed_names, named, numbered_classes
 from handlens.data.formats.label_files import (
-    PICTURE_FOLDERS,
+    IMAGE_FOLDERS,
     all_or_none,
+    images_below,
     in_folder,
     pair,
-    pictures_below,
     split_by_folder,
     voc_folder,
 )
@@ -52,35 +52,35 @@ MASK_FOLDERS = frozenset(
 SUFFIXES = ("_mask", "_masks", "_seg", "_segmentation", "_label", "_labels", "_gt", "-mask", "-seg")
 PAIRED_SUFFIXES = (*SUFFIXES, "_L")  # CamVid's own, of files that their folder has shown to be masks
 JPEG = (".jpg", ".jpeg")
-MOST_NUMBERS = 64  # our choice: above this, masks without class names hold shades of grey rather than classes
+MOST_NUMBERS = 64  # our choice: above this, masks without class names hold shades of gray rather than classes
 STRAY = 0.01  # our choice: of the pixels of 255; other numbers on fewer are the soft edge of an outline
 IGNORED = "ignore"
 
 
 def recognise(path: Path) -> bool:
-    """Whether a folder for pictures and one for masks hold pairs, or most pictures have a mask told by a suffix."""
+    """Whether a folder for images and one for masks hold pairs, or most images have a mask told by a suffix."""
     if (voc_folder(path) / "ImageSets" / "Segmentation").is_dir():  # voc-masks
         return False
     tree = Tree(path)
-    if not any(_has_suffix(p) or _in_folder(tree, p, MASK_FOLDERS) for p in tree.pictures(path)):
-        return False  # before a list of a million pictures is made
-    pictures, masks = _told_apart(tree, path, list(tree.pictures(path)), MaskFiles.model_validate({}))
-    pairs = pair(tree, pictures, masks, folders=MASK_FOLDERS, suffixes=PAIRED_SUFFIXES, guess=True)
+    if not any(_has_suffix(p) or _in_folder(tree, p, MASK_FOLDERS) for p in tree.images(path)):
+        return False  # before a list of a million images is made
+    images, masks = _told_apart(tree, path, list(tree.images(path)), MaskFiles.model_validate({}))
+    pairs = pair(tree, images, masks, folders=MASK_FOLDERS, suffixes=PAIRED_SUFFIXES, guess=True)
     by_folder = any(
         _in_folder(tree, mask, MASK_FOLDERS)
-        and (_in_folder(tree, picture, PICTURE_FOLDERS) or _companions(tree, mask))
+        and (_in_folder(tree, image, IMAGE_FOLDERS) or _companions(tree, mask))
         # images/mask/1.jpg beside images/no_mask/1.jpg are two classes
-        and (mask.suffix.lower() not in JPEG or picture.parent.name.lower() in PICTURE_FOLDERS)
-        for picture, mask in pairs.pairs
+        and (mask.suffix.lower() not in JPEG or image.parent.name.lower() in IMAGE_FOLDERS)
+        for image, mask in pairs.pairs
     )
     by_suffix = sum(_has_suffix(mask) for _, mask in pairs.pairs)
-    return by_folder or 2 * by_suffix > len(pictures) or (by_suffix > 1 and not pairs.files)
+    return by_folder or 2 * by_suffix > len(images) or (by_suffix > 1 and not pairs.files)
 
 
 def read(path: Path, config: DataConfig) -> Dataset:
     """
     Raises:
-        InputError: no pairs; two pictures of one stem; masks in colours without a list of colours; more numbers
+        InputError: no pairs; two images of one stem; masks in colors without a list of colors; more numbers
             than classes.
     """
     stated = config.masks or MaskFiles.model_validate({})
@@ -88,20 +88,20 @@ def read(path: Path, config: DataConfig) -> Dataset:
     for folder in (stated.images, stated.masks):
         if folder is not None and not (path / folder).is_dir():
             raise InputError(f"{path / folder} is not a folder; masks: in handlens.yaml names it.")
-    everything, notes = pictures_below(tree, path, labels=())
-    pictures, masks = _told_apart(tree, path, everything, stated)
+    everything, notes = images_below(tree, path, labels=())
+    images, masks = _told_apart(tree, path, everything, stated)
     suffixes = PAIRED_SUFFIXES if stated.suffix is None else (stated.suffix,)
     folders = MASK_FOLDERS | {
         part.lower() for folder in (stated.images, stated.masks) if folder for part in folder.split("/")
     }
-    pairs = pair(tree, pictures, masks, folders=folders, suffixes=suffixes)
+    pairs = pair(tree, images, masks, folders=folders, suffixes=suffixes)
     if not pairs.pairs:
         raise InputError(
-            f"{path} has {len(pictures)} pictures and {len(masks)} masks, none of which share a name; put them into "
+            f"{path} has {len(images)} images and {len(masks)} masks, none of which share a name; put them into "
             f"images/ and masks/ as a.jpg and a.png, or give masks: in handlens.yaml."
         )
     if stated.images is not None:
-        beside = sorted({*everything} - {*pictures, *masks})
+        beside = sorted({*everything} - {*images, *masks})
         notes += [f"left aside, outside {stated.images}: {named([tree.id(p) for p in beside])}"] if beside else []
     said: list[str | Remark] = [*pairs.orphans(tree, what="a mask"), *notes]
     return from_pairs(path, pairs.pairs, format=FORMAT, config=config, notes=said)
@@ -118,7 +118,7 @@ def from_pairs(
 ) -> Dataset:
     """
     Args:
-        pairs: (picture, mask).
+        pairs: (image, mask).
         names: of the classes by number, where the data has no other; `class_names` in handlens.yaml goes before.
 
     Raises:
@@ -134,7 +134,7 @@ def from_pairs(
 
 
 def _told_apart(tree: Tree, root: Path, everything: list[Path], stated: MaskFiles) -> tuple[list[Path], list[Path]]:
-    """Pictures and masks."""
+    """Images and masks."""
     images = root / stated.images if stated.images else root
     if stated.masks is not None:
         masks = [path for path in everything if path.is_relative_to(root / stated.masks)]
@@ -164,10 +164,10 @@ def _has_suffix(path: Path) -> bool:
 def _coding(
     masks: Sequence[Path], config: DataConfig, names: tuple[str, ...]
 ) -> tuple[tuple[str, ...], MaskCoding, list[str | Remark]]:
-    """Class names, what the masks' numbers or colours stand for, and notes."""
+    """Class names, what the masks' numbers or colors stand for, and notes."""
     stated = config.masks or MaskFiles.model_validate({})
-    if stated.colours:
-        return _of_colours(stated, names)
+    if stated.colors:
+        return _of_colors(stated, names)
     ignored = {stored for stored, index in stated.values.items() if index == IGNORED}
     values = {stored: index for stored, index in stated.values.items() if isinstance(index, int)}
     if values:
@@ -203,7 +203,7 @@ def _coding(
         )
     if len(kept) > MOST_NUMBERS:
         raise InputError(
-            f"the masks hold {len(kept)} different numbers ({kept[0]} to {kept[-1]}), as shades of grey do; give "
+            f"the masks hold {len(kept)} different numbers ({kept[0]} to {kept[-1]}), as shades of gray do; give "
             f"class_names, or masks: values, in handlens.yaml."
         )
     said = [f"classes are named by the numbers found in {len(masks)} masks; class_names in handlens.yaml names them"]
@@ -223,16 +223,16 @@ def _named(
     return class_names, MaskCoding(values=coding), [*notes, *remarks, *said]
 
 
-def _of_colours(stated: MaskFiles, names: tuple[str, ...]) -> tuple[tuple[str, ...], MaskCoding, list[str | Remark]]:
-    by_name = {nfc(name): (colour[0], colour[1], colour[2]) for name, colour in stated.colours.items()}
+def _of_colors(stated: MaskFiles, names: tuple[str, ...]) -> tuple[tuple[str, ...], MaskCoding, list[str | Remark]]:
+    by_name = {nfc(name): (color[0], color[1], color[2]) for name, color in stated.colors.items()}
     if len(set(by_name.values())) != len(by_name):
-        raise InputError("masks: colours in handlens.yaml gives two classes one colour; each needs its own.")
+        raise InputError("masks: colors in handlens.yaml gives two classes one color; each needs its own.")
     class_names = names or tuple(name for name in by_name if name != IGNORED)
     strange = sorted(by_name.keys() - {*class_names, IGNORED})
     if strange:
-        raise InputError(f"masks: colours names {named(strange)}, not among class_names in handlens.yaml.")
+        raise InputError(f"masks: colors names {named(strange)}, not among class_names in handlens.yaml.")
     index = {name: number for number, name in enumerate(class_names)} | {IGNORED: IGNORE}
-    return class_names, MaskCoding(colours={colour: index[name] for name, colour in by_name.items()}), []
+    return class_names, MaskCoding(colors={color: index[name] for name, color in by_name.items()}), []
 
 
 def _found(masks: Sequence[Path]) -> Counter[int]:

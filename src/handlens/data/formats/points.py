@@ -1,8 +1,8 @@
-"""Label JSON: a list of entries with the texts "W", "H" and "Point(x,y)", beside the picture or in a folder of labels.
+"""Label JSON: a list of entries with the texts "W", "H" and "Point(x,y)", beside the image or in a folder of labels.
 
-Point is the centre of the box, W and H its size, all as fractions of the picture; "Name" (or "Label" or "Class") is the
+Point is the center of the box, W and H its size, all as fractions of the image; "Name" (or "Label" or "Class") is the
 class where it is there, "object" where not. Every entry is a box, also one that repeats another. What reaches over the
-picture is clipped.
+image is clipped.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from handlens.data.config import DataConfig
-from handlens.data.decode import UnreadablePictureError
+from handlens.data.decode import UnreadableImageError
 from handlens.data.formats.assemble import Found, assemble_boxes, named_classes
 from handlens.data.formats.label_files import (
     all_or_none,
+    image_size,
+    images_below,
     pair,
-    picture_size,
-    pictures_below,
     read_each,
     remark,
     split_by_folder,
@@ -41,7 +41,7 @@ HEAD_CHARACTERS = 4096
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of a file: centre x, centre y, width, height as fractions."""
+    """One line of a file: center x, center y, width, height as fractions."""
 
     name: str
     fractions: tuple[float, float, float, float]
@@ -55,13 +55,13 @@ def recognise(path: Path) -> bool:
 def read(path: Path, config: DataConfig) -> Dataset:
     """
     Raises:
-        InputError: every JSON is damaged or its entries lack a key or a number; no picture for any; no box at all.
+        InputError: every JSON is damaged or its entries lack a key or a number; no image for any; no box at all.
     """
     tree = Tree(path, ignore=tuple(config.ignore))
-    pictures, notes = pictures_below(tree, path, labels={".json"})
-    pairs = pair(tree, pictures, tree.labels(path, ".json"), folders=FOLDERS)
+    images, notes = images_below(tree, path, labels={".json"})
+    pairs = pair(tree, images, tree.labels(path, ".json"), folders=FOLDERS)
     if not pairs.pairs:
-        raise InputError(f"{path} has no picture with a JSON of the same name; put a.json beside a.jpg.")
+        raise InputError(f"{path} has no image with a JSON of the same name; put a.json beside a.jpg.")
     entries, remarks = read_each(tree, pairs.pairs, lambda _, file: _entries(file))
     remarks += pairs.orphans(tree, what="a JSON of boxes")
     if any(entry.name == NO_NAME for items in entries.values() for entry in items):
@@ -70,17 +70,17 @@ def read(path: Path, config: DataConfig) -> Dataset:
     class_names, index, merged = named_classes(labels, config)
     found = []
     clipped: list[str] = []
-    for picture, items in entries.items():
+    for image, items in entries.items():
         boxes: tuple[Box, ...] | None = None
         try:
-            height, width = picture_size(picture)
-        except UnreadablePictureError:
+            height, width = image_size(image)
+        except UnreadableImageError:
             pass  # the audit names it, and no box can be given in pixels
         else:
             made = [clipped_box(index[item.name], item.fractions, width=width, height=height) for item in items]
-            clipped += [tree.id(picture)] if any(over >= 1 for _, over in made) else []
+            clipped += [tree.id(image)] if any(over >= 1 for _, over in made) else []
             boxes = tuple(replace(box) for box, _ in made)
-        found.append(Found(path=picture, boxes=boxes, split=split_by_folder(tree, picture)))
+        found.append(Found(path=image, boxes=boxes, split=split_by_folder(tree, image)))
     if clipped:
         remarks.append(remark("clipped", CLIPPED, clipped, level="note"))
     all_or_none([item.split for item in found], str(path))
@@ -139,9 +139,9 @@ def _entries(path: Path) -> list[Entry]:
             x, y = point(str(by_key[POINT]))
             fractions = (x, y, number(by_key["w"]), number(by_key["h"]))
         except ValueError as error:
-            raise InputError(f"{where}: {error}; fractions of the picture are expected.") from None
+            raise InputError(f"{where}: {error}; fractions of the image are expected.") from None
         if not all(0 <= value <= 1 for value in fractions):
-            raise InputError(f"{where} has {fractions}; fractions of the picture, 0 to 1, are expected.")
+            raise InputError(f"{where} has {fractions}; fractions of the image, 0 to 1, are expected.")
         name = next((str(by_key[key]) for key in NAMES if by_key.get(key)), NO_NAME)
         entries.append(Entry(name.strip(), fractions, where))
     return entries

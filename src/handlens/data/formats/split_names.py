@@ -29,7 +29,7 @@ COMPANION = re.compile(
 
 
 def companion_of(name: str) -> str | None:
-    """The folder of pictures that a folder of labels is named after: trainannot, val_labels, "test masks"."""
+    """The folder of images that a folder of labels is named after: trainannot, val_labels, "test masks"."""
     match = COMPANION.fullmatch(name)
     return match[1] if match else None
 

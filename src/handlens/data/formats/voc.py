@@ -20,9 +20,9 @@ from handlens.data.formats.assemble import Found, assemble_boxes, corners, named
 from handlens.data.formats.label_files import (
     Pairs,
     all_or_none,
+    images_below,
     in_folder,
     pair,
-    pictures_below,
     read_each,
     read_text,
     remark,
@@ -31,7 +31,7 @@ from handlens.data.formats.label_files import (
 )
 from handlens.data.formats.masks import from_pairs
 from handlens.data.listing import Tree
-from handlens.data.record import PICTURE_EXTENSIONS, Box, Dataset, Remark, Split, nfc
+from handlens.data.record import IMAGE_EXTENSIONS, Box, Dataset, Remark, Split, nfc
 from handlens.errors import InputError
 
 FORMAT = "voc"
@@ -72,7 +72,7 @@ LISTS: dict[str, Split] = {
 
 
 @dataclass(frozen=True)
-class Labelled:
+class Labeled:
     """A box whose label is still as the file spells it.
 
     Attributes:
@@ -89,59 +89,59 @@ class Annotation:
     """One file.
 
     Attributes:
-        size: (width, height) of the picture, where the file says it.
+        size: (width, height) of the image, where the file says it.
         unkept: tags with something to say that `Box` has no place for.
     """
 
-    objects: list[Labelled]
+    objects: list[Labeled]
     size: tuple[int, int] | None
     unkept: tuple[str, ...]
 
 
 def recognise(path: Path) -> bool:
-    """Whether an XML file about a picture lies below the folder."""
+    """Whether an XML file about an image lies below the folder."""
     tree = Tree(path)
-    return any(map(_is_annotation, tree.labels(path, ".xml"))) and tree.has_pictures(path)
+    return any(map(_is_annotation, tree.labels(path, ".xml"))) and tree.has_images(path)
 
 
 def read(path: Path, config: DataConfig) -> Dataset:
     """
     Raises:
-        InputError: all XML files are damaged or lack a corner; no XML for any picture; a class that is not in
-            `class_names`; a picture in two lists; no box at all.
+        InputError: all XML files are damaged or lack a corner; no XML for any image; a class that is not in
+            `class_names`; an image in two lists; no box at all.
     """
     tree = Tree(path, ignore=tuple(config.ignore))
     convention = (config.voc or VocFiles.model_validate({})).corners
-    everything, notes = pictures_below(tree, path, labels={".xml", ".txt"})
-    pictures = [picture for picture in everything if not _is_mask(tree, picture)]
-    masks = [tree.id(picture) for picture in everything if _is_mask(tree, picture)]
+    everything, notes = images_below(tree, path, labels={".xml", ".txt"})
+    images = [image for image in everything if not _is_mask(tree, image)]
+    masks = [tree.id(image) for image in everything if _is_mask(tree, image)]
     if masks:
         notes.append(f"left aside, masks, which --format {MASKS_FORMAT} reads: {named(masks)}")
-    pairs = pair(tree, pictures, tree.labels(path, ".xml"), folders=FOLDERS)
+    pairs = pair(tree, images, tree.labels(path, ".xml"), folders=FOLDERS)
     if not pairs.pairs:
-        raise InputError(f"{path} has no picture with an XML file of the same name; put them into Annotations/.")
+        raise InputError(f"{path} has no image with an XML file of the same name; put them into Annotations/.")
     chosen, remarks = _by_lists(path, tree, pairs, sets="Main", what="XML")
     files, damaged = read_each(
-        tree, [(picture, xml) for picture, xml, _ in chosen], lambda _, xml: _annotation(xml, convention=convention)
+        tree, [(image, xml) for image, xml, _ in chosen], lambda _, xml: _annotation(xml, convention=convention)
     )
     chosen = [item for item in chosen if item[0] in files]
-    labels = {item.name: f"{xml}: " for picture, xml, _ in reversed(chosen) for item in files[picture].objects}
+    labels = {item.name: f"{xml}: " for image, xml, _ in reversed(chosen) for item in files[image].objects}
     class_names, index, merged = named_classes(labels, config)
     found = [
         Found(
-            path=picture,
-            boxes=tuple(replace(item.box, label=index[item.name]) for item in files[picture].objects),
-            stated_size=files[picture].size,
+            path=image,
+            boxes=tuple(replace(item.box, label=index[item.name]) for item in files[image].objects),
+            stated_size=files[image].size,
             split=split,
         )
-        for picture, _, split in chosen
+        for image, _, split in chosen
     ]
     if convention == "pixels":
-        remarks += _counted_from_0({tree.id(picture): file.objects for picture, file in files.items()})
+        remarks += _counted_from_0({tree.id(image): file.objects for image, file in files.items()})
         notes.append(
             "corners are read as VOC counts them, from 1 and the last pixel included; else voc: corners: edges"
         )
-    remarks += _not_kept({tree.id(picture): files[picture].unkept for picture, _, _ in chosen})
+    remarks += _not_kept({tree.id(image): files[image].unkept for image, _, _ in chosen})
     return assemble_boxes(
         path,
         format=FORMAT,
@@ -163,7 +163,7 @@ def recognise_masks(path: Path) -> bool:
 def read_masks(path: Path, config: DataConfig) -> Dataset:
     """
     Raises:
-        InputError: no mask for any picture; a picture in two lists; as `masks.read`.
+        InputError: no mask for any image; an image in two lists; as `masks.read`.
     """
     tree = Tree(path, ignore=tuple(config.ignore))
     base = voc_folder(path)
@@ -172,25 +172,25 @@ def read_masks(path: Path, config: DataConfig) -> Dataset:
             raise InputError(
                 f"{base / name} is missing; --format {MASKS_FORMAT} reads JPEGImages and SegmentationClass."
             )
-    everything, notes = pictures_below(tree, path, labels={".xml", ".txt"})
-    pictures = [picture for picture in everything if not _is_mask(tree, picture)]
-    masks = [picture for picture in everything if in_folder(tree, picture, MASK_FOLDERS)]
+    everything, notes = images_below(tree, path, labels={".xml", ".txt"})
+    images = [image for image in everything if not _is_mask(tree, image)]
+    masks = [image for image in everything if in_folder(tree, image, MASK_FOLDERS)]
     others = [tree.id(p) for p in everything if _is_mask(tree, p) and not in_folder(tree, p, MASK_FOLDERS)]
     if others:
         notes.append(f"left aside, masks of objects: {named(others)}")
-    pairs = pair(tree, pictures, masks, folders=MASK_FOLDERS)
+    pairs = pair(tree, images, masks, folders=MASK_FOLDERS)
     if not pairs.pairs:
-        raise InputError(f"{base} has no picture with a mask of the same name in SegmentationClass.")
+        raise InputError(f"{base} has no image with a mask of the same name in SegmentationClass.")
     chosen, remarks = _by_lists(path, tree, pairs, sets="Segmentation", what="a mask")
     names = VOC_CLASSES if re.fullmatch(r"VOC20\d\d", base.name) else ()
-    kept = [(picture, mask) for picture, mask, _ in chosen]
+    kept = [(image, mask) for image, mask, _ in chosen]
     dataset = from_pairs(path, kept, format=MASKS_FORMAT, config=config, notes=[*notes, *remarks], names=names)
-    split_of = {tree.id(picture): split for picture, _, split in chosen}
+    split_of = {tree.id(image): split for image, _, split in chosen}
     return dataset.with_records([replace(record, split=split_of[record.id]) for record in dataset.records])
 
 
-def _is_mask(tree: Tree, picture: Path) -> bool:
-    return any(part.lower().startswith("segmentation") for part in tree.id(picture).split("/")[:-1])
+def _is_mask(tree: Tree, image: Path) -> bool:
+    return any(part.lower().startswith("segmentation") for part in tree.id(image).split("/")[:-1])
 
 
 def _is_annotation(path: Path) -> bool:
@@ -205,11 +205,11 @@ def _is_annotation(path: Path) -> bool:
 def _by_lists(
     root: Path, tree: Tree, pairs: Pairs, *, sets: str, what: str
 ) -> tuple[list[tuple[Path, Path, Split | None]], list[Remark]]:
-    """(picture, file, split) of the pairs that ImageSets lists; all of them, by folder, where there are no lists."""
+    """(image, file, split) of the pairs that ImageSets lists; all of them, by folder, where there are no lists."""
     folder = voc_folder(root) / "ImageSets" / sets
-    paired = {nfc(picture.stem) for picture, _ in pairs.pairs}
-    alone = [*pairs.pictures, *pairs.strays]
-    stems = paired | {nfc(picture.stem) for picture in alone}
+    paired = {nfc(image.stem) for image, _ in pairs.pairs}
+    alone = [*pairs.images, *pairs.strays]
+    stems = paired | {nfc(image.stem) for image in alone}
     split_of: dict[str, Split] = {}
     source: dict[str, str] = {}
     for name, split in LISTS.items():
@@ -220,26 +220,24 @@ def _by_lists(
     for stem in _listed(folder / "trainval.txt", stems):
         split_of.setdefault(stem, "train")
     if not split_of:
-        chosen = [(picture, file, split_by_folder(tree, picture)) for picture, file in pairs.pairs]
+        chosen = [(image, file, split_by_folder(tree, image)) for image, file in pairs.pairs]
         all_or_none([split for _, _, split in chosen], str(root))
         return list(chosen), pairs.orphans(tree, what=what)
-    chosen = [(picture, file, split_of.get(nfc(picture.stem))) for picture, file in pairs.pairs]
-    unlisted = [tree.id(picture) for picture, _, split in chosen if split is None]
-    unlisted += [tree.id(picture) for picture in alone if nfc(picture.stem) not in split_of]
+    chosen = [(image, file, split_of.get(nfc(image.stem))) for image, file in pairs.pairs]
+    unlisted = [tree.id(image) for image, _, split in chosen if split is None]
+    unlisted += [tree.id(image) for image in alone if nfc(image.stem) not in split_of]
     missing = sorted(split_of.keys() - paired)
-    remarks = replace(pairs, strays=[]).orphans(tree, what=what, pictures=False)
-    if unlisted:  # VOC's own lists for masks name one picture of six
+    remarks = replace(pairs, strays=[]).orphans(tree, what=what, images=False)
+    if unlisted:  # VOC's own lists for masks name one image of six
         remarks.append(remark("not_listed", f"left aside, in no list of ImageSets/{sets}", unlisted, level="note"))
     if missing:
-        remarks.append(
-            remark("listed_missing", f"in a list of ImageSets/{sets} and without picture or {what}", missing)
-        )
+        remarks.append(remark("listed_missing", f"in a list of ImageSets/{sets} and without image or {what}", missing))
     if not any(split for _, _, split in chosen):
-        raise InputError(f"none of the {len(chosen)} pictures in {root} is in the lists of {folder}.")
+        raise InputError(f"none of the {len(chosen)} images in {root} is in the lists of {folder}.")
     return [item for item in chosen if item[2] is not None], remarks
 
 
-def _counted_from_0(objects: Mapping[str, Sequence[Labelled]]) -> list[Remark]:
+def _counted_from_0(objects: Mapping[str, Sequence[Labeled]]) -> list[Remark]:
     """A warning where corners stand at 0: then the tool may have counted from there, and each box is a pixel off."""
     ids = tuple(id for id, items in objects.items() if any(item.at_zero for item in items))
     if not ids:
@@ -263,7 +261,7 @@ def _not_kept(tags: Mapping[str, Sequence[str]]) -> list[Remark]:
 
 
 def _listed(path: Path, stems: Collection[str]) -> list[str]:
-    """The stems in one list: a whole line, or one without its second column (1, -1) or the picture's extension."""
+    """The stems in one list: a whole line, or one without its second column (1, -1) or the image's extension."""
     if not path.is_file():
         return []
     found = []
@@ -275,11 +273,11 @@ def _listed(path: Path, stems: Collection[str]) -> list[str]:
 
 
 def _is_file_name(name: str) -> bool:
-    return Path(name).suffix.lower() in PICTURE_EXTENSIONS
+    return Path(name).suffix.lower() in IMAGE_EXTENSIONS
 
 
 def _annotation(path: Path, *, convention: str) -> Annotation:
-    """Every object of one file; none is a picture without any."""
+    """Every object of one file; none is an image without any."""
     try:
         root = ET.parse(path).getroot()
     except (ET.ParseError, UnicodeDecodeError, ValueError) as error:
@@ -299,7 +297,7 @@ def _annotation(path: Path, *, convention: str) -> Annotation:
         if convention == "pixels" and (left, top) != (right, bottom):
             left, top = left - 1, top - 1
         box = replace(corners(0, left, top, right, bottom), difficult=_is_true(element, "difficult"))
-        found.append(Labelled(name, box, at_zero))
+        found.append(Labeled(name, box, at_zero))
         unkept |= {tag for tag in ("truncated", "occluded") if _is_true(element, tag)}
         unkept |= {"pose"} if (element.findtext("pose") or "").strip().lower() not in ("", "unspecified") else set()
         unkept |= {tag for tag in ("part", "polygon", "attributes") if element.find(tag) is not None}

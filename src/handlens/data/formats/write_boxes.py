@@ -1,4 +1,4 @@
-"""Pictures with boxes as VOC, COCO and YOLO. Each writer returns sentences about what its format does not hold."""
+"""Images with boxes as VOC, COCO and YOLO. Each writer returns sentences about what its format does not hold."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def write_yolo(dataset: Dataset, items: Sequence[Item], folder: Path) -> list[st
     places = {SHORT[split]: f"images/{SHORT[split]}" for split in SHORT if split in splits}
     content = {**places, "names": dict(enumerate(dataset.class_names))}  # without path: the file's own folder
     write(folder / "data.yaml", yaml.safe_dump(content, allow_unicode=True, sort_keys=False))
-    lost = [f"boxes outside their picture, clipped: {named(outside)}"] if outside else []
+    lost = [f"boxes outside their image, clipped: {named(outside)}"] if outside else []
     return lost + lost_marks(items, "crowd", "difficult", "area") + _lost_of_coco(dataset, items)
 
 

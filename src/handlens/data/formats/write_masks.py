@@ -1,4 +1,4 @@
-"""Pictures with a class per pixel as VOC or as images/ and masks/. Each writer returns sentences about what is lost."""
+"""Images with a class per pixel as VOC or as images/ and masks/. Each writer returns sentences about what is lost."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def write_outlines(dataset: Dataset, items: Sequence[Item], folder: Path) -> lis
 
 
 def voc_palette() -> NDArray[np.uint8]:
-    """(256, 3) colours of class 0 to 255. Source: VOCdevkit, VOClabelcolormap.m: the bits of the number, spread."""
+    """(256, 3) colors of class 0 to 255. Source: VOCdevkit, VOClabelcolormap.m: the bits of the number, spread."""
     numbers = np.arange(256)
     bits = numbers[:, None, None] >> (3 * np.arange(8)[:, None] + np.arange(3)) & 1  # (256, 8, 3)
     return np.asarray((bits << (7 - np.arange(8)[:, None])).sum(axis=1)).astype(np.uint8)
@@ -75,7 +75,7 @@ def _write_pairs(
     """The items whose mask could be made, and sentences about the others.
 
     Args:
-        place: the folders of a picture and of its mask.
+        place: the folders of an image and of its mask.
 
     Raises:
         InputError: no mask can be made; the first one's reason.
@@ -88,8 +88,8 @@ def _write_pairs(
         except InputError as error:
             reasons.append(f"left aside, {item.record.id}: {error}")
             continue
-        pictures, masks = place(item)
-        copy(item, pictures)
+        images, masks = place(item)
+        copy(item, images)
         _save_mask(mask, masks / f"{item.stem}.png")
         written.append(item)
     if not written:

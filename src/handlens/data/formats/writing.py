@@ -1,4 +1,4 @@
-"""What the writers of all formats share: the picture to write, copies, lists of splits."""
+"""What the writers of all formats share: the image to write, copies, lists of splits."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SHORT: dict[Split, str] = {"train": "train", "validation": "val", "test": "test"
 
 @dataclass(frozen=True)
 class Item:
-    """A picture to write: its record, (height, width) in pixels, and its new file name, whose stem is its own."""
+    """An image to write: its record, (height, width) in pixels, and its new file name, whose stem is its own."""
 
     record: Record
     size: tuple[int, int]
@@ -50,7 +50,7 @@ def write(path: Path, text: str) -> None:
 
 
 def write_lists(items: Sequence[Item], folder: Path) -> None:
-    """VOC's train.txt, val.txt and test.txt, those that have a picture."""
+    """VOC's train.txt, val.txt and test.txt, those that have an image."""
     for split, short in SHORT.items():
         stems = [item.stem for item in items if item.record.split == split]
         if stems:

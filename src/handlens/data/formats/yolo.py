@@ -1,11 +1,11 @@
-"""YOLO: a text per picture, a line per box: class, centre x, centre y, width, height as fractions of the picture.
+"""YOLO: a text per image, a line per box: class, center x, center y, width, height as fractions of the image.
 A line of more columns is an outline, class and corners x, y; it is read as the box around it.
 
 Names come from a yaml (`names`, a list or a mapping) or from classes.txt. Its folders `train`, `val` and `test` are
 followed where they exist; archives often come without them, and then the folders' names tell the splits.
 
 Numbers up to 1 % outside 0 to 1 are rounding and clipped; others are an error, since whoever wrote them meant pixels.
-A box that reaches over the picture's edge is clipped: fractions of a picture do not lie outside it.
+A box that reaches over the image's edge is clipped: fractions of an image do not lie outside it.
 
 Source: docs.ultralytics.com/datasets/detect and .../segment.
 """
@@ -21,46 +21,46 @@ from typing import Any
 import yaml
 
 from handlens.data.config import FILE_NAME, DataConfig
-from handlens.data.decode import UnreadablePictureError
+from handlens.data.decode import UnreadableImageError
 from handlens.data.formats.assemble import Found, assemble_boxes, corners, listed_names, named, numbered_classes
 from handlens.data.formats.label_files import (
     all_or_none,
+    image_size,
+    images_below,
     in_folder,
     pair,
-    picture_size,
-    pictures_below,
     read_each,
     read_text,
     remark,
     split_by_folder,
 )
 from handlens.data.listing import Tree
-from handlens.data.record import PICTURE_EXTENSIONS, Box, Dataset, Remark, Split
+from handlens.data.record import IMAGE_EXTENSIONS, Box, Dataset, Remark, Split
 from handlens.errors import InputError
 
 FORMAT = "yolo"
 LABEL_FOLDERS = frozenset({"label", "labels"})
-TOLERANCE = 0.01  # of the picture
+TOLERANCE = 0.01  # of the image
 CLIPPED = "boxes clipped by a pixel or more"
 SPLIT_KEYS: dict[str, Split] = {"train": "train", "val": "validation", "valid": "validation", "test": "test"}
-SEEN = {  # what is said about pictures: code and sentence
+SEEN = {  # what is said about images: code and sentence
     "confidence": "boxes with a confidence, which is not kept",
     "outlines": "outlines, of which the boxes around them are kept",
     "rounded": "fractions up to 1 % outside 0 to 1 clipped",
     "clipped": CLIPPED,
 }
-# Texts that tools put beside labels; a picture may still have one of these names.
+# Texts that tools put beside labels; an image may still have one of these names.
 OTHER_TEXTS = ("classes.txt", "train.txt", "val.txt", "valid.txt", "test.txt", "trainval.txt", "readme.txt")
 
 
 def recognise(path: Path) -> bool:
-    """Whether a text about a picture holds a line of a class and numbers; where all such texts are empty, whether they
+    """Whether a text about an image holds a line of a class and numbers; where all such texts are empty, whether they
     lie in a folder for labels or a yaml names classes."""
     tree = Tree(path)
     texts = list(tree.labels(path, ".txt"))
     if not texts:
         return False
-    pairs = pair(tree, tree.pictures(path), texts, folders=LABEL_FOLDERS, guess=True).pairs
+    pairs = pair(tree, tree.images(path), texts, folders=LABEL_FOLDERS, guess=True).pairs
     empty = True
     for _, text in pairs:
         lines = text.read_text("utf-8-sig", "replace").splitlines()
@@ -74,34 +74,34 @@ def recognise(path: Path) -> bool:
 def read(path: Path, config: DataConfig) -> Dataset:
     """
     Raises:
-        InputError: no labels; no text whose lines are numbers within the picture and classes with names; no box at
+        InputError: no labels; no text whose lines are numbers within the image and classes with names; no box at
             all.
     """
     tree = Tree(path, ignore=tuple(config.ignore))
     described, source = _description(path)
-    pictures, notes = pictures_below(tree, path, labels={".txt", ".yaml", ".yml"})
+    images, notes = images_below(tree, path, labels={".txt", ".yaml", ".yml"})
     texts = [text for text in tree.labels(path, ".txt") if text.name.lower() not in OTHER_TEXTS or _has_rows(text)]
-    pairs = pair(tree, pictures, texts, folders=LABEL_FOLDERS)
+    pairs = pair(tree, images, texts, folders=LABEL_FOLDERS)
     if not pairs.pairs:
-        raise InputError(f"{path} has no picture with a text of the same name; put them into images/ and labels/.")
+        raise InputError(f"{path} has no image with a text of the same name; put them into images/ and labels/.")
     names, said = _names(described, source, path, config)
     notes = [*said, *notes]
-    if pairs.pictures:
-        shown = named([tree.id(picture) for picture in pairs.pictures])
-        notes.append(f"pictures without a text of boxes, taken as pictures without objects: {shown}")
+    if pairs.images:
+        shown = named([tree.id(image) for image in pairs.images])
+        notes.append(f"images without a text of boxes, taken as images without objects: {shown}")
     if pairs.strays:
-        what = "left aside, pictures without a text and outside the folders of the others"
-        notes.append(f"{what}: {named([tree.id(picture) for picture in pairs.strays])}")
-    splits, split_remarks = _splits(tree, path, [p for p, _ in pairs.pairs] + pairs.pictures, described, source)
+        what = "left aside, images without a text and outside the folders of the others"
+        notes.append(f"{what}: {named([tree.id(image) for image in pairs.strays])}")
+    splits, split_remarks = _splits(tree, path, [p for p, _ in pairs.pairs] + pairs.images, described, source)
 
     reader = _Reader(tree, names)
     boxes, damaged = read_each(tree, [item for item in pairs.pairs if item[0] in splits], reader.boxes)
-    boxes |= dict.fromkeys(pairs.pictures, ())
+    boxes |= dict.fromkeys(pairs.images, ())
     found = [Found(path=p, boxes=boxes[p], split=split) for p, split in splits.items() if p in boxes]
     if names is None:
         names = {number: str(number) for number in sorted({box.label for item in found for box in item.boxes or ()})}
     class_names, index, merged = numbered_classes(names, config)
-    found = [_relabelled(item, index) for item in found]
+    found = [_relabeled(item, index) for item in found]
     return assemble_boxes(
         path,
         format=FORMAT,
@@ -112,7 +112,7 @@ def read(path: Path, config: DataConfig) -> Dataset:
             *notes,
             *merged,
             *split_remarks,
-            *_without_picture(tree, pairs.files),
+            *_without_image(tree, pairs.files),
             *reader.remarks(),
             *damaged,
         ],
@@ -125,17 +125,17 @@ class _Reader:
     def __init__(self, tree: Tree, names: Mapping[int, str] | None) -> None:
         self.tree = tree
         self.names = names
-        self.seen: dict[str, dict[str, None]] = {what: {} for what in SEEN}  # ids of pictures, in order
+        self.seen: dict[str, dict[str, None]] = {what: {} for what in SEEN}  # ids of images, in order
 
-    def boxes(self, picture: Path, text: Path) -> tuple[Box, ...] | None:
-        """None where the picture cannot be read: the audit names it, and no box can be given in pixels."""
+    def boxes(self, image: Path, text: Path) -> tuple[Box, ...] | None:
+        """None where the image cannot be read: the audit names it, and no box can be given in pixels."""
         lines = read_text(text).splitlines()
         try:
-            height, width = picture_size(picture)
-        except UnreadablePictureError:
+            height, width = image_size(image)
+        except UnreadableImageError:
             return None
         return tuple(
-            self._box(line.split(), f"line {number} of {text}", id=self.tree.id(picture), width=width, height=height)
+            self._box(line.split(), f"line {number} of {text}", id=self.tree.id(image), width=width, height=height)
             for number, line in enumerate(lines, start=1)
             if line.strip()
         )
@@ -147,7 +147,7 @@ class _Reader:
             raise InputError(f"{where} is {' '.join(cells)!r}; numbers with spaces between are expected.") from None
         outline = len(cells) > 6 and len(cells) % 2 == 1
         if len(cells) not in (5, 6) and not outline:
-            raise InputError(f"{where} has {len(cells)} columns; class, centre x, y, width, height are expected.")
+            raise InputError(f"{where} has {len(cells)} columns; class, center x, y, width, height are expected.")
         if not number.is_integer() or number < 0:  # NaN and infinity are no integers
             raise InputError(f"{where} has class {cells[0]}; whole numbers from 0 on are expected.")
         if self.names is not None and int(number) not in self.names:
@@ -157,7 +157,7 @@ class _Reader:
             fractions.pop()
         for text, value in zip(cells[1:], fractions, strict=False):
             if not -TOLERANCE <= value <= 1 + TOLERANCE:  # NaN too
-                raise InputError(f"{where} has {text}; fractions of the picture, 0 to 1, are expected.")
+                raise InputError(f"{where} has {text}; fractions of the image, 0 to 1, are expected.")
         if any(not 0 <= value <= 1 for value in fractions):
             self.seen["rounded"][id] = None
         clipped = [min(max(value, 0.0), 1.0) for value in fractions]
@@ -178,7 +178,7 @@ class _Reader:
 def clipped_box(
     label: int, fractions: tuple[float, float, float, float], *, width: int, height: int
 ) -> tuple[Box, float]:
-    """Centre and size as fractions -> the box clipped to the picture, and by how many pixels it reached over."""
+    """Center and size as fractions -> the box clipped to the image, and by how many pixels it reached over."""
     x, y, w, h = fractions
     left, top, right, bottom = (x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height
     box = corners(label, max(left, 0.0), max(top, 0.0), min(right, width), min(bottom, height))
@@ -198,15 +198,15 @@ def _has_rows(text: Path) -> bool:
     return any(map(_is_row, text.read_text("utf-8-sig", "replace").splitlines()))
 
 
-def _without_picture(tree: Tree, texts: Sequence[Path]) -> list[Remark]:
-    """A warning about texts of boxes, and those in folders for labels; a note about others, a licence for one."""
+def _without_image(tree: Tree, texts: Sequence[Path]) -> list[Remark]:
+    """A warning about texts of boxes, and those in folders for labels; a note about others, a license for one."""
     is_label = {text: in_folder(tree, text, LABEL_FOLDERS) or _has_rows(text) for text in texts}
     labels = [text for text in texts if is_label[text]]
     others = [tree.id(text) for text in texts if not is_label[text]]
     remarks = []
     if labels:
         ids = map(tree.id, labels)
-        remarks.append(remark("without_picture", "left aside, a text of boxes without a picture", ids))
+        remarks.append(remark("without_image", "left aside, a text of boxes without an image", ids))
     if others:
         message = f"left aside, texts that hold no boxes: {named(others)}"
         remarks.append(Remark(code="other_texts", message=message, files=tuple(others), level="note", lost=False))
@@ -256,14 +256,14 @@ def _names(
 
 
 def _splits(
-    tree: Tree, root: Path, pictures: Sequence[Path], described: dict[str, Any], source: Path | None
+    tree: Tree, root: Path, images: Sequence[Path], described: dict[str, Any], source: Path | None
 ) -> tuple[dict[Path, Split | None], list[Remark]]:
-    """The split of each picture that is to be read, and remarks.
+    """The split of each image that is to be read, and remarks.
 
     Raises:
         InputError: without a yaml, some folders tell a split and some do not.
     """
-    by_folder = {picture: split_by_folder(tree, picture) for picture in pictures}
+    by_folder = {image: split_by_folder(tree, image) for image in images}
     stated = {key: described[key] for key in SPLIT_KEYS if described.get(key)}
     if source is None or not stated:
         all_or_none(list(by_folder.values()), str(root))
@@ -279,49 +279,49 @@ def _splits(
     if not any(places.values()):
         all_or_none(list(by_folder.values()), str(root))
         return by_folder, remarks
-    splits: dict[Path, Split | None] = dict.fromkeys(pictures)
-    real = {picture.resolve(): picture for picture in pictures}
+    splits: dict[Path, Split | None] = dict.fromkeys(images)
+    real = {image.resolve(): image for image in images}
     twice: list[str] = []
     absent: list[str] = []
     for key, paths in places.items():
         for path in paths:
             inside, without = _within(path, base, real.keys())
             absent += without
-            for picture in (real[p] for p in inside):
-                if splits[picture] not in (None, SPLIT_KEYS[key]):
-                    twice.append(tree.id(picture))
-                splits[picture] = splits[picture] or SPLIT_KEYS[key]
-    splits = {picture: split or by_folder[picture] for picture, split in splits.items()}
-    outside = [tree.id(picture) for picture, split in splits.items() if split is None]
+            for image in (real[p] for p in inside):
+                if splits[image] not in (None, SPLIT_KEYS[key]):
+                    twice.append(tree.id(image))
+                splits[image] = splits[image] or SPLIT_KEYS[key]
+    splits = {image: split or by_folder[image] for image, split in splits.items()}
+    outside = [tree.id(image) for image, split in splits.items() if split is None]
     if twice:
-        what = f"pictures that {source.name} puts into two splits, kept in the first"
+        what = f"images that {source.name} puts into two splits, kept in the first"
         message = f"{what}: {named(twice)}"
         remarks.append(Remark(code="two_splits", message=message, files=tuple(twice), lost=False))
     if absent:
         remarks.append(remark("listed_missing", f"left aside, in a list of {source.name} and not found", absent))
     if outside:
         remarks.append(remark("not_listed", f"left aside, in no split of {source.name}", outside))
-    return {picture: split for picture, split in splits.items() if split is not None}, remarks
+    return {image: split for image, split in splits.items() if split is not None}, remarks
 
 
-def _within(place: Path, base: Path, pictures: Collection[Path]) -> tuple[list[Path], list[str]]:
-    """Those of the pictures in a folder, in a list of files, or the one picture; and lines of the list without one."""
+def _within(place: Path, base: Path, images: Collection[Path]) -> tuple[list[Path], list[str]]:
+    """Those of the images in a folder, in a list of files, or the one image; and lines of the list without one."""
     resolved = place.resolve()
     if place.is_dir():
-        return [picture for picture in pictures if picture.is_relative_to(resolved)], []
-    if place.suffix.lower() in PICTURE_EXTENSIONS:
-        return [picture for picture in pictures if picture == resolved], []
+        return [image for image in images if image.is_relative_to(resolved)], []
+    if place.suffix.lower() in IMAGE_EXTENSIONS:
+        return [image for image in images if image == resolved], []
     found: dict[Path, None] = {}
     absent: list[str] = []
     for line in filter(None, map(str.strip, read_text(place).splitlines())):
-        stated = [path for path in ((base / line).resolve(), (place.parent / line).resolve()) if path in pictures]
+        stated = [path for path in ((base / line).resolve(), (place.parent / line).resolve()) if path in images]
         found |= dict.fromkeys(stated)
         if not stated:
             absent.append(line)
     return list(found), absent
 
 
-def _relabelled(item: Found, index: dict[int, int]) -> Found:
+def _relabeled(item: Found, index: dict[int, int]) -> Found:
     if item.boxes is None:
         return item
     return replace(item, boxes=tuple(replace(box, label=index[box.label]) for box in item.boxes))

@@ -42,7 +42,7 @@ def get_set(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} is not an empty folder; name a new one, nothing is overwritten.")
     files = _from_source(name, chosen, source, say) if source else _fetched(name, chosen, say, progress)
-    say(f"{name}: {chosen.about}. Licence: {chosen.licence}.")
+    say(f"{name}: {chosen.about}. License: {chosen.license}.")
     new = folder.with_name(f".{folder.name}.{os.getpid()}.new")
     new.mkdir(parents=True)
     try:

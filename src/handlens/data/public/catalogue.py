@@ -54,13 +54,13 @@ class PublicSet:
     """
     Attributes:
         about: what it is, in a few words.
-        unpack: (files, new folder, progress) -> the pictures and labels in that folder.
+        unpack: (files, new folder, progress) -> the images and labels in that folder.
         installed: a folder where a package of an operating system puts the files.
         by_hand: how a person gets what nobody may fetch for them, as the end of a sentence.
     """
 
     about: str
-    licence: str
+    license: str
     files: tuple[PublicFile, ...]
     unpack: Unpack
     installed: Path | None = None
@@ -73,7 +73,7 @@ def _at(places: tuple[str, ...], name: str, md5: str) -> PublicFile:
 
 SETS: dict[str, PublicSet] = {
     "mnist": PublicSet(
-        "70,000 handwritten digits, grey, 28 x 28",
+        "70,000 handwritten digits, gray, 28 x 28",
         "CC BY-SA 3.0",
         (
             _at(MNIST_PLACES, "train-images-idx3-ubyte.gz", "f68b3c2dcbeaaa9fbdd348bbdeb94873"),
@@ -84,7 +84,7 @@ SETS: dict[str, PublicSet] = {
         partial(unpack.idx, names=DIGITS),
     ),
     "fashion_mnist": PublicSet(
-        "70,000 pictures of clothes, ten kinds, grey, 28 x 28",
+        "70,000 images of clothes, ten kinds, gray, 28 x 28",
         "MIT",
         (
             _at(FASHION_PLACES, "train-images-idx3-ubyte.gz", "8d4fb7e6c68d591d4c3dfef9ec88bf0d"),
@@ -96,7 +96,7 @@ SETS: dict[str, PublicSet] = {
         installed=Path("/usr/share/datasets/fashion-mnist"),  # Debian's dataset-fashion-mnist
     ),
     "cifar10": PublicSet(
-        "60,000 pictures of ten kinds of things, 32 x 32",
+        "60,000 images of ten kinds of things, 32 x 32",
         "not stated by its authors",
         (_at(("https://www.cs.toronto.edu/~kriz/",), "cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530"),),
         unpack.cifar10,

@@ -1,4 +1,4 @@
-"""From the files that a set is published in to pictures and labels as handlens reads them.
+"""From the files that a set is published in to images and labels as handlens reads them.
 
 Each takes (files, new folder, progress); progress takes (done, total). Nothing is unpickled.
 """
@@ -24,29 +24,29 @@ from handlens.files import write_text
 
 Progress = Callable[[int, int], None]
 
-CIFAR_PICTURE = 1 + 3 * 32 * 32  # bytes: a label, then red, green and blue by rows
+CIFAR_IMAGE = 1 + 3 * 32 * 32  # bytes: a label, then red, green and blue by rows
 PETS_SEED, PETS_VALIDATION = 1337, 1000  # the Keras example's, with Python's random
 CATS_DOGS_SPLITS = {"train": range(1000), "validation": range(1000, 1500), "test": range(1500, 2500)}
 
 
 def idx(files: Sequence[Path], folder: Path, progress: Progress, *, names: Sequence[str]) -> None:
-    """MNIST's form: pictures and labels of the training part, then of the test. -> train/<class>/00000.png ...
+    """MNIST's form: images and labels of the training part, then of the test. -> train/<class>/00000.png ...
 
     Raises:
-        InputError: a file is not in that form, or there are not as many labels as pictures.
+        InputError: a file is not in that form, or there are not as many labels as images.
     """
     parts = {"train": files[:2], "test": files[2:]}
-    read = {part: (_idx(pictures, axes=3), _idx(labels, axes=1)) for part, (pictures, labels) in parts.items()}
-    total = sum(len(pictures) for pictures, _ in read.values())
+    read = {part: (_idx(images, axes=3), _idx(labels, axes=1)) for part, (images, labels) in parts.items()}
+    total = sum(len(images) for images, _ in read.values())
     done = 0
-    for part, (pictures, labels) in read.items():
-        if len(pictures) != len(labels) or labels.max(initial=0) >= len(names):
-            raise InputError(f"the {part} part has {len(pictures)} pictures, and labels that do not fit them.")
-        done = _write(pictures, labels, folder / part, names, lambda count: progress(count, total), done)
+    for part, (images, labels) in read.items():
+        if len(images) != len(labels) or labels.max(initial=0) >= len(names):
+            raise InputError(f"the {part} part has {len(images)} images, and labels that do not fit them.")
+        done = _write(images, labels, folder / part, names, lambda count: progress(count, total), done)
 
 
 def cifar10(files: Sequence[Path], folder: Path, progress: Progress) -> None:
-    """The binary form: 10,000 pictures per file. -> train/<class>/00000.png and test/<class>/..."""
+    """The binary form: 10,000 images per file. -> train/<class>/00000.png and test/<class>/..."""
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         _extract(files[0], Path(scratch))
         root = Path(scratch) / "cifar-10-batches-bin"
@@ -55,8 +55,8 @@ def cifar10(files: Sequence[Path], folder: Path, progress: Progress) -> None:
         read = {part: np.concatenate([_cifar_batch(root / name) for name in found]) for part, found in batches.items()}
         total, done = sum(map(len, read.values())), 0
         for part, rows in read.items():
-            pictures = rows[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-            done = _write(pictures, rows[:, 0], folder / part, names, lambda count: progress(count, total), done)
+            images = rows[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+            done = _write(images, rows[:, 0], folder / part, names, lambda count: progress(count, total), done)
 
 
 def oxford_pets(files: Sequence[Path], folder: Path, progress: Progress) -> None:
@@ -67,14 +67,14 @@ def oxford_pets(files: Sequence[Path], folder: Path, progress: Progress) -> None
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         for file in files:
             _extract(file, Path(scratch))
-        pictures = sorted(path for path in (Path(scratch) / "images").iterdir() if path.suffix == ".jpg")
-        random.Random(PETS_SEED).shuffle(pictures)
-        for done, picture in enumerate(pictures, start=1):
-            part = "train" if done <= len(pictures) - PETS_VALIDATION else "validation"
-            mask = Path(scratch) / "annotations/trimaps" / f"{picture.stem}.png"
-            _move(picture, folder / "images" / part / picture.name)
+        images = sorted(path for path in (Path(scratch) / "images").iterdir() if path.suffix == ".jpg")
+        random.Random(PETS_SEED).shuffle(images)
+        for done, image in enumerate(images, start=1):
+            part = "train" if done <= len(images) - PETS_VALIDATION else "validation"
+            mask = Path(scratch) / "annotations/trimaps" / f"{image.stem}.png"
+            _move(image, folder / "images" / part / image.name)
             _move(mask, folder / "masks" / part / mask.name)
-            progress(done, len(pictures))
+            progress(done, len(images))
     settings = {
         "format": "masks",
         "class_names": ["pet", "background", "border"],
@@ -136,13 +136,13 @@ def _idx(path: Path, *, axes: int) -> NDArray[np.uint8]:
 
 def _cifar_batch(path: Path) -> NDArray[np.uint8]:
     content = np.fromfile(path, dtype=np.uint8)
-    if content.size % CIFAR_PICTURE:
-        raise InputError(f"{path.name} is cut off: {content.size} bytes are no number of pictures.")
-    return content.reshape(-1, CIFAR_PICTURE)
+    if content.size % CIFAR_IMAGE:
+        raise InputError(f"{path.name} is cut off: {content.size} bytes are no number of images.")
+    return content.reshape(-1, CIFAR_IMAGE)
 
 
 def _write(
-    pictures: NDArray[np.uint8],
+    images: NDArray[np.uint8],
     labels: NDArray[np.uint8],
     folder: Path,
     names: Sequence[str],
@@ -152,8 +152,8 @@ def _write(
     """<class>/<place>.png each; returns `done` and as many more."""
     for name in names:
         (folder / name).mkdir(parents=True)
-    for place, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
-        Image.fromarray(picture).save(folder / names[label] / f"{place:05d}.png", compress_level=1)
+    for place, (image, label) in enumerate(zip(images, labels, strict=True)):
+        Image.fromarray(image).save(folder / names[label] / f"{place:05d}.png", compress_level=1)
         done += 1
         progress(done)
     return done

@@ -2,7 +2,7 @@
 
 Source   Krizhevsky et al. 2012, "ImageNet classification with deep convolutional neural networks", sections 3.3 to 3.5;
          one tower: Krizhevsky 2014, arXiv:1404.5997.
-Input    images (N, 3, H, W) float32, RGB, normalised; any size from 63 x 63.
+Input    images (N, 3, H, W) float32, RGB, normalized; any size from 63 x 63.
 Output   logits (N, K).
 Size     1000 classes: 61,100,840 parameters; two towers: 60,965,224.
 Differs  Section 3.5 says 224 x 224, and its 55 x 55 maps need 227 or padding: padding 2. Maps of another size than
@@ -28,11 +28,11 @@ class AlexNet(StagedNet):
 
     Args:
         two_towers: the form of 2012: half of the channels see only half of those before, but in the third convolution;
-            responses are normalised over neighbouring channels.
+            responses are normalized over neighboring channels.
         hidden: units of each of the two dense layers before the classifier, 4096 in the paper.
 
     Raises:
-        ValueError: an argument out of range; from forward: pictures below 63 pixels a side.
+        ValueError: an argument out of range; from forward: images below 63 pixels a side.
     """
 
     smallest = 63
@@ -52,14 +52,14 @@ class AlexNet(StagedNet):
         groups = 2 if two_towers else 1
         # alpha: PyTorch divides it by the number of channels, the paper does not.
 
-        def normalise() -> list[nn.Module]:
+        def normalize() -> list[nn.Module]:
             return [nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0)] if two_towers else []
 
-        self.stem = nn.Sequential(nn.Conv2d(in_channels, first, 11, stride=4, padding=2), nn.ReLU(), *normalise())
+        self.stem = nn.Sequential(nn.Conv2d(in_channels, first, 11, stride=4, padding=2), nn.ReLU(), *normalize())
         self.blocks = nn.ModuleList(
             [
                 nn.Sequential(
-                    nn.MaxPool2d(3, 2), nn.Conv2d(first, second, 5, padding=2, groups=groups), nn.ReLU(), *normalise()
+                    nn.MaxPool2d(3, 2), nn.Conv2d(first, second, 5, padding=2, groups=groups), nn.ReLU(), *normalize()
                 ),
                 nn.Sequential(nn.MaxPool2d(3, 2), nn.Conv2d(second, third, 3, padding=1), nn.ReLU()),
                 nn.Sequential(nn.Conv2d(third, fourth, 3, padding=1, groups=groups), nn.ReLU()),

@@ -24,7 +24,7 @@ class SimpleConvNet(Flattening):
     """Five 3 x 3 convolutions without padding, max-pooling between them, and a classifier on all that is left.
 
     Raises:
-        ValueError: an argument out of range, pictures too small; from forward: pictures of another size.
+        ValueError: an argument out of range, images too small; from forward: images of another size.
     """
 
     smallest = 78  # four poolings and five convolutions leave one place of it
@@ -46,7 +46,7 @@ class SimpleConvNet(Flattening):
             height, width = height // 2 - 2, width // 2 - 2
         if min(self.image_size) < self.smallest:
             raise ValueError(
-                f"pictures of {self.image_size[0]} x {self.image_size[1]} pixels are too small: "
+                f"images of {self.image_size[0]} x {self.image_size[1]} pixels are too small: "
                 f"it takes {self.smallest} pixels a side and more"
             )
         self.dropout = nn.Dropout(dropout)
@@ -72,7 +72,7 @@ class ResidualBlock(nn.Module):
         if self.pooling:
             out = F.max_pool2d(out, 2, ceil_mode=True)
             # Every other place, then 1 x 1: the projection with stride 2. PyTorch 2.14's gradient of that, on 3 or 4
-            # channels last and an odd number of pictures, writes beyond its memory (seen on a CPU with AVX-512).
+            # channels last and an odd number of images, writes beyond its memory (seen on a CPU with AVX-512).
             x = F.max_pool2d(x, 1, stride=2)
         return out + self.project(x)
 

@@ -1,9 +1,9 @@
 """The baseline without a convolution: one hidden layer on the pixels.
 
 Source   Chollet 2021, "Deep Learning with Python", 2nd edition, section 2.1, with 128 units.
-Input    images (N, C, H, W) float32, grey 28 x 28 unless asked otherwise; one size.
+Input    images (N, C, H, W) float32, gray 28 x 28 unless asked otherwise; one size.
 Output   logits (N, K).
-Size     28 x 28 grey, 10 classes: 101,770 parameters.
+Size     28 x 28 gray, 10 classes: 101,770 parameters.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Dense(Flattening):
     """Flatten, a hidden layer with ReLU, a linear classifier. It has no maps.
 
     Raises:
-        ValueError: an argument out of range; from forward: pictures of another size.
+        ValueError: an argument out of range; from forward: images of another size.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Dense(Flattening):
         initialise_as_keras(self)
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
-        """{}: nothing here lies in a picture."""
+        """{}: nothing here lies in an image."""
         self.check_size(images)
         return {}
 

@@ -1,11 +1,11 @@
 """GoogLeNet: Inception modules, with auxiliary classifiers while it learns.
 
 Source   Szegedy et al. 2014, arXiv:1409.4842, Table 1 and section 5.
-Input    images (N, 3, H, W) float32, RGB, normalised; any size from 32 x 32.
+Input    images (N, 3, H, W) float32, RGB, normalized; any size from 32 x 32.
 Output   logits (N, K); `with_auxiliary` gives those of all three classifiers, which training learns from.
 Size     1000 classes, without auxiliary heads: 6,624,904 parameters with 3 x 3 in the third branch, as the published
          weights; 7,005,832 with 5 x 5; 6,998,552 with 5 x 5, biases and no batch norm: the paper's own.
-Differs  Batch norm (Ioffe and Szegedy 2015) unless switched off; without it, responses are normalised over neighbouring
+Differs  Batch norm (Ioffe and Szegedy 2015) unless switched off; without it, responses are normalized over neighboring
          channels as in the paper, which gives no constants for it: those of Krizhevsky et al. 2012, section 3.3. With
          3 x 3 in the third branch the last max-pooling is over 2 x 2: the published weights expect both. The auxiliary
          heads pool to 4 x 4.
@@ -116,7 +116,7 @@ class GoogLeNet(StagedNet):
         auxiliary: with the two heads that only training uses.
 
     Raises:
-        ValueError: an argument out of range; from forward: pictures below 32 pixels a side.
+        ValueError: an argument out of range; from forward: images below 32 pixels a side.
     """
 
     smallest = 32
@@ -137,16 +137,16 @@ class GoogLeNet(StagedNet):
             raise ValueError(f"kernel must be 3 or 5, got {kernel}")
         unit = partial(ConvAct, batch_norm=batch_norm)
 
-        def normalise() -> list[nn.Module]:
+        def normalize() -> list[nn.Module]:
             return [] if batch_norm else [nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0)]
 
         self.stem = nn.Sequential(
             unit(in_channels, 64, 7, stride=2),
             _halve(),
-            *normalise(),
+            *normalize(),
             unit(64, 64, 1),
             unit(64, 192, 3),
-            *normalise(),
+            *normalize(),
             _halve(),
         )
         self.maps = {"stem": (192, 8)}

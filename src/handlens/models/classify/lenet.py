@@ -1,9 +1,9 @@
-"""LeNet-5, and a larger one for colour pictures.
+"""LeNet-5, and a larger one for color images.
 
 Source   LeCun et al. 1998, "Gradient-based learning applied to document recognition", section II.B.
-Input    images (N, C, H, W) float32; grey 28 x 28 unless asked otherwise; one size.
+Input    images (N, C, H, W) float32; gray 28 x 28 unless asked otherwise; one size.
 Output   logits (N, K).
-Size     28 x 28 (padded) or 32 x 32 grey, 10 classes: 61,706 parameters. Colour, 224 x 224, 16 and 32 filters, one
+Size     28 x 28 (padded) or 32 x 32 gray, 10 classes: 61,706 parameters. Color, 224 x 224, 16 and 32 filters, one
          hidden layer of 512, 2 classes: 46,038,242.
 Differs  ReLU, max-pooling and a linear classifier in place of tanh, trained subsampling and radial units; the second
          convolution sees every map of the first.
@@ -30,7 +30,7 @@ class LeNet(Flattening):
         padding: of the first convolution, pixels; None is 2, so that 28 x 28 works, and 0 for the 32 x 32 of the paper.
 
     Raises:
-        ValueError: an argument out of range, pictures too small; from forward: pictures of another size.
+        ValueError: an argument out of range, images too small; from forward: images of another size.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class LeNet(Flattening):
         self.smallest = 16 - 2 * padding
         if min(self.image_size) < self.smallest:
             raise ValueError(
-                f"pictures of {self.image_size[0]} x {self.image_size[1]} pixels are too small: "
+                f"images of {self.image_size[0]} x {self.image_size[1]} pixels are too small: "
                 f"it takes {self.smallest} pixels a side and more"
             )
         widths = [channels[1] * height * width, *hidden]

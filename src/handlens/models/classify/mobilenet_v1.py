@@ -1,7 +1,7 @@
 """MobileNetV1: depthwise separable convolutions; and a small form for 28 x 28 digits.
 
 Source   Howard et al. 2017, arXiv:1704.04861, Table 1.
-Input    images (N, 3, H, W) float32, RGB, normalised; any size. The small form: grey 28 x 28, one size.
+Input    images (N, 3, H, W) float32, RGB, normalized; any size. The small form: gray 28 x 28, one size.
 Output   logits (N, K).
 Size     width 1.0, 1000 classes: 4,231,976 parameters, 568.7 M multiply-adds at 224 x 224. The small form, 10 classes:
          8,756,682, of which 8,028,170 in its classifier.
@@ -121,7 +121,7 @@ class SmallMobileNetV1(Flattening):
     It is in circulation under MobileNet's name: pointwise first, ReLU before batch norm, nothing pooled.
 
     Raises:
-        ValueError: an argument out of range; from forward: pictures of another size.
+        ValueError: an argument out of range; from forward: images of another size.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """MobileNetV2: inverted residuals and linear bottlenecks.
 
 Source   Sandler et al. 2018, arXiv:1801.04381, section 3 and Table 2.
-Input    images (N, 3, H, W) float32, RGB, normalised; any size.
+Input    images (N, 3, H, W) float32, RGB, normalized; any size.
 Output   logits (N, K).
 Size     width 1.0, 1000 classes: 3,504,872 parameters, 300.8 M multiply-adds at 224 x 224.
 Differs  Section 3.4 says 19 bottlenecks, Table 2 has 17: 17. Table 2's pooling over 7 x 7 is a mean over any size.

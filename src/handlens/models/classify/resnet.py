@@ -1,7 +1,7 @@
 """ResNet: residual blocks, 18 to 152 layers deep.
 
 Source   He et al. 2015, arXiv:1512.03385, Table 1 and Figure 5.
-Input    images (N, 3, H, W) float32, RGB, normalised; any size.
+Input    images (N, 3, H, W) float32, RGB, normalized; any size.
 Output   logits (N, K).
 Size     1000 classes: 11,689,512 (18), 21,797,672 (34), 25,557,032 (50), 44,549,160 (101), 60,192,808 (152) parameters.
 Differs  A bottleneck strides in its 3 x 3 convolution instead of its first 1 x 1, as the published weights do.

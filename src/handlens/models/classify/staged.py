@@ -20,7 +20,7 @@ class StagedNet(nn.Module):
         stem, blocks: run in this order; `blocks` is an nn.ModuleList.
         maps: name -> (channels, stride) of "stem" and "block1" to the last, in the order they are made.
         dropout, classifier: behind `pool`.
-        smallest: side in pixels below which there is nothing left of a picture.
+        smallest: side in pixels below which there is nothing left of an image.
     """
 
     stem: nn.Module
@@ -63,13 +63,12 @@ class StagedNet(nn.Module):
         height, width = images.shape[-2:]
         if min(height, width) < self.smallest:
             raise ValueError(
-                f"{type(self).__name__} takes pictures of {self.smallest} pixels a side and more, "
-                f"got {height} x {width}"
+                f"{type(self).__name__} takes images of {self.smallest} pixels a side and more, got {height} x {width}"
             )
 
 
 class Flattening(StagedNet):
-    """A net whose dense layers are made for one size of pictures.
+    """A net whose dense layers are made for one size of images.
 
     Attributes:
         image_size: (height, width), pixels.
@@ -80,12 +79,12 @@ class Flattening(StagedNet):
     def check_size(self, images: Tensor) -> None:
         """
         Raises:
-            ValueError: pictures of another size.
+            ValueError: images of another size.
         """
         if tuple(images.shape[-2:]) != self.image_size:
             height, width = self.image_size
             raise ValueError(
-                f"this {type(self).__name__} flattens maps of {height} x {width} pictures, got "
+                f"this {type(self).__name__} flattens maps of {height} x {width} images, got "
                 f"{images.shape[-2]} x {images.shape[-1]}; build it with image_size={tuple(images.shape[-2:])}"
             )
 

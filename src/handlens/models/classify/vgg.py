@@ -1,7 +1,7 @@
 """VGG: nothing but 3 x 3 convolutions and 2 x 2 max-pooling, 11 to 19 layers deep.
 
 Source   Simonyan and Zisserman 2014, arXiv:1409.1556, Table 1, columns A, B, D and E.
-Input    images (N, 3, H, W) float32, RGB, normalised; any size from 32 x 32.
+Input    images (N, 3, H, W) float32, RGB, normalized; any size from 32 x 32.
 Output   logits (N, K).
 Size     1000 classes: 132,863,336 (11), 133,047,848 (13), 138,357,544 (16), 143,667,240 (19) parameters.
 Differs  With batch norm (2015) as an option; its convolutions keep their biases, as in the weights that are published.
@@ -30,7 +30,7 @@ class VGG(StagedNet):
         hidden: units of each of the two dense layers before the classifier, 4096 in the paper: 86 % of the parameters.
 
     Raises:
-        ValueError: an argument out of range; from forward: pictures below 32 pixels a side.
+        ValueError: an argument out of range; from forward: images below 32 pixels a side.
     """
 
     smallest = 32

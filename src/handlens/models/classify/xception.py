@@ -2,7 +2,7 @@
 
 Source   Chollet 2016, arXiv:1610.02357, Figure 5; mini: Chollet 2021, "Deep Learning with Python", 2nd edition,
          section 9.3.5.
-Input    images (N, 3, H, W) float32, RGB, normalised to [-1, 1], mini to [0, 1]; any size from 71, mini from 36.
+Input    images (N, 3, H, W) float32, RGB, normalized to [-1, 1], mini to [0, 1]; any size from 71, mini from 36.
 Output   logits (N, K).
 Size     1000 classes: 22,855,952 parameters. Mini with one output: 718,849.
 """
@@ -73,7 +73,7 @@ class Xception(StagedNet):
     """Entry, middle and exit flow: 36 convolutions, all but two of them separable.
 
     Raises:
-        ValueError: an argument out of range; from forward: pictures below 71 pixels a side.
+        ValueError: an argument out of range; from forward: images below 71 pixels a side.
     """
 
     smallest = 71
@@ -130,10 +130,10 @@ class MiniBlock(nn.Module):
 
 
 class MiniXception(StagedNet):
-    """An ordinary 5 x 5 convolution, since colour channels are not independent, and five blocks.
+    """An ordinary 5 x 5 convolution, since color channels are not independent, and five blocks.
 
     Raises:
-        ValueError: an argument out of range; from forward: pictures below 36 pixels a side.
+        ValueError: an argument out of range; from forward: images below 36 pixels a side.
     """
 
     smallest = 36  # the fifth pooling halves a map of 2 x 2

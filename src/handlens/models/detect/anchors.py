@@ -1,7 +1,7 @@
 """Anchors: the boxes that an SSD's answers are relative to.
 
 An anchor's shape is [width, height], fractions of the net's input. A net has one list of shapes per feature map, and
-every cell of the map has all of them, centred. Plain lists, so that they can stand in model.json.
+every cell of the map has all of them, centerd. Plain lists, so that they can stand in model.json.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ def grid_anchors(shapes: Shapes, grids: Sequence[tuple[int, int]]) -> Tensor:
         size = torch.tensor(wanted, dtype=torch.float32).reshape(-1, 2)  # a map may have none
         y = (torch.arange(rows) + 0.5) / rows
         x = (torch.arange(columns) + 0.5) / columns
-        centres = torch.stack([x.repeat(rows), y.repeat_interleave(columns)], dim=1)[:, None]  # (cells, 1, 2)
-        made.append(torch.cat([centres - size / 2, centres + size / 2], dim=2).reshape(-1, 4))
+        centers = torch.stack([x.repeat(rows), y.repeat_interleave(columns)], dim=1)[:, None]  # (cells, 1, 2)
+        made.append(torch.cat([centers - size / 2, centers + size / 2], dim=2).reshape(-1, 4))
     return torch.cat(made)
 
 
@@ -109,7 +109,7 @@ def coverage(boxes: Tensor, labels: Tensor, anchors: Tensor, *, threshold: float
     """Per class that has boxes, the share of them that no anchor reaches.
 
     Args:
-        boxes: (n, 4), labels: (n,), of any number of pictures. anchors: (A, 4), as `grid_anchors` makes them.
+        boxes: (n, 4), labels: (n,), of any number of images. anchors: (A, 4), as `grid_anchors` makes them.
         threshold: least IoU that counts as reached, as in `match`.
 
     Returns:
@@ -125,19 +125,19 @@ def _shape(scale: float, ratio: float) -> list[float]:
 
 
 def _k_means(sizes: Tensor, weights: Tensor, count: int) -> Tensor:
-    """(n, 2) sizes -> at most (count, 2) centres, by area. Starts at even steps of the weighted areas: no dice."""
+    """(n, 2) sizes -> at most (count, 2) centers, by area. Starts at even steps of the weighted areas: no dice."""
     order = sizes.prod(dim=1).argsort()
     sizes, weights = sizes[order], weights[order]
     steps = (torch.arange(count, dtype=torch.float64) + 0.5) / count * weights.sum()
-    centres = sizes[torch.searchsorted(weights.cumsum(0), steps).clamp(max=len(sizes) - 1)].unique(dim=0)
+    centers = sizes[torch.searchsorted(weights.cumsum(0), steps).clamp(max=len(sizes) - 1)].unique(dim=0)
     for _ in range(300):
-        nearest = _size_iou(sizes, centres).argmax(dim=1)
+        nearest = _size_iou(sizes, centers).argmax(dim=1)
         taken = nearest.unique()
-        moved = torch.stack([_mean(sizes[nearest == centre], weights[nearest == centre]) for centre in taken])
-        if moved.shape == centres.shape and torch.allclose(moved, centres, rtol=0, atol=1e-6):
+        moved = torch.stack([_mean(sizes[nearest == center], weights[nearest == center]) for center in taken])
+        if moved.shape == centers.shape and torch.allclose(moved, centers, rtol=0, atol=1e-6):
             break
-        centres = moved
-    return centres[centres.prod(dim=1).argsort()]
+        centers = moved
+    return centers[centers.prod(dim=1).argsort()]
 
 
 def _mean(sizes: Tensor, weights: Tensor) -> Tensor:
@@ -145,6 +145,6 @@ def _mean(sizes: Tensor, weights: Tensor) -> Tensor:
 
 
 def _size_iou(a: Tensor, b: Tensor) -> Tensor:
-    """IoU (n, m) of boxes of sizes (n, 2) and (m, 2) that share their centre."""
+    """IoU (n, m) of boxes of sizes (n, 2) and (m, 2) that share their center."""
     inner = torch.minimum(a[:, None], b).prod(dim=2)
     return inner / (a.prod(dim=1)[:, None] + b.prod(dim=1) - inner)

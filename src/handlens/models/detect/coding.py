@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 # The inverse of the "variances" 0.1 and 0.2 of SSD's code: offsets of about unit size learn as fast as the classes.
-CENTRE, SIZE = 10.0, 5.0
+CENTER, SIZE = 10.0, 5.0
 LARGEST_LOG = math.log(1000 / 16)  # a box at most 62.5 times its anchor: exp must not overflow; torchvision's number
 
 
@@ -19,14 +19,14 @@ def encode_boxes(boxes: Tensor, anchors: Tensor) -> Tensor:
         boxes, anchors: (..., 4) left, top, right, bottom; the same unit; with an area.
 
     Returns:
-        (..., 4) centre x, centre y, log width, log height; no unit.
+        (..., 4) center x, center y, log width, log height; no unit.
 
     Source: Girshick et al. 2014, arXiv:1311.2524, appendix C; Liu et al. 2016, arXiv:1512.02325, section 2.2.
     The factors are from the authors' code, not the paper.
     """
-    centres, sizes = _centres(boxes)
-    anchor_centres, anchor_sizes = _centres(anchors)
-    shift = CENTRE * (centres - anchor_centres) / anchor_sizes
+    centers, sizes = _centers(boxes)
+    anchor_centers, anchor_sizes = _centers(anchors)
+    shift = CENTER * (centers - anchor_centers) / anchor_sizes
     return torch.cat([shift, SIZE * (sizes / anchor_sizes).log()], dim=-1)
 
 
@@ -34,7 +34,7 @@ def decode_boxes(offsets: Tensor, anchors: Tensor) -> Tensor:
     """Turn predicted offsets into boxes.
 
     Args:
-        offsets: (N, A, 4) centre x, centre y, log width, log height; no unit.
+        offsets: (N, A, 4) center x, center y, log width, log height; no unit.
         anchors: (A, 4) left, top, right, bottom; fractions of the net's input.
 
     Returns:
@@ -42,13 +42,13 @@ def decode_boxes(offsets: Tensor, anchors: Tensor) -> Tensor:
 
     Source: as `encode_boxes`, inverted.
     """
-    anchor_centres, anchor_sizes = _centres(anchors)
-    centres = anchor_centres + offsets[..., :2] / CENTRE * anchor_sizes
+    anchor_centers, anchor_sizes = _centers(anchors)
+    centers = anchor_centers + offsets[..., :2] / CENTER * anchor_sizes
     half = (offsets[..., 2:] / SIZE).clamp(max=LARGEST_LOG).exp() * anchor_sizes / 2
-    return torch.cat([centres - half, centres + half], dim=-1)
+    return torch.cat([centers - half, centers + half], dim=-1)
 
 
-def _centres(boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """Centres (..., 2) and sizes (..., 2)."""
+def _centers(boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """Centers (..., 2) and sizes (..., 2)."""
     low, high = boxes[..., :2], boxes[..., 2:]
     return (low + high) / 2, high - low

@@ -2,7 +2,7 @@
 
 Source   Liu et al. 2016, arXiv:1512.02325 (SSD); Sandler et al. 2018, arXiv:1801.04381, section 6.2 (SSDLite and the
          maps); extra layers as in the authors' ssdlite_mobilenet_v2_coco (TensorFlow Object Detection API).
-Input    images (N, 3, H, W) float32, RGB, normalised; any size, 320 x 320 in the paper.
+Input    images (N, 3, H, W) float32, RGB, normalized; any size, 320 x 320 in the paper.
 Output   forward: Raw; decode: boxes, scores, labels, padded.
 Size     ssdlite, 80 classes: 4,337,013 parameters, of them 2,113,141 behind the backbone; 0.8 B multiply-adds at 320.
          ssd: 17.0 M, of them 14.8 M behind the backbone.
@@ -134,7 +134,7 @@ class SSD(nn.Module):
     def decode(
         self, raw: Raw, *, suppress: bool = True, threshold: float = 0.6, candidates: int = 400, most: int = 100
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The boxes of each picture, likeliest first.
+        """The boxes of each image, likeliest first.
 
         Args:
             suppress: False leaves the suppression of doubles to the app, and returns all candidates.

@@ -1,4 +1,4 @@
-"""The best boxes of a picture without the doubles, in static shapes, so that every runtime can do it."""
+"""The best boxes of an image without the doubles, in static shapes, so that every runtime can do it."""
 
 from __future__ import annotations
 

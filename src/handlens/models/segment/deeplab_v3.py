@@ -3,7 +3,7 @@
 Source   Chen et al. 2017, arXiv:1706.05587, section 3; on MobileNetV2 as in Sandler et al. 2018, arXiv:1801.04381,
          section 6.3: the 320-channel map, and without the atrous branches unless asked for. The decoder, where asked
          for, is that of DeepLabv3+: Chen et al. 2018, arXiv:1802.02611, section 3.1.
-Input    images (N, 3, H, W) float32, RGB, normalised; any size, 513 x 513 in the papers.
+Input    images (N, 3, H, W) float32, RGB, normalized; any size, 513 x 513 in the papers.
 Output   logits (N, K, H, W), at the input's size.
 Size     on MobileNetV2, 21 classes, output stride 16: 2,113,557 parameters, with ASPP 4,523,541; at 513 x 513
          2.74 and 5.36 B multiply-adds. The paper prints 2.75 and 5.8: TensorFlow runs a dilated convolution on a map
@@ -32,7 +32,7 @@ class ASPP(nn.Module):
     """Atrous spatial pyramid pooling: a 1x1 branch, a 3x3 branch per rate, and the mean of the whole map.
 
     forward: (N, C, h, w) -> (N, 256, h, w). Without rates it is the head of the MobileNetV2 paper.
-    In training, the batch norm behind the mean needs at least two pictures.
+    In training, the batch norm behind the mean needs at least two images.
 
     Source: Chen et al. 2017, section 3.3.
     """
@@ -46,7 +46,7 @@ class ASPP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         maps = [branch(x) for branch in self.branches]
-        mean = self.pooled(x.mean(dim=(2, 3), keepdim=True))  # (N, 256, 1, 1): what the whole picture is of
+        mean = self.pooled(x.mean(dim=(2, 3), keepdim=True))  # (N, 256, 1, 1): what the whole image is of
         projected: Tensor = self.project(torch.cat([*maps, mean.expand_as(maps[0])], dim=1))
         return projected
 
@@ -86,7 +86,7 @@ class DeepLabV3(nn.Module):
         in_channels: of the images.
         dropout: before the classifier.
         padding: of the backbone; None is its own, "same" is for weights that come from TensorFlow.
-        align_corners: upsample the logits so that the centres of the corner pixels of both maps coincide, as
+        align_corners: upsample the logits so that the centers of the corner pixels of both maps coincide, as
             TensorFlow's DeepLab does. It fits sizes that are a multiple of the output stride plus one; at others the
             classes shift more the farther right and down they lie. Without it they shift alike everywhere, which is
             learned.

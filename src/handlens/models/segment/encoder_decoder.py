@@ -34,7 +34,7 @@ class StridedTransposedConv(nn.Module):
     """3 x 3 transposed at stride 2, as TensorFlow's SAME: (N, C, h, w) -> (N, D, 2h, 2w).
 
     It is the transpose of `StridedConv`, which pads one row below and one column at the right: these are what is cut
-    off. PyTorch's padding=1, output_padding=1 cuts at the other side and shifts the picture by a pixel.
+    off. PyTorch's padding=1, output_padding=1 cuts at the other side and shifts the image by a pixel.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:

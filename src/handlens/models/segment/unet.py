@@ -1,7 +1,7 @@
 """U-Net: down to a sixteenth of the size and back up, each step up seeing the map of its size on the way down.
 
 Source   Ronneberger et al. 2015, arXiv:1505.04597, section 2 and Figure 1.
-Input    images (N, C, H, W) float32, normalised; any size.
+Input    images (N, C, H, W) float32, normalized; any size.
 Output   logits (N, K, H, W), at the input's size.
 Size     1 channel, 2 classes: 31,030,658 parameters.
 Differs  3 x 3 convolutions are padded, so that maps keep their size and nothing is cropped (the paper's 572 x 572

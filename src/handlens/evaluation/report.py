@@ -1,0 +1,164 @@
+"""One page about a model, for people: a single HTML file that needs nothing else and sends nothing anywhere."""
+
+from __future__ import annotations
+
+import base64
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from handlens.evaluation.metrics import wilson_interval
+from handlens.figures import percent
+from handlens.files import write_text
+from handlens.fonts import font_file
+
+TABLE_CLASSES = 40  # above this the confusion matrix is no table that anybody reads
+MOST_CONFUSED = 8
+HANGUL = re.compile("[\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3]")
+
+
+def write_report(
+    path: Path,
+    *,
+    title: str,
+    model: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    dataset: Mapping[str, Any],
+    findings: Sequence[Mapping[str, Any]],
+    images: Mapping[str, bytes | None],
+    examples: Mapping[str, bytes | None],
+    exports: Sequence[Mapping[str, Any]],
+    notes: Sequence[str],
+) -> None:
+    """Write the page; the old one stays whole if that fails.
+
+    Args:
+        path: the .html file.
+        title: the run's name.
+        model: model.json. `task`, `architecture` and `preprocess` are needed; `recipe`, `validation`, `data`,
+            `pretrained` and `machine` are shown where they are there.
+        metrics: as `metrics.classification_metrics`, `tags.tag_metrics`, `segmentation.segmentation_metrics` or
+            `detection.detection_metrics` returns them.
+        dataset: what was measured on: {root, split, images}. Only the folder's name is shown.
+        findings: {level, message} each, as the audit stored them.
+        images: PNG or JPEG bytes, or nothing: `curves` for all, `confusion` and `reliability` of classes, `confusion`
+            of masks, `precision_recall` of boxes and of several labels.
+        examples: {"wrong", "right"}: a contact sheet each, or None. "wrong" alone but of classes; of masks and boxes
+            truth beside answer.
+        exports: as `export.parity.Parity.to_dict` returns each, with its `file`.
+        notes: further sentences.
+
+    Every text is escaped: class names and paths are the user's, and may be somebody else's.
+
+    Raises:
+        ValueError: an image is neither PNG nor JPEG.
+        OSError: the file cannot be written.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent, encoding="utf-8"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": percent, "number": number, "data_uri": data_uri, "folder_name": _folder_name}
+    values: dict[str, Any] = {
+        "title": title,
+        "model": model,
+        "metrics": metrics,
+        "dataset": dataset,
+        "findings": findings,
+        "images": images,
+        "examples": examples,
+        "exports": exports,
+        "notes": notes,
+    }
+    if model["task"] == "classify":
+        values |= {
+            "validation_interval": _validation_interval(model),
+            "most_confused": most_confused(metrics)[:MOST_CONFUSED],
+            "confusion_table": len(metrics["per_class"]) <= TABLE_CLASSES,
+        }
+    template = environment.get_template(f"{model['task']}.html.jinja")
+    page = template.render(values, font=None)
+    font = _hangul_font(page)
+    write_text(path, template.render(values, font=font) if font else page)
+
+
+def most_confused(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The pairs of `metrics["confused"]`, each with its share of the images of the true class."""
+    counts = {row["class"]: row["count"] for row in metrics["per_class"]}
+    return [pair | {"share": pair["count"] / counts[pair["truth"]]} for pair in metrics["confused"]]
+
+
+def number(value: Any) -> str:
+    """A value as people read it: 1,234 or 0.0312 or 1e-06; lists in a row; nothing -> "–"."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(number(item) for item in value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {number(item)}" for key, item in value.items())
+    return str(value)
+
+
+def data_uri(image: bytes) -> str:
+    """PNG or JPEG bytes as an address that carries them.
+
+    Raises:
+        ValueError: the bytes are neither.
+    """
+    if image.startswith(b"\x89PNG\r\n\x1a\n"):
+        kind = "png"
+    elif image.startswith(b"\xff\xd8\xff"):
+        kind = "jpeg"
+    else:
+        raise ValueError(f"an image in a report is PNG or JPEG bytes, got {image[:8]!r}")
+    return f"data:image/{kind};base64,{base64.b64encode(image).decode('ascii')}"
+
+
+def _hangul_font(page: str) -> str | None:
+    """An address that carries a font with the page's Hangul and nothing else, a few kB, or None without Hangul.
+
+    A machine without a Korean font (a container, a server) would show boxes for class names.
+    """
+    characters = "".join(sorted(set(HANGUL.findall(unicodedata.normalize("NFC", page)))))
+    if not characters:
+        return None
+    from fontTools.subset import Options, Subsetter  # comes with matplotlib
+    from fontTools.ttLib import TTFont
+
+    options = Options()
+    options.drop_tables += ["TSI0", "TSI1", "TSI2", "TSI3", "TSI5"]  # hinting sources, of which it would warn
+    subsetter = Subsetter(options)
+    subsetter.populate(text=characters)
+    buffer = BytesIO()
+    with TTFont(font_file(characters)) as font:
+        subsetter.subset(font)
+        font.flavor = "woff"
+        font.save(buffer)
+    return f"data:font/woff;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+
+
+def _validation_interval(model: Mapping[str, Any]) -> tuple[float, float] | None:
+    """No accuracy without its interval; model.json stores the share and the number of images."""
+    if "validation" not in model:
+        return None
+    top1, count = model["validation"]["top1"], model["validation"]["count"]
+    return wilson_interval(round(top1 * count), count)
+
+
+def _folder_name(root: Any) -> str:
+    """The last part of a path: a page that is passed on need not show somebody's home folder."""
+    return Path(str(root)).name or str(root)

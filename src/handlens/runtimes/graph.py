@@ -1,0 +1,172 @@
+"""DeployGraph: the arithmetic of Preprocess, the net and the task's last step as one module.
+
+uint8 images in, answers out, so that an app needs no normalization code. Every engine runs this graph.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from handlens.data.record import Task
+from handlens.preprocess import Preprocess
+
+LUMA = (19595, 38470, 7471)  # of red, green and blue, in units of 2^-16: ITU-R 601-2, Pillow's Convert.c
+
+
+class DeployGraph(nn.Module):
+    """What is exported and what every engine runs. Its outputs are named by `graph_names.OUTPUTS[task]`.
+
+    forward: images (N, height, width, C) uint8, already at the net's size ->
+        classify: probabilities (N, K) float32, together 1;
+        tag: probabilities (N, K) float32, each class on its own;
+        segment: the likeliest class of each pixel (N, height, width) uint8;
+        detect: boxes (N, M, 4) float32 left, top, right, bottom in fractions of the input, scores (N, M) float32,
+            labels (N, M) int64, doubles suppressed; a score of 0 is padding.
+
+    Args:
+        suppress: False leaves the suppression of doubles, of detection, to the app: M is then larger.
+    """
+
+    def __init__(
+        self, net: nn.Module, preprocess: Preprocess, *, task: Task = "classify", suppress: bool = True
+    ) -> None:
+        super().__init__()
+        self.net = net
+        self.scale = Scale(preprocess)
+        self.task = task
+        self.suppress = suppress
+
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
+        answer = self.net(self.scale(images))
+        if self.task == "classify":
+            return answer.softmax(dim=1)
+        if self.task == "tag":
+            return answer.sigmoid()
+        if self.task == "segment":
+            return answer.argmax(dim=1).to(torch.uint8)
+        boxes, scores, labels = self.net.decode(answer, suppress=self.suppress)  # type: ignore[operator]
+        return boxes, scores, labels
+
+
+class EmbedGraph(nn.Module):
+    """The frozen backbone alone: images (N, height, width, C) uint8 -> features (N, D) float32."""
+
+    def __init__(self, net: nn.Module, preprocess: Preprocess) -> None:
+        super().__init__()
+        self.net = net
+        self.scale = Scale(preprocess)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.net.embed(self.scale(images))  # type: ignore[operator]
+
+
+class ResizingGraph(nn.Module):
+    """A DeployGraph that takes images of any size (1, H, W, 3) uint8 and resizes them inside.
+
+    An antialiased bilinear resize is one matrix product over the rows and one over the columns; cutting the
+    center out is taking fewer rows of those matrices. It needs no resize operator, of which every runtime has another,
+    and gives Pillow's pixels to the last level: weights are made of whole numbers, and sums stay below 2^24, where
+    float32 is exact.
+    """
+
+    def __init__(self, graph: DeployGraph, preprocess: Preprocess) -> None:
+        super().__init__()
+        if preprocess.resize == "pad":
+            raise ValueError(f"the resize inside a graph knows crop and stretch, got {preprocess}")
+        self.deployed = graph  # not "graph": exporters keep their own under that name
+        self.preprocess = preprocess
+
+    def forward(self, images: Tensor) -> Tensor:
+        wanted = self.preprocess
+        # Sizes as tensors made from the image itself: a traced or exported graph keeps them open.
+        along_height = torch.ones_like(images[0, :, 0, 0], dtype=torch.int64)  # (H,)
+        along_width = torch.ones_like(images[0, 0, :, 0], dtype=torch.int64)  # (W,)
+        height, width = along_height.sum(), along_width.sum()
+        if wanted.resize == "crop":
+            short = torch.minimum(height, width)
+            new_height = _quotient(wanted.short_side * height, short)
+            new_width = _quotient(wanted.short_side * width, short)
+        else:
+            new_height, new_width = height * 0 + wanted.height, width * 0 + wanted.width
+        rows = resize_weights(along_height, new_height, _half(new_height - wanted.height), wanted.height)
+        columns = resize_weights(along_width, new_width, _half(new_width - wanted.width), wanted.width)
+        x = images.to(torch.float32).permute(0, 3, 1, 2)  # (1, 3, H, W)
+        x = _levels(*(x @ part.T for part in columns))  # (1, 3, H, width)
+        x = _levels(*(part @ x for part in rows))  # (1, 3, height, width)
+        if wanted.color == "gray":
+            x = _luma(x)
+        return self.deployed(x.permute(0, 2, 3, 1).to(torch.uint8))
+
+
+class Scale(nn.Module):
+    """(N, H, W, C) uint8 -> (N, C, H, W) float32, (pixel / 255 - mean) / std as one multiply and one add."""
+
+    multiply: Tensor
+    add: Tensor
+
+    def __init__(self, preprocess: Preprocess) -> None:
+        super().__init__()
+        mean = torch.tensor(preprocess.mean, dtype=torch.float64)
+        std = torch.tensor(preprocess.std, dtype=torch.float64)
+        self.register_buffer("multiply", (1 / (255 * std)).float()[:, None, None], persistent=False)
+        self.register_buffer("add", (-mean / std).float()[:, None, None], persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.permute(0, 3, 1, 2).to(torch.float32) * self.multiply + self.add
+
+
+def resize_weights(along: Tensor, new_size: Tensor, first: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Rows `first` to `first + count` of the (new_size, size) matrix that resizes one axis, in units of 2^-22.
+
+    Args:
+        along: (size,) ones. new_size, first: shape (). All int64, of values that 32 bits hold.
+
+    Returns:
+        coarse and fine, (count, size) float32 whole numbers: a weight is 2048 * coarse + fine, and fine lies between
+        -1024 and 1023. Products of either with levels, summed, are exact in float32 up to 64 times smaller.
+
+    Source: Pillow's resampling (Resample.c): a triangle as wide as one output pixel, never narrower than
+    one input pixel, its weights divided by their sum and rounded to 22 bits.
+    """
+    size = along.sum()
+    # In halves of a pixel of either grid, times the size of the other: all distances are whole numbers.
+    centers = (2 * (torch.arange(count) + first) + 1) * size  # (count,)
+    positions = (2 * along.cumsum(0) - 1) * new_size  # (size,)
+    distances = (positions[None, :] - centers[:, None]).abs()
+    part = (2 * torch.maximum(size, new_size) - distances).clamp(min=0)
+    total = part.sum(dim=1, keepdim=True)
+    # part / total * 2^22 by long division, a few bits at a time: 32 bits hold no more, and where a runtime divides
+    # whole numbers as float32, a digit that is wrong by one is made good by the next.
+    digits = []
+    for bits in (6, 5, 6):
+        digits.append(_quotient(part * 2**bits, total))
+        part = part * 2**bits - digits[-1] * total
+    coarse = digits[0] * 32 + digits[1]
+    fine = digits[2] * 32 + _quotient(part * 64 + total, 2 * total)  # the last five bits, rounded
+    carry = (fine >= 1024).to(torch.int64)
+    return (coarse + carry).to(torch.float32), (fine - 2048 * carry).to(torch.float32)
+
+
+def _levels(coarse: Tensor, fine: Tensor) -> Tensor:
+    """Sums over weights and levels, coarse / 2^11 + fine / 2^22, rounded to whole levels as Pillow does: halves up."""
+    coarse = coarse / 2**11
+    whole = coarse.floor()
+    return (whole + (coarse - whole + fine / 2**22 + 0.5).floor()).clamp(0, 255)
+
+
+def _luma(x: Tensor) -> Tensor:
+    """(N, 3, H, W) levels -> (N, 1, H, W), as Pillow's "L" has them: sums of whole numbers below 2^24."""
+    red, green, blue = (weight * x[:, channel : channel + 1] for channel, weight in enumerate(LUMA))
+    return ((red + green + blue + 2**15) / 2**16).floor()
+
+
+def _half(margin: Tensor) -> Tensor:
+    """round(margin / 2) as Python rounds, ties to even."""
+    half = _quotient(margin, 2)
+    odd, odd_half = margin - 2 * half, half - 2 * _quotient(half, 2)
+    return half + odd * odd_half
+
+
+def _quotient(dividend: Tensor, divisor: Tensor | int) -> Tensor:
+    return torch.div(dividend, divisor, rounding_mode="floor")

@@ -1,0 +1,58 @@
+"""OpenVINO IR: model.xml and model.bin."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from handlens.files import atomic_path
+from handlens.preprocess import Preprocess
+from handlens.runtimes.engine import import_openvino
+from handlens.runtimes.names import INPUT
+
+
+def to_openvino(graph: nn.Module, preprocess: Preprocess, *, outputs: Sequence[str], any_size: bool = False) -> Any:
+    """Convert a graph to an OpenVINO model in memory, its batch size left open.
+
+    Args:
+        outputs: their names, in the graph's order.
+        any_size: the graph takes images of any size, one at a time.
+
+    The module is traced rather than exported: for MobileNetV2 that takes 2 s instead of 15 s, and the
+    parity gate compares the result either way.
+    """
+    ov = import_openvino()
+    height, width = (301, 407) if any_size else (preprocess.height, preprocess.width)
+    channels = 3 if any_size else preprocess.channels  # gray is made inside
+    example = torch.zeros(1 if any_size else 2, height, width, channels, dtype=torch.uint8)
+    shape = [1, -1, -1, 3] if any_size else [-1, height, width, channels]
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("ignore")  # tracing warns of every Python number; the gate decides whether it matters
+        traced = torch.jit.trace(graph.eval(), example, check_trace=False, strict=False)
+        model = ov.convert_model(traced, example_input=example, input=[(ov.PartialShape(shape), ov.Type.u8)])
+    model.inputs[0].get_tensor().set_names({INPUT})
+    for made, name in zip(model.outputs, outputs, strict=True):
+        made.get_tensor().set_names({name})
+    return model
+
+
+def save_openvino(model: Any, path: Path, *, metadata: dict[str, Any]) -> Path:
+    """Write path (.xml) and its .bin, weights in float32, with class names and preprocess inside (rt_info)."""
+    ov = import_openvino()
+    for key, value in metadata.items():
+        model.set_rt_info(json.dumps(value, ensure_ascii=False), ["handlens", key])
+    binary = path.with_suffix(".bin")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as xml:  # the .bin is in place before the .xml that needs it
+        made = xml.with_suffix(".xml")
+        ov.save_model(model, made, compress_to_fp16=False)
+        with atomic_path(binary) as temporary:
+            made.with_suffix(".bin").replace(temporary)
+        made.replace(xml)
+    return path

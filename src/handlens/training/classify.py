@@ -1,0 +1,86 @@
+"""Training a classifier: cross-entropy on soft targets, chosen by accuracy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from handlens.data.augment import cutmix, mixup
+from handlens.preprocess import Preprocess
+from handlens.training.module import TaskTraining
+from handlens.training.recipe import Recipe
+
+
+class ClassifierTraining(TaskTraining):
+    """Batches are images (N, C, H, W) uint8 and targets (N,) class indices."""
+
+    metric = train_metric = "top1"
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        recipe: Recipe,
+        preprocess: Preprocess,
+        total_steps: int,
+        num_classes: int,
+        class_weights: Tensor | None,
+    ) -> None:
+        super().__init__(net, recipe=recipe, preprocess=preprocess, total_steps=total_steps)
+        self.num_classes = num_classes
+        self.class_weights = class_weights
+        self.reset_validation()
+
+    def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        images, targets = self.normalized(batch[0]), self.soft_targets(batch[1])
+        for mix, alpha in self._mixing():
+            images, targets = mix(images, targets, alpha=alpha, key=(self.recipe.seed, mix.__name__, self.global_step))
+        answers = self._answers(images)
+        loss = torch.stack([weight * self.criterion(logits, targets) for weight, logits in answers]).sum()
+        logits = answers[0][1]
+        self.count(self.train_counts, loss, logits, batch[1])
+        return loss
+
+    def _answers(self, images: Tensor) -> list[tuple[float, Tensor]]:
+        """(weight of its loss, logits): of the net, and of the heads that it has for learning only."""
+        if len(getattr(self.net, "auxiliary", ())):
+            answers: list[tuple[float, Tensor]] = self.net.with_auxiliary(images)  # type: ignore[operator]
+            return answers
+        return [(1.0, self.net(images))]
+
+    def soft_targets(self, labels: Tensor) -> Tensor:
+        """What a batch says of its images -> (N, K) shares, which mixing can mix."""
+        return F.one_hot(labels, self.num_classes).float()
+
+    def criterion(self, logits: Tensor, targets: Tensor) -> Tensor:
+        weights = None if self.class_weights is None else self.class_weights.to(logits.device)
+        return F.cross_entropy(logits, targets, weight=weights, label_smoothing=self.recipe.label_smoothing)
+
+    def count(self, counts: list[float], loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Accumulate by images, so that a smaller last batch weighs what it should."""
+        counts[0] += float(loss.detach()) * len(labels)
+        counts[1] += int((logits.argmax(dim=1) == labels).sum())
+        counts[2] += len(labels)
+
+    def _mixing(self) -> list[tuple[Any, float]]:
+        """What is done to this step's batch: at most one of them."""
+        wanted = [
+            (mix, alpha)
+            for mix, alpha in ((mixup, self.recipe.augment.mixup), (cutmix, self.recipe.augment.cutmix))
+            if alpha
+        ]
+        return wanted[self.global_step % len(wanted) :][:1] if wanted else []
+
+    def reset_validation(self) -> None:
+        self.validation_counts = [0.0, 0.0, 0.0]
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        logits = self.net(self.normalized(batch[0]))
+        self.count(self.validation_counts, F.cross_entropy(logits, batch[1]), logits, batch[1])
+
+    def validation_result(self) -> tuple[float, float]:
+        loss, right, count = self.validation_counts
+        return right / count, loss / count

@@ -1,0 +1,209 @@
+"""Fine-tuning and training from scratch with Lightning, stoppable anywhere, for every task."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import logging
+import os
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import nn
+
+from handlens.data.examples import Examples
+from handlens.data.loaders import ResumableLoader, fastest_workers, loading_seconds
+from handlens.data.record import Record
+from handlens.models.blocks import average_over_an_epoch, freeze_batch_norm
+from handlens.training.module import TaskTraining
+from handlens.training.optim import keep_freed_memory
+from handlens.training.recipe import Recipe
+from handlens.training.run import LAST
+from handlens.training.writer import InterruptedTraining, RunWriter
+
+
+@dataclass(frozen=True)
+class Task:
+    """What differs between classifying, segmenting and detecting.
+
+    Attributes:
+        examples: (records, whether they are trained on) -> what the net is fed.
+        training: (net, steps in all) -> the LightningModule.
+    """
+
+    examples: Callable[[Sequence[Record], bool], Examples]
+    training: Callable[[nn.Module, int], TaskTraining]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What training will cost, measured on copies, so that nothing about the run changes.
+
+    Attributes:
+        batch_seconds: from the files of a batch to what was learned from it.
+    """
+
+    batch_seconds: float
+    workers: int
+    total_seconds: float
+
+
+def fit(
+    net: nn.Module,
+    *,
+    folder: Path,
+    recipe: Recipe,
+    task: Task,
+    training: Sequence[Record],
+    validation: Sequence[Record],
+    start_score: tuple[float, float],
+    say: Callable[[str], None],
+    progress: Callable[[str, int, int], None],
+) -> tuple[float, float]:
+    """Train `net` until the recipe's last epoch, from the folder's last checkpoint where there is one.
+
+    Args:
+        start_score: (metric, -loss) on validation that the net came with; it stays the best unless beaten.
+        say: takes sentences for people. progress: takes (what, done, total).
+
+    Returns:
+        The best (metric, -loss) on validation; its weights are in the folder's checkpoints/best.safetensors.
+
+    Raises:
+        InterruptedTraining: Ctrl-C or SIGTERM; everything is saved.
+    """
+    keep_freed_memory()
+    net.train()  # Lightning leaves the mode as it finds it, and features are computed in eval mode
+    if recipe.freeze_batch_norm:  # of what came with statistics: a new head has none yet
+        freeze_batch_norm(getattr(net, "backbone", net))
+    net.to(memory_format=torch.channels_last)
+
+    def loader(records: Sequence[Record], *, train: bool, workers: int) -> ResumableLoader:
+        return ResumableLoader(
+            task.examples(records, train),
+            batch_size=recipe.batch_size,
+            seed=recipe.seed,
+            shuffle=train,
+            workers=workers,
+        )
+
+    precision = autocast_precision(recipe.precision)
+    estimate = estimate_cost(
+        net,
+        recipe=recipe,
+        task=task,
+        precision=precision,
+        make_loader=lambda workers: loader(training, train=True, workers=workers),
+        images=(len(training), len(validation)),
+    )
+    say(
+        f"Estimated time: {_minutes(estimate.total_seconds)} for {recipe.epochs} epochs "
+        f"({recipe.batch_size / estimate.batch_seconds:.0f} images/s, {precision}, {estimate.workers} loaders)."
+    )
+    batches = loader(training, train=True, workers=estimate.workers)
+    average_over_an_epoch(net, steps=len(batches))
+    module = task.training(net, recipe.epochs * len(batches))
+    writer = RunWriter(folder, recipe=recipe, loader=batches, best=start_score, say=say, progress=progress)
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)  # devices it did not find, and advertising
+    with warnings.catch_warnings():
+        # Advice that does not apply: our loader resumes, and its number of workers was measured.
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message=".*found .* module.* in eval mode.*")
+        warnings.filterwarnings("ignore", category=DeprecationWarning, module="lightning")
+        warnings.filterwarnings("ignore", category=FutureWarning, module="lightning")
+        trainer = pl.Trainer(
+            max_epochs=recipe.epochs,
+            min_epochs=0,
+            accelerator="auto",
+            devices=1,
+            precision=precision,
+            callbacks=[writer],
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+        )
+        last = folder / LAST
+        with writer.listening(), contextlib.closing(batches):
+            try:
+                trainer.fit(
+                    module,
+                    batches,
+                    loader(validation, train=False, workers=0),
+                    ckpt_path=last if last.is_file() else None,
+                    weights_only=True,
+                )
+            except SystemExit:  # what Lightning makes of Ctrl-C when it is pressed again
+                raise InterruptedTraining from None
+    if writer.interrupted:
+        raise InterruptedTraining
+    return writer.best
+
+
+def estimate_cost(
+    net: nn.Module,
+    *,
+    recipe: Recipe,
+    task: Task,
+    precision: Any,
+    make_loader: Callable[[int], ResumableLoader],
+    images: tuple[int, int],
+) -> Estimate:
+    """Time a batch and three steps of a copy of the net; weights, statistics and random state stay as they are."""
+    state = torch.random.get_rng_state()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    trial = task.training(copy.deepcopy(net).train(), 1).to(device)
+    loader = make_loader(0)
+    batch = trial.transfer_batch_to_device(next(iter(loader)), device, 0)
+    times = []
+    for _ in range(3):
+        begin = time.perf_counter()
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision != "32-true"):
+            loss = trial.loss(batch)
+        loss.backward()
+        trial.zero_grad()
+        times.append(time.perf_counter() - begin)
+    step, (load, load_again) = min(times[1:]), loading_seconds(loader)
+    cores = os.cpu_count() or 1
+    workers = recipe.workers
+    if workers is None:
+        choices = [0, 1, *range(2, max(2, cores))]
+        workers = fastest_workers(load_seconds=load, step_seconds=step, choices=choices)
+    torch.random.set_rng_state(state)
+    training, validation = (count / recipe.batch_size for count in images)  # in batches
+
+    def batch_seconds(load: float) -> float:
+        return max(step, load / workers) if workers else step + load
+
+    def epoch_seconds(load: float) -> float:
+        return training * batch_seconds(load) + validation * (step / 3 + load)  # forward alone is about a third
+
+    total = epoch_seconds(load) + (recipe.epochs - 1) * epoch_seconds(load_again)
+    return Estimate(batch_seconds(load_again), workers, total)
+
+
+def autocast_precision(wanted: str) -> Any:
+    """Lightning's name of what to compute in: bf16 where the processor does, else float32."""
+    if wanted == "fp32":
+        return "32-true"
+    if torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+    capable = (
+        getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
+        or getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
+    )
+    return "bf16-mixed" if capable else "32-true"
+
+
+def _minutes(seconds: float) -> str:
+    if seconds < 1:
+        return "less than a second"
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

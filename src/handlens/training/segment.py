@@ -1,0 +1,71 @@
+"""Training a segmenter: cross-entropy or focal loss per pixel, with Dice beside it, chosen by mIoU."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from handlens.data.record import IGNORE
+from handlens.losses.pixel import cross_entropy, dice, focal
+from handlens.preprocess import Preprocess
+from handlens.training.module import TaskTraining
+from handlens.training.recipe import Recipe
+
+
+class SegmenterTraining(TaskTraining):
+    """Batches are images (N, C, H, W) uint8 and masks (N, H, W) uint8, class indices or IGNORE.
+
+    The mIoU of validation is counted over pixels at the net's size; `evaluate` counts at the images' own.
+    """
+
+    metric = "miou"
+    train_metric = "pixel_accuracy"
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        recipe: Recipe,
+        preprocess: Preprocess,
+        total_steps: int,
+        num_classes: int,
+    ) -> None:
+        super().__init__(net, recipe=recipe, preprocess=preprocess, total_steps=total_steps)
+        self.num_classes = num_classes
+        self.reset_validation()
+
+    def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        targets = batch[1].long()
+        logits = self.net(self.normalized(batch[0]))
+        if self.recipe.pixel_loss == "focal":
+            loss = focal(logits, targets)
+        else:
+            loss = cross_entropy(logits, targets, label_smoothing=self.recipe.label_smoothing)
+        if self.recipe.dice:
+            loss = loss + self.recipe.dice * dice(logits, targets)
+        known = targets != IGNORE
+        pixels = int(known.sum())
+        self.train_counts[0] += float(loss.detach()) * pixels
+        self.train_counts[1] += int(((logits.argmax(dim=1) == targets) & known).sum())
+        self.train_counts[2] += pixels
+        return loss
+
+    def reset_validation(self) -> None:
+        self.confusion = torch.zeros(self.num_classes, self.num_classes, dtype=torch.long)  # rows are the truth
+        self.validation_loss = [0.0, 0.0]  # summed loss, pixels
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        targets = batch[1].long()
+        logits = self.net(self.normalized(batch[0]))
+        known = targets != IGNORE
+        pairs = targets[known] * self.num_classes + logits.argmax(dim=1)[known]
+        self.confusion += pairs.bincount(minlength=self.num_classes**2).view(self.num_classes, -1).cpu()
+        self.validation_loss[0] += float(cross_entropy(logits, targets)) * int(known.sum())
+        self.validation_loss[1] += int(known.sum())
+
+    def validation_result(self) -> tuple[float, float]:
+        hit = self.confusion.diagonal()
+        union = self.confusion.sum(dim=0) + self.confusion.sum(dim=1) - hit
+        there = union > 0
+        miou = float((hit[there] / union[there]).mean()) if there.any() else 0.0
+        return miou, self.validation_loss[0] / max(self.validation_loss[1], 1)

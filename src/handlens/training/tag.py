@@ -1,0 +1,53 @@
+"""Training a classifier of images that may have several labels: binary cross-entropy, chosen by mAP."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from handlens.evaluation.tags import mean_average_precision
+from handlens.training.classify import ClassifierTraining
+
+
+class TaggerTraining(ClassifierTraining):
+    """Batches are images (N, C, H, W) uint8 and targets (N, K) float32, 1 where an image has the label.
+
+    `class_weights` weigh what speaks for a class, as `pos_weight` of torch's loss.
+    """
+
+    metric = "map"
+    train_metric = "labels_right"
+
+    def soft_targets(self, labels: Tensor) -> Tensor:
+        smoothing = self.recipe.label_smoothing
+        return labels * (1 - smoothing) + smoothing / 2
+
+    def criterion(self, logits: Tensor, targets: Tensor) -> Tensor:
+        weights = None if self.class_weights is None else self.class_weights.to(logits.device)
+        return F.binary_cross_entropy_with_logits(logits.float(), targets, pos_weight=weights)
+
+    def count(self, counts: list[float], loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        counts[0] += float(loss.detach()) * len(labels)
+        counts[1] += float(((logits > 0) == (labels > 0.5)).float().mean()) * len(labels)
+        counts[2] += len(labels)
+
+    def reset_validation(self) -> None:
+        super().reset_validation()
+        self.answered: list[Tensor] = []
+        self.labeled: list[Tensor] = []
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        logits = self.net(self.normalized(batch[0])).float()
+        loss = F.binary_cross_entropy_with_logits(logits, batch[1])
+        self.count(self.validation_counts, loss, logits, batch[1])
+        self.answered.append(logits.sigmoid().cpu())
+        self.labeled.append(batch[1].cpu())
+
+    def validation_result(self) -> tuple[float, float]:
+        loss, _, count = self.validation_counts
+        probabilities, labels = torch.cat(self.answered).numpy(), torch.cat(self.labeled).numpy()
+        if not np.isfinite(probabilities).all():  # the run is lost, and says so where the loss is looked at
+            return 0.0, float("nan")
+        return mean_average_precision(probabilities, labels > 0.5), loss / count

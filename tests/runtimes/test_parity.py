@@ -1,0 +1,114 @@
+"""The gate must be able to say no."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from handlens.preprocess import Preprocess
+from handlens.runtimes.graph import DeployGraph
+from handlens.runtimes.names import PROBABILITIES
+from handlens.runtimes.onnx.convert import export_onnx
+from handlens.runtimes.parity import RESIZERS, measure_parity
+
+PREPROCESS = Preprocess(height=32, width=32, short_side=32)
+
+
+class TinyNet(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(3, 8, 3, stride=2)
+        self.linear = nn.Linear(8, 4)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return 3 * self.linear(self.conv(images).relu().mean(dim=(2, 3)))
+
+
+@pytest.fixture
+def images() -> list[tuple[str, np.ndarray]]:
+    rng = np.random.default_rng(0)
+    return [(str(i), rng.integers(0, 256, (40 + 3 * i, 50, 3), dtype=np.uint8) // (1 + i % 3)) for i in range(12)]
+
+
+def measure(tmp_path: Path, images, *, shift: float):
+    net = TinyNet().eval()
+    path = export_onnx(
+        DeployGraph(net, PREPROCESS), PREPROCESS, tmp_path / "a.onnx", outputs=(PROBABILITIES,), metadata={}
+    )
+    with torch.no_grad():
+        net.linear.bias[0] += shift  # the reference is now another net
+    graph = DeployGraph(net, PREPROCESS)
+
+    def reference(batch: np.ndarray) -> dict[str, np.ndarray]:
+        with torch.inference_mode():
+            return {PROBABILITIES: graph(torch.from_numpy(batch)).numpy()}
+
+    return measure_parity(
+        path,
+        task="classify",
+        runner="onnx",
+        precisions=("fp32",),
+        preprocess=PREPROCESS,
+        reference=reference,
+        images=images,
+        score=lambda arrays: float((arrays[PROBABILITIES].argmax(axis=1) == 0).mean()),
+    )
+
+
+def test_the_same_net_passes(tmp_path, images):
+    parity = measure(tmp_path, images, shift=0)
+    assert parity.passed
+    assert [row.pixels for row in parity.rows] == list(RESIZERS)
+    assert all(row.largest_difference < 1e-5 for row in parity.rows)
+
+
+def test_a_slightly_different_net_fails(tmp_path, images):
+    parity = measure(tmp_path, images, shift=0.003)
+    assert not parity.passed
+    assert all(1e-4 < row.largest_difference < 1e-2 for row in parity.rows)
+
+
+def test_answers_that_are_not_numbers_fail_and_have_no_score(tmp_path, images):
+    def score(arrays):
+        if not np.isfinite(arrays[PROBABILITIES]).all():
+            raise ValueError("as the metrics of evaluate do")
+        return 0.5
+
+    broken, graph = TinyNet().eval(), DeployGraph(TinyNet().eval(), PREPROCESS)
+    with torch.no_grad():
+        broken.linear.bias[0] = float("nan")
+    path = export_onnx(
+        DeployGraph(broken, PREPROCESS), PREPROCESS, tmp_path / "a.onnx", outputs=(PROBABILITIES,), metadata={}
+    )
+    with torch.inference_mode():
+        parity = measure_parity(
+            path,
+            task="classify",
+            runner="onnx",
+            precisions=("fp32",),
+            preprocess=PREPROCESS,
+            images=images,
+            reference=lambda batch: {PROBABILITIES: graph(torch.from_numpy(batch)).numpy()},
+            score=score,
+        )
+    assert not parity.passed
+    assert {(row.score, row.reference_score) for row in parity.rows} == {(None, 0.5)}
+
+
+def test_differing_labels_are_named(tmp_path, images):
+    parity = measure(tmp_path, images, shift=30)
+    assert not parity.passed
+    assert parity.rows[0].equal < 1
+    assert set(parity.rows[0].differing) <= {name for name, _ in images}
+    assert parity.rows[0].differing
+
+
+def test_resizers_differ_from_each_other(images):
+    made = [resize(images[5][1], PREPROCESS) for resize in RESIZERS.values()]
+    assert all(image.shape == (32, 32, 3) for image in made)
+    assert len({image.tobytes() for image in made}) == len(made)

@@ -1,0 +1,86 @@
+"""A recipe says what is wrong with it."""
+
+from __future__ import annotations
+
+import pytest
+
+from handlens.errors import InputError
+from handlens.training.recipe import Recipe, make_recipe, read_recipe
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"learing_rate": 0.1}, "learning_rate"),
+        ({"augment": {"mixxup": 0.1}}, "mixup"),
+        ({"learning_rate": -1.0}, "learning_rate = -1.0"),
+        ({"learning_rate": "fast"}, "learning_rate = 'fast'"),
+        ({"epochs": 2.5}, "epochs = 2.5"),
+        ({"epochs": "3"}, "epochs = '3'"),
+        ({"mode": "magic"}, "mode = 'magic'"),
+        ({"batch_size": 0}, "batch_size = 0"),
+    ],
+)
+def test_a_wrong_recipe_names_the_key_and_the_value(values, said):
+    with pytest.raises(InputError) as caught:
+        make_recipe(values)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_and_flags_flags_win(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("epochs: 7\nlearning_rate: 1\nbatch_size: 4\n")
+    recipe = read_recipe(path, epochs=2, seed=None)
+    assert (recipe.epochs, recipe.batch_size, recipe.learning_rate, recipe.seed) == (2, 4, 1.0, 0)
+
+
+def test_a_mode_changes_only_what_was_not_asked_for():
+    asked = make_recipe({"epochs": 7, "learning_rate": 2e-4})  # the second is the default, and yet asked for
+    scratch = asked.settled("scratch")
+    assert (scratch.mode, scratch.epochs, scratch.learning_rate) == ("scratch", 7, 2e-4)
+    assert (scratch.layer_decay, scratch.freeze_batch_norm) == (1.0, False)
+    finetune = asked.settled("finetune")
+    assert (finetune.layer_decay, finetune.freeze_batch_norm) == (0.9, True)
+    assert make_recipe(scratch.model_dump()).settled("scratch") == scratch
+
+
+def test_what_is_written_is_read_back(tmp_path):
+    recipe = make_recipe({"epochs": 5, "augment": {"mixup": 0.2}, "width": 0.35})
+    path = tmp_path / "recipe.yaml"
+    path.write_text(recipe.to_yaml())
+    assert read_recipe(path) == recipe
+    assert recipe != Recipe()
+
+
+def test_an_empty_file_is_all_defaults_and_yaml_numbers_that_are_text_are_explained(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("# nothing yet\n")
+    assert read_recipe(path) == Recipe()
+    path.write_text("learning_rate: 1e-3\n")
+    with pytest.raises(InputError, match=r"write 1\.0e-3"):
+        read_recipe(path)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"epoch": 3}, "no key 'epoch'; the nearest is 'epochs'"),
+        ({"augment": {"rotat": 10.0}}, "augment has no key 'rotat'; the nearest is 'rotate'"),
+        ({"mixup": 0.2}, "no key 'mixup'; it stands below augment"),
+        ({"lr": 0.1}, "no key 'lr'; there are model, width"),
+    ],
+)
+def test_a_key_that_does_not_exist_is_answered_with_the_nearest(values, message):
+    with pytest.raises(InputError, match=message):
+        make_recipe(values)
+
+
+@pytest.mark.parametrize("text", ["a: [", "just words", "- 1\n- 2\n"])
+def test_what_is_no_recipe_is_refused(tmp_path, text):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match="recipe"):
+        read_recipe(path)
+    with pytest.raises(InputError, match="cannot be read"):
+        read_recipe(tmp_path / "missing.yaml")
