@@ -10,8 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from handlens.figures import percent
-from handlens.flow.export import COMPARED
-from handlens.flow.tasks import METRICS
+from handlens.tasks import TASKS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -119,17 +118,19 @@ def _class_columns(audit: Audit) -> list[tuple[str, dict[str, str]]]:
     return columns
 
 
-def print_doubted(console: Console, doubted: Sequence[dict[str, Any]], *, limit: int = 20) -> None:
-    if not doubted:
-        console.print("No label is doubted.")
+def print_suspects(console: Console, suspected: Sequence[dict[str, Any]], *, limit: int = 20) -> None:
+    if not suspected:
+        console.print("No label error is suspected.")
         return
-    console.print(f"{len(doubted)} labels doubted, the most doubted first:")
-    print_rows(console, doubted[:limit])
+    console.print(f"{len(suspected)} suspected label errors, the most suspect first:")
+    print_rows(console, suspected[:limit])
 
 
 def print_evaluation(console: Console, result: dict[str, Any]) -> None:
-    headline = {"classify": _print_classes, "tag": _print_tags, "segment": _print_masks, "detect": _print_boxes}
-    headline[result["task"]](console, result)
+    headline = TASKS[result["task"]].headline(result)
+    for sentence in headline.sentences:
+        console.print(sentence)
+    print_rows(console, headline.rows)
     console.print(f"Computed by {result['runtime']} in {result['precision']}.")
     for entry in result["unreadable"]:
         console.print(f"[yellow]unreadable[/] {escape(entry['reason'])}")
@@ -137,68 +138,8 @@ def print_evaluation(console: Console, result: dict[str, Any]) -> None:
         console.print(f"Report: {escape(result['report'])}")
 
 
-def _print_masks(console: Console, result: dict[str, Any]) -> None:
-    metrics = result["metrics"]
-    console.print(
-        f"[bold]Mean IoU {percent(metrics['miou'])}[/] on {result['images']} images ({result['split']}); "
-        f"{percent(metrics['pixel_accuracy'])} of the pixels right; boundary IoU {percent(metrics['boundary_iou'])}; "
-        f"always answering the commonest class: {percent(metrics['majority_baseline']['share'])} of the pixels."
-    )
-    _print_classwise(console, metrics["per_class"], ("share", "recall", "precision", "boundary_iou", "iou"))
-
-
-def _print_tags(console: Console, result: dict[str, Any]) -> None:
-    metrics = result["metrics"]
-    base = metrics["exact_baseline"]
-    console.print(
-        f"[bold]mAP {percent(metrics['map'])}[/] on {result['images']} images ({result['split']}); "
-        f"a random order: {percent(metrics['chance'])}."
-    )
-    console.print(
-        f"F1 {percent(metrics['f1'])}; all labels right in {percent(metrics['exact'])} of the images; "
-        f"always answering {escape(', '.join(base['labels']) or 'no label')}: {percent(base['share'])}."
-    )
-    _print_classwise(console, metrics["per_class"], ("count", "threshold", "precision", "recall", "f1", "ap"))
-
-
-def _print_boxes(console: Console, result: dict[str, Any]) -> None:
-    metrics, point = result["metrics"], result["metrics"]["operating_point"]
-    console.print(
-        f"[bold]mAP50 {percent(metrics['map50'])}[/], mAP {percent(metrics['map'])} on {result['images']} images "
-        f"({result['split']}) with {metrics['objects']} objects."
-    )
-    if point:
-        console.print(
-            f"At scores of {point['threshold']:.2f} and above: precision {percent(point['precision'])}, "
-            f"recall {percent(point['recall'])}."
-        )
-    _print_classwise(console, metrics["per_class"], ("objects", "ap", "ap50"))
-
-
-def _print_classwise(console: Console, rows: Sequence[dict[str, Any]], keys: Sequence[str]) -> None:
-    if len(rows) <= 100:
-        print_rows(console, [{"class": row["class"]} | {key: row[key] for key in keys} for row in rows])
-
-
-def _print_classes(console: Console, result: dict[str, Any]) -> None:
-    metrics = result["metrics"]
-    low, high = metrics["top1_interval"]
-    console.print(
-        f"[bold]{percent(metrics['top1'])}[/] right of {result['images']} images ({result['split']}); "
-        f"95 % interval {percent(low)} to {percent(high)}; "
-        f"always guessing the commonest class: {percent(metrics['majority_baseline']['share'])}."
-    )
-    if metrics["top5"] is not None:
-        console.print(f"Among the first five: {percent(metrics['top5'])}.")
-    console.print(f"Loss {metrics['loss']:.4f}; calibration error {percent(metrics['calibration']['ece'])}.")
-    rows = [row for row in metrics["per_class"] if row["count"]]
-    if len(rows) <= 50:
-        print_rows(console, rows)
-
-
 def print_parity(console: Console, parity: Parity) -> None:
-    things = COMPARED[parity.task]
-    metric = METRICS[parity.task]
+    things, metric = TASKS[parity.task].compared, TASKS[parity.task].metric
     print_rows(
         console,
         [

@@ -9,7 +9,6 @@ import typer
 
 from handlens.cli.shared import AsJson, Config, Format, Quiet, app, console, print_json, reporting
 from handlens.errors import InputError
-from handlens.figures import percent
 
 
 @app.command()
@@ -80,8 +79,8 @@ def list_sets(as_json: AsJson = False) -> None:
 @app.command()
 def check(
     data: Annotated[Path, typer.Argument(help="A folder of images, with their labels or a table of them.")],
-    labels: Annotated[bool, typer.Option("--labels", help="Also list images whose label the model doubts.")] = False,
-    sheet: Annotated[Path | None, typer.Option(help="With --labels: an image of the doubted ones.")] = None,
+    labels: Annotated[bool, typer.Option("--labels", help="Also list suspected label errors, by a model.")] = False,
+    sheet: Annotated[Path | None, typer.Option(help="With --labels: a contact sheet of them.")] = None,
     format: Format = None,
     config: Config = None,
     as_json: AsJson = False,
@@ -89,30 +88,29 @@ def check(
 ) -> None:
     """Decode every image and say what is wrong. Never changes a file. Exit code 1 on findings."""
     import handlens
-    from handlens.flow.data import boxes_without_anchor, doubted_labels
+    from handlens.flow.data import examine, suspects
 
     if sheet and not labels:
-        raise InputError("--sheet shows the doubted labels: give --labels too.")
+        raise InputError("--sheet shows the suspected label errors: give --labels too.")
     with reporting(quiet or as_json) as report:
         audit = handlens.check(data, format=format, config=config, report=report)
-        doubted = doubted_labels(audit, report=report) if labels else None
-        unreached = boxes_without_anchor(audit, report=report) if audit.dataset.task == "detect" else None
+        suspected = suspects(audit, report=report) if labels else None
+        found = examine(audit, report=report)
     if as_json:
-        more = {"doubted_labels": doubted, "boxes_without_anchor": unreached}
-        print_json(audit.to_dict() | {key: value for key, value in more.items() if value is not None})
+        more = {} if suspected is None else {"suspected_label_errors": suspected}
+        print_json(audit.to_dict() | more | (found.values if found else {}))
     else:
-        from handlens.tables import print_audit, print_doubted
+        from handlens.tables import print_audit, print_suspects
 
         print_audit(console(), audit)
-        if unreached is not None:
-            found = [f"{name} {percent(share)}" for name, share in unreached.items() if share]
-            typer.echo(f"Training boxes without an anchor of the default detector: {', '.join(found) or 'none'}.")
-        if doubted is not None:
-            print_doubted(console(), doubted)
-    if sheet and doubted:
-        from handlens.flow.sheets import doubted_sheet
+        if found is not None:
+            typer.echo(found.sentence)
+        if suspected is not None:
+            print_suspects(console(), suspected)
+    if sheet and suspected:
+        from handlens.flow.sheets import suspects_sheet
 
-        typer.echo(doubted_sheet(audit, doubted, sheet), err=True)
+        typer.echo(suspects_sheet(audit, suspected, sheet), err=True)
     if any(finding.level in ("error", "warning") for finding in audit.findings):
         raise typer.Exit(1)
 

@@ -144,7 +144,7 @@ def predict(
     import handlens
     from handlens.flow.runs import find_run
     from handlens.flow.sheets import SHEET_LIMIT, PredictionWriter
-    from handlens.results import KINDS
+    from handlens.tasks import TASKS
 
     bad = 0
     lines_on_screen = sys.stdout.isatty() and (as_json or not csv)  # they are progress enough
@@ -156,7 +156,7 @@ def predict(
                 opened, paths, precision=known_precision(precision), threshold=threshold, tiles=tiles, report=report
             )
             writer = PredictionWriter(
-                KINDS[opened.task],
+                TASKS[opened.task].result,
                 csv=csv,
                 as_json=as_json,
                 images=images,

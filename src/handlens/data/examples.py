@@ -1,8 +1,7 @@
-"""What a net is trained on, by (epoch, index): an image and its class, its mask or its boxes."""
+"""What a model is trained on, by (epoch, index): an image and what its task says of it."""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,15 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision import tv_tensors
 
-from handlens.data.annotations import usable_boxes
-from handlens.data.augment import Boxed, mosaic, seeded, to_tensor
+from handlens.data.augment import seeded, to_tensor
 from handlens.data.decode import decode
-from handlens.data.masks import read_mask
-from handlens.data.record import MaskCoding, Record, tag_targets
-from handlens.data.seeds import seed_for
-from handlens.data.window import xyxy
+from handlens.data.record import Record
 from handlens.preprocess import Preprocess
 
 Key = tuple[int, int]  # (epoch, index)
@@ -61,10 +55,11 @@ class Examples(Dataset[tuple[Any, ...]]):
         raise NotImplementedError
 
 
-class Images(Examples):
-    """Classification: ((C, height, width) uint8, class index).
+class ImageExamples(Examples):
+    """((C, height, width) uint8, what `label` says of the record).
 
     Args:
+        label: no closure: loader processes get it by pickle.
         at_least: (height, width) below which nothing is decoded, so that a crop keeps its detail.
     """
 
@@ -75,10 +70,12 @@ class Images(Examples):
         preprocess: Preprocess,
         transform: Callable[..., Any] | None,
         at_least: tuple[int, int],
+        label: Callable[[Record], Any],
         seed: int,
     ) -> None:
         super().__init__(records, preprocess=preprocess, transform=transform, seed=seed)
         self.at_least = at_least
+        self.label = label
         self._kept: dict[Path, NDArray[np.uint8]] = {}
         self._kept_bytes = 0
 
@@ -101,95 +98,6 @@ class Images(Examples):
                 self._kept_bytes += found.nbytes
         return found
 
-    def label(self, record: Record) -> Any:
-        if record.target is None:
-            raise ValueError(f"{record.id} has no label")
-        return record.target
-
-
-class TaggedImages(Images):
-    """Several labels: ((C, height, width) uint8, (K,) float32, 1 where the image has the label)."""
-
-    def __init__(
-        self,
-        records: Sequence[Record],
-        *,
-        preprocess: Preprocess,
-        transform: Callable[..., Any] | None,
-        at_least: tuple[int, int],
-        seed: int,
-        num_classes: int,
-    ) -> None:
-        super().__init__(records, preprocess=preprocess, transform=transform, at_least=at_least, seed=seed)
-        self.num_classes = num_classes
-
-    def label(self, record: Record) -> Tensor:
-        return torch.from_numpy(tag_targets([record], self.num_classes)[0])
-
-
-class MaskedImages(Examples):
-    """Segmentation: ((C, height, width) uint8, (height, width) uint8 class indices or IGNORE)."""
-
-    def __init__(
-        self,
-        records: Sequence[Record],
-        *,
-        preprocess: Preprocess,
-        transform: Callable[..., Any] | None,
-        coding: MaskCoding,
-        seed: int,
-    ) -> None:
-        super().__init__(records, preprocess=preprocess, transform=transform, seed=seed)
-        self.coding = coding
-
-    def example(self, record: Record, key: tuple[int | str, ...]) -> tuple[Tensor, Tensor]:
-        if record.mask is None:
-            raise ValueError(f"{record.id} has no mask")
-        decoded = decode(record.path)
-        mask = read_mask(record.mask, self.coding, size=(decoded.shape[0], decoded.shape[1]))
-        if self.transform is None:
-            return to_tensor(self.preprocess.pixels(decoded)), torch.from_numpy(self.preprocess.mask(mask))
-        target = tv_tensors.Mask(torch.from_numpy(mask))
-        image, target = seeded(self.transform, tv_tensors.Image(to_tensor(decoded)), target, key=key)
-        return image.as_subclass(Tensor), target.as_subclass(Tensor)
-
-
-class BoxedImages(Examples):
-    """Detection: ((C, height, width) uint8, (n, 4) boxes in fractions of the net's input, (n,) class indices).
-
-    A crowd or a difficult object of class c has the label -1 - c: neither to be found nor background.
-
-    Args:
-        mosaic: share of the training images that are put together of four.
-    """
-
-    def __init__(
-        self,
-        records: Sequence[Record],
-        *,
-        preprocess: Preprocess,
-        transform: Callable[..., Any] | None,
-        mosaic: float = 0.0,
-        seed: int,
-    ) -> None:
-        super().__init__(records, preprocess=preprocess, transform=transform, seed=seed)
-        self.mosaic = mosaic
-
-    def example(self, record: Record, key: tuple[int | str, ...]) -> tuple[Tensor, Tensor, Tensor]:
-        preprocess = self.preprocess
-        size = torch.tensor([preprocess.width, preprocess.height] * 2, dtype=torch.float32)
-        decoded, corners, labels = _labeled(record)
-        if self.transform is None:
-            placed = preprocess.geometry(*decoded.shape[:2]).boxes(corners)
-            return to_tensor(preprocess.pixels(decoded)), torch.from_numpy(placed) / size, labels
-        sample = _as_boxed(decoded, corners, labels)
-        draw = random.Random(seed_for(*key, "mosaic"))
-        if draw.random() < self.mosaic:
-            others = [_as_boxed(*_labeled(draw.choice(self.records))) for _ in range(3)]
-            sample = mosaic([sample, *others], height=preprocess.height, width=preprocess.width, key=(*key, "corners"))
-        image, boxes, labels = seeded(self.transform, *sample, key=key)
-        return image.as_subclass(Tensor), boxes.as_subclass(Tensor) / size, labels
-
 
 def collate(examples: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:
     """Images and masks are stacked and class indices become a tensor; boxes and their labels stay lists, one entry
@@ -200,18 +108,3 @@ def collate(examples: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:
     if len(rest) == 1:
         return torch.stack(first), torch.stack(rest[0])
     return (torch.stack(first), *(list(part) for part in rest))
-
-
-def _labeled(record: Record) -> tuple[NDArray[np.uint8], NDArray[np.float32], Tensor]:
-    """(H, W, 3), corners (n, 4) in its pixels, class indices (n,) as BoxedImages has them."""
-    if record.boxes is None:
-        raise ValueError(f"{record.id} has no boxes, not even the statement that there are none")
-    image = decode(record.path)
-    objects = usable_boxes(record, size=(image.shape[1], image.shape[0]))
-    corners = np.array([(b.left, b.top, b.right, b.bottom) for b in objects], np.float32).reshape(-1, 4)
-    labels = torch.tensor([-1 - b.label if b.crowd or b.difficult else b.label for b in objects], dtype=torch.long)
-    return image, corners, labels
-
-
-def _as_boxed(image: NDArray[np.uint8], corners: NDArray[np.float32], labels: Tensor) -> Boxed:
-    return tv_tensors.Image(to_tensor(image)), xyxy(torch.from_numpy(corners), *image.shape[:2]), labels

@@ -10,19 +10,17 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from handlens.evaluation.metrics import wilson_interval
 from handlens.figures import percent
 from handlens.files import write_text
 from handlens.fonts import font_file
 
-TABLE_CLASSES = 40  # above this the confusion matrix is no table that anybody reads
-MOST_CONFUSED = 8
 HANGUL = re.compile("[\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3]")
 
 
 def write_report(
     path: Path,
     *,
+    template: Path,
     title: str,
     model: Mapping[str, Any],
     metrics: Mapping[str, Any],
@@ -32,11 +30,13 @@ def write_report(
     examples: Mapping[str, bytes | None],
     exports: Sequence[Mapping[str, Any]],
     notes: Sequence[str],
+    more: dict[str, Any] | None = None,
 ) -> None:
     """Write the page; the old one stays whole if that fails.
 
     Args:
         path: the .html file.
+        template: the task's part of the page.
         title: the run's name.
         model: model.json. `task`, `architecture` and `preprocess` are needed; `recipe`, `validation`, `data`,
             `pretrained` and `machine` are shown where they are there.
@@ -50,6 +50,7 @@ def write_report(
             truth beside answer.
         exports: as `export.parity.Parity.to_dict` returns each, with its `file`.
         notes: further sentences.
+        more: what the template needs beside these.
 
     Every text is escaped: class names and paths are the user's, and may be somebody else's.
 
@@ -60,7 +61,7 @@ def write_report(
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent, encoding="utf-8"),
+        loader=FileSystemLoader([template.parent, Path(__file__).parent], encoding="utf-8"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -78,22 +79,10 @@ def write_report(
         "exports": exports,
         "notes": notes,
     }
-    if model["task"] == "classify":
-        values |= {
-            "validation_interval": _validation_interval(model),
-            "most_confused": most_confused(metrics)[:MOST_CONFUSED],
-            "confusion_table": len(metrics["per_class"]) <= TABLE_CLASSES,
-        }
-    template = environment.get_template(f"{model['task']}.html.jinja")
-    page = template.render(values, font=None)
+    body = environment.get_template(template.name)
+    page = body.render(values | (more or {}), font=None)
     font = _hangul_font(page)
-    write_text(path, template.render(values, font=font) if font else page)
-
-
-def most_confused(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The pairs of `metrics["confused"]`, each with its share of the images of the true class."""
-    counts = {row["class"]: row["count"] for row in metrics["per_class"]}
-    return [pair | {"share": pair["count"] / counts[pair["truth"]]} for pair in metrics["confused"]]
+    write_text(path, body.render(values | (more or {}), font=font) if font else page)
 
 
 def number(value: Any) -> str:
@@ -149,14 +138,6 @@ def _hangul_font(page: str) -> str | None:
         font.flavor = "woff"
         font.save(buffer)
     return f"data:font/woff;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
-
-
-def _validation_interval(model: Mapping[str, Any]) -> tuple[float, float] | None:
-    """No accuracy without its interval; model.json stores the share and the number of images."""
-    if "validation" not in model:
-        return None
-    top1, count = model["validation"]["top1"], model["validation"]["count"]
-    return wilson_interval(round(top1 * count), count)
 
 
 def _folder_name(root: Any) -> str:

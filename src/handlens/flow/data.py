@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from handlens.errors import FindingsError, InputError
 from handlens.reporter import QUIET, Reporter
+from handlens.tasks import TASKS
+from handlens.tasks.task import Found
 
 if TYPE_CHECKING:
     from handlens.data.check import Audit
@@ -97,30 +99,6 @@ def convert(
     return write(dataset, Path(folder), to=to)  # type: ignore[arg-type]  # checked there
 
 
-def boxes_without_anchor(audit: Audit, *, report: Reporter = QUIET) -> dict[str, float] | None:
-    """Class name -> share of its training boxes that no anchor of the default detector, fitted to them, reaches.
-
-    None where there is nothing to fit to, or the packages for training are not installed.
-    """
-    from importlib.util import find_spec
-
-    if find_spec("torch") is None:
-        return None
-    from handlens.data.split import split_dataset
-    from handlens.flow.anchor_fit import fit_anchors_to
-    from handlens.training.recipe import make_recipe
-
-    report.progress("fitting anchors", 0, None)
-    recipe = make_recipe({})
-    try:
-        dataset = split_dataset(
-            audit.usable(), validation=recipe.validation, seed=recipe.seed, together=audit.duplicates
-        )
-        return fit_anchors_to(recipe.settled("finetune", "detect"), dataset).unreached
-    except InputError:  # the audit has said already that there is no box to learn from
-        return None
-
-
 def stop_on_findings(audit: Audit, *, strict: bool) -> None:
     """
     Raises:
@@ -131,40 +109,12 @@ def stop_on_findings(audit: Audit, *, strict: bool) -> None:
         raise FindingsError(" ".join(finding.message for finding in stopping))
 
 
-def doubted_labels(audit: Audit, *, report: Reporter = QUIET) -> list[dict[str, Any]]:
-    """Images of an audited data set whose label the model doubts, most doubted first.
-
-    A head is fitted on ImageNet features of all labeled images; each image is judged by the fold that
-    did not see it. A label is doubted where another class gets the higher probability.
-
-    Returns:
-        dicts of file (id), label, suggested, probability (of the suggestion), label_probability.
-    """
-    from handlens.flow.heads import fit_frozen_head
-    from handlens.flow.tasks import start_classifier
-    from handlens.training.recipe import make_recipe
-
-    if audit.dataset.task != "classify":
-        raise InputError(f"labels are doubted of images with one class each; this is data to {audit.dataset.task}.")
+def suspects(audit: Audit, *, report: Reporter = QUIET) -> list[dict[str, Any]]:
+    """Images of an audited data set whose label a model doubts, most suspect first; see `Task.suspects`."""
     stop_on_findings(audit, strict=False)
-    records = [record for record in audit.usable().records if record.target is not None]
-    names = audit.dataset.class_names
-    recipe = make_recipe({"mode": "head"})
-    start = start_classifier(recipe, len(names), report)
-    head = fit_frozen_head(start.net, records, audit, recipe, start.preprocess, len(names), report)
-    if head.out_of_fold is None:
-        raise FindingsError("labels cannot be doubted with so few images: every class needs at least two.")
-    doubted = []
-    for record, row in zip(records, head.out_of_fold, strict=True):
-        best = int(row.argmax())
-        if record.target is not None and best != record.target:
-            doubted.append(
-                {
-                    "file": record.id,
-                    "label": names[record.target],
-                    "suggested": names[best],
-                    "probability": float(row[best]),
-                    "label_probability": float(row[record.target]),
-                }
-            )
-    return sorted(doubted, key=lambda entry: entry["label_probability"] - entry["probability"])
+    return TASKS[audit.dataset.task].suspects(audit, report)
+
+
+def examine(audit: Audit, *, report: Reporter = QUIET) -> Found | None:
+    """What a model says about an audited data set beside the audit; None where there is nothing."""
+    return TASKS[audit.dataset.task].examine(audit, report)

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from handlens.errors import InputError
 from handlens.files import read_json, sha256_of, write_json
-from handlens.flow.measure import Measure, measure_for
 from handlens.flow.runs import build_from, find_run
 from handlens.prediction.predictor import Predictor
 from handlens.reporter import QUIET, Reporter
 from handlens.runtimes.engine import OpenVINOEngine
+from handlens.tasks import TASKS
+from handlens.tasks.task import Measure
 from handlens.training.run import DATA, Run, kept_config, locked, update_model_json
 
 if TYPE_CHECKING:
@@ -50,12 +51,13 @@ def evaluate(
         InputError: the data has no labels, or classes that the run does not know.
     """
     run = find_run(run, report=report)
+    task = TASKS[run.task]
     test = test_images(run, data, format=format, config=config)
     for note in test.notes:
         report.say(note)
     engine = OpenVINOEngine(run.engine if preprocess is None else _converted(run, preprocess), precision=precision)
-    predictor = Predictor(run, engine=engine, preprocess=preprocess, threshold=0.0 if run.task == "detect" else None)
-    measure = measure_for(run, test.coding)
+    predictor = Predictor(run, engine=engine, preprocess=preprocess, threshold=task.evaluated_at)
+    measure = task.measure(run, test.coding)
     unreadable = []
     predictions = predictor.predict(record.path for record in test.records)
     for done, (record, prediction) in enumerate(zip(test.records, predictions, strict=True), start=1):
@@ -92,11 +94,11 @@ def evaluate(
 def _converted(run: Run, preprocess: Preprocess) -> Any:
     """The run's net as an OpenVINO model with another Preprocess inside, in memory."""
     from handlens.runtimes.graph import DeployGraph
-    from handlens.runtimes.names import OUTPUTS
     from handlens.runtimes.openvino.convert import to_openvino
 
-    graph = DeployGraph(build_from(run), preprocess, task=run.task)
-    return to_openvino(graph, preprocess, outputs=OUTPUTS[run.task])
+    task = TASKS[run.task]
+    graph = DeployGraph(build_from(run), preprocess, last_step=task.last_step)
+    return to_openvino(graph, preprocess, outputs=task.outputs)
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from handlens.errors import InputError, ParityError
 from handlens.files import write_json
 from handlens.flow.proof import ProofImages
 from handlens.flow.runs import CHOSEN, build_from, find_run
-from handlens.prediction.predictor import own_thresholds
 from handlens.reporter import QUIET, Reporter
+from handlens.tasks import TASKS
 from handlens.training.run import Run, locked
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from handlens.runtimes.parity import Parity
 
 Target = Literal["onnx", "openvino"]
-COMPARED = {"classify": "labels", "tag": "labels", "segment": "pixels", "detect": "boxes"}
-FAR = {"classify": "probabilities", "tag": "probabilities", "detect": "scores"}
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
 PRECISIONS = {"onnx": ("fp32",), "openvino": ("fp32", "auto")}
 
@@ -58,10 +56,7 @@ def export(
             as it was, and the report is kept as <file>.parity-failed.json.
         InputError: the packages for this runtime are not installed, there are no images, or `out` is no such file.
     """
-    import torch
-
     from handlens.runtimes.graph import DeployGraph, ResizingGraph
-    from handlens.runtimes.names import OUTPUTS
     from handlens.runtimes.onnx.convert import export_onnx
     from handlens.runtimes.openvino.convert import save_openvino, to_openvino
     from handlens.runtimes.parity import measure_parity
@@ -69,29 +64,25 @@ def export(
     if to not in PRECISIONS:
         raise InputError(f"there is no export to {to!r}; there are {', '.join(PRECISIONS)}.")
     run = find_run(run, report=report)
-    preprocess = run.preprocess
+    task, preprocess = TASKS[run.task], run.preprocess
     name = run.folder.resolve().name + ("-any-size" if with_resize else "") + ("" if suppress else "-doubles")
     path = Path(out) if out else run.folder / "exports" / f"{name}{SUFFIXES[to]}"
     if path.suffix.lower() != SUFFIXES[to] or path.is_dir():
         raise InputError(f"an export to {to} is a file that ends in {SUFFIXES[to]}, got {path}.")
     sources = ProofImages(run, data, limit=images)
     net = build_from(run)
-    if with_resize and run.task == "segment":
-        raise InputError("resizing inside the graph is not for nets that segment: a mask has the net's own size.")
+    refusal = task.refusal(with_resize=with_resize, suppress=suppress)
+    if refusal is not None:
+        raise InputError(f"{refusal}, and {run.folder.name} is a model to {task.name}.")
     if with_resize and preprocess.resize == "pad":
         raise InputError("resizing inside the graph is for images that are cropped or stretched; here they are padded.")
-    if not suppress and run.task != "detect":
-        raise InputError(f"only boxes are suppressed, and {run.folder.name} is a net to {run.task}.")
-    deployed = DeployGraph(net, preprocess, task=run.task, suppress=suppress)
+    deployed = DeployGraph(net, preprocess, last_step=task.last_step, suppress=suppress)
     graph = ResizingGraph(deployed, preprocess) if with_resize else deployed
     metadata = {"class_names": list(run.class_names), "preprocess": preprocess.to_dict()}
     metadata |= {key: run.model[key] for key in CHOSEN if key in run.model}
 
     def reference(batch: NDArray[np.uint8]) -> Arrays:
-        with torch.inference_mode():
-            answer = deployed(torch.from_numpy(batch))
-        parts = answer if isinstance(answer, tuple) else (answer,)
-        return {name: part.numpy() for name, part in zip(OUTPUTS[run.task], parts, strict=True)}
+        return deployed.arrays(batch, task.outputs)
 
     path.parent.mkdir(parents=True, exist_ok=True)
     good, bad = (path.with_name(f"{path.name}.{kind}.json") for kind in ("parity", "parity-failed"))
@@ -100,21 +91,23 @@ def export(
         report.say(f"Converting to {to}.")
         report.progress("converting", 0, None)
         if to == "onnx":
-            export_onnx(graph, preprocess, made, outputs=OUTPUTS[run.task], metadata=metadata, any_size=with_resize)
+            export_onnx(graph, preprocess, made, outputs=task.outputs, metadata=metadata, any_size=with_resize)
         else:
-            model = to_openvino(graph, preprocess, outputs=OUTPUTS[run.task], any_size=with_resize)
+            model = to_openvino(graph, preprocess, outputs=task.outputs, any_size=with_resize)
             save_openvino(model, made, metadata=metadata)
         report.say(f"Comparing on {len(sources)} images, in a process without PyTorch.")
         parity = measure_parity(
             made,
-            task=run.task,
+            task=task.name,
+            compare=task.compare,
+            changed=task.changed,
             runner=to,
             precisions=PRECISIONS[to],
             images=sources.decoded(report),
             preprocess=preprocess,
             reference=reference,
             any_size=with_resize,
-            thresholds=own_thresholds(run),
+            thresholds=task.thresholds(run.model),
             score=sources.score if suppress else lambda arrays: None,
         )
         rows = {"file": path.name, "to": to} | parity.to_dict()
@@ -128,9 +121,9 @@ def export(
                 write_json(good, rows)
     if not parity.passed:
         worst = max(parity.rows, key=lambda row: (row.passed is False, row.largest_difference or 1 - row.equal))
-        far = f", {FAR[run.task]} by up to {worst.largest_difference:.2g}" if worst.largest_difference else ""
+        far = f", {task.differs} by up to {worst.largest_difference:.2g}" if worst.largest_difference else ""
         raise ParityError(
-            f"{to} answers differently from PyTorch: {100 * (1 - worst.equal):.2f} % of the {COMPARED[run.task]}{far}. "
+            f"{to} answers differently from PyTorch: {100 * (1 - worst.equal):.2f} % of the {task.compared}{far}. "
             f"It was not kept; the numbers are in {bad}."
         )
     return path, parity

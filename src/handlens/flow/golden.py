@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from handlens.files import write_json
+from handlens.tasks import TASKS
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,32 +21,23 @@ GOLDEN_IMAGES = 8
 def write_golden(folder: Path, net: nn.Module, preprocess: Preprocess, dataset: Dataset) -> None:
     """The images as they are, as the net sees them, and what PyTorch fp32 answers, by output name."""
     import numpy as np
-    import torch
 
     from handlens.runtimes.graph import DeployGraph
-    from handlens.runtimes.names import OUTPUTS
     from handlens.runtimes.stream import load_pixels
 
-    names = dataset.class_names
+    task, names = TASKS[dataset.task], dataset.class_names
     pool = dataset.part("test") or dataset.part("validation") or dataset.records
     chosen = [pool[i] for i in np.linspace(0, len(pool) - 1, min(GOLDEN_IMAGES, len(pool))).astype(int)]
     golden = folder / "golden"
     golden.mkdir(exist_ok=True)
     pixels = np.stack([load_pixels(record.path, preprocess) for record in chosen])
-    with torch.inference_mode():
-        answers = DeployGraph(net.eval(), preprocess, task=dataset.task)(torch.from_numpy(pixels))
-    parts = answers if isinstance(answers, tuple) else (answers,)
-    expected = {name: part.numpy() for name, part in zip(OUTPUTS[dataset.task], parts, strict=True)}
+    expected = DeployGraph(net.eval(), preprocess, last_step=task.last_step).arrays(pixels, task.outputs)
     files = []
     for number, record in enumerate(chosen):
         name = f"{number}{record.path.suffix}"
         shutil.copyfile(record.path, golden / name)
-        entry: dict[str, Any] = {"file": name, "id": record.id}
-        if dataset.task == "classify":
-            entry["label"] = None if record.target is None else names[record.target]
-            entry["predicted"] = names[int(parts[0][number].argmax())]
-        if dataset.task == "tag":
-            entry["labels"] = [names[tag] for tag in record.tags or ()]
+        arrays = {output: values[number] for output, values in expected.items()}
+        entry = {"file": name, "id": record.id} | task.golden(record, names, arrays)
         files.append(entry)
-    np.savez(golden / "golden.npz", images=pixels, **expected)
+    np.savez(golden / "golden.npz", **{"images": pixels, **expected})  # type: ignore[arg-type]
     write_json(golden / "golden.json", {"files": files, "class_names": list(names)})

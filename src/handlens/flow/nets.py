@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from handlens.errors import InputError
 from handlens.reporter import QUIET, Reporter
+from handlens.tasks import TASKS
 
 if TYPE_CHECKING:
     from torch import nn
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 COLUMNS = ("name", "task", "size", "classes", "parameters", "multiply_adds", "weights", "converts_to", "about")
 LARGEST = 16_384  # pixels a side that a net is counted for
 LARGEST_CLASSES = 1_000_000
-CLASSES = {"classify": 1000, "segment": 21, "detect": 80}  # of ImageNet, VOC with its background, and COCO
 
 
 def models(*, task: str | None = None, sort: str = "name", report: Reporter = QUIET) -> list[dict[str, Any]]:
@@ -31,8 +31,9 @@ def models(*, task: str | None = None, sort: str = "name", report: Reporter = QU
     """
     from handlens.models import CATALOGUE
 
-    if task is not None and task not in CLASSES:
-        raise InputError(f"there is no task {task!r}; there are {', '.join(CLASSES)}.")
+    listed = sorted({entry.models for entry in TASKS.values()})
+    if task is not None and task not in listed:
+        raise InputError(f"there is no task {task!r}; there are {', '.join(listed)}.")
     if sort not in COLUMNS:
         raise InputError(f"there is no column {sort!r}; there are {', '.join(COLUMNS)}.")
     chosen = {name: entry for name, entry in CATALOGUE.items() if task in (None, entry.task)}
@@ -161,15 +162,14 @@ def one_image_ms(
     from handlens.preprocess import Preprocess
     from handlens.runtimes.engine import OpenVINOEngine
     from handlens.runtimes.graph import DeployGraph
-    from handlens.runtimes.names import OUTPUTS
     from handlens.runtimes.openvino.convert import to_openvino
 
     net = _built(name, size=size, num_classes=num_classes, **options).eval()
     gray: dict[str, Any] = {"color": "gray", "mean": (0.5,), "std": (0.5,)} if _channels(net) == 1 else {}
     preprocess = Preprocess(height=size, width=size, resize="stretch", **gray)
-    task = CATALOGUE[name].task
-    graph = DeployGraph(net, preprocess, task=task)
-    engine = OpenVINOEngine(to_openvino(graph, preprocess, outputs=OUTPUTS[task]), precision=precision, latency=True)
+    task = TASKS[CATALOGUE[name].task]
+    graph = DeployGraph(net, preprocess, last_step=task.last_step)
+    engine = OpenVINOEngine(to_openvino(graph, preprocess, outputs=task.outputs), precision=precision, latency=True)
     image = np.random.default_rng(0).integers(0, 256, (1, size, size, preprocess.channels), dtype=np.uint8)
     times = []
     for _ in range(5 + runs):
@@ -224,7 +224,7 @@ def _classes(name: str) -> int:
 
     if name not in CATALOGUE:
         return 1  # `build` names the nearest
-    return CATALOGUE[name].num_classes or CLASSES[CATALOGUE[name].task]
+    return CATALOGUE[name].num_classes or TASKS[CATALOGUE[name].task].published_classes
 
 
 def _channels(net: nn.Module) -> int:

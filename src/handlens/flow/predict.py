@@ -11,6 +11,7 @@ from handlens.errors import InputError
 from handlens.flow.runs import find_run
 from handlens.prediction.predictor import Prediction, Predictor
 from handlens.reporter import QUIET, Reporter
+from handlens.tasks import TASKS
 from handlens.training.run import Run
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def predict(
     if not first:
         raise InputError(f"no images in {', '.join(map(str, named[:5]))}.")
     run = find_run(run, report=report)
-    if threshold is not None and run.task not in ("detect", "tag"):
+    if threshold is not None and not TASKS[run.task].has_threshold:
         raise InputError(
             f"a threshold is for scores of boxes, or for several labels; {run.folder.name} is a net to {run.task}."
         )

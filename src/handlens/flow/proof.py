@@ -13,10 +13,8 @@ from handlens.data.decode import UnreadableImageError, decode
 from handlens.data.record import MaskCoding, Record
 from handlens.errors import InputError
 from handlens.flow.evaluate import test_images
-from handlens.flow.measure import measure_for
-from handlens.flow.tasks import METRICS
-from handlens.prediction.predictor import in_image, own_thresholds
 from handlens.reporter import Reporter
+from handlens.tasks import TASKS
 from handlens.training.run import Run
 
 if TYPE_CHECKING:
@@ -24,19 +22,12 @@ if TYPE_CHECKING:
 
     from handlens.runtimes.engine import Arrays
 
-USUAL = {
-    "classify": 1000,
-    "tag": 1000,
-    "segment": 250,
-    "detect": 1000,
-}  # images; a class map is compared at every pixel
-
 
 class ProofImages:
     """Images of the run's test or validation split, or of `data`, or the run's golden ones.
 
     Args:
-        limit: how many at most, spread evenly over what there is; None is USUAL.
+        limit: how many at most, spread evenly over what there is; None is what the task takes.
 
     Attributes:
         labeled: there are labels, so that answers have a score.
@@ -48,7 +39,7 @@ class ProofImages:
     def __init__(self, run: Run, data: Path | str | None, *, limit: int | None) -> None:
         self.run = run
         records, self.coding, self.labeled = _found(run, data)
-        count = min(USUAL[run.task] if limit is None else limit, len(records))
+        count = min(TASKS[run.task].proof_images if limit is None else limit, len(records))
         chosen = np.linspace(0, len(records) - 1, count).astype(int)
         self.records = [records[i] for i in chosen]
         self._sizes: dict[str, tuple[int, int]] = {}  # (height, width) of those that could be read
@@ -82,26 +73,25 @@ class ProofImages:
         """
         if not self.labeled:
             return None
-        run = self.run
-        measure = measure_for(run, self.coding)
+        run, task = self.run, TASKS[self.run.task]
+        measure = task.measure(run, self.coding)
         readable = [record for record in self.records if record.id in self._sizes]
         for place, record in enumerate(readable):
             answer = {name: values[place] for name, values in arrays.items()}
             height, width = self._sizes[record.id]
-            result = in_image(
+            result = task.answer(
                 answer,
                 height,
                 width,
-                task=run.task,
                 preprocess=run.preprocess,
                 names=run.class_names,
-                thresholds=own_thresholds(run) if run.task == "tag" else (),
+                thresholds=() if task.evaluated_at is not None else task.thresholds(run.model),
             )
             try:
                 measure.add(record, result)
             except InputError:  # of its mask: evaluate names it
                 continue
-        return float(measure.metrics()[METRICS[run.task]]) if measure.records else None
+        return float(measure.metrics()[task.metric]) if measure.records else None
 
 
 def _found(run: Run, data: Path | str | None) -> tuple[Sequence[Record], MaskCoding | None, bool]:

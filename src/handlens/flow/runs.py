@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 from handlens.errors import InputError, nearest
 from handlens.files import cache_folder
 from handlens.reporter import QUIET, Reporter
+from handlens.tasks import TASKS
 from handlens.training.run import ENGINE, MODEL, WEIGHTS, Run, locked, open_run, write_model_json
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from handlens.data.record import Task
     from handlens.preprocess import Preprocess
+    from handlens.tasks.task import Task
 
 # Run folders that anyone can have without training; a literal, so that `predict` need not import torch to know.
 PRETRAINED = (
@@ -95,17 +96,16 @@ def write_run(
 ) -> Run:
     """Write the engine and model.json beside model.safetensors."""
     from handlens.runtimes.graph import DeployGraph
-    from handlens.runtimes.names import OUTPUTS
     from handlens.runtimes.openvino.convert import save_openvino, to_openvino
 
     metadata = {"class_names": list(class_names), "preprocess": preprocess.to_dict()}
     metadata |= {key: extra[key] for key in CHOSEN if key in extra}
     net = net.float().to("cpu").eval()
-    model = to_openvino(DeployGraph(net, preprocess, task=task), preprocess, outputs=OUTPUTS[task])
+    model = to_openvino(DeployGraph(net, preprocess, last_step=task.last_step), preprocess, outputs=task.outputs)
     save_openvino(model, folder / ENGINE, metadata=metadata)
     return write_model_json(
         folder,
-        {"architecture": architecture, "task": task, **metadata, "machine": machine()} | extra,
+        {"architecture": architecture, "task": task.name, **metadata, "machine": machine()} | extra,
         files=(WEIGHTS, ENGINE, str(Path(ENGINE).with_suffix(".bin").as_posix())),
     )
 
@@ -134,14 +134,12 @@ def machine() -> dict[str, Any]:
 
 
 def _make_pretrained(name: str, folder: Path, report: Reporter) -> Run:
-    from handlens.flow.threshold import USUAL
     from handlens.models import CATALOGUE, build
-    from handlens.models.coco import COCO_IDS
     from handlens.models.weights import SOURCES, get_weights, load_into, load_weights
     from handlens.training.saving import save_net
 
     net_name = name.partition(":")[0]
-    task = CATALOGUE[net_name].task
+    task = TASKS[CATALOGUE[net_name].task]
     source = SOURCES[name]
     report.say(f"Preparing {name} ({source.license}).")
     get_weights(name, progress=report.progress)
@@ -157,5 +155,5 @@ def _make_pretrained(name: str, folder: Path, report: Reporter) -> Run:
             class_names=source.class_names,
             task=task,
             extra={"pretrained": {"sha256": source.sha256, "license": source.license}, "metrics": {}}
-            | ({"threshold": USUAL, "category_ids": list(COCO_IDS)} if task == "detect" else {}),
+            | task.published(),
         )

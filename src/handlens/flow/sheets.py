@@ -189,12 +189,12 @@ def _new_name(folder: Path, image: Path, *, suffix: str = ".png") -> Path:
     return target
 
 
-def doubted_sheet(audit: Audit, doubted: Sequence[dict[str, Any]], path: Path) -> Path:
-    """A contact sheet of images whose label is doubted."""
+def suspects_sheet(audit: Audit, suspected: Sequence[dict[str, Any]], path: Path) -> Path:
+    """A contact sheet of images with a suspected label error."""
     from handlens.data.decode import decode
 
     files = {record.id: record.path for record in audit.dataset.records}
-    shown = doubted[:SHEET_LIMIT]
+    shown = suspected[:SHEET_LIMIT]
     tiles = [_thumbnail(decode(files[entry["file"]], at_least=(TILE, TILE))) for entry in shown]
     captions = [f"{entry['label']}? {entry['suggested']} {100 * entry['probability']:.0f} %" for entry in shown]
     return save_sheet(tiles, captions, path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +11,14 @@ from handlens.errors import InputError, nearest
 from handlens.files import read_json, write_json, write_text
 from handlens.flow.data import check, stop_on_findings
 from handlens.flow.golden import write_golden
-from handlens.flow.heads import fit_frozen_head, fold_metrics, install_head, thresholds_of_folds, validate_head
 from handlens.flow.runs import machine, write_run
-from handlens.flow.tasks import METRICS, NOT_OF_TASK, start_task, training_task, weights_of
-from handlens.flow.threshold import choose_threshold, choose_thresholds
 from handlens.reporter import QUIET, Reporter
+from handlens.tasks import TASKS
+from handlens.tasks.heads import cross_validated, fit_frozen_head, install_head, validate_head
+from handlens.tasks.starting import begin, weights_of
+from handlens.tasks.task import Frozen, Start, Task
 from handlens.training.run import (
+    BEST,
     DATA,
     DATA_CONFIG,
     MODEL,
@@ -32,8 +35,7 @@ if TYPE_CHECKING:
 
     from handlens.data.check import Audit
     from handlens.data.record import Dataset, Record
-    from handlens.data.record import Task as TaskName
-    from handlens.training.fit import Task
+    from handlens.training.fit import Learning
     from handlens.training.recipe import Mode, Recipe
 
 START = "checkpoints/start.safetensors"
@@ -126,6 +128,35 @@ def train(
         raise
 
 
+@dataclass(frozen=True)
+class _Job:
+    """What one training is about, from the data set to the run folder."""
+
+    folder: Path
+    task: Task
+    recipe: Recipe
+    audit: Audit
+    dataset: Dataset
+    start: Start
+    report: Reporter
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.dataset.class_names
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """
+    Attributes:
+        validation: as model.json has it: the task's metric, "loss", "count" and "how" it was measured.
+        chosen: as `Task.choose` returns it.
+    """
+
+    validation: dict[str, Any]
+    chosen: dict[str, Any]
+
+
 def _train(
     data: Path,
     audit: Audit,
@@ -141,95 +172,124 @@ def _train(
     Args:
         stated: the handlens.yaml that the run keeps.
     """
-    from safetensors.torch import load_file
-
     from handlens.data.seeds import seed_torch
     from handlens.data.split import split_dataset
     from handlens.training.saving import save_net
 
     dataset = split_dataset(audit.usable(), validation=recipe.validation, seed=recipe.seed, together=audit.duplicates)
-    names = dataset.class_names
+    task = TASKS[dataset.task]
     training, validation = dataset.part("train"), dataset.part("validation")
-    report.say(f"{len(training)} images to train on, {len(validation)} to validate, {len(names)} classes.")
-    recipe = choose_mode(recipe, dataset.task, len(training), report)
+    report.say(
+        f"{len(training)} images to train on, {len(validation)} to validate, {len(dataset.class_names)} classes."
+    )
+    recipe = choose_mode(recipe, task, len(training), report)
     summary = _data_summary(data, audit, dataset)
     if resuming:
         if read_json(folder / DATA)["fingerprint"] != summary["fingerprint"]:
             raise InputError(f"the images in {data} are not those that {folder} was started with; start a new run.")
     else:
-        _say_unused(recipe, dataset.task, report)
+        _say_unused(recipe, task, report)
 
     seed_torch(recipe.seed)
-    start = start_task(recipe, dataset, report)
-    net, preprocess = start.net, start.preprocess
-    _require_a_batch(net, recipe, len(training))
+    start = begin(task, recipe, dataset, report)
+    _require_a_batch(start.net, recipe, len(training))
     if not resuming:  # from here on the run can be resumed
         write_json(folder / DATA, summary)
         write_text(folder / RECIPE, recipe.to_yaml())
         if stated is not None:
             write_text(folder / DATA_CONFIG, stated.read_text(encoding="utf-8-sig"))
-    metric, dense = METRICS[dataset.task], dataset.task in ("segment", "detect")
-    head = None
-    if recipe.mode == "head":
-        # Cross-validation picks the weight decay, so that validation images can be learned from; but where there is
-        # no test split, they are all that an evaluation has.
-        records = [*training, *validation] if dataset.part("test") else training
-        head = fit_frozen_head(net, records, audit, recipe, preprocess, len(names), report)
-        install_head(net, head)
-        validated = fold_metrics(head, records, names)
-    else:
-        first = folder / START
-        score = 0.0, float("-inf")
-        if not dense and recipe.mode == "finetune":
-            if first.is_file():
-                net.load_state_dict(load_file(first))
-            else:
-                install_head(net, fit_frozen_head(net, training, audit, recipe, preprocess, len(names), report))
-                save_net(net, first)
-            score = validate_head(net, validation, audit, recipe, preprocess, report)
-            append_metrics(folder, {"epoch": 0, "validation_loss": -score[1], f"validation_{metric}": score[0]})
-            report.say(f"Epoch 0, the head alone: {metric} {100 * score[0]:.1f} % on validation.")
-        elif not first.is_file():
-            save_net(net, first)
-        task = training_task(recipe, dataset, preprocess)
-        best = _fit(net, folder, recipe, task, training, validation, score, report)
-        trained = folder / "checkpoints/best.safetensors"
-        if recipe.epochs and dense and not trained.is_file():
-            raise InputError("the loss was not a number from the first epoch on; take a lower learning_rate.")
-        net.load_state_dict(load_file(trained if trained.is_file() else first))
-        validated = {metric: best[0], "loss": -best[1], "count": len(validation), "how": "validation split"}
-    save_net(net, folder / WEIGHTS)
-    chosen: dict[str, Any] = {}
-    if dataset.task == "detect":
-        chosen["threshold"] = choose_threshold(net, preprocess, dataset, folder, report)
-        report.say(f"Score threshold {chosen['threshold']:.3f}: the best F1 on validation.")
-    if dataset.task == "tag":
-        chosen["thresholds"] = (
-            thresholds_of_folds(head, records, names)
-            if head is not None
-            else choose_thresholds(net, preprocess, dataset, folder, report)
-        )
-        report.say("Each label's threshold is the one with its best F1 on validation.")
+
+    job = _Job(folder, task, recipe, audit, dataset, start, report)
+    outcome = _train_head(job) if recipe.mode == "head" else _train_by_epochs(job)
+    task.finish(start.net, dataset)
+    save_net(start.net, folder / WEIGHTS)
+    chosen = outcome.chosen or task.choose(start.net, start.preprocess, dataset, folder, report)
+    if chosen:
+        report.say(task.chosen(chosen))
     if golden:
-        write_golden(folder, net, preprocess, dataset)
+        write_golden(folder, start.net, start.preprocess, dataset)
+    data_row = {key: summary[key] for key in ("root", "fingerprint", "counts")}
     write_run(
         folder,
-        net,
+        start.net,
         architecture=start.architecture,
-        preprocess=preprocess,
-        class_names=names,
-        task=dataset.task,
+        preprocess=start.preprocess,
+        class_names=dataset.class_names,
+        task=task,
         extra={
             "recipe": recipe.model_dump(),
-            "validation": validated,
+            "validation": outcome.validation,
             "metrics": {},
             **chosen,
-            "data": {key: summary[key] for key in ("root", "fingerprint", "counts")}
-            | {"unreadable": len(audit.unreadable)},
+            "data": data_row | {"unreadable": len(audit.unreadable)},
         },
     )
-    report.say(f"Validation: {metric} {100 * validated[metric]:.1f} % ({validated['how']}). Run folder: {folder}")
+    measured = task.shown(outcome.validation[task.metric])
+    report.say(f"Validation: {measured} ({outcome.validation['how']}). Run folder: {folder}")
     return folder
+
+
+def _train_head(job: _Job) -> _Outcome:
+    """A linear head on frozen features.
+
+    Cross-validation picks the weight decay, so that validation images can be learned from; but where there is no test
+    split, they are all that an evaluation has.
+    """
+    frozen, dataset = job.task.frozen, job.dataset
+    assert frozen is not None
+    records = list(dataset.part("train"))
+    if dataset.part("test"):
+        records += dataset.part("validation")
+    head = fit_frozen_head(
+        frozen, job.start.net, records, job.audit, job.recipe, job.start.preprocess, job.names, job.report
+    )
+    install_head(job.start.net, head)
+    validation = cross_validated(frozen, head, records, job.names)
+    return _Outcome(validation, frozen.choose(head, records, job.names))
+
+
+def _train_by_epochs(job: _Job) -> _Outcome:
+    """Fine-tuning, of classifiers after a head was fitted, or training from scratch."""
+    from safetensors.torch import load_file
+
+    from handlens.training.saving import save_net
+
+    net, folder, recipe, task = job.start.net, job.folder, job.recipe, job.task
+    training, validation = job.dataset.part("train"), job.dataset.part("validation")
+    first, frozen = folder / START, task.frozen
+    score = 0.0, float("-inf")
+    if frozen is not None and recipe.mode == "finetune":
+        score = _head_first(job, frozen, first)
+    elif not first.is_file():
+        save_net(net, first)
+    learning = task.learning(recipe, job.dataset, job.start.preprocess)
+    metric, loss = _fit(net, folder, recipe, learning, training, validation, score, job.report)
+    trained = folder / BEST
+    if recipe.epochs and frozen is None and not trained.is_file():
+        raise InputError("the loss was not a number from the first epoch on; take a lower learning_rate.")
+    net.load_state_dict(load_file(trained if trained.is_file() else first))
+    return _Outcome(
+        {task.metric: metric, "loss": -loss, "count": len(validation), "how": "validation split"}, chosen={}
+    )
+
+
+def _head_first(job: _Job, frozen: Frozen, first: Path) -> tuple[float, float]:
+    """(metric, -loss) on validation of the head that fine-tuning starts from, kept in `first`."""
+    from safetensors.torch import load_file
+
+    from handlens.training.saving import save_net
+
+    net, recipe, preprocess, report = job.start.net, job.recipe, job.start.preprocess, job.report
+    if first.is_file():
+        net.load_state_dict(load_file(first))
+    else:
+        training = job.dataset.part("train")
+        install_head(net, fit_frozen_head(frozen, net, training, job.audit, recipe, preprocess, job.names, report))
+        save_net(net, first)
+    metric, loss = validate_head(frozen, net, job.dataset.part("validation"), job.audit, recipe, preprocess, report)
+    append_metrics(job.folder, {"epoch": 0, "validation_loss": -loss, f"validation_{job.task.metric}": metric})
+    report.say(f"Epoch 0, the head alone: {job.task.shown(metric)} on validation.")
+    return metric, loss
 
 
 def _require_a_batch(net: nn.Module, recipe: Recipe, images: int) -> None:
@@ -249,11 +309,11 @@ def _require_a_batch(net: nn.Module, recipe: Recipe, images: int) -> None:
         raise InputError(f"{recipe.model} learns from two images in a batch or more, for its batch norm.")
 
 
-def _say_unused(recipe: Recipe, task: TaskName, report: Reporter) -> None:
+def _say_unused(recipe: Recipe, task: Task, report: Reporter) -> None:
     asked = recipe.model_fields_set | {f"augment.{name}" for name in recipe.augment.model_fields_set}
-    unused = sorted(asked & NOT_OF_TASK[task])
+    unused = sorted(asked & task.unused)
     if unused:
-        report.say(f"Training to {task} has no use for {', '.join(unused)}.")
+        report.say(f"Training to {task.name} has no use for {', '.join(unused)}.")
     unused = sorted(recipe.model_fields_set & NOT_FOR_A_HEAD) if recipe.mode == "head" else []
     if unused:
         report.say(f"A head alone has no use for {', '.join(unused)}; ask for --mode finetune to use it.")
@@ -270,7 +330,7 @@ def known_net(name: str) -> None:
         raise InputError(f"there is no net called {name!r}; {nearest(name, CATALOGUE)}.")
 
 
-def choose_mode(recipe: Recipe, task: TaskName, images: int, report: Reporter) -> Recipe:
+def choose_mode(recipe: Recipe, task: Task, images: int, report: Reporter) -> Recipe:
     """Settle "auto", say why, and take the mode's and the task's defaults.
 
     Raises:
@@ -278,11 +338,11 @@ def choose_mode(recipe: Recipe, task: TaskName, images: int, report: Reporter) -
     """
     from handlens.models.weights import SOURCES, have_weights
 
-    if recipe.mode == "head" and task in ("segment", "detect"):
-        raise InputError(f"there is no mode 'head' for a data set to {task}; use finetune or scratch.")
+    if recipe.mode == "head" and task.frozen is None:
+        raise InputError(f"there is no mode 'head' for a data set to {task.name}; use finetune or scratch.")
     if recipe.mode != "auto":
-        return recipe.settled(recipe.mode, task)
-    wanted = recipe.settled("finetune", task)
+        return recipe.settled(recipe.mode, task.defaults)
+    wanted = recipe.settled("finetune", task.defaults)
     source = weights_of(wanted)
     fitting = source if source in SOURCES and recipe.width in (None, 1.0) else None
     pretrained = recipe.weights is not None or (fitting is not None and have_weights(fitting, progress=report.progress))
@@ -291,21 +351,21 @@ def choose_mode(recipe: Recipe, task: TaskName, images: int, report: Reporter) -
         mode, why = "scratch", f"no pretrained weights of {wanted.model} can be had for this recipe"
         if fitting is not None:
             why += f" (handlens weights get {fitting} says why)"
-    elif task in ("segment", "detect"):
+    elif task.frozen is None:
         mode, why = "finetune", f"the backbone starts from {source}"
     elif images < 1000:
         mode, why = "head", f"{images} images are few: a head on frozen features is quick and does not overfit"
     else:
         mode, why = "finetune", f"{images} images are enough to improve on frozen features"
     report.say(f"Mode {mode}: {why}.")
-    return recipe.settled(mode, task)
+    return recipe.settled(mode, task.defaults)
 
 
 def _fit(
     net: nn.Module,
     folder: Path,
     recipe: Recipe,
-    task: Task,
+    learning: Learning,
     training: Sequence[Record],
     validation: Sequence[Record],
     score: tuple[float, float],
@@ -319,7 +379,7 @@ def _fit(
             net,
             folder=folder,
             recipe=recipe,
-            task=task,
+            learning=learning,
             training=training,
             validation=validation,
             start_score=score,

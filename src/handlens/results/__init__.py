@@ -38,6 +38,4 @@ class Result(Protocol):
         ...
 
 
-KINDS: dict[str, type[Result]] = {"classify": Classes, "tag": Tags, "segment": Mask, "detect": Boxes}  # by task
-
-__all__ = ["KINDS", "Boxes", "Classes", "Mask", "Result", "Tags"]
+__all__ = ["Boxes", "Classes", "Mask", "Result", "Tags"]

@@ -5,48 +5,57 @@ uint8 images in, answers out, so that an app needs no normalization code. Every 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from handlens.data.record import Task
 from handlens.preprocess import Preprocess
+from handlens.runtimes.engine import Arrays
 
 LUMA = (19595, 38470, 7471)  # of red, green and blue, in units of 2^-16: ITU-R 601-2, Pillow's Convert.c
 
 
-class DeployGraph(nn.Module):
-    """What is exported and what every engine runs. Its outputs are named by `graph_names.OUTPUTS[task]`.
+class LastStep(Protocol):
+    """A task's: from what the net gives to the graph's outputs."""
 
-    forward: images (N, height, width, C) uint8, already at the net's size ->
-        classify: probabilities (N, K) float32, together 1;
-        tag: probabilities (N, K) float32, each class on its own;
-        segment: the likeliest class of each pixel (N, height, width) uint8;
-        detect: boxes (N, M, 4) float32 left, top, right, bottom in fractions of the input, scores (N, M) float32,
-            labels (N, M) int64, doubles suppressed; a score of 0 is padding.
+    def __call__(self, net: nn.Module, raw: Any, *, suppress: bool) -> Tensor | tuple[Tensor, ...]: ...
+
+
+class DeployGraph(nn.Module):
+    """What is exported and what every engine runs; the task says what its outputs are and how they are named.
+
+    forward: images (N, height, width, C) uint8, already at the net's size -> the task's outputs, for example
+    probabilities (N, K) float32.
 
     Args:
-        suppress: False leaves the suppression of doubles, of detection, to the app: M is then larger.
+        last_step: `Task.last_step`.
+        suppress: False leaves non-maximum suppression to the app, where the task has one.
     """
 
-    def __init__(
-        self, net: nn.Module, preprocess: Preprocess, *, task: Task = "classify", suppress: bool = True
-    ) -> None:
+    def __init__(self, net: nn.Module, preprocess: Preprocess, *, last_step: LastStep, suppress: bool = True) -> None:
         super().__init__()
         self.net = net
         self.scale = Scale(preprocess)
-        self.task = task
+        self.last_step = last_step
         self.suppress = suppress
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
-        answer = self.net(self.scale(images))
-        if self.task == "classify":
-            return answer.softmax(dim=1)
-        if self.task == "tag":
-            return answer.sigmoid()
-        if self.task == "segment":
-            return answer.argmax(dim=1).to(torch.uint8)
-        boxes, scores, labels = self.net.decode(answer, suppress=self.suppress)  # type: ignore[operator]
-        return boxes, scores, labels
+        return self.last_step(self.net, self.net(self.scale(images)), suppress=self.suppress)
+
+    def arrays(self, images: NDArray[np.uint8], outputs: Sequence[str]) -> Arrays:
+        """The outputs (N, ...) by name, computed by PyTorch.
+
+        Args:
+            outputs: their names, in order.
+        """
+        with torch.inference_mode():
+            answer = self(torch.tensor(images))
+        parts = answer if isinstance(answer, tuple) else (answer,)
+        return {name: part.numpy() for name, part in zip(outputs, parts, strict=True)}
 
 
 class EmbedGraph(nn.Module):

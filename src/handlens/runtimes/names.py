@@ -5,10 +5,3 @@ PROBABILITIES = "probabilities"
 FEATURES = "features"
 CLASS_MAP = "classes"
 BOXES, SCORES, LABELS = "boxes", "scores", "labels"
-
-OUTPUTS: dict[str, tuple[str, ...]] = {
-    "classify": (PROBABILITIES,),
-    "tag": (PROBABILITIES,),
-    "segment": (CLASS_MAP,),
-    "detect": (BOXES, SCORES, LABELS),
-}

@@ -20,9 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from handlens.data.record import Task
 from handlens.preprocess import Preprocess
-from handlens.runtimes.agreement import CHANGED, COMPARE, TOLERANCE
+from handlens.runtimes.agreement import TOLERANCE, Agreement
 from handlens.runtimes.engine import Arrays
 
 BATCH = 16  # images
@@ -67,7 +66,7 @@ class Parity:
             pixels, both in PyTorch: what an app changes by resizing otherwise. None where no box reaches the threshold.
     """
 
-    task: Task
+    task: str
     tolerance: float
     rows: tuple[Row, ...]
     resizers: tuple[dict[str, Any], ...] = field(default=())
@@ -90,7 +89,9 @@ class Parity:
 def measure_parity(
     model: Path,
     *,
-    task: Task,
+    task: str,
+    compare: Callable[..., Agreement],
+    changed: Callable[..., float | None],
     runner: str,
     precisions: Sequence[str],
     images: Iterable[tuple[str, Pixels]],
@@ -103,6 +104,7 @@ def measure_parity(
     """
     Args:
         model: the exported file. runner: "onnx" or "openvino".
+        compare, changed: as those of a Task.
         precisions: "fp32" decides; "auto", the runtime's default, informs.
         images: (id, decoded image (H, W, 3) uint8 at full size), each taken once: what is kept of them is on disk.
         reference: PyTorch fp32, (N, height, width, C) uint8 -> arrays (N, ...) by output name.
@@ -126,7 +128,7 @@ def measure_parity(
             for number, (kind, expected) in enumerate(proof.expected.items()):
                 values = {output: answers[f"{number}/{output}"] for output in expected}
                 finite = all(np.isfinite(value).all() for value in values.values())  # no metric takes anything else
-                found = COMPARE[task](values, expected, proof.ids, thresholds=thresholds)
+                found = compare(values, expected, proof.ids, thresholds=thresholds)
                 row = Row(
                     engine=name,
                     precision=computed if decides else f"{computed} (default)",
@@ -142,7 +144,7 @@ def measure_parity(
     resizers = tuple(
         {
             "pixels": kind,
-            "changed": CHANGED[task](values, proof.own, thresholds=thresholds),
+            "changed": changed(values, proof.own, thresholds=thresholds),
             "score": reference_scores[kind],
         }
         for kind, values in proof.expected.items()

@@ -29,8 +29,8 @@ from handlens.training.writer import InterruptedTraining, RunWriter
 
 
 @dataclass(frozen=True)
-class Task:
-    """What differs between classifying, segmenting and detecting.
+class Learning:
+    """What a task is trained on and how.
 
     Attributes:
         examples: (records, whether they are trained on) -> what the net is fed.
@@ -59,7 +59,7 @@ def fit(
     *,
     folder: Path,
     recipe: Recipe,
-    task: Task,
+    learning: Learning,
     training: Sequence[Record],
     validation: Sequence[Record],
     start_score: tuple[float, float],
@@ -86,7 +86,7 @@ def fit(
 
     def loader(records: Sequence[Record], *, train: bool, workers: int) -> ResumableLoader:
         return ResumableLoader(
-            task.examples(records, train),
+            learning.examples(records, train),
             batch_size=recipe.batch_size,
             seed=recipe.seed,
             shuffle=train,
@@ -97,7 +97,7 @@ def fit(
     estimate = estimate_cost(
         net,
         recipe=recipe,
-        task=task,
+        learning=learning,
         precision=precision,
         make_loader=lambda workers: loader(training, train=True, workers=workers),
         images=(len(training), len(validation)),
@@ -108,7 +108,7 @@ def fit(
     )
     batches = loader(training, train=True, workers=estimate.workers)
     average_over_an_epoch(net, steps=len(batches))
-    module = task.training(net, recipe.epochs * len(batches))
+    module = learning.training(net, recipe.epochs * len(batches))
     writer = RunWriter(folder, recipe=recipe, loader=batches, best=start_score, say=say, progress=progress)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)  # devices it did not find, and advertising
     with warnings.catch_warnings():
@@ -152,7 +152,7 @@ def estimate_cost(
     net: nn.Module,
     *,
     recipe: Recipe,
-    task: Task,
+    learning: Learning,
     precision: Any,
     make_loader: Callable[[int], ResumableLoader],
     images: tuple[int, int],
@@ -160,7 +160,7 @@ def estimate_cost(
     """Time a batch and three steps of a copy of the net; weights, statistics and random state stay as they are."""
     state = torch.random.get_rng_state()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    trial = task.training(copy.deepcopy(net).train(), 1).to(device)
+    trial = learning.training(copy.deepcopy(net).train(), 1).to(device)
     loader = make_loader(0)
     batch = trial.transfer_batch_to_device(next(iter(loader)), device, 0)
     times = []

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from handlens.data.record import Task
 from handlens.errors import InputError, nearest
 
 Mode = Literal["auto", "head", "finetune", "scratch"]
@@ -134,10 +134,14 @@ class Recipe(BaseModel):
         height, width = self.image_size if isinstance(self.image_size, list) else (self.image_size, self.image_size)
         return height, width
 
-    def settled(self, mode: Mode, task: Task = "classify") -> Recipe:
-        """This recipe for one mode and task: what was not asked for and has another default there is replaced."""
-        defaults = (FROM_SCRATCH if mode == "scratch" else {}) | OF_TASK[task]
-        changed = {key: value for key, value in defaults.items() if key not in self.model_fields_set}
+    def settled(self, mode: Mode, defaults: Mapping[str, Any] | None = None) -> Recipe:
+        """This recipe for one mode and task: what was not asked for and has another default there is replaced.
+
+        Args:
+            defaults: those of the task.
+        """
+        wanted = (FROM_SCRATCH if mode == "scratch" else {}) | dict(defaults or {})
+        changed = {key: value for key, value in wanted.items() if key not in self.model_fields_set}
         return self.model_copy(update=changed | {"mode": mode})
 
     def to_yaml(self) -> str:
@@ -150,30 +154,6 @@ FROM_SCRATCH: dict[str, Any] = {
     "learning_rate": 3e-3,
     "layer_decay": 1.0,
     "freeze_batch_norm": False,
-}
-
-
-# The defaults of a task, where they are not those above. Measured in benchmarks/.
-OF_TASK: dict[Task, dict[str, Any]] = {
-    "classify": {},
-    "tag": {},
-    "segment": {
-        "model": "deeplab_v3",
-        "epochs": 30,
-        "batch_size": 8,
-        "learning_rate": 1e-3,
-        "layer_decay": 1.0,
-        "ema": 0.98,
-        "dice": 1.0,
-    },
-    "detect": {
-        "model": "ssdlite_mobilenet_v2_coco",
-        "epochs": 30,
-        "batch_size": 16,
-        "learning_rate": 1e-3,
-        "layer_decay": 1.0,
-        "ema": 0.98,
-    },
 }
 
 

@@ -20,7 +20,7 @@ FORMAT = 1
 MODEL, WEIGHTS, RECIPE, METRICS = "model.json", "model.safetensors", "recipe.yaml", "metrics.csv"
 DATA, DATA_CONFIG = "data.json", "data-config.yaml"
 ENGINE = "engine/model.xml"
-LAST = "checkpoints/last.ckpt"
+LAST, BEST = "checkpoints/last.ckpt", "checkpoints/best.safetensors"
 
 
 @dataclass(frozen=True)

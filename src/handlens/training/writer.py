@@ -17,10 +17,8 @@ from handlens.data.loaders import ResumableLoader
 from handlens.files import atomic_path
 from handlens.training.module import TaskTraining
 from handlens.training.recipe import Recipe
-from handlens.training.run import LAST, append_metrics
+from handlens.training.run import BEST, LAST, append_metrics
 from handlens.training.saving import save_net
-
-BEST = "checkpoints/best.safetensors"
 
 
 class InterruptedTraining(Exception):  # noqa: N818 - nothing went wrong

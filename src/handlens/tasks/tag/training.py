@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from handlens.data.record import Dataset, Record, tag_targets
 from handlens.evaluation.tags import mean_average_precision
-from handlens.training.classify import ClassifierTraining
+from handlens.preprocess import Preprocess
+from handlens.tasks.classify.training import ClassifierTraining
+from handlens.tasks.image_level import image_examples
+from handlens.training.fit import Learning
+from handlens.training.head import balanced_tag_weights
+from handlens.training.recipe import Recipe
 
 
 class TaggerTraining(ClassifierTraining):
@@ -51,3 +59,22 @@ class TaggerTraining(ClassifierTraining):
         if not np.isfinite(probabilities).all():  # the run is lost, and says so where the loss is looked at
             return 0.0, float("nan")
         return mean_average_precision(probabilities, labels > 0.5), loss / count
+
+
+def learning(recipe: Recipe, dataset: Dataset, preprocess: Preprocess) -> Learning:
+    """What a multi-label classifier is fed, and how it learns."""
+    classes = len(dataset.class_names)
+    weights = None
+    if recipe.class_weights == "balanced":
+        weights = balanced_tag_weights(tag_targets(dataset.part("train"), classes))
+    return Learning(
+        image_examples(recipe, preprocess, partial(tags_of, num_classes=classes)),
+        lambda net, steps: TaggerTraining(
+            net, recipe=recipe, preprocess=preprocess, total_steps=steps, num_classes=classes, class_weights=weights
+        ),
+    )
+
+
+def tags_of(record: Record, *, num_classes: int) -> Tensor:
+    """(K,) float32, 1 where the image has the label."""
+    return torch.from_numpy(tag_targets([record], num_classes)[0])

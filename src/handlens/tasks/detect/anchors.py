@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from handlens.data.annotations import usable_boxes
 from handlens.data.record import Dataset, Record
 from handlens.errors import InputError
-from handlens.flow.input_size import upright_size, usual_size
+from handlens.tasks.starting import upright_size, usual_size
 
 if TYPE_CHECKING:
     from torch import Tensor

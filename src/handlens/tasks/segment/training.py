@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
-from handlens.data.record import IGNORE
+from handlens.data.examples import Examples
+from handlens.data.record import IGNORE, Dataset, Record
 from handlens.losses.pixel import cross_entropy, dice, focal
 from handlens.preprocess import Preprocess
+from handlens.tasks.segment.augment import segmentation_augment
+from handlens.tasks.segment.examples import MaskedImages
+from handlens.training.fit import Learning
 from handlens.training.module import TaskTraining
 from handlens.training.recipe import Recipe
 
@@ -69,3 +75,30 @@ class SegmenterTraining(TaskTraining):
         there = union > 0
         miou = float((hit[there] / union[there]).mean()) if there.any() else 0.0
         return miou, self.validation_loss[0] / max(self.validation_loss[1], 1)
+
+
+def learning(recipe: Recipe, dataset: Dataset, preprocess: Preprocess) -> Learning:
+    """What a segmenter is fed, and how it learns."""
+    augment = recipe.augment
+    assert dataset.coding is not None
+    coding = dataset.coding
+
+    def examples(records: Sequence[Record], train: bool) -> Examples:
+        transform = segmentation_augment(
+            preprocess,
+            flip=augment.flip,
+            crop_area=augment.crop_area,
+            color=augment.color,
+            zoom_out=augment.zoom_out,
+            vertical_flip=augment.vertical_flip,
+        )
+        return MaskedImages(
+            records, preprocess=preprocess, transform=transform if train else None, coding=coding, seed=recipe.seed
+        )
+
+    return Learning(
+        examples,
+        lambda net, steps: SegmenterTraining(
+            net, recipe=recipe, preprocess=preprocess, total_steps=steps, num_classes=len(dataset.class_names)
+        ),
+    )

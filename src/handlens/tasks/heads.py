@@ -1,4 +1,4 @@
-"""A classifier's head on frozen features: computed through the engine, fitted by cross-validation."""
+"""A linear head on frozen features: computed through the engine once per image, fitted by cross-validation."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from handlens.errors import FindingsError
-from handlens.flow.tasks import classifier_transform
 from handlens.reporter import Reporter
+from handlens.tasks.image_level import image_transform
+from handlens.tasks.task import Frozen
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,44 +26,31 @@ if TYPE_CHECKING:
 
 
 def fit_frozen_head(
+    frozen: Frozen,
     net: nn.Module,
     records: Sequence[Record],
     audit: Audit,
     recipe: Recipe,
     preprocess: Preprocess,
-    num_classes: int,
+    names: Sequence[str],
     report: Reporter,
 ) -> Head:
-    """Features of every record through the engine, then the linear head by cross-validation.
-
-    Records with tags get a head that answers for each class on its own.
-    """
+    """Features of every record through the engine, then the linear head by cross-validation."""
     import numpy as np
 
-    from handlens.data.record import tag_targets
     from handlens.data.split import folds
-    from handlens.training.head import balanced_tag_weights, balanced_weights, fit_head
 
     numbers = range(recipe.views + 1)
     views = [frozen_features(net, records, audit, recipe, preprocess, report, view=number) for number in numbers]
     report.say("Fitting the head.")
     report.progress("fitting the head", 0, None)
-    several = records[0].tags is not None
-    if several:
-        targets = tag_targets(records, num_classes)
-        weights = balanced_tag_weights(targets)
-    else:
-        labels = np.array([record.target for record in records], dtype=np.int64)
-        targets = np.eye(num_classes, dtype=np.float32)[labels]
-        weights = balanced_weights(labels, num_classes)
-    return fit_head(
+    return frozen.fit(
         np.stack(views, axis=1).reshape(len(records) * len(views), -1),
-        targets,
-        several=several,
-        folds=folds(records, count=5, seed=recipe.seed, together=audit.duplicates),
-        views=len(views),
-        label_smoothing=recipe.label_smoothing,
-        class_weights=weights if recipe.class_weights == "balanced" else None,
+        records,
+        folds(records, count=5, seed=recipe.seed, together=audit.duplicates),
+        copies=len(views),
+        recipe=recipe,
+        names=names,
     )
 
 
@@ -126,7 +113,7 @@ def _view_loader(
     from handlens.data.decode import decode
 
     augment = recipe.augment
-    transform = classifier_transform(preprocess, augment)
+    transform = image_transform(preprocess, augment)
 
     def load(path: Path, preprocess: Preprocess) -> Pixels:
         decoded = decode(path, at_least=smallest_training_decode(preprocess, crop_area=augment.crop_area))
@@ -148,55 +135,31 @@ def _backbone_digest(net: nn.Module) -> str:
 
 
 def validate_head(
-    net: nn.Module, records: Sequence[Record], audit: Audit, recipe: Recipe, preprocess: Preprocess, report: Reporter
+    frozen: Frozen,
+    net: nn.Module,
+    records: Sequence[Record],
+    audit: Audit,
+    recipe: Recipe,
+    preprocess: Preprocess,
+    report: Reporter,
 ) -> tuple[float, float]:
-    """(top1 or, with tags, map; -loss) of the head on the frozen features of the validation images."""
+    """(metric, -loss) of the head on the frozen features of the validation images."""
     import torch
-    import torch.nn.functional as F
-
-    from handlens.data.record import tag_targets
-    from handlens.evaluation.tags import mean_average_precision
 
     features = torch.from_numpy(frozen_features(net, records, audit, recipe, preprocess, report))
     with torch.inference_mode():
-        logits = net.classifier(features)  # type: ignore[operator]
-    if records[0].tags is not None:
-        truth = tag_targets(records, logits.shape[1])
-        loss = float(F.binary_cross_entropy_with_logits(logits, torch.from_numpy(truth)))
-        return mean_average_precision(logits.sigmoid().numpy(), truth > 0), -loss
-    targets = torch.tensor([record.target for record in records])
-    right = int((logits.argmax(dim=1) == targets).sum())
-    return right / len(records), -float(F.cross_entropy(logits, targets))
+        return frozen.score(net.classifier(features), records)  # type: ignore[operator]
 
 
-def thresholds_of_folds(head: Head, records: Sequence[Record], names: Sequence[str]) -> list[float]:
-    """Per label the threshold with the best F1 on images that the head of their fold had not seen."""
-    from handlens.data.record import tag_targets
-    from handlens.evaluation.tags import best_thresholds
+def cross_validated(frozen: Frozen, head: Head, records: Sequence[Record], names: Sequence[str]) -> dict[str, Any]:
+    """What model.json says of a head's validation.
 
-    assert head.out_of_fold is not None
-    return best_thresholds(head.out_of_fold, tag_targets(records, len(names)) > 0)
-
-
-def fold_metrics(head: Head, records: Sequence[Record], names: Sequence[str]) -> dict[str, Any]:
-    import numpy as np
-
-    from handlens.data.record import tag_targets
-    from handlens.evaluation.metrics import classification_metrics
-    from handlens.evaluation.tags import mean_average_precision
-
-    if head.out_of_fold is None:
-        raise FindingsError("there are too few images to validate on: every class needs at least two.")
-    if records[0].tags is not None:
-        truth = tag_targets(records, len(names)) > 0
-        metrics = {"map": mean_average_precision(head.out_of_fold, truth), "loss": head.losses[head.weight_decay]}
-    else:
-        labels = np.array([record.target for record in records], dtype=np.int64)
-        measured = classification_metrics(head.out_of_fold, labels, names)
-        metrics = {"top1": measured["top1"], "loss": measured["loss"]}
-    return metrics | {
+    Raises:
+        FindingsError: there are too few images.
+    """
+    return frozen.validation(head, records, names) | {
         "count": len(records),
         "how": "5-fold cross-validation",
         "weight_decay": head.weight_decay,
-        "losses_by_weight_decay": {str(k): v for k, v in head.losses.items()},
+        "losses_by_weight_decay": {str(decay): loss for decay, loss in head.losses.items()},
     }

@@ -8,11 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from handlens.data.record import Box
+from handlens.data.examples import Examples
+from handlens.data.record import Box, Dataset, Record
 from handlens.evaluation.detection import evaluate_coco
 from handlens.losses.boxes import box_losses
 from handlens.preprocess import Preprocess
 from handlens.results import Boxes
+from handlens.tasks.detect.augment import detection_augment
+from handlens.tasks.detect.examples import BoxedImages
+from handlens.training.fit import Learning
 from handlens.training.module import TaskTraining
 from handlens.training.recipe import Recipe
 
@@ -87,3 +91,32 @@ class DetectorTraining(TaskTraining):
         targets = list(zip(batch[1], batch[2], strict=True))
         sigmoid = self.net.scores == "sigmoid"
         return box_losses(raw, targets, sigmoid=sigmoid, classes=self.recipe.box_loss)  # type: ignore[arg-type]
+
+
+def learning(recipe: Recipe, dataset: Dataset, preprocess: Preprocess) -> Learning:
+    """What a detector is fed, and how it learns."""
+    augment = recipe.augment
+
+    def examples(records: Sequence[Record], train: bool) -> Examples:
+        transform = detection_augment(
+            preprocess,
+            flip=augment.flip,
+            crop_area=augment.crop_area,
+            color=augment.color,
+            zoom_out=augment.zoom_out,
+            vertical_flip=augment.vertical_flip,
+        )
+        return BoxedImages(
+            records,
+            preprocess=preprocess,
+            transform=transform if train else None,
+            mosaic=augment.mosaic,
+            seed=recipe.seed,
+        )
+
+    return Learning(
+        examples,
+        lambda net, steps: DetectorTraining(
+            net, recipe=recipe, preprocess=preprocess, total_steps=steps, class_names=dataset.class_names
+        ),
+    )

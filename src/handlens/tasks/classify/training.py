@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from handlens.data.augment import cutmix, mixup
+from handlens.data.record import Dataset, Record
 from handlens.preprocess import Preprocess
+from handlens.tasks.classify.mixing import cutmix, mixup
+from handlens.tasks.image_level import image_examples
+from handlens.training.fit import Learning
+from handlens.training.head import balanced_weights
 from handlens.training.module import TaskTraining
 from handlens.training.recipe import Recipe
 
@@ -84,3 +89,28 @@ class ClassifierTraining(TaskTraining):
     def validation_result(self) -> tuple[float, float]:
         loss, right, count = self.validation_counts
         return right / count, loss / count
+
+
+def learning(recipe: Recipe, dataset: Dataset, preprocess: Preprocess) -> Learning:
+    """What a classifier is fed, and how it learns."""
+    classes = len(dataset.class_names)
+    weights = None
+    if recipe.class_weights == "balanced":
+        targets = np.array([record.target for record in dataset.part("train")], dtype=np.int64)
+        weights = balanced_weights(targets, classes)
+    return Learning(
+        image_examples(recipe, preprocess, class_of),
+        lambda net, steps: ClassifierTraining(
+            net, recipe=recipe, preprocess=preprocess, total_steps=steps, num_classes=classes, class_weights=weights
+        ),
+    )
+
+
+def class_of(record: Record) -> int:
+    """
+    Raises:
+        ValueError: the record has no label.
+    """
+    if record.target is None:
+        raise ValueError(f"{record.id} has no label")
+    return record.target

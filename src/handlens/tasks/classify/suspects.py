@@ -1,0 +1,48 @@
+"""Images whose label a model doubts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from handlens.data.check import Audit
+from handlens.errors import FindingsError
+from handlens.reporter import Reporter
+from handlens.tasks.classify.head import FrozenClasses
+from handlens.tasks.heads import fit_frozen_head
+from handlens.tasks.image_level import start_image_model
+from handlens.training.recipe import make_recipe
+
+
+def suspected_label_errors(audit: Audit, report: Reporter) -> list[dict[str, Any]]:
+    """Most suspect first.
+
+    A head is fitted on ImageNet features of all labeled images; each image is judged by the fold that did not see it. A
+    label is suspect where another class gets the higher probability.
+
+    Returns:
+        dicts of file (id), label, suggested, probability (of the suggestion), label_probability.
+
+    Raises:
+        FindingsError: there are too few images.
+    """
+    records = [record for record in audit.usable().records if record.target is not None]
+    names = audit.dataset.class_names
+    recipe = make_recipe({"mode": "head"})
+    start = start_image_model(recipe, len(names), report)
+    head = fit_frozen_head(FrozenClasses(), start.net, records, audit, recipe, start.preprocess, names, report)
+    if head.out_of_fold is None:
+        raise FindingsError("labels cannot be doubted with so few images: every class needs at least two.")
+    found = []
+    for record, row in zip(records, head.out_of_fold, strict=True):
+        best = int(row.argmax())
+        if record.target is not None and best != record.target:
+            found.append(
+                {
+                    "file": record.id,
+                    "label": names[record.target],
+                    "suggested": names[best],
+                    "probability": float(row[best]),
+                    "label_probability": float(row[record.target]),
+                }
+            )
+    return sorted(found, key=lambda entry: entry["label_probability"] - entry["probability"])

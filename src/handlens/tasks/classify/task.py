@@ -1,0 +1,113 @@
+"""One class per image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from handlens.data.record import Dataset, Record
+from handlens.figures import percent
+from handlens.preprocess import Preprocess
+from handlens.reporter import Reporter
+from handlens.results import Classes
+from handlens.runtimes.agreement import Agreement
+from handlens.runtimes.names import PROBABILITIES
+from handlens.tasks.image_level import image_tile, start_image_model
+from handlens.tasks.task import Frozen, Headline, Measure, Start, Task, Tile
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from handlens.data.check import Audit
+    from handlens.runtimes.engine import Arrays
+    from handlens.training.fit import Learning
+    from handlens.training.recipe import Recipe
+    from handlens.training.run import Run
+
+LISTED = 50  # classes; of more, nobody reads the table
+
+
+class Classify(Task):
+    name = "classify"
+    models = name
+    metric = "top1"
+    outputs = (PROBABILITIES,)
+    result = Classes
+    compared = "labels"
+    differs = "probabilities"
+    unused = frozenset({"anchors", "box_loss", "pixel_loss", "dice", "augment.zoom_out", "augment.mosaic"})
+    published_classes = 1000  # of ImageNet
+
+    def answer(
+        self,
+        arrays: Arrays,
+        height: int,
+        width: int,
+        *,
+        preprocess: Preprocess,
+        names: tuple[str, ...],
+        thresholds: Sequence[float],
+    ) -> Classes:
+        return Classes(arrays[PROBABILITIES], names)
+
+    def measure(self, run: Run, kind: Any) -> Measure:
+        from handlens.tasks.classify.measure import ClassMeasure
+
+        return ClassMeasure(run)
+
+    def headline(self, result: Mapping[str, Any]) -> Headline:
+        metrics = result["metrics"]
+        low, high = metrics["top1_interval"]
+        sentences = [
+            f"[bold]{percent(metrics['top1'])}[/] right of {result['images']} images ({result['split']}); "
+            f"95 % interval {percent(low)} to {percent(high)}; "
+            f"always guessing the commonest class: {percent(metrics['majority_baseline']['share'])}."
+        ]
+        if metrics["top5"] is not None:
+            sentences.append(f"Among the first five: {percent(metrics['top5'])}.")
+        sentences.append(f"Loss {metrics['loss']:.4f}; calibration error {percent(metrics['calibration']['ece'])}.")
+        rows = tuple(row for row in metrics["per_class"] if row["count"])
+        return Headline(tuple(sentences), rows if len(rows) <= LISTED else ())
+
+    def tile(self, record: Record, dataset: Dataset) -> Tile:
+        return image_tile(record, "no label" if record.target is None else dataset.class_names[record.target])
+
+    def compare(
+        self, values: Arrays, expected: Arrays, ids: Sequence[str], *, thresholds: Sequence[float]
+    ) -> Agreement:
+        from handlens.tasks.classify.agreement import compare_classes
+
+        return compare_classes(values, expected, ids)
+
+    def changed(self, values: Arrays, own: Arrays, *, thresholds: Sequence[float]) -> float:
+        from handlens.tasks.classify.agreement import changed_classes
+
+        return changed_classes(values, own)
+
+    def start(self, recipe: Recipe, dataset: Dataset, report: Reporter) -> Start:
+        return start_image_model(recipe, len(dataset.class_names), report)
+
+    def learning(self, recipe: Recipe, dataset: Dataset, preprocess: Preprocess) -> Learning:
+        from handlens.tasks.classify.training import learning
+
+        return learning(recipe, dataset, preprocess)
+
+    @property
+    def frozen(self) -> Frozen:
+        from handlens.tasks.classify.head import FrozenClasses
+
+        return FrozenClasses()
+
+    def last_step(self, net: nn.Module, raw: Tensor, *, suppress: bool = True) -> Tensor:
+        return raw.softmax(dim=1)
+
+    def golden(self, record: Record, names: Sequence[str], arrays: Arrays) -> dict[str, Any]:
+        return {
+            "label": None if record.target is None else names[record.target],
+            "predicted": names[int(arrays[PROBABILITIES].argmax())],
+        }
+
+    def suspects(self, audit: Audit, report: Reporter) -> list[dict[str, Any]]:
+        from handlens.tasks.classify.suspects import suspected_label_errors
+
+        return suspected_label_errors(audit, report)

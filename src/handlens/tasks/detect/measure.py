@@ -1,0 +1,110 @@
+"""How good a detector is: boxes down to the smallest score, and the objects, of every image."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from handlens.data.annotations import usable_boxes
+from handlens.data.decode import decode
+from handlens.data.record import Record
+from handlens.evaluation import plots
+from handlens.evaluation.contact_sheet import jpeg_bytes
+from handlens.results import Boxes
+from handlens.tasks.measuring import PAIRS, curves_of, sheet_of_pairs
+from handlens.training.run import Run
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class BoxMeasure:
+    """Boxes down to the smallest score, and the objects, of every image."""
+
+    kept: tuple[str, ...] = ("map", "map50", "images", "objects")
+
+    def __init__(self, run: Run) -> None:
+        self.names = run.class_names
+        self.threshold: float | None = run.model.get("threshold")
+        self.predicted: list[Boxes] = []
+        self.records: list[Record] = []  # with the boxes that count
+
+    def add(self, record: Record, result: Boxes) -> None:
+        self.predicted.append(result)
+        self.records.append(replace(record, boxes=usable_boxes(record, size=(result.width, result.height))))
+
+    def metrics(self) -> dict[str, Any]:
+        from handlens.evaluation.detection import detection_metrics
+
+        truths = [record.boxes or () for record in self.records]
+        return detection_metrics(self.predicted, truths, self.names, threshold=self.threshold)
+
+    def write_report(self, path: Path, run: Run, *, metrics: dict[str, Any], **parts: Any) -> None:
+        from handlens.evaluation.report import write_report
+
+        curves = self._precision_recall(metrics)
+        write_report(
+            path,
+            template=Path(__file__).with_name("report.html.jinja"),
+            title=run.folder.resolve().name,
+            model=run.model,
+            metrics=metrics,
+            images={
+                "curves": curves_of(run),
+                "precision_recall": plots.precision_recall_plot(curves) if curves else None,
+            },
+            examples={"wrong": self._sheet()},
+            **parts,
+        )
+
+    def _precision_recall(self, metrics: dict[str, Any]) -> list[plots.Curve]:
+        point = metrics["operating_point"]
+        chosen = point["per_class"] if point else [{"recall": None, "precision": None}] * len(self.names)
+        return [
+            plots.Curve(
+                row["class"],
+                place,
+                row["precision"],
+                row["ap50"],
+                row["objects"],
+                point=None if None in (at["recall"], at["precision"]) else (at["recall"], at["precision"]),
+            )
+            for place, (row, at) in enumerate(zip(metrics["per_class"], chosen, strict=True))
+            if row["precision"] is not None
+        ]
+
+    def _sheet(self) -> bytes | None:
+        """Objects and answer side by side, of the images with the most missed objects and wrong boxes."""
+        from handlens.drawing import with_boxes
+        from handlens.evaluation.detection import is_expected, match_boxes
+
+        mistakes = []
+        for place, (record, boxes) in enumerate(zip(self.records, self.predicted, strict=True)):
+            taken = boxes.above(self.threshold or 0.0)
+            matched = match_boxes(taken, record.boxes or ())
+            missed = sum(
+                score == 0 and is_expected(box) for score, box in zip(matched.found, record.boxes or (), strict=True)
+            )
+            mistakes.append((missed + int((matched.counts & ~matched.right).sum()), -place, taken))
+        shown = [
+            (count, self.records[-place], taken)
+            for count, place, taken in sorted(mistakes, key=lambda entry: entry[:2], reverse=True)[:PAIRS]
+            if count
+        ]
+
+        def pair(record: Record, answer: Boxes) -> NDArray[np.uint8]:
+            image, truth = decode(record.path), record.boxes or ()
+            corners = np.array([[box.left, box.top, box.right, box.bottom] for box in truth])
+            labels = [box.label for box in truth]
+            there = with_boxes(image, corners, labels, [self.names[label] for label in labels])
+            return np.concatenate([there, answer.draw(image)], axis=1)
+
+        captions = [
+            f"{record.path.name}: {count} {'mistake' if count == 1 else 'mistakes'}" for count, record, _ in shown
+        ]
+        images = (pair(record, taken) for _, record, taken in shown)  # one at a time: they have their full size
+        sizes = [(answer.height, answer.width) for _, _, answer in shown]
+        return jpeg_bytes(sheet_of_pairs(images, captions, sizes)) if shown else None

@@ -1,0 +1,23 @@
+"""Where the training of a detector begins."""
+
+from __future__ import annotations
+
+from handlens.data.record import Dataset
+from handlens.preprocess import Preprocess
+from handlens.reporter import Reporter
+from handlens.tasks.detect.anchors import fit_anchors_to
+from handlens.tasks.starting import arguments_of, built, load_published, scaled_as
+from handlens.tasks.task import Start
+from handlens.training.recipe import Recipe
+
+
+def start_detector(recipe: Recipe, dataset: Dataset, report: Reporter) -> Start:
+    fit = fit_anchors_to(recipe, dataset)
+    report.say(f"The net sees images of {fit.width} x {fit.height} pixels.")
+    preprocess = scaled_as(recipe, Preprocess(height=fit.height, width=fit.width, resize="stretch"))
+    arguments = arguments_of(recipe, dataset) | {"first_stride": fit.first_stride, "anchors": fit.anchors}
+    net = built(recipe.model, arguments)
+    load_published(net, recipe, report)
+    for name, share in fit.unreached.items():
+        report.say(f"{name}: {100 * share:.1f} % of the boxes have no anchor.")
+    return Start(net, preprocess, {"name": recipe.model, "arguments": arguments})

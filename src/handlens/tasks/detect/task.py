@@ -1,0 +1,207 @@
+"""Objects and their boxes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from handlens.data.record import Dataset, Record
+from handlens.errors import InputError
+from handlens.figures import percent
+from handlens.preprocess import Preprocess
+from handlens.reporter import Reporter
+from handlens.results import Boxes
+from handlens.runtimes.agreement import Agreement
+from handlens.runtimes.names import BOXES, LABELS, SCORES
+from handlens.tasks.task import Found, Headline, Measure, Start, Task, Tile
+from handlens.tasks.tiles import caption_of, shrunk
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from handlens.data.check import Audit
+    from handlens.runtimes.engine import Arrays
+    from handlens.training.fit import Learning
+    from handlens.training.recipe import Recipe
+    from handlens.training.run import Run
+
+USUAL_THRESHOLD = 0.3  # where no box is right on validation, so that none is better than another; our choice
+
+
+class Detect(Task):
+    name = "detect"
+    models = name
+    metric = "map50"
+    outputs = (BOXES, SCORES, LABELS)
+    result = Boxes
+    compared = "boxes"
+    differs = "scores"
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "model": "ssdlite_mobilenet_v2_coco",
+        "epochs": 30,
+        "batch_size": 16,
+        "learning_rate": 1e-3,
+        "layer_decay": 1.0,
+        "ema": 0.98,
+    }
+    unused = frozenset(
+        {
+            "class_weights",
+            "dice",
+            "dropout",
+            "label_smoothing",
+            "pixel_loss",
+            "views",
+            "augment.mixup",
+            "augment.cutmix",
+            "augment.trivial",
+            "augment.rotate",
+        }
+    )
+    published_classes = 80  # of COCO
+    reduced = False
+    evaluated_at = 0.0  # every box counts in a precision-recall curve
+    has_threshold = True
+
+    def thresholds(self, model: Mapping[str, Any]) -> tuple[float, ...]:
+        return (float(model.get("threshold", 0.0)),)
+
+    def answer(
+        self,
+        arrays: Arrays,
+        height: int,
+        width: int,
+        *,
+        preprocess: Preprocess,
+        names: tuple[str, ...],
+        thresholds: Sequence[float],
+    ) -> Boxes:
+        """Boxes of lower scores than the one threshold are left out."""
+        size = np.array([preprocess.width, preprocess.height] * 2)
+        corners = preprocess.geometry(height, width).restored_boxes(arrays[BOXES] * size)
+        return Boxes.clipped(
+            corners,
+            arrays[LABELS],
+            arrays[SCORES],
+            names,
+            height=height,
+            width=width,
+            threshold=thresholds[0] if thresholds else 0.0,
+        )
+
+    def measure(self, run: Run, kind: Any) -> Measure:
+        from handlens.tasks.detect.measure import BoxMeasure
+
+        return BoxMeasure(run)
+
+    def headline(self, result: Mapping[str, Any]) -> Headline:
+        metrics, point = result["metrics"], result["metrics"]["operating_point"]
+        sentences = [
+            f"[bold]mAP50 {percent(metrics['map50'])}[/], mAP {percent(metrics['map'])} on {result['images']} images "
+            f"({result['split']}) with {metrics['objects']} objects."
+        ]
+        if point:
+            sentences.append(
+                f"At scores of {point['threshold']:.2f} and above: precision {percent(point['precision'])}, "
+                f"recall {percent(point['recall'])}."
+            )
+        return Headline.by_class(tuple(sentences), metrics["per_class"], ("objects", "ap", "ap50"))
+
+    def tile(self, record: Record, dataset: Dataset) -> Tile:
+        from PIL import Image
+
+        from handlens.data.decode import decode
+        from handlens.drawing import with_boxes
+
+        decoded = decode(record.path)
+        small = shrunk(decoded, Image.Resampling.LANCZOS)
+        if record.boxes is None:
+            return Tile(small, "no label")
+        boxes, names = record.boxes, dataset.class_names
+        scale = np.tile([small.shape[1] / decoded.shape[1], small.shape[0] / decoded.shape[0]], 2)
+        corners = np.array([(box.left, box.top, box.right, box.bottom) for box in boxes]).reshape(-1, 4) * scale
+        labels = [box.label for box in boxes]
+        drawn = with_boxes(small, corners, labels, [names[label] for label in labels])
+        counts = Counter(labels)
+        caption = caption_of([f"{names[label]} {count}" for label, count in counts.most_common()])
+        return Tile(drawn, caption or "no objects", frozenset(counts))
+
+    def compare(
+        self, values: Arrays, expected: Arrays, ids: Sequence[str], *, thresholds: Sequence[float]
+    ) -> Agreement:
+        from handlens.tasks.detect.agreement import compare_boxes
+
+        return compare_boxes(values, expected, ids)
+
+    def changed(self, values: Arrays, own: Arrays, *, thresholds: Sequence[float]) -> float | None:
+        from handlens.tasks.detect.agreement import changed_boxes
+
+        return changed_boxes(values, own, thresholds=thresholds)
+
+    def refusal(self, *, with_resize: bool, suppress: bool) -> str | None:
+        return None
+
+    def start(self, recipe: Recipe, dataset: Dataset, report: Reporter) -> Start:
+        from handlens.tasks.detect.start import start_detector
+
+        return start_detector(recipe, dataset, report)
+
+    def learning(self, recipe: Recipe, dataset: Dataset, preprocess: Preprocess) -> Learning:
+        from handlens.tasks.detect.training import learning
+
+        return learning(recipe, dataset, preprocess)
+
+    def choose(
+        self, net: nn.Module, preprocess: Preprocess, dataset: Dataset, folder: Path, report: Reporter
+    ) -> dict[str, Any]:
+        """The threshold with the best F1 on validation, by what the net answers in PyTorch fp32."""
+        from handlens.data.annotations import usable_boxes
+        from handlens.evaluation.detection import best_threshold
+        from handlens.tasks.answers import validation_answers
+
+        predicted, truths = [], []
+        for record, result in validation_answers(self, net, preprocess, dataset, thresholds=(0.0,), report=report):
+            assert isinstance(result, Boxes)
+            predicted.append(result)
+            truths.append(usable_boxes(record, size=(result.width, result.height)))
+        best = best_threshold(predicted, truths)
+        return {"threshold": USUAL_THRESHOLD if best is None else best}
+
+    def chosen(self, values: Mapping[str, Any]) -> str:
+        return f"Score threshold {values['threshold']:.3f}: the best F1 on validation."
+
+    def last_step(self, net: nn.Module, raw: Any, *, suppress: bool = True) -> tuple[Tensor, ...]:
+        boxes, scores, labels = net.decode(raw, suppress=suppress)  # type: ignore[operator]
+        return boxes, scores, labels
+
+    def published(self) -> dict[str, Any]:
+        from handlens.models.coco import COCO_IDS
+
+        return {"threshold": USUAL_THRESHOLD, "category_ids": list(COCO_IDS)}
+
+    def examine(self, audit: Audit, report: Reporter) -> Found | None:
+        """Class name -> share of its training boxes that no anchor of the default detector, fitted to them, reaches."""
+        from importlib.util import find_spec
+
+        if find_spec("torch") is None:
+            return None
+        from handlens.data.split import split_dataset
+        from handlens.tasks.detect.anchors import fit_anchors_to
+        from handlens.training.recipe import make_recipe
+
+        report.progress("fitting anchors", 0, None)
+        recipe = make_recipe({})
+        try:
+            dataset = split_dataset(
+                audit.usable(), validation=recipe.validation, seed=recipe.seed, together=audit.duplicates
+            )
+            unreached = fit_anchors_to(recipe.settled("finetune", self.defaults), dataset).unreached
+        except InputError:  # the audit has said already that there is no box to learn from
+            return None
+        named = [f"{name} {percent(share)}" for name, share in unreached.items() if share]
+        sentence = f"Training boxes without an anchor of the default detector: {', '.join(named) or 'none'}."
+        return Found({"boxes_without_anchor": unreached}, sentence)

@@ -1,0 +1,99 @@
+"""How good a segmenter is: counts over pixels, at the size of the images."""
+
+from __future__ import annotations
+
+import heapq
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from handlens.data.decode import decode
+from handlens.data.masks import read_mask
+from handlens.data.record import IGNORE, MaskCoding, Record
+from handlens.errors import InputError
+from handlens.evaluation import plots
+from handlens.evaluation.contact_sheet import jpeg_bytes
+from handlens.files import write_bytes
+from handlens.results import Mask
+from handlens.tasks.measuring import PAIRS, curves_of, sheet_of_pairs
+from handlens.training.run import Run
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+LEGEND = 40  # classes; of more, nobody tells the colors apart
+
+
+class MaskMeasure:
+    """Counts over pixels, at the size of the images."""
+
+    kept: tuple[str, ...] = ("miou", "pixel_accuracy", "images")
+
+    def __init__(self, run: Run, coding: MaskCoding) -> None:
+        from handlens.evaluation.segmentation import PixelCounts
+
+        self.coding = coding
+        self.names = run.class_names
+        self.counts = PixelCounts(run.class_names)
+        self.records: list[Record] = []
+        self.least_right: list[tuple[float, int, Mask]] = []  # (-share of right pixels, place, answer): a heap
+
+    def add(self, record: Record, result: Mask) -> None:
+        assert record.mask is not None
+        height, width = result.classes.shape
+        truth = read_mask(record.mask, self.coding, size=(height, width))
+        self.counts.add(result.classes, truth)
+        known = truth != IGNORE
+        if known.any():
+            right = float((result.classes == truth)[known].mean())
+            heapq.heappush(self.least_right, (-right, len(self.records), result))
+            if len(self.least_right) > PAIRS:
+                heapq.heappop(self.least_right)
+        self.records.append(record)
+
+    def metrics(self) -> dict[str, Any]:
+        try:
+            return self.counts.metrics()
+        except ValueError as error:
+            raise InputError(f"there is nothing to measure: {error}.") from None
+
+    def write_report(self, path: Path, run: Run, *, metrics: dict[str, Any], **parts: Any) -> None:
+        from handlens.evaluation.report import write_report
+
+        confusion = b""
+        if metrics["confusion"]:
+            confusion = plots.confusion_plot(np.array(metrics["confusion"]), self.names)
+            write_bytes(path.with_name("confusion.png"), confusion)
+        write_report(
+            path,
+            template=Path(__file__).with_name("report.html.jinja"),
+            title=run.folder.resolve().name,
+            model=run.model,
+            metrics=metrics,
+            images={"curves": curves_of(run), "confusion": confusion},
+            examples={"wrong": self._sheet()},
+            **parts,
+        )
+
+    def _sheet(self) -> bytes | None:
+        """Truth and answer side by side, the least right images first."""
+        from handlens.drawing import with_legend, with_mask
+
+        shown = [
+            (-100 * negative, self.records[place], answer.classes)
+            for negative, place, answer in sorted(self.least_right, key=lambda entry: entry[:2], reverse=True)
+        ]
+        if not shown:
+            return None
+
+        def pair(record: Record, answer: NDArray[np.uint8]) -> NDArray[np.uint8]:
+            assert record.mask is not None
+            image = decode(record.path)
+            truth = read_mask(record.mask, self.coding, size=(answer.shape[0], answer.shape[1]))
+            return np.concatenate([with_mask(image, mask, self.names) for mask in (truth, answer)], axis=1)
+
+        captions = [f"{record.path.name}: {right:.1f} % right" for right, record, _ in shown]
+        images = (pair(record, answer) for _, record, answer in shown)  # one at a time: they have their full size
+        sheet = sheet_of_pairs(images, captions, [answer.shape for _, _, answer in shown])
+        return jpeg_bytes(with_legend(sheet, dict(enumerate(self.names[:LEGEND]))))

@@ -1,0 +1,157 @@
+"""A class per pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from handlens.data.record import Dataset, Record
+from handlens.figures import percent
+from handlens.preprocess import Preprocess
+from handlens.reporter import Reporter
+from handlens.results import Mask
+from handlens.runtimes.agreement import Agreement
+from handlens.runtimes.names import CLASS_MAP
+from handlens.tasks.segment.windows import tiled_classes
+from handlens.tasks.task import Headline, Measure, Start, Task, Tile
+from handlens.tasks.tiles import caption_of, shrunk
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+
+    from handlens.runtimes.engine import Arrays, Engine
+    from handlens.training.fit import Learning
+    from handlens.training.recipe import Recipe
+    from handlens.training.run import Run
+
+
+class Segment(Task):
+    name = "segment"
+    models = name
+    metric = "miou"
+    outputs = (CLASS_MAP,)
+    result = Mask
+    compared = "pixels"
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "model": "deeplab_v3",
+        "epochs": 30,
+        "batch_size": 8,
+        "learning_rate": 1e-3,
+        "layer_decay": 1.0,
+        "ema": 0.98,
+        "dice": 1.0,
+    }
+    unused = frozenset(
+        {
+            "anchors",
+            "box_loss",
+            "class_weights",
+            "dropout",
+            "views",
+            "augment.mixup",
+            "augment.cutmix",
+            "augment.trivial",
+            "augment.rotate",
+            "augment.mosaic",
+        }
+    )
+    published_classes = 21  # of VOC, with its background
+    reduced = False
+    has_windows = True
+    proof_images = 250  # a class map is compared at every pixel
+
+    def answer(
+        self,
+        arrays: Arrays,
+        height: int,
+        width: int,
+        *,
+        preprocess: Preprocess,
+        names: tuple[str, ...],
+        thresholds: Sequence[float],
+    ) -> Mask:
+        return Mask(preprocess.restored(arrays[CLASS_MAP], height, width), names)
+
+    def in_windows(
+        self, image: NDArray[np.uint8], engine: Engine, *, preprocess: Preprocess, names: tuple[str, ...]
+    ) -> Mask:
+        """Each window votes for the classes it sees, its middle more than its edge."""
+        votes = np.eye(len(names), dtype=np.float32)
+        whole = replace(preprocess, resize="stretch")  # a window has the net's size; its colors may change
+
+        def predict(window: NDArray[np.uint8]) -> NDArray[np.float32]:
+            return np.asarray(votes[engine.run(whole.pixels(window)[None])[CLASS_MAP][0]])
+
+        return Mask(tiled_classes(image, predict, height=preprocess.height, width=preprocess.width), names)
+
+    def measure(self, run: Run, kind: Any) -> Measure:
+        from handlens.tasks.segment.measure import MaskMeasure
+
+        return MaskMeasure(run, kind)
+
+    def headline(self, result: Mapping[str, Any]) -> Headline:
+        metrics = result["metrics"]
+        sentence = (
+            f"[bold]Mean IoU {percent(metrics['miou'])}[/] on {result['images']} images ({result['split']}); "
+            f"{percent(metrics['pixel_accuracy'])} of the pixels right; boundary IoU "
+            f"{percent(metrics['boundary_iou'])}; always answering the commonest class: "
+            f"{percent(metrics['majority_baseline']['share'])} of the pixels."
+        )
+        return Headline.by_class(
+            (sentence,), metrics["per_class"], ("share", "recall", "precision", "boundary_iou", "iou")
+        )
+
+    def tile(self, record: Record, dataset: Dataset) -> Tile:
+        from PIL import Image
+
+        from handlens.data.decode import decode
+        from handlens.data.masks import read_mask
+        from handlens.drawing import with_mask
+
+        decoded = decode(record.path)
+        small = shrunk(decoded, Image.Resampling.LANCZOS)
+        if record.mask is None or dataset.coding is None:
+            return Tile(small, "no label")
+        mask = read_mask(record.mask, dataset.coding, size=(decoded.shape[0], decoded.shape[1]))
+        names = dataset.class_names
+        counts = np.bincount(mask.ravel(), minlength=256)[: len(names)]
+        drawn = with_mask(small, shrunk(mask, Image.Resampling.NEAREST), names)
+        largest = [int(index) for index in np.argsort(-counts, kind="stable")[:4] if counts[index]]
+        caption = caption_of([f"{names[index]} {100 * counts[index] / mask.size:.0f} %" for index in largest])
+        return Tile(drawn, caption or "nothing that counts", frozenset(int(index) for index in np.flatnonzero(counts)))
+
+    def compare(
+        self, values: Arrays, expected: Arrays, ids: Sequence[str], *, thresholds: Sequence[float]
+    ) -> Agreement:
+        from handlens.tasks.segment.agreement import compare_masks
+
+        return compare_masks(values, expected, ids)
+
+    def changed(self, values: Arrays, own: Arrays, *, thresholds: Sequence[float]) -> float:
+        from handlens.tasks.segment.agreement import changed_masks
+
+        return changed_masks(values, own)
+
+    def refusal(self, *, with_resize: bool, suppress: bool) -> str | None:
+        if with_resize:
+            return "resizing inside the graph is not for segmenters: a mask has the model's own size"
+        return super().refusal(with_resize=with_resize, suppress=suppress)
+
+    def start(self, recipe: Recipe, dataset: Dataset, report: Reporter) -> Start:
+        from handlens.tasks.segment.start import start_segmenter
+
+        return start_segmenter(recipe, dataset, report)
+
+    def learning(self, recipe: Recipe, dataset: Dataset, preprocess: Preprocess) -> Learning:
+        from handlens.tasks.segment.training import learning
+
+        return learning(recipe, dataset, preprocess)
+
+    def last_step(self, net: nn.Module, raw: Tensor, *, suppress: bool = True) -> Tensor:
+        import torch
+
+        return raw.argmax(dim=1).to(torch.uint8)

@@ -1,0 +1,136 @@
+"""What every task's start has in common: the model, its weights and the scaling that goes with them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from handlens.data.record import Dataset, Record
+from handlens.errors import InputError
+from handlens.preprocess import SCALINGS, Preprocess
+from handlens.reporter import Reporter
+from handlens.tasks.task import Start, Task
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import nn
+
+    from handlens.training.recipe import Recipe
+
+
+def begin(task: Task, recipe: Recipe, dataset: Dataset, report: Reporter) -> Start:
+    """`Task.start`, of a model that is one for the task.
+
+    Raises:
+        InputError: as there, and for a model of another task.
+    """
+    from handlens.models import CATALOGUE
+
+    if CATALOGUE[recipe.model].task != task.models:
+        fitting = [name for name, entry in CATALOGUE.items() if entry.task == task.models]
+        raise InputError(
+            f"{recipe.model} is a net to {CATALOGUE[recipe.model].task}, and {dataset.root.name} is data to "
+            f"{task.name}; take one of {', '.join(fitting)}."
+        )
+    return task.start(recipe, dataset, report)
+
+
+def built(name: str, arguments: dict[str, Any]) -> nn.Module:
+    """
+    Raises:
+        InputError: an option that the net does not have, or out of range.
+    """
+    from handlens.models import build
+
+    try:
+        return build(name, **arguments)
+    except InputError:
+        raise
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{name}: {error}.") from None
+
+
+def arguments_of(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
+    width = {} if recipe.width is None else {"width": recipe.width}
+    return {"num_classes": len(dataset.class_names)} | width | recipe.options
+
+
+def weights_of(recipe: Recipe) -> str | None:
+    """The published weights that a recipe's net, or its backbone, starts from; None where there are none for it."""
+    from handlens.models import CATALOGUE
+
+    backbone = recipe.options.get("backbone", CATALOGUE[recipe.model].backbone)
+    for net in (recipe.model, backbone):
+        if net in CATALOGUE and CATALOGUE[net].weights:
+            return CATALOGUE[net].weights[0]
+    return None
+
+
+def starting_weights(recipe: Recipe) -> str:
+    """What a net that is not trained from scratch starts from: a name of published weights, or a file.
+
+    Raises:
+        InputError: there are none for this net, or not for this width.
+    """
+    published = weights_of(recipe)
+    if recipe.weights is not None:
+        return recipe.weights
+    if published is None:
+        raise InputError(f"there are no published weights for {recipe.model}; use --mode scratch, or --weights FILE.")
+    if recipe.width not in (None, 1.0):
+        raise InputError(
+            f"published weights of {published} are for width 1.0, not {recipe.width}; use --mode scratch, "
+            "or --weights FILE."
+        )
+    return published
+
+
+def load_published(net: nn.Module, recipe: Recipe, report: Reporter) -> None:
+    from handlens.models import CATALOGUE
+    from handlens.models.backbones import Backbone
+    from handlens.models.weights import load_backbone, load_into, load_weights
+
+    if recipe.mode == "scratch":
+        return
+    source = starting_weights(recipe)
+    weights = load_weights(source, progress=report.progress)
+    backbone = getattr(net, "backbone", None)
+    whole = source in CATALOGUE[recipe.model].weights  # published with its head
+    sentence: str | None
+    if isinstance(backbone, Backbone) and not whole and not any(key.startswith("backbone.") for key in weights):
+        sentence = load_backbone(backbone, weights)  # a classifier's
+    else:
+        sentence = load_into(net, weights, new_head=True)
+    if sentence:
+        report.say(sentence)
+
+
+def scaled_as(recipe: Recipe, preprocess: Preprocess) -> Preprocess:
+    """With the normalization that the weights were trained with; from scratch the net's own."""
+    from handlens.models import CATALOGUE
+    from handlens.models.weights import SOURCES
+
+    source = None if recipe.mode == "scratch" else recipe.weights or weights_of(recipe)
+    if source in SOURCES:
+        return replace(preprocess, mean=SOURCES[source].preprocess.mean, std=SOURCES[source].preprocess.std)
+    published = None if recipe.mode == "scratch" else weights_of(recipe)
+    mean, std = SCALINGS[CATALOGUE[(published or recipe.model).partition(":")[0]].scaling]
+    return replace(preprocess, mean=mean, std=std)
+
+
+def usual_size(records: Sequence[Record], *, longest: int, enlarge: bool = False) -> tuple[int, int]:
+    """(height, width) of the middle image by area, no side above `longest`, in multiples of 8."""
+    sizes = sorted((upright_size(record) for record in records), key=lambda size: size[0] * size[1])
+    height, width = sizes[len(sizes) // 2]
+    scale = longest / max(height, width)
+    scale = scale if enlarge else min(1.0, scale)
+    return max(32, round(height * scale / 8) * 8), max(32, round(width * scale / 8) * 8)
+
+
+def upright_size(record: Record) -> tuple[int, int]:
+    """(height, width) of the upright image, from its header."""
+    from handlens.data.decode import probe
+
+    info = probe(record.path.read_bytes(), record.id)
+    return info.height, info.width

@@ -1,0 +1,31 @@
+"""When two runtimes give an image the same labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from handlens.runtimes.agreement import TOLERANCE, Agreement
+from handlens.runtimes.engine import Arrays
+from handlens.runtimes.names import PROBABILITIES
+
+
+def compare_tags(values: Arrays, expected: Arrays, ids: Sequence[str], *, thresholds: Sequence[float]) -> Agreement:
+    """Probabilities (N, K), each class on its own: the same labels, and no probability off by more than TOLERANCE.
+
+    A label within TOLERANCE of its threshold may fall either way.
+    """
+    answered, wanted = values[PROBABILITIES], expected[PROBABILITIES]
+    least = np.asarray(thresholds, dtype=np.float64)
+    other = (answered >= least) != (wanted >= least)
+    tied = np.abs(wanted - least) <= TOLERANCE
+    differing = tuple(ids[int(i)] for i in np.flatnonzero((other & ~tied).any(axis=1)))
+    excused = tuple(ids[int(i)] for i in np.flatnonzero(other.any(axis=1) & ~(other & ~tied).any(axis=1)))
+    largest = float(np.abs(answered - wanted).max()) if np.isfinite(answered).all() else float("inf")
+    return Agreement(float((~other).mean()), largest, excused, differing, not differing and largest <= TOLERANCE)
+
+
+def changed_tags(values: Arrays, own: Arrays, *, thresholds: Sequence[float]) -> float:
+    least = np.asarray(thresholds, dtype=np.float64)
+    return float(((values[PROBABILITIES] >= least) != (own[PROBABILITIES] >= least)).mean())

@@ -1,0 +1,316 @@
+"""What a task is: all that differs between classifying, tagging, segmenting and detecting, behind one Protocol.
+
+The rest of the project is handed a Task and never asks for its name. A new task is a new folder beside this file and a
+line in `TASKS`. Importing one does not import torch: methods that need it do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from handlens.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+
+    from handlens.data.check import Audit
+    from handlens.data.record import Dataset, Record
+    from handlens.preprocess import Preprocess
+    from handlens.reporter import Reporter
+    from handlens.results import Result
+    from handlens.runtimes.agreement import Agreement
+    from handlens.runtimes.engine import Arrays, Engine
+    from handlens.training.fit import Learning
+    from handlens.training.head import Head
+    from handlens.training.recipe import Recipe
+    from handlens.training.run import Run
+
+LISTED = 100  # classes; of more, nobody reads the table
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where training begins.
+
+    Attributes:
+        architecture: {"name", "arguments"} that `build` makes the same net again from.
+    """
+
+    net: nn.Module
+    preprocess: Preprocess
+    architecture: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """An image with what is known of it, for a contact sheet.
+
+    Attributes:
+        image: (H, W, 3) uint8, as large as a tile.
+        classes: indices of those that its colors stand for; a legend names them.
+    """
+
+    image: NDArray[np.uint8]
+    caption: str
+    classes: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True)
+class Headline:
+    """What the terminal says of an evaluation: sentences, with rich's markup, and a table with a row per class."""
+
+    sentences: tuple[str, ...]
+    rows: tuple[dict[str, Any], ...] = ()
+
+    @classmethod
+    def by_class(cls, sentences: tuple[str, ...], rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> Headline:
+        """With these columns of the metrics of each class; of too many classes none."""
+        shown = rows if len(rows) <= LISTED else ()
+        return cls(sentences, tuple({"class": row["class"]} | {key: row[key] for key in keys} for row in shown))
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a task finds in a data set by trying a model on it, beside the audit.
+
+    Attributes:
+        values: for JSON, by a key of its own.
+        sentence: for people.
+    """
+
+    values: dict[str, Any]
+    sentence: str
+
+
+class Measure(Protocol):
+    """Takes every image once and then says how good the predictions were.
+
+    Attributes:
+        kept: the metrics that model.json keeps.
+        records: of the images taken so far.
+    """
+
+    kept: tuple[str, ...]
+    records: list[Record]
+
+    def add(self, record: Record, result: Any) -> None:
+        """
+        Raises:
+            InputError: the label cannot be read, for example a mask.
+        """
+        ...
+
+    def metrics(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        ...
+
+    def write_report(self, path: Path, run: Run, *, metrics: dict[str, Any], **parts: Any) -> None:
+        """The page for people; `parts` as `evaluation.report.write_report` takes them."""
+        ...
+
+
+class Frozen(Protocol):
+    """How a linear head is fitted on frozen features and judged by cross-validation."""
+
+    def fit(
+        self,
+        features: NDArray[np.float32],
+        records: Sequence[Record],
+        folds: NDArray[np.int64],
+        *,
+        copies: int,
+        recipe: Recipe,
+        names: Sequence[str],
+    ) -> Head:
+        """
+        Args:
+            features: (N * copies, D), the copies of one image in consecutive rows, the unaugmented one first.
+            folds: (N,) fold number of each image.
+        """
+        ...
+
+    def validation(self, head: Head, records: Sequence[Record], names: Sequence[str]) -> dict[str, float]:
+        """The task's metric and "loss" on images that the head of their fold had not seen.
+
+        Raises:
+            FindingsError: there are too few images.
+        """
+        ...
+
+    def score(self, raw: Tensor, records: Sequence[Record]) -> tuple[float, float]:
+        """(metric, -loss) of a head's outputs (N, K)."""
+        ...
+
+    def choose(self, head: Head, records: Sequence[Record], names: Sequence[str]) -> dict[str, Any]:
+        """As `Task.choose`, on the images that the head of their fold had not seen."""
+        ...
+
+
+class Task(Protocol):
+    """
+    Attributes:
+        name: in model.json and on the command line.
+        models: the task that the catalogue lists its models under.
+        metric: picks the best epoch; more is better.
+        outputs: names of the exported graph's outputs, in order.
+        result: what a prediction is.
+        defaults: of a recipe, where they are not the general ones. Measured in benchmarks/.
+        unused: what a recipe may ask for and this task has no use for.
+        published_classes: how many its models were published with, where the catalogue does not say.
+        reduced: an image may be decoded at reduced scale, for nothing is located in it.
+        proof_images: how many an export is proved with at most.
+        compared: what parity counts: labels, pixels, boxes.
+        differs: what parity measures the difference of; None where there is nothing but equal or not.
+        evaluated_at: the threshold of an evaluation, in place of the run's own.
+        has_windows: a large image can be predicted in windows.
+        has_threshold: a prediction depends on a score that users may set.
+    """
+
+    name: ClassVar[str]
+    models: ClassVar[str]
+    metric: ClassVar[str]
+    outputs: ClassVar[tuple[str, ...]]
+    result: ClassVar[type[Result]]
+    compared: ClassVar[str]
+    differs: ClassVar[str | None] = None
+    defaults: ClassVar[Mapping[str, Any]] = {}
+    unused: ClassVar[frozenset[str]] = frozenset()
+    published_classes: ClassVar[int]
+    reduced: ClassVar[bool] = True
+    proof_images: ClassVar[int] = 1000
+    evaluated_at: ClassVar[float | None] = None
+    has_threshold: ClassVar[bool] = False
+    has_windows: ClassVar[bool] = False
+
+    def thresholds(self, model: Mapping[str, Any]) -> tuple[float, ...]:
+        """What a run was given on its validation images, from its model.json."""
+        return ()
+
+    def answer(
+        self,
+        arrays: Arrays,
+        height: int,
+        width: int,
+        *,
+        preprocess: Preprocess,
+        names: tuple[str, ...],
+        thresholds: Sequence[float],
+    ) -> Result:
+        """What an engine's arrays say about an image of this size, in the image's own pixels.
+
+        Args:
+            arrays: by output name, without the batch.
+        """
+        ...
+
+    def in_windows(
+        self, image: NDArray[np.uint8], engine: Engine, *, preprocess: Preprocess, names: tuple[str, ...]
+    ) -> Result:
+        """The prediction for an image larger than the net's input, in overlapping windows at its own size.
+
+        Args:
+            image: (H, W, 3) uint8.
+
+        Raises:
+            InputError: the task has no such prediction.
+        """
+        raise InputError(f"tiles are for segmenters; this is a model to {self.name}.")
+
+    def measure(self, run: Run, kind: Any) -> Measure:
+        """
+        Args:
+            kind: of the labels, which are indices into the run's classes.
+        """
+        ...
+
+    def headline(self, result: Mapping[str, Any]) -> Headline:
+        """
+        Args:
+            result: what `evaluate` returns.
+        """
+        ...
+
+    def shown(self, value: float) -> str:
+        """The metric as people read it."""
+        return f"{self.metric} {100 * value:.1f} %"
+
+    def tile(self, record: Record, dataset: Dataset) -> Tile:
+        """
+        Raises:
+            InputError: the image or its label cannot be read.
+        """
+        ...
+
+    def compare(
+        self, values: Arrays, expected: Arrays, ids: Sequence[str], *, thresholds: Sequence[float]
+    ) -> Agreement:
+        """Whether a runtime's arrays (N, ...) count as those of PyTorch."""
+        ...
+
+    def changed(self, values: Arrays, own: Arrays, *, thresholds: Sequence[float]) -> float | None:
+        """Share of the labels, pixels or boxes that are others; None where there is nothing to count."""
+        ...
+
+    def refusal(self, *, with_resize: bool, suppress: bool) -> str | None:
+        """Why a graph cannot be made so, as the end of a sentence; None where it can."""
+        return None if suppress else "only boxes are suppressed"
+
+    def start(self, recipe: Recipe, dataset: Dataset, report: Reporter) -> Start:
+        """The model that a recipe starts from, with weights unless trained from scratch, and its Preprocess.
+
+        Raises:
+            InputError: no such model, one of another task, or weights that do not fit or cannot be had.
+        """
+        ...
+
+    def learning(self, recipe: Recipe, dataset: Dataset, preprocess: Preprocess) -> Learning:
+        """What the model is fed while it is trained, and how it learns from it."""
+        ...
+
+    @property
+    def frozen(self) -> Frozen | None:
+        """How a head on frozen features is fitted; None of tasks that have none."""
+        return None
+
+    def finish(self, net: nn.Module, dataset: Dataset) -> None:
+        """The last change of a trained model's weights, before it is saved."""
+        return
+
+    def choose(
+        self, net: nn.Module, preprocess: Preprocess, dataset: Dataset, folder: Path, report: Reporter
+    ) -> dict[str, Any]:
+        """What is chosen on the validation images for model.json, for example thresholds."""
+        return {}
+
+    def chosen(self, values: Mapping[str, Any]) -> str:
+        """The sentence about what `choose` returned."""
+        return ""
+
+    def last_step(self, net: nn.Module, raw: Any, *, suppress: bool = True) -> Tensor | tuple[Tensor, ...]:
+        """From what the model gives to the graph's outputs."""
+        ...
+
+    def golden(self, record: Record, names: Sequence[str], arrays: Arrays) -> dict[str, Any]:
+        """What golden.json says of an image beside its name: its label, and the prediction in words."""
+        return {}
+
+    def published(self) -> dict[str, Any]:
+        """What model.json of published weights has beside the rest."""
+        return {}
+
+    def examine(self, audit: Audit, report: Reporter) -> Found | None:
+        """What `check` can say beside the audit; None where there is nothing, or torch is not installed."""
+        return None
+
+    def suspects(self, audit: Audit, report: Reporter) -> list[dict[str, Any]]:
+        """Images whose label a model doubts: dicts of file (id), label, suggested, probability, label_probability.
+
+        Raises:
+            InputError: the task has no such search.
+        """
+        raise InputError(f"label errors are searched among images with one class each; this is data to {self.name}.")
