@@ -6,13 +6,14 @@ At most: 5 % of any class with the fitted anchors, at the input size that `train
 from common import shared_images, store
 
 from handlens.data import open_dataset
-from handlens.flow.anchor_fit import fit_anchors_to
+from handlens.tasks import TASKS
+from handlens.tasks.detect.anchors import fit_anchors_to
 from handlens.training.recipe import Recipe
 
 dataset = open_dataset(shared_images("bccd"))
 rows = []
 for anchors in ("fitted", "paper"):
-    fit = fit_anchors_to(Recipe(anchors=anchors).settled("finetune", "detect"), dataset)
+    fit = fit_anchors_to(Recipe(anchors=anchors).settled("finetune", TASKS["detect"].defaults), dataset)
     rows.append(
         {
             "anchors": anchors,

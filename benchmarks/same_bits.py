@@ -33,7 +33,6 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {  # name -> (task, options of t
     "tag, finetune": ("tag", ("--mode", "finetune", "--epochs", "1", "--image-size", "96")),
     "segment, finetune": ("segment", ("--mode", "finetune", "--epochs", "1", "--image-size", "96")),
     "detect, finetune": ("detect", ("--mode", "finetune", "--epochs", "1", "--image-size", "128")),
-    "detect, scratch": ("detect", ("--mode", "scratch", "--epochs", "1", "--image-size", "128")),
 }
 RENAMED = {"picture": "image", "colour": "color", "grey": "gray", "trunk": "backbone"}
 NOT_NUMBERS = {"report", "runtime", "data", "notes"}  # paths, versions and sentences

@@ -37,12 +37,14 @@ OURS = """
 import sys, time, json, torch
 from pathlib import Path
 from handlens.data import open_dataset
-from handlens.data.augment import classification_augment, smallest_training_decode
-from handlens.data.loaders import Images, ResumableLoader
+from handlens.data.augment import image_augment, smallest_training_decode
+from handlens.data.examples import ImageExamples
+from handlens.data.loaders import ResumableLoader
 from handlens.models import build
 from handlens.models.blocks import freeze_batch_norm
 from handlens.preprocess import Preprocess
-from handlens.training.classify import ClassifierTraining
+from handlens.tasks.classify.training import class_of
+from handlens.tasks.classify.training import ClassifierTraining
 from handlens.training.fit import autocast_precision
 from handlens.training.optim import keep_freed_memory
 from handlens.training.recipe import make_recipe
@@ -50,8 +52,8 @@ folder, batch, steps, frozen, workers, reuse = sys.argv[1], *map(int, sys.argv[2
 if reuse: keep_freed_memory()
 recipe, preprocess = make_recipe({}), Preprocess()
 dataset = open_dataset(Path(folder))
-images = Images(dataset.records, preprocess=preprocess, seed=0,
-    transform=classification_augment(preprocess, flip=0.5, crop_area=0.35, color=0.2),
+images = ImageExamples(dataset.records, preprocess=preprocess, label=class_of, seed=0,
+    transform=image_augment(preprocess, flip=0.5, crop_area=0.35, color=0.2),
     at_least=smallest_training_decode(preprocess, crop_area=0.35))
 loader = ResumableLoader(images, batch_size=batch, seed=0, shuffle=True, workers=workers)
 net = build("mobilenet_v2", num_classes=len(dataset.class_names)).train()

@@ -192,12 +192,12 @@ def test_masks_and_boxes_are_made_checked_and_shown(task: str, tmp_path: Path):
         assert sheet.width > 640
 
 
-def test_doubted_labels_are_found(data: Path, weights: str, tmp_path: Path):
+def test_suspected_label_errors_are_found(data: Path, weights: str, tmp_path: Path):
     folder = shutil.copytree(data / "train", tmp_path / "data")
     (folder / "c" / "005.jpg").rename(folder / "b a" / "wrong.jpg")
     done = handlens("check", folder, "--labels", "--json", check=False, XDG_CACHE_HOME=weights)
-    doubted = json.loads(done.stdout)["doubted_labels"]
-    assert "b a/wrong.jpg" in [entry["file"] for entry in doubted[:3]]
+    suspected = json.loads(done.stdout)["suspected_label_errors"]
+    assert "b a/wrong.jpg" in [entry["file"] for entry in suspected[:3]]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from handlens.training.recipe import FROM_SCRATCH, OF_TASK, Augment, Recipe
+from handlens.tasks import TASKS
+from handlens.training.recipe import FROM_SCRATCH, Augment, Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*(ROOT / "docs").glob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
@@ -27,9 +28,9 @@ def test_every_key_of_the_recipe_is_described_with_its_defaults():
         default = "none" if field.default is None else str(field.default)
         if name in FROM_SCRATCH:
             default += f"; from scratch {FROM_SCRATCH[name]}"
-        for task in ("segment", "detect"):
-            if name in OF_TASK[task]:
-                default += f"; to {task} {OF_TASK[task][name]}"
+        for task in TASKS.values():
+            if name in task.defaults:
+                default += f"; to {task.name} {task.defaults[name]}"
         assert f"| `{name}` | {default} | {field.description or ''} |" in page, name
 
 

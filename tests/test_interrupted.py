@@ -108,7 +108,7 @@ DIE = """
 import os, signal, sys
 import handlens.files
 from handlens.cli import run
-from handlens.training.classify import ClassifierTraining
+from handlens.tasks.classify.training import ClassifierTraining
 from handlens.training.writer import RunWriter
 
 def die(*_):
@@ -149,7 +149,7 @@ def test_killed_during_validation_and_then_during_a_save_and_resumed_is_unbroken
 TOLD_TO_END = """
 import os, signal, sys
 from handlens.cli import run
-from handlens.training.classify import ClassifierTraining
+from handlens.tasks.classify.training import ClassifierTraining
 
 def told_to_end(training, batch, batch_idx):
     if batch_idx == 0:

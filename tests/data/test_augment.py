@@ -14,20 +14,14 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 
-from handlens.data.augment import (
-    Boxed,
-    Rotate,
-    classification_augment,
-    cutmix,
-    detection_augment,
-    mosaic,
-    seeded,
-    segmentation_augment,
-)
+from handlens.data.augment import Rotate, image_augment, seeded
 from handlens.data.record import IGNORE
 from handlens.data.seeds import seed_torch
 from handlens.data.window import Window, random_window, xyxy
 from handlens.preprocess import Preprocess
+from handlens.tasks.classify.mixing import cutmix
+from handlens.tasks.detect.augment import Boxed, detection_augment, mosaic
+from handlens.tasks.segment.augment import segmentation_augment
 
 NET = Preprocess(height=64, width=96, resize="stretch")
 RESIZES = [NET, Preprocess(height=64, width=96, resize="pad"), Preprocess(height=64, width=64, short_side=72)]
@@ -127,7 +121,7 @@ def test_without_randomness_it_is_what_preprocess_does():
 )
 def test_a_classifier_whose_recipe_draws_nothing_learns_from_what_it_will_be_asked_about(preprocess: Preprocess):
     original = np.random.default_rng(0).integers(0, 256, (90, 40, 3), dtype=np.uint8)
-    augment = classification_augment(preprocess, flip=0, crop_area=1.0, color=0)
+    augment = image_augment(preprocess, flip=0, crop_area=1.0, color=0)
     image = seeded(augment, torch.from_numpy(original).permute(2, 0, 1), key=(0,))
     assert np.array_equal(image.permute(1, 2, 0).numpy(), preprocess.pixels(original))
 
@@ -136,7 +130,7 @@ def test_a_turned_image_is_turned_about_its_middle_and_has_no_black_corners():
     size = Preprocess(height=81, width=81, short_side=81)
     image, _, _ = drawn((81, 81), (36, 20, 45, 34))  # a bar above the middle
     image = image.clamp(min=100)
-    turn = classification_augment(size, flip=0, crop_area=1.0, color=0, rotate=40.0)
+    turn = image_augment(size, flip=0, crop_area=1.0, color=0, rotate=40.0)
     angles = set()
     for key in range(12):
         turned = seeded(turn, image, key=(key,))
@@ -192,7 +186,7 @@ def test_every_draw_depends_on_the_key_alone(task: str):
     image = (image // 2 + torch.arange(90, dtype=torch.uint8)).contiguous()
     transform: Any
     if task == "classify":
-        transform = classification_augment(NET, flip=0.5, crop_area=0.3, color=0.4, trivial=True)
+        transform = image_augment(NET, flip=0.5, crop_area=0.3, color=0.4, trivial=True)
         inputs: tuple[Any, ...] = (image,)
     elif task == "segment":
         transform = segmentation_augment(NET, flip=0.5, vertical_flip=0.5, crop_area=0.3, color=0.4)
@@ -221,7 +215,7 @@ def test_every_draw_depends_on_the_key_alone(task: str):
 @pytest.mark.parametrize("target", ["Mask", "BoundingBoxes"])
 def test_trivial_augment_refuses_what_it_would_leave_behind(target: str):
     image, boxes, _ = drawn((70, 90), (10, 10, 60, 50))
-    transform = classification_augment(NET, flip=0, crop_area=0.5, color=0, trivial=True)
+    transform = image_augment(NET, flip=0, crop_area=0.5, color=0, trivial=True)
     with pytest.raises(ValueError, match=f"for classification.*{target}"):
         transform(tv_tensors.Image(image), boxes if target == "BoundingBoxes" else tv_tensors.Mask(image[0]))
 
@@ -233,7 +227,7 @@ def test_gray_pipelines_give_one_channel():
     assert detection_augment(gray, flip=0, crop_area=1, color=0)(image, boxes, labels)[0].shape[0] == 1
 
 
-def test_a_image_of_one_row_is_augmented():
+def test_an_image_of_one_row_is_augmented():
     image, boxes, labels = drawn((1, 50), (10, 0, 40, 1))
     assert seeded(detection_augment(NET, flip=0.5, crop_area=0.1, color=0), image, boxes, labels, key=(0,))[0].shape
     mask = tv_tensors.Mask(image[0] // 255)

@@ -357,7 +357,7 @@ def test_entries_that_are_none(tmp_path: Path) -> None:
     assert "file_name = None" in remarks["label_unreadable"].reasons[1]
 
 
-def test_a_image_listed_twice_or_with_the_id_of_another_is_left_aside(tmp_path: Path) -> None:
+def test_an_image_listed_twice_or_with_the_id_of_another_is_left_aside(tmp_path: Path) -> None:
     for name in "abc":
         write_image(tmp_path / f"{name}.jpg")
     path = instances(

@@ -314,7 +314,7 @@ def test_exif_orientation_is_applied(format: str, orientation: int) -> None:
     assert (info.orientation, info.height, info.width) == (orientation, *pixels.shape[:2])
 
 
-def test_a_image_turned_to_the_right_by_hand() -> None:
+def test_an_image_turned_to_the_right_by_hand() -> None:
     pixels = decode(saved(quarters(), "JPEG", exif=exif(6), quality=95))
     assert pixels.shape == (64, 48, 3)
     assert_near(pixels[2:8, 40:46], np.broadcast_to((230, 230, 30), (6, 6, 3)), 12)  # the left upper corner, now right

@@ -11,11 +11,14 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from handlens.data.augment import classification_augment, detection_augment
+from handlens.data.augment import image_augment
 from handlens.data.decode import decode
-from handlens.data.examples import BoxedImages, Images
+from handlens.data.examples import ImageExamples
 from handlens.data.record import Box, Record
 from handlens.preprocess import Preprocess
+from handlens.tasks.classify.training import class_of
+from handlens.tasks.detect.augment import detection_augment
+from handlens.tasks.detect.examples import BoxedImages
 
 PREPROCESS = Preprocess(height=64, width=64, resize="stretch")
 GRAYS = (30, 90, 150, 210)
@@ -55,7 +58,7 @@ def test_mosaics_show_other_images_with_their_boxes(records):
     assert torch.equal(seen[3][0], again)
 
 
-def test_without_mosaics_a_image_comes_alone(records):
+def test_without_mosaics_an_image_comes_alone(records):
     for epoch in range(4):
         image, _, labels = examples(records, mosaic=0)[epoch, 2]
         assert grays_in(image) == {GRAYS[2]}
@@ -82,8 +85,10 @@ def test_small_images_are_opened_once_and_stay_as_they_are(tmp_path: Path, monke
     monkeypatch.setattr("handlens.data.examples.decode", counting)
     preprocess = Preprocess(height=64, width=64, short_side=64)
     # Upside down, in whole images: what writes into a kept image would be seen in the next round.
-    transform = classification_augment(preprocess, flip=0, vertical_flip=1, crop_area=1.0, color=0.3)
-    images = Images(records, preprocess=preprocess, transform=transform, at_least=(64, 64), seed=0)
+    transform = image_augment(preprocess, flip=0, vertical_flip=1, crop_area=1.0, color=0.3)
+    images = ImageExamples(
+        records, preprocess=preprocess, transform=transform, at_least=(64, 64), label=class_of, seed=0
+    )
     rounds = [[images[(0, index)][0].clone() for index in range(3)] for _ in range(3)]
     assert sorted(opened) == ["also small", *["large"] * 3, "small"]
     for again in rounds[1:]:
@@ -91,7 +96,7 @@ def test_small_images_are_opened_once_and_stay_as_they_are(tmp_path: Path, monke
             assert torch.equal(one, other)
     monkeypatch.setattr("handlens.data.examples.KEPT", 0)
     opened.clear()
-    none_kept = Images(records, preprocess=preprocess, transform=None, at_least=(64, 64), seed=0)
+    none_kept = ImageExamples(records, preprocess=preprocess, transform=None, at_least=(64, 64), label=class_of, seed=0)
     for _ in range(2):
         none_kept[(0, 0)]
     assert opened == ["small", "small"]

@@ -182,7 +182,7 @@ def test_broken_images_stay_in_the_list(tmp_path: Path) -> None:
     ]
 
 
-def test_a_image_without_extension_is_known_by_its_content(tmp_path: Path) -> None:
+def test_an_image_without_extension_is_known_by_its_content(tmp_path: Path) -> None:
     root = images(tmp_path, "cat/1.png", "dog/1.png")
     write_image(root / "cat" / "download", format="JPEG")
     write_image(root / "dog" / "image.jpg_large", format="JPEG")

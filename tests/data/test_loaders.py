@@ -13,33 +13,35 @@ import pytest
 import torch
 from PIL import Image
 
-from handlens.data.augment import classification_augment, mixup, smallest_training_decode
+from handlens.data.augment import image_augment, smallest_training_decode
 from handlens.data.decode import decode
-from handlens.data.examples import Images
+from handlens.data.examples import ImageExamples
 from handlens.data.loaders import EpochBatches, ResumableLoader, fastest_workers, loading_seconds
 from handlens.data.record import Record
 from handlens.preprocess import Preprocess
+from handlens.tasks.classify.mixing import mixup
+from handlens.tasks.classify.training import class_of
 
 PREPROCESS = Preprocess(height=32, width=32, short_side=32)
 
 
 @pytest.fixture
-def examples(tmp_path: Path) -> Images:
+def examples(tmp_path: Path) -> ImageExamples:
     records = []
     for number in range(11):
         path = tmp_path / f"{number}.png"
         pixels = np.random.default_rng(number).integers(0, 256, (40, 50, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(path)
         records.append(Record(path=path, id=path.name, target=number))
-    transform = classification_augment(PREPROCESS, flip=0.5, crop_area=0.3, color=0.3)
-    return Images(records, preprocess=PREPROCESS, transform=transform, at_least=(32, 32), seed=3)
+    transform = image_augment(PREPROCESS, flip=0.5, crop_area=0.3, color=0.3)
+    return ImageExamples(records, preprocess=PREPROCESS, transform=transform, at_least=(32, 32), label=class_of, seed=3)
 
 
 def epoch_of(loader: ResumableLoader) -> list[tuple[torch.Tensor, torch.Tensor]]:
     return [(images.clone(), targets.clone()) for images, targets in loader]
 
 
-def loader(examples: Images, workers: int = 0) -> ResumableLoader:
+def loader(examples: ImageExamples, workers: int = 0) -> ResumableLoader:
     return ResumableLoader(examples, batch_size=4, seed=3, shuffle=True, workers=workers)
 
 

@@ -54,7 +54,7 @@ def test_every_object_is_kept_with_its_marks(tmp_path: Path) -> None:
     assert [(box.label, box.difficult) for box in record.boxes or ()] == [(1, True), (0, False), (0, False)]
 
 
-def test_a_image_without_objects_is_kept(tmp_path: Path) -> None:
+def test_an_image_without_objects_is_kept(tmp_path: Path) -> None:
     root = annotated(annotated(tmp_path, "a"), "b", object_xml("dog", 1, 1, 2, 9))
     dataset = open_dataset(root)
     assert [record.boxes == () for record in dataset.records] == [True, False]
@@ -75,7 +75,7 @@ def test_boxes_without_area_are_dropped_and_named(tmp_path: Path) -> None:
     assert [corners(box) for box in dataset.records[0].bad_boxes] == [(5, 5, 5, 5), (8, 0, 3, 4)]
 
 
-def test_a_image_of_one_row(tmp_path: Path) -> None:
+def test_an_image_of_one_row(tmp_path: Path) -> None:
     root = annotated(tmp_path, "a", object_xml("line", 1, 1, 40, 1), height=1)
     assert found(open_dataset(root)) == {"JPEGImages/a.jpg": [("line", 0, 0, 40, 1)]}
 

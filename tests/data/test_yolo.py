@@ -188,7 +188,7 @@ def test_the_size_is_that_of_the_upright_image(tmp_path: Path) -> None:
     assert found(open_dataset(root))["images/a.jpg"] == [("dog", 7.5, 12, 22.5, 28)]
 
 
-def test_a_image_of_one_row_and_one_that_is_broken(tmp_path: Path) -> None:
+def test_an_image_of_one_row_and_one_that_is_broken(tmp_path: Path) -> None:
     root = labeled(labeled(tmp_path, "broken"), "row", "0 0.5 0.5 1 1\n")
     write_image(root / "images/row.jpg", height=1)
     (root / "images/broken.jpg").write_bytes(b"\xff\xd8\xff no more")
@@ -246,7 +246,7 @@ def test_texts_in_a_folder_for_labels_that_are_all_empty(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("stem", ["test", "classes", "README"])
-def test_a_image_may_be_called_like_a_list(tmp_path: Path, stem: str) -> None:
+def test_an_image_may_be_called_like_a_list(tmp_path: Path, stem: str) -> None:
     root = labeled(labeled(tmp_path, "a"), stem)
     assert found(open_dataset(root))[f"images/{stem}.jpg"] == [("dog", 10, 9, 30, 21)]
     (root / "data.yaml").unlink()
@@ -268,7 +268,7 @@ def test_what_lies_elsewhere_is_read_or_named(tmp_path: Path) -> None:
     assert any("film.mp4" in note for note in said(dataset))
 
 
-def test_names_that_are_not_utf8_and_a_image_as_a_split(tmp_path: Path) -> None:
+def test_names_that_are_not_utf8_and_an_image_as_a_split(tmp_path: Path) -> None:
     root = labeled(tmp_path, "a", names="train: images/a.jpg\nnames: [dog]")
     assert [record.split for record in open_dataset(root).records] == ["train"]
     (root / "data.yaml").unlink()
@@ -277,7 +277,7 @@ def test_names_that_are_not_utf8_and_a_image_as_a_split(tmp_path: Path) -> None:
         open_dataset(root)
 
 
-def test_lines_of_a_list_without_a_image_and_images_in_two_splits(tmp_path: Path) -> None:
+def test_lines_of_a_list_without_an_image_and_images_in_two_splits(tmp_path: Path) -> None:
     root = labeled(labeled(tmp_path, "a"), "b", names="train: train.txt\nval: images/b.jpg\nnames: [dog]")
     text(root / "train.txt", "images/a.jpg\nimages/b.jpg\nimages/gone.jpg\n")
     remarks = {remark.code: remark for remark in open_dataset(root).remarks}

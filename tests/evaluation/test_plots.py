@@ -174,7 +174,7 @@ def test_names_are_text_and_not_formulas():
     assert len(confusion_plot([[1, 0], [0, 1]], ["$\\frac{1$", "a_b^{c"])) > 1000
 
 
-def test_a_thousand_classes_still_make_a_image():
+def test_a_thousand_classes_still_make_an_image():
     counts = np.zeros((1000, 1000), dtype=int)
     counts[3, 4] = 1
     assert max(read(confusion_plot(counts, [str(i) for i in range(1000)])).shape) < 3000

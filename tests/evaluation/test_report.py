@@ -7,6 +7,7 @@ import re
 import unicodedata
 from html.parser import HTMLParser
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,9 +17,13 @@ from PIL import Image
 from handlens.evaluation.contact_sheet import contact_sheet, jpeg_bytes
 from handlens.evaluation.metrics import classification_metrics
 from handlens.evaluation.plots import confusion_plot, curves, reliability_plot
-from handlens.evaluation.report import data_uri, most_confused, write_report
+from handlens.evaluation.report import data_uri, write_report
 from handlens.figures import percent
 from handlens.preprocess import Preprocess
+from handlens.tasks import classify
+from handlens.tasks.classify.measure import most_confused, shown_beside
+
+TEMPLATE = Path(classify.__file__).with_name("report.html.jinja")
 
 VOID = {"meta", "img", "br", "link", "hr", "input"}
 HOSTILE = "<script>alert('x')</script>"
@@ -117,7 +122,7 @@ def parts(names: list[str]) -> dict:
 
 
 def page(path, **changes) -> tuple[Page, str]:
-    write_report(path, **changes)
+    write_report(path, template=TEMPLATE, more=shown_beside(changes["model"], changes["metrics"]), **changes)
     text = path.read_text(encoding="utf-8")
     return Page(text), text
 
@@ -230,7 +235,7 @@ def test_the_old_page_stays_when_the_new_one_fails(tmp_path):
     changes = parts(["a", "b"])
     changes["images"]["confusion"] = b"GIF89a"
     with pytest.raises(ValueError, match="GIF89a"):
-        write_report(path, **changes)
+        write_report(path, template=TEMPLATE, more=shown_beside(changes["model"], changes["metrics"]), **changes)
     assert path.read_text(encoding="utf-8") == "old"
     assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
 

@@ -152,7 +152,7 @@ def test_the_edge_of_what_is_ignored_is_no_contour():
     assert not boundary(mask, 3)[16, 5]
 
 
-def test_a_image_that_is_all_ignored_counts_nothing():
+def test_an_image_that_is_all_ignored_counts_nothing():
     counts = PixelCounts(names(2))
     counts.add(np.zeros((5, 5), np.uint8), np.full((5, 5), IGNORE, np.uint8))
     with pytest.raises(ValueError, match="no pixel to count in 1 images"):

@@ -51,7 +51,7 @@ def test_the_table_of_the_paper_and_ours_agree_to_a_million():
     assert half["width"] == 0.5
 
 
-def test_the_latency_of_a_image_is_measured_here_and_stands_beside_the_papers(capsys):
+def test_the_latency_of_an_image_is_measured_here_and_stands_beside_the_papers(capsys):
     assert run(["cost", "mobilenet_v2", "--sizes", "64,224", "--widths", "0.35", "--latency", "--json"]) == 0
     small, large = json.loads(capsys.readouterr().out)
     assert small["ms"] > 0 and large["ms"] > 0

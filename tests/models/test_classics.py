@@ -12,12 +12,12 @@ import torch
 import torchvision
 from torch import nn
 
-from handlens.flow.tasks import start_classifier
 from handlens.models import CATALOGUE, build
 from handlens.models.cost import parameters
 from handlens.models.layouts import to_our_names
 from handlens.models.weights import load_into
 from handlens.reporter import QUIET
+from handlens.tasks.image_level import start_image_model
 from handlens.training.recipe import make_recipe
 
 # Parameters with the classes and options given; trainable ones alone, as papers and torchvision count them.
@@ -213,7 +213,7 @@ def test_dropout_is_the_papers_unless_asked_otherwise():
         for options, expected in (({}, share), ({"dropout": 0.3}, 0.3)):
             recipe = make_recipe({"model": name, "mode": "scratch"} | options).settled("scratch")
             with torch.device("meta"):
-                net = start_classifier(recipe, 3, QUIET).net
+                net = start_image_model(recipe, 3, QUIET).net
             assert net.dropout.p == expected, name
 
 

@@ -18,6 +18,7 @@ from handlens.models.blocks import freeze_batch_norm
 from handlens.models.weights import SOURCES, load_into, load_weights
 from handlens.preprocess import SCALINGS, Preprocess
 from handlens.runtimes.graph import DeployGraph
+from handlens.tasks import TASKS
 
 CLASSIFIERS = [name for name, entry in CATALOGUE.items() if entry.task == "classify"]
 FOR_ONE_SIZE = {"dense", "lenet5", "lenet_color", "mobilenet_v1_mnist", "simple_convnet"}  # they flatten a map
@@ -197,7 +198,7 @@ def test_the_catalogue_says_how_to_feed_it(name, net, shape):
     preprocess = Preprocess(
         height=size, width=size, short_side=size, color=color, mean=mean[:channels], std=std[:channels]
     )
-    graph = DeployGraph(net, preprocess).eval()
+    graph = DeployGraph(net, preprocess, last_step=TASKS["classify"].last_step).eval()
     with torch.inference_mode():
         probabilities = graph(torch.randint(0, 256, (2, size, size, channels), dtype=torch.uint8))
     torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(2))

@@ -12,8 +12,8 @@ from handlens.models import CATALOGUE, build
 from handlens.preprocess import Preprocess
 from handlens.runtimes.engine import OpenVINOEngine
 from handlens.runtimes.graph import DeployGraph
-from handlens.runtimes.names import OUTPUTS
 from handlens.runtimes.openvino.convert import to_openvino
+from handlens.tasks import TASKS
 
 CLASSIFIERS = [name for name, entry in CATALOGUE.items() if entry.task == "classify"]
 
@@ -31,10 +31,10 @@ def test_openvino_answers_as_pytorch(name: str, side: int, with_batch_norm_stati
     net = with_batch_norm_statistics(build(name, num_classes=7), height=side, width=side, channels=channels).eval()
     color = {} if channels == 3 else {"color": "gray", "mean": (0.5,), "std": (0.25,)}
     preprocess = Preprocess(height=side, width=side, short_side=side, **color)
-    graph = DeployGraph(net, preprocess)
+    graph = DeployGraph(net, preprocess, last_step=TASKS["classify"].last_step)
     images = np.random.default_rng(0).integers(0, 256, (2, side, side, channels), dtype=np.uint8)
     with torch.inference_mode():
         expected = graph(torch.from_numpy(images)).numpy()
-    engine = OpenVINOEngine(to_openvino(graph, preprocess, outputs=OUTPUTS["classify"]), precision="fp32")
+    engine = OpenVINOEngine(to_openvino(graph, preprocess, outputs=TASKS["classify"].outputs), precision="fp32")
     np.testing.assert_allclose(engine.run(images)["probabilities"], expected, atol=1e-4)
     assert "openvino" in CATALOGUE[name].converts_to

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from handlens.export import openvino
 
 import handlens
 from handlens.cli import run as command
 from handlens.files import read_json, sha256_of
 from handlens.preprocess import SCALINGS
+from handlens.runtimes.openvino import convert as openvino
 from handlens.training.recipe import make_recipe
 
 
@@ -29,7 +29,8 @@ def test_another_normalization_inside_ends_with_exit_code_3_and_keeps_the_old_fi
 
     def with_half(graph: Any, preprocess: Any, **options: Any) -> Any:
         mean, std = SCALINGS["half"]
-        return honest(type(graph)(graph.net, replace(preprocess, mean=mean, std=std)), preprocess, **options)
+        changed = replace(preprocess, mean=mean, std=std)
+        return honest(type(graph)(graph.net, changed, last_step=graph.last_step), preprocess, **options)
 
     monkeypatch.setattr(openvino, "to_openvino", with_half)
     assert command(arguments) == 3

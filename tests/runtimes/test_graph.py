@@ -14,6 +14,7 @@ from torch import nn
 
 from handlens.preprocess import SCALINGS, Preprocess
 from handlens.runtimes.graph import DeployGraph, ResizingGraph, Scale, _luma
+from handlens.tasks import TASKS
 
 
 @pytest.mark.parametrize("scaling", SCALINGS)
@@ -32,13 +33,13 @@ def test_probabilities_come_out():
 
     pixels = torch.zeros(1, 4, 4, 3, dtype=torch.uint8)
     pixels[..., 2] = 255
-    graph = DeployGraph(Net(), Preprocess(mean=(0, 0, 0), std=(1, 1, 1)))
+    graph = DeployGraph(Net(), Preprocess(mean=(0, 0, 0), std=(1, 1, 1)), last_step=TASKS["classify"].last_step)
     expected = torch.tensor([[0.0, 0.0, 1.0]]).softmax(dim=1)
     torch.testing.assert_close(graph(pixels), expected)
 
 
 def resizing(preprocess: Preprocess) -> ResizingGraph:
-    graph = ResizingGraph(DeployGraph(nn.Identity(), preprocess), preprocess)
+    graph = ResizingGraph(DeployGraph(nn.Identity(), preprocess, last_step=TASKS["classify"].last_step), preprocess)
     graph.deployed = nn.Identity()  # what would go into the DeployGraph
     return graph
 

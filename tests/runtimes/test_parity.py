@@ -14,7 +14,9 @@ from handlens.runtimes.graph import DeployGraph
 from handlens.runtimes.names import PROBABILITIES
 from handlens.runtimes.onnx.convert import export_onnx
 from handlens.runtimes.parity import RESIZERS, measure_parity
+from handlens.tasks import TASKS
 
+TASK = TASKS["classify"]
 PREPROCESS = Preprocess(height=32, width=32, short_side=32)
 
 
@@ -38,11 +40,15 @@ def images() -> list[tuple[str, np.ndarray]]:
 def measure(tmp_path: Path, images, *, shift: float):
     net = TinyNet().eval()
     path = export_onnx(
-        DeployGraph(net, PREPROCESS), PREPROCESS, tmp_path / "a.onnx", outputs=(PROBABILITIES,), metadata={}
+        deployed(net),
+        PREPROCESS,
+        tmp_path / "a.onnx",
+        outputs=(PROBABILITIES,),
+        metadata={},
     )
     with torch.no_grad():
         net.linear.bias[0] += shift  # the reference is now another net
-    graph = DeployGraph(net, PREPROCESS)
+    graph = deployed(net)
 
     def reference(batch: np.ndarray) -> dict[str, np.ndarray]:
         with torch.inference_mode():
@@ -50,7 +56,9 @@ def measure(tmp_path: Path, images, *, shift: float):
 
     return measure_parity(
         path,
-        task="classify",
+        task=TASK.name,
+        compare=TASK.compare,
+        changed=TASK.changed,
         runner="onnx",
         precisions=("fp32",),
         preprocess=PREPROCESS,
@@ -58,6 +66,10 @@ def measure(tmp_path: Path, images, *, shift: float):
         images=images,
         score=lambda arrays: float((arrays[PROBABILITIES].argmax(axis=1) == 0).mean()),
     )
+
+
+def deployed(net: nn.Module) -> DeployGraph:
+    return DeployGraph(net, PREPROCESS, last_step=TASK.last_step)
 
 
 def test_the_same_net_passes(tmp_path, images):
@@ -79,16 +91,22 @@ def test_answers_that_are_not_numbers_fail_and_have_no_score(tmp_path, images):
             raise ValueError("as the metrics of evaluate do")
         return 0.5
 
-    broken, graph = TinyNet().eval(), DeployGraph(TinyNet().eval(), PREPROCESS)
+    broken, graph = TinyNet().eval(), deployed(TinyNet().eval())
     with torch.no_grad():
         broken.linear.bias[0] = float("nan")
     path = export_onnx(
-        DeployGraph(broken, PREPROCESS), PREPROCESS, tmp_path / "a.onnx", outputs=(PROBABILITIES,), metadata={}
+        deployed(broken),
+        PREPROCESS,
+        tmp_path / "a.onnx",
+        outputs=(PROBABILITIES,),
+        metadata={},
     )
     with torch.inference_mode():
         parity = measure_parity(
             path,
-            task="classify",
+            task=TASK.name,
+            compare=TASK.compare,
+            changed=TASK.changed,
             runner="onnx",
             precisions=("fp32",),
             preprocess=PREPROCESS,

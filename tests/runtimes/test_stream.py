@@ -75,7 +75,7 @@ def test_pixels_are_preprocess_pixels(tmp_path):
     np.testing.assert_array_equal(answer.arrays["pixels"], PREPROCESS.pixels(image))
 
 
-def test_a_image_decoded_at_reduced_scale_lies_where_the_whole_one_does(tmp_path):
+def test_an_image_decoded_at_reduced_scale_lies_where_the_whole_one_does(tmp_path):
     preprocess = Preprocess(height=64, width=64, resize="pad")
     moved = 0
     for height in range(150, 190):

@@ -21,6 +21,7 @@ from handlens.files import read_json, sha256_of
 from handlens.flow.runs import build_from, find_run
 from handlens.preprocess import SCALINGS
 from handlens.reporter import Reporter
+from handlens.tasks import TASKS
 from handlens.training.recipe import FROM_SCRATCH, make_recipe, read_recipe
 from handlens.training.run import open_run, read_metrics
 
@@ -146,8 +147,8 @@ def test_a_misspelt_net_is_answered_with_the_nearest_and_leaves_no_folder(data, 
 
 
 def test_a_view_is_that_of_the_content_whatever_the_file_is_called(data, tmp_path):
-    from handlens.flow.heads import _view_loader
     from handlens.preprocess import Preprocess
+    from handlens.tasks.heads import _view_loader
 
     one = next((data / "train" / "c").iterdir())
     copy, other = tmp_path / "copy.jpg", sorted((data / "train" / "c").iterdir())[1]
@@ -189,7 +190,7 @@ def test_balanced_classes_are_answered_more_evenly(weights, tmp_path):
         from handlens.runtimes.graph import DeployGraph
 
         with torch.inference_mode():
-            answers = DeployGraph(net, open_run(run).preprocess)(pixels)
+            answers = DeployGraph(net, open_run(run).preprocess, last_step=TASKS["classify"].last_step)(pixels)
         losses[kind] = -float(answers[:, model["class_names"].index("c")].log().mean())
     assert losses["balanced"] < losses["none"]
 
@@ -257,7 +258,7 @@ def test_a_pretrained_net_is_a_run_and_its_engine_answers_as_pytorch(name, share
         pytest.skip(f"no published weights here: {error}")
     images = sorted((shared_data / "imagenet_val500").rglob("*.jp*g"))[:8]
     predictor = handlens.load(name, precision="fp32")
-    graph = DeployGraph(build_from(run), run.preprocess)
+    graph = DeployGraph(build_from(run), run.preprocess, last_step=TASKS["classify"].last_step)
     for path in images:
         pixels = run.preprocess.pixels(decode(path))
         with torch.inference_mode():

@@ -64,11 +64,7 @@ class ClassMeasure:
                 "reliability": plots.reliability_plot(metrics["calibration"]["bins"]),
             },
             examples={kind: self._sheet(order[kind][:EXAMPLES]) for kind in ("wrong", "right")},
-            more={
-                "validation_interval": _validation_interval(run.model),
-                "most_confused": most_confused(metrics)[:MOST_CONFUSED],
-                "confusion_table": len(metrics["per_class"]) <= TABLE_CLASSES,
-            },
+            more=shown_beside(run.model, metrics),
             **parts,
         )
 
@@ -89,6 +85,15 @@ class ClassMeasure:
         return jpeg_bytes(
             contact_sheet(images, captions, wrong=[entry["predicted"] != entry["label"] for entry in entries])
         )
+
+
+def shown_beside(model: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """What the page says beside the metrics as they are."""
+    return {
+        "validation_interval": _validation_interval(model),
+        "most_confused": most_confused(metrics)[:MOST_CONFUSED],
+        "confusion_table": len(metrics["per_class"]) <= TABLE_CLASSES,
+    }
 
 
 def most_confused(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -8,12 +8,13 @@ from torch import Tensor, nn
 
 from handlens.models import build
 from handlens.preprocess import Preprocess
-from handlens.training.classify import ClassifierTraining
-from handlens.training.detect import DetectorTraining
+from handlens.tasks import TASKS
+from handlens.tasks.classify.training import ClassifierTraining
+from handlens.tasks.detect.training import DetectorTraining
+from handlens.tasks.segment.training import SegmenterTraining
+from handlens.tasks.tag.training import TaggerTraining
 from handlens.training.module import TaskTraining
 from handlens.training.recipe import Recipe
-from handlens.training.segment import SegmenterTraining
-from handlens.training.tag import TaggerTraining
 
 SIZE = 96
 PREPROCESS = Preprocess(height=SIZE, width=SIZE, resize="stretch")
@@ -24,7 +25,7 @@ LABELS = [torch.tensor([0, 1]), torch.zeros(0, dtype=torch.long)]
 def classifier() -> tuple[TaskTraining, tuple[Tensor]]:
     training = ClassifierTraining(
         build("mobilenet_v2", num_classes=3, width=0.35),
-        recipe=Recipe().settled("scratch", "classify"),
+        recipe=Recipe().settled("scratch", TASKS["classify"].defaults),
         preprocess=PREPROCESS,
         total_steps=1,
         num_classes=3,
@@ -36,7 +37,7 @@ def classifier() -> tuple[TaskTraining, tuple[Tensor]]:
 def tagger() -> tuple[TaskTraining, tuple[Tensor]]:
     training = TaggerTraining(
         build("mobilenet_v2", num_classes=3, width=0.35),
-        recipe=Recipe().settled("scratch", "tag"),
+        recipe=Recipe().settled("scratch", TASKS["tag"].defaults),
         preprocess=PREPROCESS,
         total_steps=1,
         num_classes=3,
@@ -48,7 +49,7 @@ def tagger() -> tuple[TaskTraining, tuple[Tensor]]:
 def segmenter(**recipe) -> tuple[TaskTraining, tuple[Tensor]]:
     training = SegmenterTraining(
         build("deeplab_v3", num_classes=3),
-        recipe=Recipe(**recipe).settled("scratch", "segment"),
+        recipe=Recipe(**recipe).settled("scratch", TASKS["segment"].defaults),
         preprocess=PREPROCESS,
         total_steps=1,
         num_classes=3,
@@ -59,7 +60,7 @@ def segmenter(**recipe) -> tuple[TaskTraining, tuple[Tensor]]:
 def detector(scores: str, **recipe) -> tuple[TaskTraining, tuple[list[Tensor], list[Tensor]]]:
     training = DetectorTraining(
         build("ssdlite", num_classes=2, scores=scores),
-        recipe=Recipe(**recipe).settled("scratch", "detect"),
+        recipe=Recipe(**recipe).settled("scratch", TASKS["detect"].defaults),
         preprocess=PREPROCESS,
         total_steps=1,
         class_names=("bread", "roll"),

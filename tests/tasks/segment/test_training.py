@@ -9,8 +9,9 @@ from torch import nn
 from handlens.data.record import IGNORE
 from handlens.losses.pixel import cross_entropy, dice, focal
 from handlens.preprocess import Preprocess
+from handlens.tasks import TASKS
+from handlens.tasks.segment.training import SegmenterTraining
 from handlens.training.recipe import Recipe
-from handlens.training.segment import SegmenterTraining
 
 PREPROCESS = Preprocess(height=32, width=32, resize="stretch")
 
@@ -30,7 +31,11 @@ def test_the_loss_is_the_one_asked_for(asked, expected):
     torch.manual_seed(0)
     net = nn.Conv2d(3, 4, 1)
     training = SegmenterTraining(
-        net, recipe=Recipe(**asked).settled("scratch", "segment"), preprocess=PREPROCESS, total_steps=1, num_classes=4
+        net,
+        recipe=Recipe(**asked).settled("scratch", TASKS["segment"].defaults),
+        preprocess=PREPROCESS,
+        total_steps=1,
+        num_classes=4,
     )
     images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
     truth = torch.randint(0, 4, (2, 32, 32), dtype=torch.uint8)

@@ -5,15 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from handlens.runtimes.agreement import (
-    changed_boxes,
-    changed_tags,
-    compare_boxes,
-    compare_classes,
-    compare_masks,
-    compare_tags,
-)
 from handlens.runtimes.names import BOXES, CLASS_MAP, LABELS, PROBABILITIES, SCORES
+from handlens.tasks.classify.agreement import compare_classes
+from handlens.tasks.detect.agreement import changed_boxes, compare_boxes
+from handlens.tasks.segment.agreement import compare_masks
+from handlens.tasks.tag.agreement import changed_tags, compare_tags
 
 Arrays = dict[str, np.ndarray]
 

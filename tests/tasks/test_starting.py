@@ -16,12 +16,13 @@ from handlens.data.record import Box, Dataset, Record
 from handlens.data.samples import write_bakery
 from handlens.data.split import split_dataset
 from handlens.errors import InputError
-from handlens.flow.anchor_fit import fit_anchors_to
-from handlens.flow.heads import _view_loader
-from handlens.flow.tasks import start_task
 from handlens.models import CATALOGUE, build
 from handlens.preprocess import SCALINGS, Preprocess
 from handlens.reporter import QUIET
+from handlens.tasks import TASKS
+from handlens.tasks.detect.anchors import fit_anchors_to
+from handlens.tasks.heads import _view_loader
+from handlens.tasks.starting import begin
 from handlens.training.recipe import make_recipe
 
 NETS = [name for name, entry in CATALOGUE.items() if entry.task != "classify"]
@@ -40,8 +41,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Dataset]:
 @pytest.mark.parametrize("name", NETS)
 def test_every_net_starts_from_scratch_with_its_own_normalization(name: str, data: dict[str, Dataset]):
     task = CATALOGUE[name].task
-    recipe = make_recipe({"model": name, "mode": "scratch"}).settled("scratch", task)
-    start = start_task(recipe, data[task], QUIET)
+    recipe = make_recipe({"model": name, "mode": "scratch"}).settled("scratch", TASKS[task].defaults)
+    start = begin(TASKS[task], recipe, data[task], QUIET)
     assert (start.preprocess.mean, start.preprocess.std) == SCALINGS[CATALOGUE[name].scaling]
     images = torch.rand(2, 3, start.preprocess.height, start.preprocess.width)
     with torch.inference_mode():
@@ -51,9 +52,9 @@ def test_every_net_starts_from_scratch_with_its_own_normalization(name: str, dat
 
 @pytest.mark.parametrize("name", ["unet", "encoder_decoder"])
 def test_a_net_without_published_weights_says_so(name: str, data: dict[str, Dataset]):
-    recipe = make_recipe({"model": name}).settled("finetune", "segment")
+    recipe = make_recipe({"model": name}).settled("finetune", TASKS["segment"].defaults)
     with pytest.raises(InputError, match=f"there are no published weights for {name}; use --mode scratch"):
-        start_task(recipe, data["segment"], QUIET)
+        begin(TASKS["segment"], recipe, data["segment"], QUIET)
 
 
 @pytest.mark.parametrize("name", ["deeplab_v3", "ssdlite"])
@@ -62,7 +63,7 @@ def test_a_classifiers_file_is_a_backbone(name: str, data: dict[str, Dataset], t
     save_file(backbone.state_dict(), tmp_path / "backbone.safetensors")
     task = CATALOGUE[name].task
     values = {"model": name, "mode": "finetune", "weights": str(tmp_path / "backbone.safetensors")}
-    start = start_task(make_recipe(values).settled("finetune", task), data[task], QUIET)
+    start = begin(TASKS[task], make_recipe(values).settled("finetune", TASKS[task].defaults), data[task], QUIET)
     torch.testing.assert_close(start.net.backbone.stem.conv.weight, backbone.stem.conv.weight)
 
 
@@ -77,15 +78,17 @@ def test_a_classifiers_file_is_a_backbone(name: str, data: dict[str, Dataset], t
 )
 def test_an_option_out_of_range_is_one_sentence(name, options, message, data: dict[str, Dataset]):
     task = CATALOGUE[name].task
-    recipe = make_recipe({"model": name, "options": options}).settled("scratch", task)
+    recipe = make_recipe({"model": name, "options": options}).settled("scratch", TASKS[task].defaults)
     with pytest.raises(InputError, match=message):
-        start_task(recipe, data[task], QUIET)
+        begin(TASKS[task], recipe, data[task], QUIET)
 
 
 def test_anchors_of_ones_own_are_kept(data: dict[str, Dataset]):
     anchors = [[[0.2, 0.3]], [[0.5, 0.5]]]
-    recipe = make_recipe({"model": "ssdlite", "options": {"anchors": anchors}}).settled("scratch", "detect")
-    start = start_task(recipe, data["detect"], QUIET)
+    recipe = make_recipe({"model": "ssdlite", "options": {"anchors": anchors}}).settled(
+        "scratch", TASKS["detect"].defaults
+    )
+    start = begin(TASKS["detect"], recipe, data["detect"], QUIET)
     assert start.architecture["arguments"]["anchors"] == anchors
 
 
@@ -102,7 +105,9 @@ def with_boxes(folder: Path, side: int) -> Dataset:
 
 @pytest.mark.parametrize(("side", "size"), [(200, (240, 320)), (50, (312, 416)), (38, (384, 512)), (8, (384, 512))])
 def test_small_objects_get_a_larger_input(side: int, size: tuple[int, int], tmp_path: Path):
-    fit = fit_anchors_to(make_recipe({"model": "ssdlite"}).settled("finetune", "detect"), with_boxes(tmp_path, side))
+    fit = fit_anchors_to(
+        make_recipe({"model": "ssdlite"}).settled("finetune", TASKS["detect"].defaults), with_boxes(tmp_path, side)
+    )
     assert (fit.height, fit.width) == size
     assert set(fit.unreached) == {"cell"}
 

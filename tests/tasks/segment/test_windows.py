@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from handlens.prediction.tiles import starts, tiled_classes, tiled_probabilities
+from handlens.tasks.segment.windows import starts, tiled_classes, tiled_probabilities
 
 
 def colors_as_probabilities(pixels: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from handlens.models import build
 from handlens.preprocess import Preprocess
-from handlens.training.classify import ClassifierTraining
+from handlens.tasks.classify.training import ClassifierTraining
 from handlens.training.recipe import Recipe
 from handlens.training.writer import RunWriter
 
