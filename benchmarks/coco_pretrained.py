@@ -9,7 +9,7 @@ import torch
 from common import shared_images, store
 
 from handlens.data.decode import decode
-from handlens.data.record import Box
+from handlens.data.labels.boxes import Box
 from handlens.evaluation.detection import best_threshold, detection_metrics, match_boxes
 from handlens.models import build
 from handlens.models.weights import SOURCES, load_into, load_weights

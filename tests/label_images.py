@@ -8,7 +8,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from handlens.data.record import Box, Dataset
+from handlens.data.findings import Audit
+from handlens.data.labels.boxes import Box
+from handlens.data.labels.finding import Finding
+from handlens.data.record import Dataset
 
 BREAD = "식빵"
 NFD = unicodedata.normalize("NFD", BREAD)
@@ -55,4 +58,8 @@ def corners(box: Box) -> tuple[float, float, float, float]:
 def found(dataset: Dataset) -> dict[str, list[tuple[str, float, float, float, float]]]:
     """Name and corners of every box, by the image's id."""
     names = dataset.class_names
-    return {r.id: [(names[box.label], *corners(box)) for box in r.boxes or ()] for r in dataset.records}
+    return {r.id: [(names[box.label], *corners(box)) for box in r.label or ()] for r in dataset.records}
+
+
+def of_level(audit: Audit, level: str) -> list[Finding]:
+    return [finding for finding in audit.findings if finding.level == level]

@@ -9,6 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from handlens.data.labels import KINDS
+from handlens.models import CATALOGUE
+from handlens.samples.bakery_set import LAYOUTS
+from handlens.tasks import TASKS
+
 SOURCES = Path(__file__).resolve().parents[1] / "src" / "handlens"
 FORBIDDEN = ("torchvision.models", "timm", "keras", "tensorflow")
 
@@ -54,3 +59,31 @@ def test_every_public_name_is_there():
         assert getattr(handlens, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = handlens.nothing
+
+
+# Where a task's name may stand as a string outside its room (tasks/, data/labels/) and its list.
+NAMES_ALLOWED = {
+    "models/__init__.py": "the catalogue is a list: each of its entries says which task it is for",
+    "samples/bakery_set.py": "a list: the layout of a generated data set by task",
+    "flow/data.py": "the default of `handlens.sample`",
+    "cli/data.py": "the same default on the command line",
+}
+
+
+def test_a_tasks_name_stands_in_its_room_and_its_list():
+    found: dict[str, set[str]] = {}
+    for path in SOURCES.rglob("*.py"):
+        place = path.relative_to(SOURCES).as_posix()
+        if place.startswith(("tasks/", "data/labels/")):
+            continue
+        strings = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
+        if names := strings & set(TASKS):
+            found[place] = names
+    assert set(found) == set(NAMES_ALLOWED), found
+
+
+def test_the_lists_of_tasks_agree():
+    assert {name: task.name for name, task in TASKS.items()} == {name: name for name in TASKS}
+    assert {name: kind.task for name, kind in KINDS.items()} == {name: name for name in TASKS}
+    assert set(LAYOUTS) == set(TASKS)
+    assert {entry.task for entry in CATALOGUE.values()} == {task.models for task in TASKS.values()}

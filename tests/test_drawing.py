@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from handlens.data.record import IGNORE
 from handlens.drawing import with_boxes, with_legend, with_mask
-from handlens.palette import colors
+from handlens.palette import IGNORE, colors
 
 NAMES = ("background", "호밀빵", "bun")
 

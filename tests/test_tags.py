@@ -73,7 +73,7 @@ def test_predictions_are_a_table_that_can_be_trained_on(trained: tuple[Path, Pat
     dataset = package.open_dataset(tmp_path)
     assert dataset.task == "tag"
     for record, line in zip(dataset.records, sorted(lines, key=lambda line: line["id"]), strict=True):
-        assert {dataset.class_names[tag] for tag in record.tags} == {label["class"] for label in line["labels"]}
+        assert {dataset.class_names[tag] for tag in record.label} == {label["class"] for label in line["labels"]}
 
 
 def test_a_threshold_of_the_users_own_holds_for_every_label(trained: tuple[Path, Path]):

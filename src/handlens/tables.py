@@ -80,7 +80,8 @@ def print_audit(console: Console, audit: Audit) -> None:
     table = Table(box=None, header_style="bold")
     table.add_column("class")
     columns = []
-    for title, values in _class_columns(audit):
+    by_split = [dataset.kind.columns(audit, split) for split in dataset.splits() or (None,)]
+    for title, values in (column for several in by_split for column in several):
         table.add_column(title, justify="right")
         columns.append(values)
     for name in dataset.class_names:
@@ -96,26 +97,6 @@ def print_audit(console: Console, audit: Audit) -> None:
             console.print(f"    and {len(finding.reasons) - REASONS} more, which --json lists")
     if not audit.findings:
         console.print("Nothing found.")
-
-
-def _class_columns(audit: Audit) -> list[tuple[str, dict[str, str]]]:
-    """(title, class name -> text): images, boxes, or for masks the images with a class and its share of pixels."""
-    dataset = audit.dataset
-    columns = []
-    for split in dataset.splits() or (None,):
-        part = f"{split} " if split else ""
-        counts = dataset.class_counts(dataset.part(split) if split else None)
-        if dataset.task == "segment":
-            pixels = audit.class_pixels.get(split or "all", {})
-            total = max(1, sum(pixels.values()))
-            counts = audit.class_counts.get(split or "all", {})
-            shares = {name: f"{100 * count / total:.2f}" for name, count in pixels.items()}
-            columns += [(f"{part}images", _texts(counts)), (f"{part}% of pixels", shares)]
-        elif dataset.task == "detect":
-            columns.append((f"{part}boxes", _texts(counts)))
-        else:
-            columns.append((split or "images", _texts(counts)))
-    return columns
 
 
 def print_suspects(console: Console, suspected: Sequence[dict[str, Any]], *, limit: int = 20) -> None:
@@ -165,10 +146,6 @@ def print_parity(console: Console, parity: Parity) -> None:
                 for row in parity.resizers
             ],
         )
-
-
-def _texts(counts: dict[str, int]) -> dict[str, str]:
-    return {name: str(count) for name, count in counts.items()}
 
 
 def _text(value: Any) -> str:

@@ -14,8 +14,13 @@ from PIL import Image
 
 from handlens.data.check import audit
 from handlens.data.findings import Audit, Finding
-from handlens.data.record import IGNORE, Box, Dataset, MaskCoding, Record, Split
+from handlens.data.labels.boxes import Box, BoxLabels
+from handlens.data.labels.mask_files import MaskCoding
+from handlens.data.labels.masks import MaskLabels
+from handlens.data.record import Dataset, Record, Split
 from handlens.files import read_json
+from handlens.palette import IGNORE
+from label_images import of_level
 
 SCHEMA = Path(__file__).resolve().parents[2] / "docs" / "schemas" / "check.json"
 NAMES = ("background", "bun", "rye")
@@ -43,20 +48,18 @@ def stripes(*, shape: tuple[int, int] = (40, 60)) -> np.ndarray:
 
 def masked(root: Path, masks: dict[str, Path | None], *, split: Split | None = None) -> Dataset:
     records = [
-        Record(path=save_image(root / f"{id}.png", number), id=id, mask=mask, split=split)
+        Record(path=save_image(root / f"{id}.png", number), id=id, label=mask, split=split)
         for number, (id, mask) in enumerate(masks.items())
     ]
-    return Dataset(
-        root=root, format="masks", class_names=NAMES, records=tuple(records), task="segment", coding=MaskCoding()
-    )
+    return Dataset(root=root, format="masks", class_names=NAMES, records=tuple(records), kind=MaskLabels(MaskCoding()))
 
 
 def boxed(root: Path, images: dict[str, tuple[Box, ...] | None], *, split: Split | None = None) -> Dataset:
     records = [
-        Record(path=save_image(root / f"{id}.png", number), id=id, boxes=boxes, split=split)
+        Record(path=save_image(root / f"{id}.png", number), id=id, label=boxes, split=split)
         for number, (id, boxes) in enumerate(images.items())
     ]
-    return Dataset(root=root, format="yolo", class_names=("bun", "rye"), records=tuple(records), task="detect")
+    return Dataset(root=root, format="yolo", class_names=("bun", "rye"), records=tuple(records), kind=BoxLabels())
 
 
 def box(left: float, top: float, right: float, bottom: float, *, label: int = 0, crowd: bool = False) -> Box:
@@ -82,17 +85,17 @@ def test_pixels_are_counted_per_class_and_split(tmp_path: Path):
     splits: tuple[Split, ...] = ("train", "train", "test")
     data = data.with_records([replace(r, split=s) for r, s in zip(data.records, splits, strict=True)])
     result = audit(data)
-    assert result.class_pixels == {
+    assert result.to_dict()["class_pixels"] == {
         "train": {"background": 1800, "bun": 900, "rye": 900},
         "test": {"background": 2400, "bun": 0, "rye": 0},
     }
-    assert result.ignored_pixels == {"train": 1200, "test": 0}
+    assert result.to_dict()["ignored_pixels"] == {"train": 1200, "test": 0}
     assert result.class_counts["train"] == dict.fromkeys(NAMES, 2)  # images in which the class is seen
     assert result.imbalance == 2
     assert found(result)["few_images"].level == "warning"
-    assert not result.of_level("error")
+    assert not of_level(result, "error")
     assert result.usable() == data
-    assert checked_json(result)["class_pixels"] == result.class_pixels
+    assert checked_json(result)["class_pixels"] == result.to_dict()["class_pixels"]
 
 
 def test_masks_that_cannot_be_used_are_named_and_left_out(tmp_path: Path):
@@ -117,7 +120,7 @@ def test_masks_that_cannot_be_used_are_named_and_left_out(tmp_path: Path):
         "value": save_mask(tmp_path / "value_m.png", wrong_value),
     }
     result = audit(masked(tmp_path, masks))
-    assert [(id, fault) for id, fault, _ in result.bad_masks] == [
+    assert [(mask["file"], mask["fault"]) for mask in result.to_dict()["bad_masks"]] == [
         ("cut", "mask_unreadable"),
         ("gone", "mask_missing"),
         ("one_more", "mask_values"),
@@ -127,11 +130,11 @@ def test_masks_that_cannot_be_used_are_named_and_left_out(tmp_path: Path):
         ("turned", "mask_size"),
         ("value", "mask_values"),
     ]
-    reasons = {id: reason for id, _, reason in result.bad_masks}
+    reasons = {mask["file"]: mask["reason"] for mask in result.to_dict()["bad_masks"]}
     assert all(f"{id}_m.png" in reason and reason.endswith(".") for id, reason in reasons.items())
     assert "7 pixels of class 9" in reasons["value"]
     assert "1 pixels of class 3" in reasons["one_more"]
-    assert result.all_ignored == ("unseen",)
+    assert result.to_dict()["all_ignored"] == ["unseen"]
     codes = found(result)
     assert {codes[c].level for c in ("mask_missing", "mask_size", "mask_values", "mask_unreadable", "all_ignored")} == {
         "warning"
@@ -140,19 +143,23 @@ def test_masks_that_cannot_be_used_are_named_and_left_out(tmp_path: Path):
     assert codes["mask_size"].files == ("size", "turned")
     assert "41" in codes["mask_size"].message
     assert [record.id for record in result.usable().records] == ["good", "none"]
-    assert result.class_pixels["all"] == {"background": 1200, "bun": 600, "rye": 600}  # the good one's alone
-    assert not result.of_level("error")
+    assert result.to_dict()["class_pixels"]["all"] == {
+        "background": 1200,
+        "bun": 600,
+        "rye": 600,
+    }
+    assert not of_level(result, "error")
     checked_json(result)
 
 
 def test_masks_of_which_none_can_be_used_stop_training(tmp_path: Path):
     result = audit(masked(tmp_path, {"a": tmp_path / "a_m.png", "b": tmp_path / "b_m.png"}))
-    assert [finding.code for finding in result.of_level("error")] == ["no_usable_mask"]
-    assert "a_m.png" in result.of_level("error")[0].message
+    assert [finding.code for finding in of_level(result, "error")] == ["no_usable_mask"]
+    assert "a_m.png" in of_level(result, "error")[0].message
     ignored = save_mask(tmp_path / "i.png", np.full((40, 60), IGNORE))
-    assert [f.code for f in audit(masked(tmp_path, {"a": ignored})).of_level("error")] == ["no_usable_mask"]
+    assert [f.code for f in of_level(audit(masked(tmp_path, {"a": ignored})), "error")] == ["no_usable_mask"]
     one = save_mask(tmp_path / "one.png", np.ones((40, 60)))
-    assert [f.code for f in audit(masked(tmp_path, {"a": one})).of_level("error")] == ["one_class"]
+    assert [f.code for f in of_level(audit(masked(tmp_path, {"a": one})), "error")] == ["one_class"]
 
 
 def test_a_class_without_a_pixel_is_a_warning(tmp_path: Path):
@@ -185,7 +192,7 @@ def test_boxes_that_are_wrong_are_named_one_by_one(tmp_path: Path):
             },
         )
     )
-    assert [(fault.id, fault.place, fault.kind) for fault in result.box_faults] == [
+    assert [(fault.id, fault.place, fault.kind) for fault in result.dataset.kind.faults(result)] == [
         ("bad", 1, "inverted"),
         ("bad", 2, "inverted"),
         ("bad", 3, "empty"),
@@ -194,7 +201,7 @@ def test_boxes_that_are_wrong_are_named_one_by_one(tmp_path: Path):
         ("bad", 6, "duplicate"),
         ("bad", 7, "tiny"),
     ]
-    assert [fault.share for fault in result.box_faults if fault.kind == "outside"] == [0.5, 1.0]
+    assert [fault.share for fault in result.dataset.kind.faults(result) if fault.kind == "outside"] == [0.5, 1.0]
     codes = found(result)
     for code in ("box_inverted", "box_empty", "box_outside", "box_duplicate", "box_tiny"):
         assert (codes[code].level, codes[code].files) == ("warning", ("bad",))
@@ -203,8 +210,8 @@ def test_boxes_that_are_wrong_are_named_one_by_one(tmp_path: Path):
     assert (codes["background"].level, codes["background"].files) == ("note", ("empty",))
     assert codes["without_label"].files == ("unknown",)
     assert result.class_counts == {"all": {"bun": 12, "rye": 2}}
-    kept = {record.id: record.boxes for record in result.usable().records}
-    bad = result.dataset.records[1].boxes
+    kept = {record.id: record.label for record in result.usable().records}
+    bad = result.dataset.records[1].label
     assert bad is not None
     assert kept["bad"] == (bad[0], bad[4], bad[7], bad[8], bad[9])
     assert kept["empty"] == ()
@@ -216,21 +223,21 @@ def test_boxes_and_masks_are_of_the_upright_image(tmp_path: Path):
     exif = Image.Exif()
     exif[0x0112] = 6  # 60 x 40 as stored, 40 x 60 as seen
     path = save_image(tmp_path / "turned.jpg", 1, exif=exif)
-    upright = Record(path=path, id="upright", mask=save_mask(tmp_path / "u.png", stripes(shape=(60, 40))))
-    stored = Record(path=path, id="stored", mask=save_mask(tmp_path / "s.png", stripes()))
+    upright = Record(path=path, id="upright", label=save_mask(tmp_path / "u.png", stripes(shape=(60, 40))))
+    stored = Record(path=path, id="stored", label=save_mask(tmp_path / "s.png", stripes()))
     data = Dataset(
-        root=tmp_path, format="masks", class_names=NAMES, records=(upright, stored), task="segment", coding=MaskCoding()
+        root=tmp_path, format="masks", class_names=NAMES, records=(upright, stored), kind=MaskLabels(MaskCoding())
     )
-    assert [(id, fault) for id, fault, _ in audit(data).bad_masks] == [("stored", "mask_size")]
-    upright = Record(path=path, id="upright", boxes=(box(0, 0, 40, 60),))
-    stored = Record(path=path, id="stored", boxes=(box(0, 0, 60, 40),))
-    data = Dataset(root=tmp_path, format="voc", class_names=("bun",), records=(upright, stored), task="detect")
-    assert [(fault.id, fault.kind) for fault in audit(data).box_faults] == [("stored", "outside")]
+    assert [(mask["file"], mask["fault"]) for mask in audit(data).to_dict()["bad_masks"]] == [("stored", "mask_size")]
+    upright = Record(path=path, id="upright", label=(box(0, 0, 40, 60),))
+    stored = Record(path=path, id="stored", label=(box(0, 0, 60, 40),))
+    data = Dataset(root=tmp_path, format="voc", class_names=("bun",), records=(upright, stored), kind=BoxLabels())
+    assert [(fault["file"], fault["fault"]) for fault in audit(data).to_dict()["box_faults"]] == [("stored", "outside")]
 
 
 def test_no_box_at_all_stops_training(tmp_path: Path):
     result = audit(boxed(tmp_path, {"a": (), "b": ()}))
-    assert [finding.code for finding in result.of_level("error")] == ["no_boxes"]
+    assert [finding.code for finding in of_level(result, "error")] == ["no_boxes"]
 
 
 def test_few_and_unbalanced_boxes_are_warned_of_and_one_class_is_enough(tmp_path: Path):
@@ -240,7 +247,7 @@ def test_few_and_unbalanced_boxes_are_warned_of_and_one_class_is_enough(tmp_path
     assert "more boxes of rye" in found(result)["imbalance"].message
     assert "rye 1" in found(result)["few_boxes"].message
     result = audit(boxed(tmp_path, {"a": many}))
-    assert not result.of_level("error")
+    assert not of_level(result, "error")
     assert "no training box of rye" in found(result)["class_without_labels"].message
 
 
@@ -249,7 +256,7 @@ def test_the_fingerprint_covers_masks_and_boxes(tmp_path: Path):
     data = masked(tmp_path, {"a": mask})
     first = audit(data).fingerprint()
     assert audit(data).fingerprint() == first
-    recoded = replace(data, coding=MaskCoding(values={0: 0, 1: 2, 2: 1}))
+    recoded = replace(data, kind=MaskLabels(MaskCoding(values={0: 0, 1: 2, 2: 1})))
     renamed = replace(data, class_names=("background", "bun", "oat"))
     assert len({first, audit(recoded).fingerprint(), audit(renamed).fingerprint()}) == 3
     save_mask(mask, np.flip(stripes(), axis=0) + (np.arange(60) == 0))
@@ -273,10 +280,87 @@ def test_real_boxes(shared_data: Path, name: str):
 
     result = audit(open_dataset(shared_data / name))
     counts = result.class_counts
-    assert not result.of_level("error")
+    assert not of_level(result, "error")
     if name == "bccd":
         assert sum(counts["train"].values()) + sum(counts["validation"].values()) + sum(counts["test"].values()) == 4886
         assert result.imbalance == pytest.approx(2381 / 209)
     else:
         assert len(result.dataset.records) == 128
-        assert {fault.kind for fault in result.box_faults} == {"tiny"}
+        assert {fault.kind for fault in result.dataset.kind.faults(result)} == {"tiny"}
+
+
+def photograph(folder: Path, name: str, *, side: int) -> Path:
+    """One scene with enough to tell it from others, at any size."""
+    noise = np.random.default_rng(7).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    path = folder / name
+    Image.fromarray(noise).resize((side, side), Image.Resampling.BICUBIC).save(path)
+    return path
+
+
+def conflicting(dataset: Dataset) -> bool:
+    return "conflicting_labels" in {finding.code for finding in audit(dataset).findings}
+
+
+@pytest.mark.parametrize(
+    ("second", "side", "differs"),
+    [
+        ("same", 96, False),
+        ("same", 192, False),  # resized with its image
+        ("small object of another class", 96, True),
+        ("mirrored", 192, True),
+    ],
+)
+def test_copies_of_an_image_under_different_masks_are_found(tmp_path, second, side, differs):
+    base = np.zeros((96, 96), np.uint8)
+    base[20:60, 50:90] = 1
+    base[70:80, 5:15] = 2
+    other = {"same": base, "mirrored": base[:, ::-1]}.get(second, np.where(base == 2, 1, base).astype(np.uint8))
+    larger = np.asarray(Image.fromarray(other).resize((side, side), Image.Resampling.NEAREST))
+    records = []
+    for name, size, mask in (("a", 96, base), ("b", side, larger)):
+        Image.fromarray(mask).save(tmp_path / f"{name}_m.png")
+        image = photograph(tmp_path, f"{name}.png", side=size)
+        records.append(Record(path=image, id=name, label=tmp_path / f"{name}_m.png"))
+    kind = MaskLabels(MaskCoding())
+    data = Dataset(root=tmp_path, format="masks", class_names=NAMES, records=tuple(records), kind=kind)
+    assert conflicting(data) is differs
+
+
+@pytest.mark.parametrize(
+    ("boxes", "scale", "differs"),
+    [
+        ([(10, 10, 50, 60, 0)], 1, False),
+        ([(10, 10, 50, 60, 0)], 2, False),
+        ([(10, 10, 50, 60, 0), (10, 10, 50, 60, 0)], 1, False),  # twice: training leaves the second out
+        ([(10, 10, 50, 60, 1)], 1, True),
+        ([(14, 10, 54, 60, 0)], 1, True),
+        ([], 1, True),
+    ],
+)
+def test_copies_of_an_image_under_different_boxes_are_found(tmp_path, boxes, scale, differs):
+    def labels(rows: list[tuple[int, ...]], scale: int) -> tuple[Box, ...]:
+        return tuple(
+            Box(label=label, left=a * scale, top=b * scale, right=c * scale, bottom=d * scale)
+            for a, b, c, d, label in rows
+        )
+
+    one = photograph(tmp_path, "a.png", side=96)
+    two = photograph(tmp_path, "b.png", side=96 * scale)
+    records = (
+        Record(path=one, id="a", label=labels([(10, 10, 50, 60, 0)], 1)),
+        Record(path=two, id="b", label=labels(boxes, scale)),
+    )
+    data = Dataset(root=tmp_path, format="voc", class_names=("bun", "rye"), records=records, kind=BoxLabels())
+    assert conflicting(data) is differs
+
+
+def test_every_two_copies_are_compared(tmp_path):
+    base = np.zeros((96, 96), np.uint8)
+    base[20:60, 50:90] = 1
+    records = []
+    for name, mask in (("a", np.full((96, 96), 9, np.uint8)), ("b", base), ("c", 1 - base)):  # the first has no class 9
+        Image.fromarray(mask).save(tmp_path / f"{name}_m.png")
+        image = photograph(tmp_path, f"{name}.png", side=96)
+        records.append(Record(path=image, id=name, label=tmp_path / f"{name}_m.png"))
+    kind = MaskLabels(MaskCoding())
+    assert conflicting(Dataset(root=tmp_path, format="masks", class_names=NAMES, records=tuple(records), kind=kind))

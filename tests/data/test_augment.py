@@ -15,9 +15,9 @@ from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 
 from handlens.data.augment import Rotate, image_augment, seeded
-from handlens.data.record import IGNORE
 from handlens.data.seeds import seed_torch
 from handlens.data.window import Window, random_window, xyxy
+from handlens.palette import IGNORE
 from handlens.preprocess import Preprocess
 from handlens.tasks.classify.mixing import cutmix
 from handlens.tasks.detect.augment import Boxed, detection_augment, mosaic

@@ -18,6 +18,7 @@ from handlens.data.check import audit
 from handlens.data.findings import Audit, Finding
 from handlens.data.record import Dataset, Record
 from handlens.data.split import split_dataset
+from label_images import of_level
 
 
 def photograph(seed: int, *, size: tuple[int, int] = (60, 48)) -> Image.Image:
@@ -114,7 +115,7 @@ def test_a_bomb_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
     root = bakery(tmp_path)
     result = audit(open_dataset(root), max_pixels=60 * 48 - 1)
     assert len(result.unreadable) == 24
-    assert [f.code for f in result.of_level("error")] == ["nothing_readable"]
+    assert [f.code for f in of_level(result, "error")] == ["nothing_readable"]
 
 
 def test_the_same_photograph_in_train_and_test(tmp_path: Path) -> None:
@@ -152,14 +153,14 @@ def test_one_photograph_under_two_labels(tmp_path: Path) -> None:
 
 def test_nothing_readable_one_class_and_no_images(tmp_path: Path) -> None:
     one = audit(open_dataset(bakery(tmp_path / "one", classes=("bun",))))
-    assert [f.code for f in one.of_level("error")] == ["one_class"]
+    assert [f.code for f in of_level(one, "error")] == ["one_class"]
     (tmp_path / "bad" / "a").mkdir(parents=True)
     (tmp_path / "bad" / "a" / "1.jpg").write_text("x")
     bad = audit(open_dataset(tmp_path / "bad"))
-    assert [f.code for f in bad.of_level("error")] == ["nothing_readable"]
+    assert [f.code for f in of_level(bad, "error")] == ["nothing_readable"]
     assert bad.sizes is None
     empty = audit(Dataset(root=tmp_path, format="flat", class_names=(), records=()))
-    assert [f.code for f in empty.of_level("error")] == ["empty"]
+    assert [f.code for f in of_level(empty, "error")] == ["empty"]
     json.dumps([bad.to_dict(), empty.to_dict()])
 
 
@@ -192,7 +193,7 @@ def test_ten_to_one_is_still_balanced(tmp_path: Path) -> None:
         save(root / "bun" / f"more{i}.png", 20_000 + i)
     result = audit(open_dataset(root))
     assert result.imbalance == 10
-    assert not result.of_level("warning")
+    assert not of_level(result, "warning")
 
 
 def test_very_small_images(tmp_path: Path) -> None:
@@ -209,7 +210,7 @@ def test_one_image_and_no_labels(tmp_path: Path) -> None:
     result = audit(open_dataset(tmp_path))
     assert found(result)["no_labels"].level == "note"
     assert result.class_counts == {"all": {}}
-    assert not result.of_level("error")
+    assert not of_level(result, "error")
 
 
 def test_nothing_is_written_and_each_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -317,7 +318,7 @@ def test_a_symlink_loop_ends(tmp_path: Path) -> None:
 
 def test_records_may_come_from_anywhere(tmp_path: Path) -> None:
     records = tuple(
-        Record(path=save(tmp_path / f"{i}.png", i), id=f"x/{i}", target=i % 2, split="train") for i in range(4)
+        Record(path=save(tmp_path / f"{i}.png", i), id=f"x/{i}", label=i % 2, split="train") for i in range(4)
     )
     result = audit(Dataset(root=tmp_path, format="csv", class_names=("a", "b"), records=records))
     assert result.class_counts == {"train": {"a": 2, "b": 2}}
@@ -344,6 +345,6 @@ def test_boxes_that_are_none_are_warned_of_by_kind(tmp_path: Path) -> None:
             f"<ymax>{bottom}</ymax></bndbox></object></annotation>"
         )
     result = audit(open_dataset(tmp_path))
-    warned = {finding.code: finding.files for finding in result.of_level("warning")}
+    warned = {finding.code: finding.files for finding in of_level(result, "warning")}
     assert (warned["box_inverted"], warned["box_empty"]) == (("b.png",), ("c.png",))
-    assert [len(record.boxes or ()) for record in result.usable().records] == [1, 0, 0]
+    assert [len(record.label or ()) for record in result.usable().records] == [1, 0, 0]

@@ -13,8 +13,8 @@ from pycocotools import mask as pycoco
 from handlens.data import open_dataset
 from handlens.data.formats.coco import class_mask
 from handlens.data.outlines import render
-from handlens.data.record import IGNORE
 from handlens.errors import InputError
+from handlens.palette import IGNORE
 from label_images import BREAD, NFD, corners, found, said, text, write_image
 
 # pycocotools 2.0.11 with NumPy 2
@@ -58,7 +58,7 @@ def test_crowd_area_and_ignore_are_kept(tmp_path: Path) -> None:
         annotation(7, 18, 0, 0, 10, 10, ignore=1),
     )
     (record,) = open_dataset(root).records
-    assert [(b.area, b.crowd, b.difficult) for b in record.boxes or ()] == [
+    assert [(b.area, b.crowd, b.difficult) for b in record.label or ()] == [
         (37.5, False, False),
         (None, True, False),
         (None, False, True),

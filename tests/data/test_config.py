@@ -77,7 +77,7 @@ def test_class_names_map_and_merge(tmp_path: Path) -> None:
     root = write(folders(tmp_path, "n1/a.png", "n2/a.png", "n3/a.png"), "class_names: {n1: cat, n2: cat, n3: dog}")
     dataset = open_dataset(root)
     assert dataset.class_names == ("cat", "dog")
-    assert [r.target for r in dataset.records] == [0, 0, 1]
+    assert [r.label for r in dataset.records] == [0, 0, 1]
 
 
 def test_a_list_of_class_names_is_all_that_is_allowed(tmp_path: Path) -> None:

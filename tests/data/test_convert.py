@@ -16,8 +16,10 @@ from torchvision.datasets import VOCDetection, VOCSegmentation
 from handlens.data import open_dataset
 from handlens.data.convert import convert
 from handlens.data.formats.write_masks import voc_palette
-from handlens.data.masks import read_mask
-from handlens.data.record import Box, Dataset, MaskCoding, Record, Split
+from handlens.data.labels.boxes import Box, BoxLabels
+from handlens.data.labels.mask_files import MaskCoding, read_mask
+from handlens.data.labels.masks import MaskLabels
+from handlens.data.record import Dataset, Record, Split
 from handlens.errors import InputError
 from label_images import BREAD, mask, text, write_image
 
@@ -26,7 +28,7 @@ Known = dict[str, tuple[tuple[Box, ...] | None, Split | None]]
 
 def known(dataset: Dataset) -> Known:
     """Everything but where the files lie."""
-    return {record.path.name: (record.boxes, record.split) for record in dataset.records}
+    return {record.path.name: (record.label, record.split) for record in dataset.records}
 
 
 def images(root: Path, *boxes: tuple[Box, ...], split: Split | None = None) -> Dataset:
@@ -35,9 +37,9 @@ def images(root: Path, *boxes: tuple[Box, ...], split: Split | None = None) -> D
         path = root / "in" / f"{number}.jpg"
         if not path.is_file():
             write_image(path)
-        records.append(Record(path=path, id=f"{number}.jpg", boxes=found, split=split))
+        records.append(Record(path=path, id=f"{number}.jpg", label=found, split=split))
     return Dataset(
-        root=root / "in", format="voc", class_names=("zebra", "a b", BREAD), records=tuple(records), task="detect"
+        root=root / "in", format="voc", class_names=("zebra", "a b", BREAD), records=tuple(records), kind=BoxLabels()
     )
 
 
@@ -97,7 +99,7 @@ def test_what_is_lost_is_said(tmp_path: Path) -> None:
         [
             *(replace(record, group="p") for record in dataset.records),
             Record(path=tmp_path / "in/unknown.jpg", id="unknown.jpg"),
-            Record(path=text(tmp_path / "in/bad.jpg", "no image"), id="bad.jpg", boxes=()),
+            Record(path=text(tmp_path / "in/bad.jpg", "no image"), id="bad.jpg", label=()),
         ]
     )
     lost = convert(dataset, tmp_path / "yolo", to="yolo")
@@ -181,22 +183,22 @@ def test_a_category_called_background_is_the_background(tmp_path: Path) -> None:
     text(tmp_path / "in/c.json", json.dumps(content))
     convert(open_dataset(tmp_path / "in"), tmp_path / "masks", to="masks")
     (record,) = (again := open_dataset(tmp_path / "masks")).records
-    assert again.class_names == ("background", "rye") and again.coding is not None and record.mask is not None
-    assert read_mask(record.mask, again.coding, size=(1, 3)).tolist() == [[1, 0, 0]]
+    assert again.class_names == ("background", "rye") and again.kind.coding is not None and record.label is not None
+    assert read_mask(record.label, again.kind.coding, size=(1, 3)).tolist() == [[1, 0, 0]]
 
 
 def test_one_name_in_two_folders(tmp_path: Path) -> None:
     names = ("x/1.jpg", "y/1.JPG", "y/1.png", "z/1_2.jpg")
     records = [
-        Record(path=write_image(tmp_path / "in" / name), id=name, boxes=(replace(A_BOX, label=number),))
+        Record(path=write_image(tmp_path / "in" / name), id=name, label=(replace(A_BOX, label=number),))
         for number, name in enumerate(names)
     ]
     dataset = Dataset(
-        root=tmp_path / "in", format="voc", class_names=("0", "1", "2", "3"), records=tuple(records), task="detect"
+        root=tmp_path / "in", format="voc", class_names=("0", "1", "2", "3"), records=tuple(records), kind=BoxLabels()
     )
     lost = convert(dataset, tmp_path / "voc", to="voc")
     again = open_dataset(tmp_path / "voc")
-    assert {r.path.name: r.boxes[0].label for r in again.records if r.boxes} == {
+    assert {r.path.name: r.label[0].label for r in again.records if r.label} == {
         "1.jpg": 0,
         "1_2.JPG": 1,
         "1_3.png": 2,
@@ -241,7 +243,7 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
     first, second = dataset.records
     with pytest.raises(InputError, match="1 of the 2 images"):
         convert(dataset.with_records([replace(first, split="train"), second]), tmp_path / "x", to="voc")
-    classes = Dataset(root=tmp_path / "in", format="folders", class_names=("a",), records=(replace(first, boxes=None),))
+    classes = Dataset(root=tmp_path / "in", format="folders", class_names=("a",), records=(replace(first, label=None),))
     with pytest.raises(InputError, match="with classes cannot be written as voc; there is nothing"):
         convert(classes, tmp_path / "x", to="voc")
     assert not (tmp_path / "x").exists()
@@ -253,23 +255,22 @@ def test_masks_to_voc_and_to_pairs(tmp_path: Path) -> None:
     for stem, split in (("a", "train"), (BREAD, "validation")):
         path = write_image(tmp_path / f"in/images/{stem}.jpg", width=3, height=2)
         stored = mask(tmp_path / f"in/masks/{stem}.png", values)
-        records.append(Record(path=path, id=stem, mask=stored, split=split))  # type: ignore[arg-type]
+        records.append(Record(path=path, id=stem, label=stored, split=split))  # type: ignore[arg-type]
     coding = MaskCoding(values={0: 1, 7: 0, 9: 255, 255: 255})
     dataset = Dataset(
         root=tmp_path / "in",
         format="masks",
         class_names=("sky", "bread"),
         records=tuple(records),
-        task="segment",
-        coding=coding,
+        kind=MaskLabels(coding),
     )
     for to, format in (("voc", "voc-masks"), ("masks", "masks")):
         assert convert(dataset, tmp_path / to, to=to) == []  # type: ignore[arg-type]
         again = open_dataset(tmp_path / to)
         assert (again.format, again.class_names, again.splits()) == (format, ("sky", "bread"), ("train", "validation"))
         for record in again.records:
-            assert record.mask is not None and again.coding is not None
-            indices = read_mask(record.mask, again.coding, size=(2, 3))
+            assert record.label is not None and again.kind.coding is not None
+            indices = read_mask(record.label, again.kind.coding, size=(2, 3))
             assert indices.tolist() == [[1, 0, 255], [255, 1, 255]]
     ((_, target),) = VOCSegmentationFolder(tmp_path / "voc")
     assert np.asarray(target).tolist() == [[1, 0, 255], [255, 1, 255]]
@@ -320,10 +321,10 @@ def test_outlines_become_masks(tmp_path: Path) -> None:
     again = open_dataset(tmp_path / "out")
     assert again.class_names == ("background", "bread")
     (record,) = again.records
-    assert record.mask is not None and again.coding is not None
+    assert record.label is not None and again.kind.coding is not None
     expected = np.zeros((4, 8), dtype=int)
     expected[:2, :2], expected[2:, 6:] = 1, 255
-    assert read_mask(record.mask, again.coding, size=(4, 8)).tolist() == expected.tolist()
+    assert read_mask(record.label, again.kind.coding, size=(4, 8)).tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize("bad", [[[0, 0, 2, 0]], [[0, 0, 2, 0, "x", 2]], {"size": [9, 9], "counts": [81]}])
@@ -365,7 +366,7 @@ def test_blood_cells_round_the_formats(shared_data: Path, tmp_path: Path) -> Non
     for record in some.part("test"):
         annotations = coco.loadAnns(coco.getAnnIds(by_name[record.path.name]))
         assert [(a["bbox"], a["category_id"] - 1) for a in annotations] == [
-            ([box.left, box.top, box.right - box.left, box.bottom - box.top], box.label) for box in record.boxes or ()
+            ([box.left, box.top, box.right - box.left, box.bottom - box.top], box.label) for box in record.label or ()
         ]
 
     (tmp_path / "VOCdevkit").mkdir()

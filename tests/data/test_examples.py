@@ -14,7 +14,8 @@ from PIL import Image
 from handlens.data.augment import image_augment
 from handlens.data.decode import decode
 from handlens.data.examples import ImageExamples
-from handlens.data.record import Box, Record
+from handlens.data.labels.boxes import Box
+from handlens.data.record import Record
 from handlens.preprocess import Preprocess
 from handlens.tasks.classify.training import class_of
 from handlens.tasks.detect.augment import detection_augment
@@ -31,7 +32,7 @@ def records(tmp_path: Path) -> list[Record]:
     for label, gray in enumerate(GRAYS):
         path = tmp_path / f"{label}.png"
         Image.fromarray(np.full((80, 100, 3), gray, np.uint8)).save(path)
-        made.append(Record(path=path, id=path.name, boxes=(Box(label=label, left=20, top=20, right=80, bottom=60),)))
+        made.append(Record(path=path, id=path.name, label=(Box(label=label, left=20, top=20, right=80, bottom=60),)))
     return made
 
 
@@ -76,7 +77,7 @@ def test_small_images_are_opened_once_and_stay_as_they_are(tmp_path: Path, monke
     sizes = {"small": 64, "also small": 20, "large": 65}
     for name, side in sizes.items():
         Image.fromarray(rng.integers(0, 256, (side, side, 3), dtype=np.uint8)).save(tmp_path / f"{name}.png")
-    records = [Record(id=name, path=tmp_path / f"{name}.png", target=0) for name in sizes]
+    records = [Record(id=name, path=tmp_path / f"{name}.png", label=0) for name in sizes]
 
     def counting(path: Path, **options: Any) -> NDArray[np.uint8]:
         opened.append(path.stem)

@@ -34,7 +34,7 @@ def images(root: Path, *names: str) -> Path:
 
 
 def labels(dataset: Dataset) -> dict[str, str | None]:
-    return {r.id: None if r.target is None else dataset.class_names[r.target] for r in dataset.records}
+    return {r.id: None if r.label is None else dataset.class_names[r.label] for r in dataset.records}
 
 
 def splits(dataset: Dataset) -> dict[str, str | None]:
@@ -144,7 +144,7 @@ def test_korean_names_in_both_forms_are_one_class(tmp_path: Path) -> None:
     root = images(tmp_path, f"train/{BREAD}/한 글.png", f"test/{NFD}/1.png", "train/cat/1.png", "test/cat/1.png")
     dataset = open_dataset(root)
     assert dataset.class_names == ("cat", BREAD)
-    bread = [r for r in dataset.records if r.target == 1]
+    bread = [r for r in dataset.records if r.label == 1]
     assert len(bread) == 2
     assert all(r.path.is_file() for r in bread)  # paths stay as they were found
     assert any(NFD in str(r.path) for r in bread)
@@ -299,7 +299,7 @@ def test_labels_are_guessed_from_file_names_and_said(tmp_path: Path) -> None:
 def test_no_labels_are_guessed_where_the_rule_does_not_hold(tmp_path: Path, names: list[str]) -> None:
     dataset = open_dataset(images(tmp_path, *names))
     assert dataset.format == "flat"
-    assert {r.target for r in dataset.records} == {None}
+    assert {r.label for r in dataset.records} == {None}
 
 
 def test_kaggles_cats_and_dogs(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def examples(tmp_path: Path) -> ImageExamples:
         path = tmp_path / f"{number}.png"
         pixels = np.random.default_rng(number).integers(0, 256, (40, 50, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(path)
-        records.append(Record(path=path, id=path.name, target=number))
+        records.append(Record(path=path, id=path.name, label=number))
     transform = image_augment(PREPROCESS, flip=0.5, crop_area=0.3, color=0.3)
     return ImageExamples(records, preprocess=PREPROCESS, transform=transform, at_least=(32, 32), label=class_of, seed=3)
 

@@ -14,9 +14,10 @@ from PIL import Image
 from handlens.data import open_dataset
 from handlens.data.check import audit
 from handlens.data.decode import decode
-from handlens.data.masks import read_mask
-from handlens.data.record import IGNORE, Dataset, MaskCoding
+from handlens.data.labels.mask_files import MaskCoding, read_mask
+from handlens.data.record import Dataset
 from handlens.errors import InputError
+from handlens.palette import IGNORE
 from label_images import BREAD, NFD, mask, said, text, write_image
 
 NUMBERS = np.array([[0, 1, 2], [2, 1, 0]])
@@ -25,9 +26,9 @@ PLAIN = MaskCoding()
 
 def read(dataset: Dataset, id: str) -> list[list[int]]:
     (record,) = [record for record in dataset.records if record.id == id]
-    assert record.mask is not None and dataset.coding is not None
+    assert record.label is not None and dataset.kind.coding is not None
     height, width = decode(record.path).shape[:2]
-    return read_mask(record.mask, dataset.coding, size=(height, width)).tolist()
+    return read_mask(record.label, dataset.kind.coding, size=(height, width)).tolist()
 
 
 def pairs(root: Path, *stems: str, values: object = NUMBERS, mode: str = "L") -> Path:
@@ -159,7 +160,7 @@ def test_layouts(tmp_path: Path, image: str, mask_path: str) -> None:
     dataset = open_dataset(tmp_path)
     assert (dataset.format, dataset.task, dataset.class_names) == ("masks", "segment", ("0", "1", "2"))
     assert [r.id for r in dataset.records] == [image.format(stem) for stem in ("a.b", "c", BREAD)]
-    assert all(r.mask is not None and r.mask.is_file() and "_" not in r.path.stem for r in dataset.records)
+    assert all(r.label is not None and r.label.is_file() and "_" not in r.path.stem for r in dataset.records)
     assert dataset.splits() == (("train",) if "train" in image else ())
     assert read(dataset, image.format(BREAD)) == NUMBERS.tolist()
 
@@ -202,7 +203,7 @@ def test_paired_by_stem_and_orphans_named(tmp_path: Path) -> None:
     write_image(root / "images/orphan.jpg")
     mask(root / "masks/c.png", [[7]])
     dataset = open_dataset(root)
-    assert [(r.path.stem, r.mask.stem) for r in dataset.records if r.mask] == [("a", "a"), ("b", "b"), ("d", "d")]
+    assert [(r.path.stem, r.label.stem) for r in dataset.records if r.label] == [("a", "a"), ("b", "b"), ("d", "d")]
     assert read(dataset, "images/b.jpg") == [[1]]
     assert "left aside, images without a mask: 1 (images/orphan.jpg)" in said(dataset)
     assert "left aside, a mask without an image: 1 (masks/c.png)" in said(dataset)
@@ -358,9 +359,9 @@ def test_camvid(shared_data: Path, tmp_path: Path) -> None:
     assert [len(dataset.part(split)) for split in dataset.splits()] == [367, 101, 233]
     assert dataset.class_names == tuple(names.split(", "))
     record = dataset.part("test")[0]
-    assert record.mask is not None and dataset.coding is not None
-    indices = read_mask(record.mask, dataset.coding, size=decode(record.path).shape[:2])
-    with Image.open(record.mask) as image:
+    assert record.label is not None and dataset.kind.coding is not None
+    indices = read_mask(record.label, dataset.kind.coding, size=decode(record.path).shape[:2])
+    with Image.open(record.label) as image:
         stored = np.asarray(image)
     assert np.array_equal(indices, np.where(stored == 11, IGNORE, stored))
     assert (indices == IGNORE).any() and set(np.unique(indices)) <= {*range(11), IGNORE}

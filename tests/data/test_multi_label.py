@@ -10,10 +10,11 @@ from PIL import Image
 
 from handlens.data import open_dataset
 from handlens.data.check import audit
-from handlens.data.record import one_label_each, tag_targets
-from handlens.data.samples import write_bakery
+from handlens.data.labels.tags import tag_targets
 from handlens.data.split import folds, split_dataset
 from handlens.errors import InputError
+from handlens.samples.bakery_set import write_bakery
+from label_images import of_level
 
 
 def write(folder: Path, table: str, *, images: int = 4, yaml: str = "") -> Path:
@@ -30,8 +31,8 @@ def write(folder: Path, table: str, *, images: int = 4, yaml: str = "") -> Path:
 def labels(folder: Path) -> list[tuple[str, ...]]:
     dataset = open_dataset(folder)
     assert dataset.task == "tag"
-    assert all(record.tags is not None for record in dataset.records)
-    return [tuple(dataset.class_names[tag] for tag in record.tags) for record in dataset.records]
+    assert all(record.label is not None for record in dataset.records)
+    return [tuple(dataset.class_names[tag] for tag in record.label) for record in dataset.records]
 
 
 @pytest.mark.parametrize(
@@ -58,7 +59,7 @@ def test_every_layout_reads_the_same(tmp_path, table, yaml):
 def test_one_1_in_each_row_is_one_label_unless_told(tmp_path):
     table = "file,a,b\n0.png,1,0\n1.png,0,1\n2.png,1,0\n3.png,0,1\n"
     dataset = open_dataset(write(tmp_path / "guessed", table))
-    assert (dataset.task, [record.target for record in dataset.records]) == ("classify", [0, 1, 0, 1])
+    assert (dataset.task, [record.label for record in dataset.records]) == ("classify", [0, 1, 0, 1])
     assert "one 1 in each row" in " ".join(dataset.notes)
     assert labels(write(tmp_path / "told", table, yaml="csv: {labels: [a, b]}\n")) == [("a",), ("b",)] * 2
 
@@ -102,7 +103,7 @@ def test_the_audit_counts_each_label_and_names_what_cannot_be_learned(tmp_path):
     codes = {finding.code: finding.message for finding in found.findings}
     assert "every training image is a" in codes["class_of_all"]
     assert "no training image of c" in codes["class_without_labels"]
-    assert not found.of_level("error")
+    assert not of_level(found, "error")
 
 
 def test_the_fingerprint_follows_the_labels(tmp_path):
@@ -119,16 +120,16 @@ def test_a_split_keeps_rare_labels_on_both_sides(tmp_path):
     dataset = open_dataset(write(tmp_path, "\n".join(["file,labels", *rows]) + "\n", images=50))
     made = split_dataset(dataset, validation=0.25, test=0.25, seed=0)
     place = dataset.class_names.index("rare")
-    held = {split: sum(place in record.tags for record in made.part(split)) for split in made.splits()}
+    held = {split: sum(place in record.label for record in made.part(split)) for split in made.splits()}
     assert held == {"train": 2, "validation": 1, "test": 1}
-    fold_of = folds(dataset.records, count=4, seed=0)
-    assert sorted(fold_of[[place in record.tags for record in dataset.records]]) == [0, 1, 2, 3]
+    fold_of = folds(dataset.records, dataset.kind, count=4, seed=0)
+    assert sorted(fold_of[[place in record.label for record in dataset.records]]) == [0, 1, 2, 3]
 
 
 def test_one_label_each_is_a_case_of_several(tmp_path):
     dataset = open_dataset(write(tmp_path, "file,label\n0.png,b\n1.png,a\n", images=2))
-    several = one_label_each(dataset)
-    assert (several.task, [record.tags for record in several.records]) == ("tag", [(1,), (0,)])
+    several = open_dataset(dataset.root, task="tag")
+    assert (several.task, [record.label for record in several.records]) == ("tag", [(1,), (0,)])
 
 
 def test_the_sample_names_what_is_seen(tmp_path):
@@ -139,4 +140,4 @@ def test_the_sample_names_what_is_seen(tmp_path):
     assert tagged.splits() == ("train", "test")
     for one, other in zip(tagged.records, boxed.records, strict=True):
         assert one.id == other.id
-        assert set(one.tags) == {box.label for box in other.boxes}
+        assert set(one.label) == {box.label for box in other.label}

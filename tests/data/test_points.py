@@ -95,7 +95,7 @@ def test_splits_folders_and_orphans(tmp_path: Path) -> None:
 
 def test_images_without_objects(tmp_path: Path) -> None:
     root = labeled(labeled(tmp_path, entry()), stem="none")
-    assert [record.boxes == () for record in open_dataset(root).records] == [False, True]
+    assert [record.label == () for record in open_dataset(root).records] == [False, True]
     with pytest.raises(InputError, match="has a box"):
         open_dataset(labeled(root), format="points")
 

@@ -20,9 +20,9 @@ from command import handlens
 from handlens.data import open_dataset
 from handlens.data.check import audit
 from handlens.data.download import DownloadError, download, has_digest
-from handlens.data.masks import read_mask
 from handlens.data.public import SETS, PublicFile, get_set
 from handlens.errors import InputError
+from label_images import of_level
 from served import Server
 
 
@@ -248,10 +248,10 @@ def test_pets_are_split_as_the_published_example_splits_them(tmp_path, monkeypat
     random.Random(1337).shuffle(order)
     assert {record.path.stem for record in found.part("validation")} == set(order[-2:])
     assert (found.task, found.class_names) == ("segment", ("pet", "background", "border"))
-    assert not audit(found).of_level("error")
+    assert not of_level(audit(found), "error")
     record = found.records[0]
-    with Image.open(record.mask) as stored:
-        np.testing.assert_array_equal(read_mask(record.mask, found.coding, size=(48, 48)), np.asarray(stored) - 1)
+    with Image.open(record.label) as stored:
+        np.testing.assert_array_equal(found.kind.read(record.label, size=(48, 48)), np.asarray(stored) - 1)
 
 
 def test_cats_and_dogs_are_taken_by_their_numbers(tmp_path, monkeypatch):

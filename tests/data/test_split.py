@@ -10,17 +10,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from handlens.data.record import Box, Dataset, MaskCoding, Record, Split
+from handlens.data.labels.boxes import Box, BoxLabels
+from handlens.data.labels.classes import ClassLabels
+from handlens.data.labels.mask_files import MaskCoding
+from handlens.data.labels.masks import MaskLabels
+from handlens.data.record import Dataset, Record, Split
 from handlens.data.split import folds, split_dataset
 from handlens.errors import InputError
 
 
 def record(id: str, target: int | None, *, split: Split | None = None, group: str | None = None) -> Record:
-    return Record(path=Path(id), id=id, target=target, split=split, group=group)
+    return Record(path=Path(id), id=id, label=target, split=split, group=group)
 
 
 def dataset(records: list[Record]) -> Dataset:
-    classes = 1 + max((r.target for r in records if r.target is not None), default=-1)
+    classes = 1 + max((r.label for r in records if r.label is not None), default=-1)
     names = tuple(f"c{i:03}" for i in range(classes))
     return Dataset(root=Path(), format="folders", class_names=names, records=tuple(records))
 
@@ -30,7 +34,7 @@ def classes_of(sizes: list[int], *, split: Split | None = None) -> list[Record]:
 
 
 def counts(data: Dataset, part: Split) -> dict[int | None, int]:
-    return dict(Counter(r.target for r in data.part(part)))
+    return dict(Counter(r.label for r in data.part(part)))
 
 
 def split_by_id(data: Dataset) -> dict[str, Split | None]:
@@ -175,7 +179,7 @@ def test_split_loses_nothing_and_nothing_straddles(
     assert [r.id for r in result.records] == [r.id for r in records]
     assert set(side.values()) <= {"train", "validation", "test"}
     assert_whole(side, records, together)  # type: ignore[arg-type]
-    assert set(counts(result, "train")) == {r.target for r in records}  # every class can be learnt
+    assert set(counts(result, "train")) == {r.label for r in records}  # every class can be learnt
     shuffled = order.sample(records, len(records))
     again = split_dataset(dataset(shuffled), validation=share, test=share, seed=seed, together=together[::-1])
     assert split_by_id(again) == side
@@ -187,21 +191,21 @@ def test_folds_lose_nothing_and_nothing_straddles(
     data: tuple[list[Record], list[list[str]]], seed: int, order: random.Random
 ) -> None:
     records, together = data
-    result = folds(records, count=2, seed=seed, together=together)
+    result = folds(records, ClassLabels(), count=2, seed=seed, together=together)
     assert result.shape == (len(records),)
     assert set(result.tolist()) <= {0, 1}
     side = dict(zip([r.id for r in records], result.tolist(), strict=True))
     assert_whole(side, records, together)
     shuffled = order.sample(records, len(records))
-    again = folds(shuffled, count=2, seed=seed, together=together)
+    again = folds(shuffled, ClassLabels(), count=2, seed=seed, together=together)
     assert dict(zip([r.id for r in shuffled], again.tolist(), strict=True)) == side
 
 
 def test_folds_are_stratified() -> None:
     records = classes_of([50, 23, 4])
-    result = folds(records, count=5, seed=3)
+    result = folds(records, ClassLabels(), count=5, seed=3)
     table = np.zeros((3, 5), dtype=int)
-    np.add.at(table, ([r.target for r in records], result), 1)
+    np.add.at(table, ([r.label for r in records], result), 1)
     assert table[0].tolist() == [10] * 5
     assert sorted(table[1].tolist()) == [4, 4, 5, 5, 5]
     assert sorted(table[2].tolist()) == [0, 1, 1, 1, 1]
@@ -210,14 +214,14 @@ def test_folds_are_stratified() -> None:
 
 def test_folds_need_images() -> None:
     with pytest.raises(InputError, match="5 folds cannot be made of 4"):
-        folds(classes_of([2, 2]))
+        folds(classes_of([2, 2]), ClassLabels())
     with pytest.raises(InputError, match="1 folds"):
-        folds(classes_of([2, 2]), count=1)
+        folds(classes_of([2, 2]), ClassLabels(), count=1)
 
 
 def boxed(id: str, *labels: int) -> Record:
     boxes = tuple(Box(label=label, left=0, top=0, right=1, bottom=1) for label in labels)
-    return Record(path=Path(id), id=id, boxes=boxes)
+    return Record(path=Path(id), id=id, label=boxes)
 
 
 def test_boxes_are_stratified_by_the_rarest_class_in_the_image() -> None:
@@ -225,20 +229,22 @@ def test_boxes_are_stratified_by_the_rarest_class_in_the_image() -> None:
     records = [boxed(f"{i}.jpg", 0, 0, 1) if i < 10 else boxed(f"{i}.jpg", 0) for i in range(100)]
     records += [boxed(f"empty{i}.jpg") for i in range(20)]
     names = ("common", "rare")
-    data = split_dataset(Dataset(root=Path(), format="voc", class_names=names, records=tuple(records), task="detect"))
+    data = split_dataset(
+        Dataset(root=Path(), format="voc", class_names=names, records=tuple(records), kind=BoxLabels())
+    )
     shares = {part: data.class_counts(data.part(part)) for part in data.splits()}
     assert [shares[part]["rare"] for part in ("train", "validation", "test")] == [6, 2, 2]
     assert [len(data.part(part)) for part in ("train", "validation", "test")] == [82, 19, 19]
-    assert [sum(not r.boxes for r in data.part(part)) for part in ("train", "validation", "test")] == [14, 3, 3]
-    parts = folds(records, count=5)
+    assert [sum(not r.label for r in data.part(part)) for part in ("train", "validation", "test")] == [14, 3, 3]
+    parts = folds(records, BoxLabels(), count=5)
     assert [sum(parts[i] == k for i in range(10)) for k in range(5)] == [2, 2, 2, 2, 2]
     with pytest.raises(InputError, match="1 images have no label"):
         split_dataset(data.with_records([*records, Record(path=Path("x"), id="x")]))
 
 
 def test_masks_are_split_without_strata() -> None:
-    records = tuple(Record(path=Path(f"{i}"), id=f"{i}", mask=Path("m")) for i in range(40))
+    records = tuple(Record(path=Path(f"{i}"), id=f"{i}", label=Path("m")) for i in range(40))
     data = split_dataset(
-        Dataset(root=Path(), format="masks", class_names=("a",), records=records, task="segment", coding=MaskCoding())
+        Dataset(root=Path(), format="masks", class_names=("a",), records=records, kind=MaskLabels(MaskCoding()))
     )
     assert [len(data.part(part)) for part in ("train", "validation", "test")] == [28, 6, 6]

@@ -51,13 +51,13 @@ def test_every_object_is_kept_with_its_marks(tmp_path: Path) -> None:
         annotated(tmp_path, "a", person, object_xml("dog", 5, 5, 8, 8), object_xml("dog", 5, 5, 8, 8))
     )
     (record,) = dataset.records
-    assert [(box.label, box.difficult) for box in record.boxes or ()] == [(1, True), (0, False), (0, False)]
+    assert [(box.label, box.difficult) for box in record.label or ()] == [(1, True), (0, False), (0, False)]
 
 
 def test_an_image_without_objects_is_kept(tmp_path: Path) -> None:
     root = annotated(annotated(tmp_path, "a"), "b", object_xml("dog", 1, 1, 2, 9))
     dataset = open_dataset(root)
-    assert [record.boxes == () for record in dataset.records] == [True, False]
+    assert [record.label == () for record in dataset.records] == [True, False]
     with pytest.raises(InputError, match=r"none of the 2 images .* has a box"):
         open_dataset(annotated(root, "b"))
 
@@ -137,7 +137,7 @@ def test_a_size_that_is_not_the_images_is_warned_of(tmp_path: Path) -> None:
         size = f"<size><width>{width}</width><height>{height}</height><depth>3</depth></size>"
         path.write_text(path.read_text().replace("<filename>", f"{size}<filename>"))
     seen = audit(open_dataset(root))
-    assert seen.wrong_sizes == (("JPEGImages/b.jpg", (30, 40), (40, 30)),)
+    assert seen.to_dict()["wrong_sizes"] == [{"file": "JPEGImages/b.jpg", "stated": [30, 40], "true": [40, 30]}]
     (finding,) = (finding for finding in seen.findings if finding.code == "label_size")
     assert finding.files == ("JPEGImages/b.jpg",)
     assert "b.jpg is 40 x 30 pixels, upright, and its label is for 30 x 40" in finding.message
@@ -215,8 +215,8 @@ def segmented(root: Path, stem: str, values: object) -> Path:
 
 
 def mask_of(record: Record) -> str:
-    assert record.mask is not None
-    return record.mask.parent.name
+    assert record.label is not None
+    return record.label.parent.name
 
 
 @pytest.mark.parametrize("below", [".", "VOCdevkit/VOC2012"])
@@ -261,7 +261,7 @@ def test_marks_without_a_place_are_said_and_true_is_true(tmp_path: Path) -> None
     marks = "<name>dog</name><difficult>true</difficult><truncated>1</truncated><pose>Left</pose>"
     text(tmp_path / "a.xml", f"<annotation><object>{marks}{corners}</object></annotation>")
     dataset = open_dataset(tmp_path)
-    assert [box.difficult for box in dataset.records[0].boxes or ()] == [True]
+    assert [box.difficult for box in dataset.records[0].label or ()] == [True]
     (remark,) = dataset.remarks
     assert (remark.code, remark.level, remark.lost, remark.files) == ("not_kept", "note", True, ("a.jpg",))
     assert remark.message.startswith("pose, truncated of objects")

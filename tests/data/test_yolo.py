@@ -165,8 +165,8 @@ def test_images_without_objects(tmp_path: Path) -> None:
     write_image(root / "images/none.jpg")
     text(root / "labels/lost.txt", ROW)
     dataset = open_dataset(root)
-    assert {r.path.stem: len(r.boxes or ()) for r in dataset.records} == {"a": 1, "empty": 0, "none": 0}
-    assert all(record.boxes is not None for record in dataset.records)
+    assert {r.path.stem: len(r.label or ()) for r in dataset.records} == {"a": 1, "empty": 0, "none": 0}
+    assert all(record.label is not None for record in dataset.records)
     assert any("without a text of boxes" in note and "none.jpg" in note for note in said(dataset))
     assert "left aside, a text of boxes without an image: 1 (labels/lost.txt)" in said(dataset)
     with pytest.raises(InputError, match="has a box"):
@@ -193,7 +193,7 @@ def test_an_image_of_one_row_and_one_that_is_broken(tmp_path: Path) -> None:
     write_image(root / "images/row.jpg", height=1)
     (root / "images/broken.jpg").write_bytes(b"\xff\xd8\xff no more")
     dataset = open_dataset(root)
-    assert [None if r.boxes is None else corners(r.boxes[0]) for r in dataset.records] == [None, (0, 0, 40, 1)]
+    assert [None if r.label is None else corners(r.label[0]) for r in dataset.records] == [None, (0, 0, 40, 1)]
 
 
 def test_texts_beside_images_in_classes_are_no_labels(tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_128_images_of_coco(shared_data: Path) -> None:
     for record in dataset.records[:10]:
         with Image.open(record.path) as image:
             width, height = image.size
-        for line, box in zip(texts[record.path.stem], record.boxes or (), strict=True):
+        for line, box in zip(texts[record.path.stem], record.label or (), strict=True):
             label, x, y, w, h = map(float, line.split())
             assert box.label == label
             assert (box.left + box.right) / 2 == pytest.approx(x * width, abs=0.01)

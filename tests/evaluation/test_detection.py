@@ -11,7 +11,7 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from handlens.data.record import Box
+from handlens.data.labels.boxes import Box
 from handlens.evaluation.detection import (
     best_threshold,
     coco_json,

@@ -94,4 +94,4 @@ def test_numbers_are_indices_only_where_no_class_is_called_by_a_number(
             images_of(numbered, data, format=None, config=None)
     else:
         records = images_of(numbered, data, format=None, config=None).records
-        assert [record.target for record in records] == read
+        assert [record.label for record in records] == read

@@ -12,8 +12,8 @@ from scipy.ndimage import distance_transform_cdt
 from sklearn import metrics as sk
 from torchmetrics.classification import MulticlassJaccardIndex
 
-from handlens.data.record import IGNORE
 from handlens.evaluation.segmentation import PixelCounts, boundary, segmentation_metrics
+from handlens.palette import IGNORE
 
 SIZES = ((40, 60), (75, 33), (64, 64), (17, 90))
 

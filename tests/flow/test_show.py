@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 import handlens
-from handlens.data.samples import write_bakery
 from handlens.errors import InputError
 from handlens.palette import colors
+from handlens.samples.bakery_set import write_bakery
 
 
 @pytest.fixture(scope="module")

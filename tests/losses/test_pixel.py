@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torchvision.ops import sigmoid_focal_loss
 
-from handlens.data.record import IGNORE
 from handlens.losses.pixel import cross_entropy, dice, focal
+from handlens.palette import IGNORE
 
 LOSSES = pytest.mark.parametrize("loss", [cross_entropy, focal, dice])
 

@@ -11,14 +11,14 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from handlens.data import open_dataset
-from handlens.data.annotations import usable_boxes
-from handlens.data.record import Box, Dataset, Record
-from handlens.data.samples import write_bakery
+from handlens.data.labels.boxes import Box, BoxLabels, usable_boxes
+from handlens.data.record import Dataset, Record
 from handlens.data.split import split_dataset
 from handlens.errors import InputError
 from handlens.models import CATALOGUE, build
 from handlens.preprocess import SCALINGS, Preprocess
 from handlens.reporter import QUIET
+from handlens.samples.bakery_set import write_bakery
 from handlens.tasks import TASKS
 from handlens.tasks.detect.anchors import fit_anchors_to
 from handlens.tasks.heads import _view_loader
@@ -99,8 +99,8 @@ def with_boxes(folder: Path, side: int) -> Dataset:
         path = folder / f"{number}.png"
         Image.fromarray(np.zeros((480, 640, 3), np.uint8)).save(path)
         box = Box(label=0, left=100, top=100, right=100 + side, bottom=100 + side)
-        records.append(Record(path=path, id=path.name, boxes=(box,), split="train"))
-    return Dataset(root=folder, format="voc", class_names=("cell",), records=tuple(records), task="detect")
+        records.append(Record(path=path, id=path.name, label=(box,), split="train"))
+    return Dataset(root=folder, format="voc", class_names=("cell",), records=tuple(records), kind=BoxLabels())
 
 
 @pytest.mark.parametrize(("side", "size"), [(200, (240, 320)), (50, (312, 416)), (38, (384, 512)), (8, (384, 512))])
@@ -117,7 +117,7 @@ def test_boxes_that_count_are_cut_and_the_others_left_out(tmp_path: Path):
     record = Record(
         path=tmp_path / "a.png",
         id="a.png",
-        boxes=tuple(Box(label=0, left=a, top=b, right=c, bottom=d) for a, b, c, d in boxes),
+        label=tuple(Box(label=0, left=a, top=b, right=c, bottom=d) for a, b, c, d in boxes),
     )
     counted = usable_boxes(record, size=(100, 80))
     assert [(box.left, box.top, box.right, box.bottom) for box in counted] == [(60, 10, 100, 50), (5, 5, 30, 30)]

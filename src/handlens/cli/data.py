@@ -31,7 +31,7 @@ def sample(
         made = handlens.sample(
             name,
             folder,
-            task=task,  # type: ignore[arg-type]
+            task=task,
             per_class=per_class,
             test_per_class=test_per_class,
             size=size,

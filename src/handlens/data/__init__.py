@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from handlens.data.record import Dataset
 
 
-def open_dataset(path: Path | str, *, format: str | None = None, config: Path | None = None) -> Dataset:
+def open_dataset(
+    path: Path | str, *, format: str | None = None, config: Path | None = None, task: str | None = None
+) -> Dataset:
     """Read a folder of images and what is known about each.
 
     Args:
@@ -22,13 +24,15 @@ def open_dataset(path: Path | str, *, format: str | None = None, config: Path | 
             recognises it.
         config: a handlens.yaml; None takes the one in the folder, where there is one.
 
+        task: what the labels shall be for, where they serve several; None is what the format says.
+
     Raises:
         InputError: the folder is missing, is a file, or holds no images; two formats match; files that a table
             names are missing; the configuration is wrong.
     """
     from handlens.data.formats import read  # pydantic and yaml load with it: prediction starts without them
 
-    return read(Path(path), format=format, config=config)
+    return read(Path(path), format=format, config=config, task=task)
 
 
 def walk(paths: Iterable[Path | str]) -> Iterator[Path]:

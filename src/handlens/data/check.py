@@ -13,12 +13,13 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import combinations
 
-from handlens.data.annotations import MaskSeen, box_faults, look_at_mask
 from handlens.data.decode import MAX_PIXELS, UnreadableImageError, decode, probe
 from handlens.data.duplicates import Hash, Thumbnail, duplicate_groups, perceptual_hash, thumbnail
 from handlens.data.findings import Audit, Sizes
-from handlens.data.judgement import SMALLEST_SIDE, findings_of, training_counts
+from handlens.data.judgement import SMALLEST_SIDE, findings_of
+from handlens.data.labels.kind import Facts, Kind
 from handlens.data.record import Dataset, Record
 
 EXTENSIONS: dict[str, frozenset[str]] = {
@@ -40,7 +41,7 @@ class Seen:
     rotated: bool = False
     animated: bool = False
     hash: Hash | None = None
-    mask: MaskSeen | None = None
+    facts: Facts | None = None  # of its label
 
 
 def audit(
@@ -50,7 +51,7 @@ def audit(
     progress: Callable[[int, int], None] | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> Audit:
-    """Read and decode every image of a data set, and its mask; compare its boxes with its size.
+    """Read and decode every image of a data set, and look at its label.
 
     Args:
         workers: threads; None is one per processor this process may use.
@@ -76,18 +77,18 @@ def audit(
 
     hashes = {id: facts.hash for id, facts in seen.items() if facts.hash is not None}
     duplicates = tuple(duplicate_groups(readable_digests, hashes, load=load))
-    split_of = {record.id: record.split for record in readable}
-    target_of = {record.id: (record.target, record.tags) for record in readable}
+    record_of = {record.id: record for record in readable}
+    labels = {record.id: found for record in readable if (found := seen[record.id].facts) is not None}
     parts: dict[str, list[Record]] = {split: [r for r in readable if r.split == split] for split in dataset.splits()}
-    masks = {record.id: mask for record in readable if (mask := seen[record.id].mask) is not None}
-    class_counts, class_pixels, ignored = {}, {}, {}
+    counts, amounts = {}, {}
     for part, images in (parts or {"all": readable}).items():
-        in_part = [masks[record.id] for record in images if record.id in masks]
-        class_counts[part] = dataset.class_counts(images)
-        if dataset.task == "segment":
-            class_counts[part] = _by_name(dataset, Counter(index for mask in in_part for index in mask.pixels))
-            class_pixels[part] = _by_name(dataset, sum((Counter(mask.pixels) for mask in in_part), Counter()))
-            ignored[part] = sum(mask.ignored for mask in in_part)
+        there = [labels[record.id] for record in images if record.id in labels]
+        counts[part] = _by_name(dataset, sum((Counter(found.counts) for found in there), Counter()))
+        amounts[part] = _by_name(dataset, sum((Counter(found.amounts) for found in there), Counter()))
+
+    def conflicting(group: Sequence[str]) -> bool:
+        copies = [(record_of[id], labels.get(id)) for id in group]
+        return any(not _alike(dataset.kind, one, other) for one, other in combinations(copies, 2))
 
     result = Audit(
         dataset=dataset,
@@ -99,25 +100,15 @@ def audit(
         animated=tuple(r.id for r in readable if seen[r.id].animated),
         small=tuple(r.id for r in readable if min(seen[r.id].size or (0, 0)) < SMALLEST_SIDE),
         sizes=_sizes([size for r in readable if (size := seen[r.id].size) is not None]),
-        class_counts=class_counts,
-        imbalance=_imbalance(training_counts(class_pixels or class_counts)),
+        class_counts=counts,
+        imbalance=_imbalance(amounts.get("train") or amounts.get("all") or {}),
+        facts=labels,
         exact_duplicates=_equal_bytes(readable_digests),
         duplicates=duplicates,
-        across_splits=tuple(group for group in duplicates if len({split_of[id] for id in group}) > 1),
-        conflicting=tuple(group for group in duplicates if len({target_of[id] for id in group}) > 1),
+        across_splits=tuple(group for group in duplicates if len({record_of[id].split for id in group}) > 1),
+        conflicting=tuple(filter(conflicting, duplicates)),
         digests=digests,
         findings=(),
-        class_pixels=class_pixels,
-        ignored_pixels=ignored,
-        bad_masks=tuple((id, mask.fault, mask.reason) for id, mask in masks.items() if mask.fault is not None),
-        all_ignored=tuple(id for id, mask in masks.items() if mask.fault is None and not mask.pixels),
-        box_faults=tuple(fault for r in readable if (size := seen[r.id].size) for fault in box_faults(r, size=size)),
-        wrong_sizes=tuple(
-            (r.id, r.stated_size, size)
-            for r in readable
-            if r.stated_size and (size := seen[r.id].size) and r.stated_size != size
-        ),
-        mask_digests={id: mask.digest for id, mask in masks.items() if mask.digest is not None},
     )
     return replace(result, findings=tuple(findings_of(result)))
 
@@ -152,9 +143,9 @@ def _look(record: Record, dataset: Dataset, *, max_pixels: int) -> Seen:
     except UnreadableImageError as error:
         return Seen(digest=digest, reason=str(error))
     height, width = image.shape[:2]
-    mask = None
-    if record.mask is not None and dataset.coding is not None:
-        mask = look_at_mask(record.mask, dataset.coding, classes=len(dataset.class_names), size=(height, width))
+    facts = None
+    if record.labeled:
+        facts = dataset.kind.look(record, classes=len(dataset.class_names), size=(height, width))
     return Seen(
         digest=digest,
         format=info.format,
@@ -162,8 +153,15 @@ def _look(record: Record, dataset: Dataset, *, max_pixels: int) -> Seen:
         rotated=info.orientation != 1,
         animated=info.frames > 1 and info.format != "jpeg",  # phones append previews to a JPEG
         hash=perceptual_hash(image),
-        mask=mask,
+        facts=facts,
     )
+
+
+def _alike(kind: Kind, one: tuple[Record, Facts | None], other: tuple[Record, Facts | None]) -> bool:
+    """Whether two copies of one image are labeled alike; an image without a label is not like one that has one."""
+    if one[1] is None or other[1] is None:
+        return one[1] is other[1]
+    return kind.alike((one[0], one[1]), (other[0], other[1]))
 
 
 def _processors() -> int:

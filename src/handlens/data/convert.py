@@ -19,6 +19,9 @@ from handlens.data.formats.label_files import all_or_none, image_size
 from handlens.data.formats.write_boxes import write_coco, write_voc, write_yolo
 from handlens.data.formats.write_masks import write_masks, write_outlines, write_voc_masks
 from handlens.data.formats.writing import Item
+from handlens.data.labels.boxes import BoxLabels
+from handlens.data.labels.kind import Kind
+from handlens.data.labels.masks import MaskLabels
 from handlens.data.record import Dataset, nfc
 from handlens.errors import InputError
 
@@ -26,6 +29,12 @@ Target = Literal["voc", "coco", "yolo", "masks"]
 
 
 Writer = Callable[[Dataset, Sequence[Item], Path], list[str]]
+
+
+WRITERS: dict[type[Kind], dict[str, Writer]] = {
+    MaskLabels: {"voc": write_voc_masks, "masks": write_masks},
+    BoxLabels: {"voc": write_voc, "coco": write_coco, "yolo": write_yolo},
+}
 
 
 def convert(dataset: Dataset, folder: Path, *, to: Target) -> list[str]:
@@ -48,9 +57,8 @@ def convert(dataset: Dataset, folder: Path, *, to: Target) -> list[str]:
     writers = _writers(dataset)
     if to not in writers:
         known = f"{to!r} is not known; {nearest(to, get_args(Target))}." if to not in get_args(Target) else ""
-        kind = {"classify": "classes", "tag": "labels", "segment": "masks", "detect": "boxes"}[dataset.task]
         can = f"use {' or '.join(writers)}" if writers else "there is nothing to convert"
-        raise InputError(known or f"images with {kind} cannot be written as {to}; {can}.")
+        raise InputError(known or f"images with {dataset.kind.noun} cannot be written as {to}; {can}.")
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise InputError(f"{folder} is not empty; give a new folder.")
     if folder.is_relative_to(dataset.root.resolve()):
@@ -72,12 +80,8 @@ def convert(dataset: Dataset, folder: Path, *, to: Target) -> list[str]:
 
 
 def _writers(dataset: Dataset) -> dict[str, Writer]:
-    if dataset.task == "segment":
-        return {"voc": write_voc_masks, "masks": write_masks}
-    if dataset.task == "detect":
-        boxes: dict[str, Writer] = {"voc": write_voc, "coco": write_coco, "yolo": write_yolo}
-        return boxes | {"masks": write_outlines} if dataset.format == "coco" else boxes
-    return {}
+    outlines: dict[str, Writer] = {"masks": write_outlines} if dataset.format == "coco" else {}
+    return WRITERS.get(type(dataset.kind), {}) | outlines
 
 
 def _unread(dataset: Dataset) -> list[str]:
@@ -94,7 +98,7 @@ def _items(dataset: Dataset, *, to: Target) -> tuple[list[Item], list[str]]:
     stems: set[tuple[str, str]] = set()
     renamed: list[str] = []
     for record in dataset.records:
-        if record.mask is None and record.boxes is None:
+        if not record.labeled:
             lost.append(f"left aside, nothing is known of it: {record.id}")
             continue
         try:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from handlens.data.annotations import BoxFault, MaskFault
-from handlens.data.record import Dataset, Level, Record, nfc
+from handlens.data.labels.finding import Finding
+from handlens.data.labels.kind import Facts
+from handlens.data.record import Dataset, Record, nfc
 
 Groups = tuple[tuple[str, ...], ...]
 
@@ -18,25 +19,6 @@ def contents_fingerprint(digests: Mapping[str, str]) -> str:
     """SHA-256 over (id, SHA-256 of the file) of some images, whatever their order."""
     lines = sorted(json.dumps([nfc(id), digest]) for id, digest in digests.items())
     return hashlib.sha256("\n".join(lines).encode("ascii")).hexdigest()
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something to know about the data.
-
-    Attributes:
-        level: an error stops training, a warning is stored and printed, a note is neither good nor bad.
-        code: a stable name for programs.
-        message: a sentence for people.
-        files: the ids it is about; empty where it is about all.
-        reasons: a sentence for each of `files`, where each has its own.
-    """
-
-    level: Level
-    code: str
-    message: str
-    files: tuple[str, ...] = ()
-    reasons: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,22 +43,15 @@ class Audit:
         animated: more than one frame; the first is taken.
         small: shorter side below 32 pixels.
         sizes: None where nothing is readable.
-        class_counts: by split ("all" where none is given) and class name: readable images; for segmentation those
-            in which the class is seen; for detection boxes.
-        imbalance: of the largest class per one of the smallest, in training: images, boxes or pixels; None where a
-            class has none.
+        class_counts: by split ("all" where none is given) and class name: readable images, or what else the kind of
+            labels counts.
+        imbalance: of the largest class per one of the smallest, in training; None where a class has none.
+        facts: of the labels of readable images, by id.
         exact_duplicates: groups of equal bytes.
         duplicates: groups that show one photograph, equal bytes included.
         across_splits: those of `duplicates` that lie in two given splits.
         conflicting: those of `duplicates` that carry two labels.
         digests: id -> SHA-256 of the file's bytes.
-        class_pixels: of usable masks, by split and class name.
-        ignored_pixels: of usable masks, by split.
-        bad_masks: (id, what is wrong, the sentence about it); their images are left out.
-        all_ignored: ids whose masks hold nothing but ignored pixels.
-        box_faults: by image and box.
-        wrong_sizes: (id, (width, height) that its label states, its true one).
-        mask_digests: id -> SHA-256 of the mask's bytes.
     """
 
     dataset: Dataset
@@ -88,58 +63,56 @@ class Audit:
     sizes: Sizes | None
     class_counts: dict[str, dict[str, int]]
     imbalance: float | None
+    facts: dict[str, Facts]
     exact_duplicates: Groups
     duplicates: Groups
     across_splits: Groups
     conflicting: Groups
     digests: dict[str, str]
     findings: tuple[Finding, ...]
-    class_pixels: dict[str, dict[str, int]] = field(default_factory=dict)
-    ignored_pixels: dict[str, int] = field(default_factory=dict)
-    bad_masks: tuple[tuple[str, MaskFault, str], ...] = ()
-    all_ignored: tuple[str, ...] = ()
-    box_faults: tuple[BoxFault, ...] = ()
-    wrong_sizes: tuple[tuple[str, tuple[int, int], tuple[int, int]], ...] = ()
-    mask_digests: dict[str, str] = field(default_factory=dict)
 
-    def of_level(self, level: Level) -> tuple[Finding, ...]:
-        return tuple(finding for finding in self.findings if finding.level == level)
+    def training_counts(self) -> dict[str, int]:
+        """`class_counts` of what training may use; empty where only other splits are given."""
+        return self.class_counts.get("train") or self.class_counts.get("all") or {}
+
+    def present_classes(self) -> list[str]:
+        """Names of the classes that any split has something of."""
+        names = self.dataset.class_names
+        return [name for name in names if any(counts[name] for counts in self.class_counts.values())]
+
+    def facts_by_part(self) -> dict[str, list[Facts]]:
+        """By split, "all" where none is given."""
+        splits = self.dataset.splits()
+        parts: dict[str, list[Facts]] = {split: [] for split in splits} or {"all": []}
+        for record in self.dataset.records:
+            if record.id in self.facts and (record.split or not splits):
+                parts[record.split or "all"].append(self.facts[record.id])
+        return parts
 
     def usable(self) -> Dataset:
-        """The data set without images that cannot be read or whose mask cannot be used, and without boxes that are
-        inverted, empty, wholly outside their image or there twice."""
-        left_out = {id for id, _ in self.unreadable} | {id for id, _, _ in self.bad_masks} | set(self.all_ignored)
-        unusable = {(fault.id, fault.place) for fault in self.box_faults if fault.unusable}
-
-        def cleaned(record: Record) -> Record:
-            if record.boxes is None or not unusable:
-                return record
-            boxes = tuple(box for place, box in enumerate(record.boxes) if (record.id, place) not in unusable)
-            return replace(record, boxes=boxes)
-
-        return self.dataset.with_records([cleaned(r) for r in self.dataset.records if r.id not in left_out])
+        """The data set without images or labels that cannot be used."""
+        left_out = {id for id, _ in self.unreadable} | {id for id, facts in self.facts.items() if not facts.usable}
+        kind = self.dataset.kind
+        return self.dataset.with_records(
+            [
+                kind.cleaned(record, self.facts[record.id]) if record.id in self.facts else record
+                for record in self.dataset.records
+                if record.id not in left_out
+            ]
+        )
 
     def fingerprint(self) -> str:
-        """SHA-256 over (id, label, split, bytes) of every image, with its mask's bytes and its boxes where there are
-        any: the same data, the same on every system."""
-        names = self.dataset.class_names
+        """SHA-256 over (id, label, split, bytes) of every image: the same data, the same on every system."""
+        names, kind = self.dataset.class_names, self.dataset.kind
 
         def line(record: Record) -> str:
-            label: Any = None if record.target is None else names[record.target]
-            if record.tags is not None:
-                label = [names[tag] for tag in record.tags]
-            values: list[Any] = [nfc(record.id), label, record.split, self.digests.get(record.id)]
-            if self.dataset.task == "segment":
-                values.append(self.mask_digests.get(record.id))
-            if self.dataset.task == "detect":
-                values.append(None if record.boxes is None else [list(asdict(box).values()) for box in record.boxes])
-            return json.dumps(values)
+            before, *behind = kind.line(record, self.facts.get(record.id), names)
+            return json.dumps([nfc(record.id), before, record.split, self.digests.get(record.id), *behind])
 
         lines = sorted(map(line, self.dataset.records))
-        if self.dataset.task != "classify":  # there the names stand in the lines
-            coding = self.dataset.coding
-            meaning = [] if coding is None else [sorted(coding.values.items()), sorted(coding.colors.items())]
-            lines.insert(0, json.dumps([names, meaning]))
+        meaning = kind.meaning(names)
+        if meaning is not None:
+            lines.insert(0, json.dumps(meaning))
         return hashlib.sha256("\n".join(lines).encode("ascii")).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
@@ -163,15 +136,7 @@ class Audit:
             "duplicates": [list(group) for group in self.duplicates],
             "across_splits": [list(group) for group in self.across_splits],
             "conflicting": [list(group) for group in self.conflicting],
-            "class_pixels": self.class_pixels,
-            "ignored_pixels": self.ignored_pixels,
-            "bad_masks": [{"file": id, "fault": fault, "reason": reason} for id, fault, reason in self.bad_masks],
-            "all_ignored": list(self.all_ignored),
-            "box_faults": [
-                {"file": fault.id, "box": fault.place, "fault": fault.kind, "share_outside": fault.share}
-                for fault in self.box_faults
-            ],
-            "wrong_sizes": [{"file": id, "stated": list(s), "true": list(t)} for id, s, t in self.wrong_sizes],
+            **self.dataset.kind.to_dict(self),
             "fingerprint": self.fingerprint(),
             "findings": [
                 asdict(finding) | {"files": list(finding.files), "reasons": list(finding.reasons)}

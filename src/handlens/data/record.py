@@ -4,65 +4,19 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
+from handlens.data.labels.boxes import Box
+from handlens.data.labels.classes import ClassLabels
+from handlens.data.labels.finding import Level
+from handlens.data.labels.kind import Kind
 from handlens.errors import InputError
-from handlens.palette import IGNORE as IGNORE
 
 Split = Literal["train", "validation", "test"]
-Task = Literal["classify", "tag", "segment", "detect"]
-Level = Literal["error", "warning", "note"]
 IMAGE_EXTENSIONS = frozenset(".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .heic .heif".split())  # noqa: SIM905
-
-
-@dataclass(frozen=True, kw_only=True)
-class Box:
-    """One object in an image.
-
-    Attributes:
-        label: index into the data set's class names.
-        left, top, right, bottom: pixels of the upright image, measured at edges: the whole image is
-            0, 0, width, height, and a box around its first pixel 0, 0, 1, 1.
-        area: square pixels of the object itself, where the data says so (COCO sorts by it); None: the box's.
-        crowd: a box around many objects, which the evaluator neither expects nor punishes.
-        difficult: VOC's mark for objects that the evaluator leaves out.
-    """
-
-    label: int
-    left: float
-    top: float
-    right: float
-    bottom: float
-    area: float | None = None
-    crowd: bool = False
-    difficult: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class MaskCoding:
-    """How the pixels of mask files become class indices: one for a whole data set.
-
-    Attributes:
-        values: stored number -> class index, or IGNORE; no other number is accepted. Empty, with no colors either:
-            the stored numbers are the indices, and 255 is IGNORE.
-        colors: stored (red, green, blue) -> class index, or IGNORE, for masks in colors. Empty for numbers.
-    """
-
-    values: Mapping[int, int] = field(default_factory=dict)
-    colors: Mapping[tuple[int, int, int], int] = field(default_factory=dict)
-
-    def renumbered(self, index: Mapping[int, int]) -> MaskCoding:
-        """The same files read into other class indices: `index` is from these to those; IGNORE stays."""
-        if self.colors:
-            return MaskCoding(colors={c: index.get(i, IGNORE) for c, i in self.colors.items()})
-        values = self.values or {i: i for i in index} | {IGNORE: IGNORE}
-        return MaskCoding(values={value: index.get(i, IGNORE) for value, i in values.items()})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,11 +47,7 @@ class Record:
     Attributes:
         path: where the file is, as found on disk: never normalized, so that it can be opened.
         id: its path below the data set's root, with "/", for tables and caches.
-        target: index into the data set's class names, or None where nothing is known, or where mask or boxes say more.
-        mask: the file with a class per pixel, as large as the image. Read by `masks.read_mask`.
-        tags: indices into the class names, ascending, where an image may have several; () is one that has none of
-            them.
-        boxes: the objects; () is an image that is known to hold none, None one of which nothing is known.
+        label: of the data set's kind: a class index, several, the file of a mask, boxes; None where nothing is known.
         bad_boxes: what stands in the file as a box and is inverted or has no area: kept for the audit alone.
         stated_size: (width, height) of the image that the file with its boxes speaks of, where it does.
         split: given by the data, or None where a split is still to be made.
@@ -106,10 +56,7 @@ class Record:
 
     path: Path
     id: str
-    target: int | None = None
-    tags: tuple[int, ...] | None = None
-    mask: Path | None = None
-    boxes: tuple[Box, ...] | None = None
+    label: Any = None
     bad_boxes: tuple[Box, ...] = ()
     stated_size: tuple[int, int] | None = None
     split: Split | None = None
@@ -117,7 +64,7 @@ class Record:
 
     @property
     def labeled(self) -> bool:
-        return any(label is not None for label in (self.target, self.tags, self.mask, self.boxes))
+        return self.label is not None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,12 +74,11 @@ class Dataset:
     Attributes:
         root: the folder that was opened.
         format: which reader read it, as `--format` names it.
-        task: what the labels are for.
+        kind: what a label is.
         class_names: NFC, unique. Sorted by code point, except where the data itself numbers its classes (masks of
             numbers, YOLO, COCO) or, for masks and boxes, handlens.yaml lists them: then in that order. Empty where the
             images have no labels.
         records: sorted by id (code points).
-        coding: of the masks; None where there are none.
         notes: sentences for people: what was guessed, which files are no part of it.
         remarks: what was left aside, changed or doubted of the labels.
     """
@@ -141,24 +87,23 @@ class Dataset:
     format: str
     class_names: tuple[str, ...]
     records: tuple[Record, ...]
-    task: Task = "classify"
-    coding: MaskCoding | None = None
+    kind: Kind = field(default_factory=ClassLabels)
     notes: tuple[str, ...] = ()
     remarks: tuple[Remark, ...] = ()
 
     def __post_init__(self) -> None:
         names = sorted_class_names(self.class_names)
-        in_order = self.task in ("classify", "tag")
-        if (list(self.class_names) if in_order else sorted(self.class_names)) != names:
+        if (list(self.class_names) if self.kind.sorted_names else sorted(self.class_names)) != names:
             raise ValueError(f"class names must be unique, NFC and sorted by code point, got {self.class_names}")
-        if (self.task == "segment") != (self.coding is not None):
-            raise ValueError(f"a coding of masks belongs to segmentation alone, got {self.coding} for {self.task}")
         for record in self.records:
-            labels = [box.label for box in record.boxes or ()]
-            labels += [*(record.tags or ()), *([] if record.target is None else [record.target])]
-            for label in labels:
-                if not 0 <= label < len(self.class_names):
-                    raise ValueError(f"{record.id}: target {label} is outside {len(self.class_names)} classes")
+            for index in self.kind.indices(record.label) if record.labeled else ():
+                if not 0 <= index < len(self.class_names):
+                    raise ValueError(f"{record.id}: target {index} is outside {len(self.class_names)} classes")
+
+    @property
+    def task(self) -> str:
+        """What the labels are for."""
+        return self.kind.task
 
     def part(self, split: Split) -> tuple[Record, ...]:
         """The records of one split, in order."""
@@ -171,39 +116,16 @@ class Dataset:
         return tuple(split for split in order if split in found)
 
     def class_counts(self, records: Iterable[Record] | None = None) -> dict[str, int]:
-        """Images per class name, or boxes where the task is detection; classes without any are included. An image
-        with several tags counts for each.
+        """How often each class name stands in the labels; classes without any are included.
 
-        Masks are not read here: for segmentation every count is 0.
+        Masks are not read here: every count is 0.
         """
         chosen = self.records if records is None else records
-        counts = Counter(record.target for record in chosen if record.target is not None)
-        counts.update(tag for record in chosen for tag in record.tags or ())
-        counts.update(box.label for record in chosen for box in record.boxes or ())
+        counts = Counter(index for record in chosen if record.labeled for index in self.kind.indices(record.label))
         return {name: counts[index] for index, name in enumerate(self.class_names)}
 
     def with_records(self, records: Sequence[Record]) -> Dataset:
         return replace(self, records=tuple(records))
-
-
-def one_label_each(dataset: Dataset) -> Dataset:
-    """A data set to classify as one of images that may have several labels."""
-    tagged = [replace(r, target=None, tags=None if r.target is None else (r.target,)) for r in dataset.records]
-    return replace(dataset, task="tag", records=tuple(tagged))
-
-
-def tag_targets(records: Sequence[Record], num_classes: int) -> NDArray[np.float32]:
-    """(N, K) float32, 1 where an image has the label.
-
-    Raises:
-        ValueError: of an image nothing is known.
-    """
-    targets = np.zeros((len(records), num_classes), dtype=np.float32)
-    for row, record in enumerate(records):
-        if record.tags is None:
-            raise ValueError(f"{record.id} has no labels")
-        targets[row, list(record.tags)] = 1
-    return targets
 
 
 def nfc(name: str) -> str:

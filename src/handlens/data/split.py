@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handlens.data.duplicates import Union
+from handlens.data.labels.kind import Kind
 from handlens.data.record import Dataset, Record, Split, nfc
 from handlens.errors import InputError
 
@@ -73,7 +74,7 @@ def split_dataset(
         if isinstance(validation, float) and isinstance(test, float) and validation + test >= 1:
             raise InputError(f"validation {validation} and test {test} leave nothing to train on; give smaller shares.")
     pool = [record for record in dataset.records if record.split in (None, "train")]
-    assigned = _assign(_units(pool, together, seed=seed), parts, _strata(pool))
+    assigned = _assign(_units(pool, together, seed=seed), parts, _strata(pool, dataset.kind))
     records = [replace(record, split=assigned.get(record.id, record.split)) for record in dataset.records]
     taken = " and ".join(f"{sum(split == part for split in assigned.values())} for {part}" for part in parts)
     source = "of the training images" if given else f"of {len(pool)} images"
@@ -81,7 +82,7 @@ def split_dataset(
 
 
 def folds(
-    records: Sequence[Record], *, count: int = 5, seed: int = 0, together: Sequence[Collection[str]] = ()
+    records: Sequence[Record], kind: Kind, *, count: int = 5, seed: int = 0, together: Sequence[Collection[str]] = ()
 ) -> NDArray[np.int64]:
     """The fold of each record, (N,) in [0, count): stratified, groups and `together` sets whole.
 
@@ -95,7 +96,7 @@ def folds(
     of_class: list[Classes] = [Counter() for _ in range(count)]
     sizes = [0] * count
     fold_of: dict[str, int] = {}
-    strata = _strata(records)
+    strata = _strata(records, kind)
     for unit in sorted(_units(records, together, seed=seed), key=len, reverse=True):  # large units fit worst: first
         classes = Counter(strata[record.id] for record in unit)
         fold = min(range(count), key=lambda k: (sum(of_class[k][c] * n for c, n in classes.items()), sizes[k], k))
@@ -133,15 +134,12 @@ def _draw(id: str, seed: int) -> bytes:
     return hashlib.blake2b(f"{seed}/{nfc(id)}".encode("utf-8", "surrogateescape"), digest_size=16).digest()
 
 
-def _strata(records: Sequence[Record]) -> Strata:
-    """The target; or the class in the image that the fewest images have; None for a mask or nothing."""
-    several = {record.id: {*(record.tags or ()), *(box.label for box in record.boxes or ())} for record in records}
-    holding = Counter(label for labels in several.values() for label in labels)
+def _strata(records: Sequence[Record], kind: Kind) -> Strata:
+    """The class in the image that the fewest images have; None where the label names no class."""
+    classes = {record.id: set(kind.indices(record.label)) if record.labeled else set() for record in records}
+    holding = Counter(label for labels in classes.values() for label in labels)
     return {
-        record.id: min(several[record.id], key=lambda label: (holding[label], label))
-        if several[record.id]
-        else record.target
-        for record in records
+        id: min(labels, key=lambda label: (holding[label], label)) if labels else None for id, labels in classes.items()
     }
 
 

@@ -11,7 +11,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-from handlens.data.record import IGNORE
+from handlens.palette import IGNORE
 from handlens.preprocess import PADDING, Preprocess
 
 # Our choice: a box that is cut to less says little about its object.

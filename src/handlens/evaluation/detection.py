@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from handlens.data.record import Box
+from handlens.data.labels.boxes import Box
 from handlens.results import Boxes
 
 # COCO's evaluator leaves an object out of the count where its area lies outside the range that is asked for, and

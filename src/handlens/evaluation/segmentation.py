@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from handlens.data.record import IGNORE
+from handlens.palette import IGNORE
 
 MATRIX_CLASSES = 100  # as in metrics.py
 BOUNDARY_WIDTH = 0.02  # of the image's diagonal: Cheng et al. 2021, section 5

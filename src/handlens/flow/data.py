@@ -12,14 +12,13 @@ from handlens.tasks.task import Found
 
 if TYPE_CHECKING:
     from handlens.data.check import Audit
-    from handlens.data.record import Task
 
 
 def sample(
     name: str,
     folder: Path | str,
     *,
-    task: Task = "classify",
+    task: str = "classify",
     per_class: int = 40,
     test_per_class: int = 10,
     size: int = 224,
@@ -27,7 +26,7 @@ def sample(
     report: Reporter = QUIET,
 ) -> Path:
     """Write a generated sample data set for a task; "bakery" is the one there is. Returns the folder."""
-    from handlens.data.samples import write_bakery
+    from handlens.samples.bakery_set import write_bakery
 
     if name != "bakery":
         raise InputError(f"there is no sample called {name!r}; the one there is: bakery.")

@@ -18,7 +18,8 @@ from handlens.tasks.task import Measure
 from handlens.training.run import DATA, Run, kept_config, locked, update_model_json
 
 if TYPE_CHECKING:
-    from handlens.data.record import Dataset, MaskCoding, Record
+    from handlens.data.labels.kind import Kind
+    from handlens.data.record import Dataset, Record
     from handlens.preprocess import Preprocess
     from handlens.runtimes.engine import Precision
 
@@ -57,7 +58,7 @@ def evaluate(
         report.say(note)
     engine = OpenVINOEngine(run.engine if preprocess is None else _converted(run, preprocess), precision=precision)
     predictor = Predictor(run, engine=engine, preprocess=preprocess, threshold=task.evaluated_at)
-    measure = task.measure(run, test.coding)
+    measure = task.measure(run, test.kind)
     unreadable = []
     predictions = predictor.predict(record.path for record in test.records)
     for done, (record, prediction) in enumerate(zip(test.records, predictions, strict=True), start=1):
@@ -107,7 +108,7 @@ class TestImages:
 
     Attributes:
         split: "test" or "validation"; "all" where the data has none.
-        coding: of masks, into the run's classes.
+        kind: of the labels.
         own: they are of the data that the run was trained from.
         missing: ids of the run's own split that are no longer there.
         notes: sentences for people.
@@ -116,7 +117,7 @@ class TestImages:
     records: tuple[Record, ...]
     split: str
     root: Path
-    coding: MaskCoding | None
+    kind: Kind
     own: bool
     missing: tuple[str, ...]
     notes: tuple[str, ...]
@@ -129,7 +130,6 @@ def test_images(run: Run, data: Path | str | None, *, format: str | None, config
         InputError: no data, no labels, labels for another task, or a class that the run does not know.
     """
     from handlens.data import open_dataset
-    from handlens.data.record import one_label_each
 
     trained_on = run.model.get("data", {}).get("root")
     if data is None and trained_on is None:
@@ -139,11 +139,7 @@ def test_images(run: Run, data: Path | str | None, *, format: str | None, config
     started = read_json(run.folder / DATA) if (run.folder / DATA).is_file() else {"splits": {}}
     if own:  # read as for training
         format, config = format or started["format"], config or kept_config(run.folder)
-    dataset = open_dataset(root, format=format, config=config)
-    if run.task == "tag" and dataset.task == "classify":  # one label each is a case of several
-        dataset = one_label_each(dataset)
-    if dataset.task != run.task:
-        raise InputError(f"{run.folder.name} was trained to {run.task}, and {root} is data to {dataset.task}.")
+    dataset = open_dataset(root, format=format, config=config, task=run.task)
     notes: list[str] = []
     split, missing = "all", []
     records: Sequence[Record] = dataset.records
@@ -170,9 +166,9 @@ def test_images(run: Run, data: Path | str | None, *, format: str | None, config
     if not records:
         raise InputError(f"{root} has no labeled images to evaluate on.")
     index = _run_classes(dataset, run, notes)
-    coding = None if dataset.coding is None else dataset.coding.renumbered(index)
-    records = [_renumbered(record, index) for record in records]
-    return TestImages(tuple(records), split, root, coding, own, tuple(missing), tuple(notes))
+    kind = dataset.kind
+    records = [replace(record, label=kind.relabeled(record.label, index)) for record in records]
+    return TestImages(tuple(records), split, root, kind.renumbered(index), own, tuple(missing), tuple(notes))
 
 
 def _changes(
@@ -205,13 +201,6 @@ def _run_classes(dataset: Dataset, run: Run, notes: list[str]) -> dict[int, int]
         f"the data has classes that the model does not know: {', '.join(unknown[:5])}; "
         f"it knows {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}."
     )
-
-
-def _renumbered(record: Record, index: dict[int, int]) -> Record:
-    target = None if record.target is None else index[record.target]
-    tags = None if record.tags is None else tuple(sorted(index[tag] for tag in record.tags))
-    boxes = None if record.boxes is None else tuple(replace(box, label=index[box.label]) for box in record.boxes)
-    return replace(record, target=target, tags=tags, boxes=boxes)
 
 
 def _write(run: Run, result: dict[str, Any], measure: Measure, test: TestImages) -> Path:

@@ -10,7 +10,8 @@ import numpy as np
 
 from handlens.data import walk
 from handlens.data.decode import UnreadableImageError, decode
-from handlens.data.record import MaskCoding, Record
+from handlens.data.labels.kind import Kind
+from handlens.data.record import Record
 from handlens.errors import InputError
 from handlens.flow.evaluate import test_images
 from handlens.reporter import Reporter
@@ -38,7 +39,7 @@ class ProofImages:
 
     def __init__(self, run: Run, data: Path | str | None, *, limit: int | None) -> None:
         self.run = run
-        records, self.coding, self.labeled = _found(run, data)
+        records, self.kind, self.labeled = _found(run, data)
         count = min(TASKS[run.task].proof_images if limit is None else limit, len(records))
         chosen = np.linspace(0, len(records) - 1, count).astype(int)
         self.records = [records[i] for i in chosen]
@@ -74,7 +75,7 @@ class ProofImages:
         if not self.labeled:
             return None
         run, task = self.run, TASKS[self.run.task]
-        measure = task.measure(run, self.coding)
+        measure = task.measure(run, self.kind)
         readable = [record for record in self.records if record.id in self._sizes]
         for place, record in enumerate(readable):
             answer = {name: values[place] for name, values in arrays.items()}
@@ -94,8 +95,8 @@ class ProofImages:
         return float(measure.metrics()[task.metric]) if measure.records else None
 
 
-def _found(run: Run, data: Path | str | None) -> tuple[Sequence[Record], MaskCoding | None, bool]:
-    """Records, the coding of their masks, and whether they are labeled."""
+def _found(run: Run, data: Path | str | None) -> tuple[Sequence[Record], Kind | None, bool]:
+    """Records, the kind of their labels, and whether they are labeled."""
     if data is None and not ("data" in run.model and Path(run.model["data"]["root"]).exists()):
         folder = run.folder / "golden"
         golden = _loose(folder) if folder.is_dir() else []
@@ -109,7 +110,7 @@ def _found(run: Run, data: Path | str | None) -> tuple[Sequence[Record], MaskCod
         if not loose:
             raise
         return loose, None, False
-    return test.records, test.coding, True
+    return test.records, test.kind, True
 
 
 def _loose(folder: Path) -> list[Record]:

@@ -80,5 +80,5 @@ def _tile(task: Task, dataset: Dataset, record: Record) -> Tile:
     try:
         return task.tile(record, dataset)
     except InputError as error:
-        reason = str(error).replace(f"{record.path}: ", "").replace(str(record.mask), "")
+        reason = str(error).replace(f"{record.path}: ", "").replace(str(record.label), "")
         return Tile(np.full((TILE, TILE, 3), 224, dtype=np.uint8), f"{record.id}\n{reason}")

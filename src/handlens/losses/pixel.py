@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from handlens.data.record import IGNORE
+from handlens.palette import IGNORE
 
 
 def cross_entropy(

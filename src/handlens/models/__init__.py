@@ -10,7 +10,6 @@ from typing import Any
 
 from torch import nn
 
-from handlens.data.record import Task
 from handlens.models.backbones import BACKBONES, Backbone, backbone, resolve_map
 from handlens.models.classify.convnets import SimpleConvNet
 from handlens.models.classify.dense import Dense
@@ -44,7 +43,7 @@ class Entry:
     """
 
     constructor: Callable[..., nn.Module]
-    task: Task
+    task: str
     image_size: int
     scaling: str
     weights: tuple[str, ...]

@@ -47,7 +47,7 @@ def fit_frozen_head(
     return frozen.fit(
         np.stack(views, axis=1).reshape(len(records) * len(views), -1),
         records,
-        folds(records, count=5, seed=recipe.seed, together=audit.duplicates),
+        folds(records, audit.dataset.kind, count=5, seed=recipe.seed, together=audit.duplicates),
         copies=len(views),
         recipe=recipe,
         names=names,

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from handlens.data.record import Task
 from handlens.errors import InputError
 from handlens.files import read_json, sha256_of, write_json, write_text
 from handlens.preprocess import Preprocess
@@ -40,9 +39,8 @@ class Run:
         return tuple(self.model["class_names"])
 
     @property
-    def task(self) -> Task:
-        task: Task = self.model["task"]
-        return task
+    def task(self) -> str:
+        return str(self.model["task"])
 
     @property
     def preprocess(self) -> Preprocess:

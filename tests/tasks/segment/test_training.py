@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from handlens.data.record import IGNORE
 from handlens.losses.pixel import cross_entropy, dice, focal
+from handlens.palette import IGNORE
 from handlens.preprocess import Preprocess
 from handlens.tasks import TASKS
 from handlens.tasks.segment.training import SegmenterTraining

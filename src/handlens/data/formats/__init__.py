@@ -9,6 +9,7 @@ from pathlib import Path
 from handlens.data.config import DataConfig, read_config
 from handlens.data.formats import coco, csv_table, filename, flat, folders, masks, points, voc, yolo
 from handlens.data.formats.label_files import IMAGE_FOLDERS
+from handlens.data.labels import as_task
 from handlens.data.listing import Tree
 from handlens.data.record import Dataset
 from handlens.errors import InputError, nearest
@@ -27,7 +28,7 @@ READERS: dict[str, tuple[Callable[[Path], bool], Callable[[Path, DataConfig], Da
 }
 
 
-def read(path: Path, *, format: str | None, config: Path | None) -> Dataset:
+def read(path: Path, *, format: str | None, config: Path | None, task: str | None = None) -> Dataset:
     """As `handlens.data.open_dataset`."""
     if not path.exists():
         raise InputError(f"{path} does not exist; give a folder of images.")
@@ -39,6 +40,8 @@ def read(path: Path, *, format: str | None, config: Path | None) -> Dataset:
         raise InputError(f"format {stated!r} is not known; {nearest(stated, READERS)}.")
     chosen = stated or _recognise(path)
     dataset = READERS[chosen][1](path, settings)
+    if task is not None:
+        dataset = as_task(dataset, task)
     if stated is None:
         return replace(dataset, notes=(f"format recognised: {chosen}", *dataset.notes))
     return dataset

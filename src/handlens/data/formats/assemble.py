@@ -6,22 +6,24 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from handlens.data.config import DataConfig
+from handlens.data.labels.boxes import Box, BoxLabels
+from handlens.data.labels.mask_files import MaskCoding
+from handlens.data.labels.masks import MaskLabels
+from handlens.data.labels.tags import TagLabels
 from handlens.data.listing import Tree
-from handlens.data.record import Box, Dataset, MaskCoding, Record, Remark, Split, nfc, sorted_class_names
+from handlens.data.record import Dataset, Record, Remark, Split, nfc, sorted_class_names
 from handlens.errors import InputError, nearest
 
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """An image with its label or labels as the data spells them, or its mask, or its boxes; None: there is none."""
+    """An image and its label as the data spells it: a name or several, the file of a mask, boxes; or None."""
 
     path: Path
-    label: str | None = None
-    labels: tuple[str, ...] | None = None
-    mask: Path | None = None
-    boxes: tuple[Box, ...] | None = None
+    label: Any = None
     stated_size: tuple[int, int] | None = None  # (width, height), where a label says it
     split: Split | None = None
     group: str | None = None
@@ -41,7 +43,7 @@ def assemble(
     index = {name: position for position, name in enumerate(class_names)}
     said += _spelled_twice(spellings)
     records = [
-        replace(record, target=None if item.label is None else index[names[item.label]]) for item, record in items
+        replace(record, label=None if item.label is None else index[names[item.label]]) for item, record in items
     ]
     said += _untrained(records, class_names)
     return Dataset(root=root, format=format, class_names=tuple(class_names), records=tuple(records), notes=tuple(said))
@@ -56,7 +58,7 @@ def assemble_tags(
         InputError: no image at all; not one label; a label that `class_names` does not allow.
     """
     items, said = _sorted(root, found=found, config=config, notes=notes)
-    spellings = {label for item, _ in items for label in item.labels or ()}
+    spellings = {label for item, _ in items for label in item.label or ()}
     if not spellings:
         raise InputError(f"none of the {len(items)} images in {root} has a label; at least one is needed.")
     names = {label: class_name(label, config) for label in sorted(spellings)}
@@ -64,8 +66,8 @@ def assemble_tags(
     index = {name: position for position, name in enumerate(class_names)}
     records = [
         record
-        if item.labels is None
-        else replace(record, tags=tuple(sorted({index[names[label]] for label in item.labels})))
+        if item.label is None
+        else replace(record, label=tuple(sorted({index[names[label]] for label in item.label})))
         for item, record in items
     ]
     return Dataset(
@@ -73,7 +75,7 @@ def assemble_tags(
         format=format,
         class_names=tuple(class_names),
         records=tuple(records),
-        task="tag",
+        kind=TagLabels(),
         notes=(*said, *_spelled_twice(spellings)),
     )
 
@@ -98,9 +100,8 @@ def assemble_masks(
         root=root,
         format=format,
         class_names=tuple(class_names),
-        records=tuple(record for _, record in items),
-        task="segment",
-        coding=coding,
+        records=tuple(replace(record, label=item.label) for item, record in items),
+        kind=MaskLabels(coding),
         notes=tuple(said),
         remarks=remarks,
     )
@@ -123,11 +124,11 @@ def assemble_boxes(
     said, remarks = _told_apart(notes)
     items, said = _sorted(root, found=found, config=config, notes=said)
     records: list[Record] = []
-    for _, record in items:
-        whole = tuple(box for box in record.boxes or () if has_area(box))
-        bad = tuple(box for box in record.boxes or () if not has_area(box))
-        records.append(record if record.boxes is None else replace(record, boxes=whole, bad_boxes=bad))
-    if not any(record.boxes for record in records):
+    for item, record in items:
+        whole = tuple(box for box in item.label or () if has_area(box))
+        bad = tuple(box for box in item.label or () if not has_area(box))
+        records.append(record if item.label is None else replace(record, label=whole, bad_boxes=bad))
+    if not any(record.label for record in records):
         raise InputError(f"none of the {len(records)} images in {root} has a box; label the objects in some.")
     said += _untrained_boxes(records, class_names)
     return Dataset(
@@ -135,7 +136,7 @@ def assemble_boxes(
         format=format,
         class_names=tuple(class_names),
         records=tuple(records),
-        task="detect",
+        kind=BoxLabels(),
         notes=tuple(said),
         remarks=remarks,
     )
@@ -216,7 +217,7 @@ def _told_apart(notes: Sequence[str | Remark]) -> tuple[list[str], tuple[Remark,
 def _sorted(
     root: Path, *, found: Iterable[Found], config: DataConfig, notes: Sequence[str]
 ) -> tuple[list[tuple[Found, Record]], list[str]]:
-    """The records in order of their ids, without targets, and the notes."""
+    """The records in order of their ids, without labels, and the notes."""
     tree = Tree(root)
     pattern = re.compile(config.groups) if config.groups else None
     said = list(notes)
@@ -235,8 +236,6 @@ def _sorted(
         record = Record(
             path=item.path,
             id=id,
-            mask=item.mask,
-            boxes=item.boxes,
             stated_size=item.stated_size,
             split=item.split,
             group=group,
@@ -275,7 +274,7 @@ def _spelled_twice(spellings: Iterable[str]) -> list[str]:
 
 
 def _untrained(records: Sequence[Record], class_names: Sequence[str]) -> list[str]:
-    trained = {record.target for record in records if record.split in (None, "train")}
+    trained = {record.label for record in records if record.split in (None, "train")}
     if not trained:  # a folder that is for testing only
         return []
     missing = [name for index, name in enumerate(class_names) if index not in trained]
@@ -286,6 +285,6 @@ def _untrained_boxes(records: Sequence[Record], class_names: Sequence[str]) -> l
     training = [record for record in records if record.split in (None, "train")]
     if not training:
         return []
-    trained = {box.label for record in training for box in record.boxes or ()}
+    trained = {box.label for record in training for box in record.label or ()}
     missing = [name for index, name in enumerate(class_names) if index not in trained]
     return [f"classes without a box to train on: {named(missing)}"] if missing else []

@@ -24,11 +24,13 @@ from handlens.data.config import DataConfig
 from handlens.data.formats.assemble import Found, assemble_boxes, corners, has_area, named, numbered_classes
 from handlens.data.formats.label_files import all_or_none, images_below, remark, split_by_folder, unusable
 from handlens.data.formats.split_names import split_of
+from handlens.data.labels.boxes import Box
 from handlens.data.listing import Tree
 from handlens.data.outlines import frame, render
-from handlens.data.record import IGNORE, Box, Dataset, Remark, Split, nfc
+from handlens.data.record import Dataset, Remark, Split, nfc
 from handlens.errors import InputError
 from handlens.files import read_json
+from handlens.palette import IGNORE
 
 FORMAT = "coco"
 HEAD_CHARACTERS = 64 * 1024  # `recognise` reads no more of a file of 450 MB
@@ -119,13 +121,13 @@ def read(path: Path, config: DataConfig) -> Dataset:
             boxes = tuple(_box(a, index[a["category_id"]]) for a in file.annotations.get(image["id"], ()))
             found[image_path] = Found(
                 path=image_path,
-                boxes=boxes,
+                label=boxes,
                 stated_size=_stated_size(image),
                 split=file.split or split_by_folder(tree, image_path),
             )
     found = {image_path: item for image_path, item in found.items() if tree.id(image_path) not in faults}
     reasons = [*faults.values(), *(reason for file in files for reason in file.strays)]
-    if reasons and not any(item.boxes for item in found.values()):
+    if reasons and not any(item.label for item in found.values()):
         raise InputError(reasons[0])
     if missing and not found:
         raise InputError(f"none of the {len(missing)} images that {files[0].path} lists is here: {named(missing)}.")
@@ -163,7 +165,7 @@ def source_of(dataset: Dataset) -> Source:
                 entries = file.annotations.get(image["id"], ())
                 annotations[image_path] = [entry for entry in entries if has_area(_box(entry, 0))]
     for record in dataset.records:
-        if len(annotations.get(record.path, ())) != len(record.boxes or ()):
+        if len(annotations.get(record.path, ())) != len(record.label or ()):
             raise InputError(f"the annotations of {record.id} have changed since they were read.")
     keys = dict.fromkeys(key for file in files for key in file.rest)
     same = [key for key in keys if all(file.rest.get(key) == files[0].rest.get(key) for file in files)]

@@ -127,8 +127,7 @@ def read(path: Path, config: DataConfig) -> Dataset:
             continue
         item = Found(
             path=image,
-            label=None if several else labels[0],
-            labels=labels if several else None,
+            label=labels if several else labels[0],
             split=None if split is None else _split(cells[split], table=table, line=line),
             group=None if group is None else cells[group] or None,
         )

@@ -10,8 +10,9 @@ from typing import TypeVar
 from handlens.data.decode import UnreadableImageError, probe
 from handlens.data.formats.assemble import named
 from handlens.data.formats.split_names import companion_of, split_of
+from handlens.data.labels.finding import Level
 from handlens.data.listing import LeftAside, Tree
-from handlens.data.record import Level, Remark, Split, nfc
+from handlens.data.record import Remark, Split, nfc
 from handlens.errors import InputError
 
 # Compared in lower case. Such folders do not tell images apart: images/train/a.jpg belongs to labels/train/a.txt.

@@ -25,10 +25,11 @@ from handlens.data.formats.label_files import (
     voc_folder,
 )
 from handlens.data.formats.split_names import companion_of
+from handlens.data.labels.mask_files import MaskCoding, stored_numbers
 from handlens.data.listing import Tree
-from handlens.data.masks import stored_numbers
-from handlens.data.record import IGNORE, Dataset, MaskCoding, Remark, nfc
+from handlens.data.record import Dataset, Remark, nfc
 from handlens.errors import InputError
+from handlens.palette import IGNORE
 
 FORMAT = "masks"
 MASK_FOLDERS = frozenset(
@@ -125,7 +126,7 @@ def from_pairs(
         InputError: the configuration and the masks disagree about the classes.
     """
     tree = Tree(root)
-    found = [Found(path=p, mask=m, split=split_by_folder(tree, p)) for p, m in pairs]
+    found = [Found(path=p, label=m, split=split_by_folder(tree, p)) for p, m in pairs]
     all_or_none([item.split for item in found], str(root))
     class_names, coding, said = _coding([mask for _, mask in pairs], config, listed_names(config) or tuple(names))
     return assemble_masks(

@@ -26,8 +26,9 @@ from handlens.data.formats.label_files import (
     split_by_folder,
 )
 from handlens.data.formats.yolo import CLIPPED, clipped_box
+from handlens.data.labels.boxes import Box
 from handlens.data.listing import Tree
-from handlens.data.record import Box, Dataset
+from handlens.data.record import Dataset
 from handlens.errors import InputError
 from handlens.files import read_json
 
@@ -80,7 +81,7 @@ def read(path: Path, config: DataConfig) -> Dataset:
             made = [clipped_box(index[item.name], item.fractions, width=width, height=height) for item in items]
             clipped += [tree.id(image)] if any(over >= 1 for _, over in made) else []
             boxes = tuple(replace(box) for box, _ in made)
-        found.append(Found(path=image, boxes=boxes, split=split_by_folder(tree, image)))
+        found.append(Found(path=image, label=boxes, split=split_by_folder(tree, image)))
     if clipped:
         remarks.append(remark("clipped", CLIPPED, clipped, level="note"))
     all_or_none([item.split for item in found], str(path))

@@ -30,8 +30,9 @@ from handlens.data.formats.label_files import (
     voc_folder,
 )
 from handlens.data.formats.masks import from_pairs
+from handlens.data.labels.boxes import Box
 from handlens.data.listing import Tree
-from handlens.data.record import IMAGE_EXTENSIONS, Box, Dataset, Remark, Split, nfc
+from handlens.data.record import IMAGE_EXTENSIONS, Dataset, Remark, Split, nfc
 from handlens.errors import InputError
 
 FORMAT = "voc"
@@ -130,7 +131,7 @@ def read(path: Path, config: DataConfig) -> Dataset:
     found = [
         Found(
             path=image,
-            boxes=tuple(replace(item.box, label=index[item.name]) for item in files[image].objects),
+            label=tuple(replace(item.box, label=index[item.name]) for item in files[image].objects),
             stated_size=files[image].size,
             split=split,
         )

@@ -61,7 +61,7 @@ def write_coco(dataset: Dataset, items: Sequence[Item], folder: Path) -> list[st
     known: list[Sequence[Mapping[str, Any]]] = [
         source.annotations[item.record.path] if source else [{}] * len(item.boxes) for item in items
     ]
-    image_ids, said = _ids(images, "pictures", source)
+    image_ids, said = _ids(images, "images", source)
     annotation_ids, also = _ids([annotation for several in known for annotation in several], "annotations", source)
     numbers = iter(annotation_ids)
     parts: dict[Split | None, tuple[list[Any], list[Any]]] = {}

@@ -11,9 +11,10 @@ from PIL import Image
 
 from handlens.data.formats.coco import class_mask, lost_keys, outline_of, source_of
 from handlens.data.formats.writing import Item, copy, lost_marks, write_config, write_lists
-from handlens.data.masks import read_mask
-from handlens.data.record import IGNORE, Dataset, nfc
+from handlens.data.labels.masks import MaskLabels
+from handlens.data.record import Dataset, nfc
 from handlens.errors import InputError
+from handlens.palette import IGNORE
 
 BACKGROUND = "background"
 
@@ -105,8 +106,8 @@ def _write_coding(folder: Path, format: str, class_names: Sequence[str]) -> None
 
 
 def _mask(dataset: Dataset, item: Item) -> NDArray[np.uint8]:
-    assert item.record.mask is not None and dataset.coding is not None
-    return read_mask(item.record.mask, dataset.coding, size=item.size)
+    assert isinstance(dataset.kind, MaskLabels)
+    return dataset.kind.read(item.record.label, size=item.size)
 
 
 def _save_mask(mask: NDArray[np.uint8], path: Path) -> None:

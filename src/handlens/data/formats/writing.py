@@ -11,7 +11,8 @@ from typing import Any
 import yaml
 
 from handlens.data.config import FILE_NAME
-from handlens.data.record import Box, Record, Split
+from handlens.data.labels.boxes import Box
+from handlens.data.record import Record, Split
 
 SHORT: dict[Split, str] = {"train": "train", "validation": "val", "test": "test"}
 
@@ -35,7 +36,7 @@ class Item:
 
     @property
     def boxes(self) -> tuple[Box, ...]:
-        return self.record.boxes or ()
+        return self.record.label or ()
 
 
 def copy(item: Item, folder: Path) -> None:

@@ -34,8 +34,9 @@ from handlens.data.formats.label_files import (
     remark,
     split_by_folder,
 )
+from handlens.data.labels.boxes import Box
 from handlens.data.listing import Tree
-from handlens.data.record import IMAGE_EXTENSIONS, Box, Dataset, Remark, Split
+from handlens.data.record import IMAGE_EXTENSIONS, Dataset, Remark, Split
 from handlens.errors import InputError
 
 FORMAT = "yolo"
@@ -97,9 +98,9 @@ def read(path: Path, config: DataConfig) -> Dataset:
     reader = _Reader(tree, names)
     boxes, damaged = read_each(tree, [item for item in pairs.pairs if item[0] in splits], reader.boxes)
     boxes |= dict.fromkeys(pairs.images, ())
-    found = [Found(path=p, boxes=boxes[p], split=split) for p, split in splits.items() if p in boxes]
+    found = [Found(path=p, label=boxes[p], split=split) for p, split in splits.items() if p in boxes]
     if names is None:
-        names = {number: str(number) for number in sorted({box.label for item in found for box in item.boxes or ()})}
+        names = {number: str(number) for number in sorted({box.label for item in found for box in item.label or ()})}
     class_names, index, merged = numbered_classes(names, config)
     found = [_relabeled(item, index) for item in found]
     return assemble_boxes(
@@ -322,6 +323,6 @@ def _within(place: Path, base: Path, images: Collection[Path]) -> tuple[list[Pat
 
 
 def _relabeled(item: Found, index: dict[int, int]) -> Found:
-    if item.boxes is None:
+    if item.label is None:
         return item
-    return replace(item, boxes=tuple(replace(box, label=index[box.label]) for box in item.boxes))
+    return replace(item, label=tuple(replace(box, label=index[box.label]) for box in item.label))

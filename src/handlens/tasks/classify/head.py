@@ -58,4 +58,4 @@ class FrozenClasses:
 
 def _labels(records: Sequence[Record]) -> NDArray[np.int64]:
     """(N,) class indices."""
-    return np.array([record.target for record in records], dtype=np.int64)
+    return np.array([record.label for record in records], dtype=np.int64)

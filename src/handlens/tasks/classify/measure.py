@@ -70,7 +70,7 @@ class ClassMeasure:
 
     def _labels(self) -> NDArray[np.int64]:
         """(N,)."""
-        return np.array([record.target for record in self.records], dtype=np.int64)
+        return np.array([record.label for record in self.records], dtype=np.int64)
 
     def _sheet(self, entries: Sequence[dict[str, Any]]) -> bytes | None:
         if not entries:

@@ -25,7 +25,7 @@ def suspected_label_errors(audit: Audit, report: Reporter) -> list[dict[str, Any
     Raises:
         FindingsError: there are too few images.
     """
-    records = [record for record in audit.usable().records if record.target is not None]
+    records = [record for record in audit.usable().records if record.label is not None]
     names = audit.dataset.class_names
     recipe = make_recipe({"mode": "head"})
     start = start_image_model(recipe, len(names), report)
@@ -35,14 +35,14 @@ def suspected_label_errors(audit: Audit, report: Reporter) -> list[dict[str, Any
     found = []
     for record, row in zip(records, head.out_of_fold, strict=True):
         best = int(row.argmax())
-        if record.target is not None and best != record.target:
+        if record.label is not None and best != record.label:
             found.append(
                 {
                     "file": record.id,
-                    "label": names[record.target],
+                    "label": names[record.label],
                     "suggested": names[best],
                     "probability": float(row[best]),
-                    "label_probability": float(row[record.target]),
+                    "label_probability": float(row[record.label]),
                 }
             )
     return sorted(found, key=lambda entry: entry["label_probability"] - entry["probability"])

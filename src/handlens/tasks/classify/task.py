@@ -70,7 +70,7 @@ class Classify(Task):
         return Headline(tuple(sentences), rows if len(rows) <= LISTED else ())
 
     def tile(self, record: Record, dataset: Dataset) -> Tile:
-        return image_tile(record, "no label" if record.target is None else dataset.class_names[record.target])
+        return image_tile(record, "no label" if record.label is None else dataset.class_names[record.label])
 
     def compare(
         self, values: Arrays, expected: Arrays, ids: Sequence[str], *, thresholds: Sequence[float]
@@ -103,7 +103,7 @@ class Classify(Task):
 
     def golden(self, record: Record, names: Sequence[str], arrays: Arrays) -> dict[str, Any]:
         return {
-            "label": None if record.target is None else names[record.target],
+            "label": None if record.label is None else names[record.label],
             "predicted": names[int(arrays[PROBABILITIES].argmax())],
         }
 

@@ -96,7 +96,7 @@ def learning(recipe: Recipe, dataset: Dataset, preprocess: Preprocess) -> Learni
     classes = len(dataset.class_names)
     weights = None
     if recipe.class_weights == "balanced":
-        targets = np.array([record.target for record in dataset.part("train")], dtype=np.int64)
+        targets = np.array([record.label for record in dataset.part("train")], dtype=np.int64)
         weights = balanced_weights(targets, classes)
     return Learning(
         image_examples(recipe, preprocess, class_of),
@@ -111,6 +111,6 @@ def class_of(record: Record) -> int:
     Raises:
         ValueError: the record has no label.
     """
-    if record.target is None:
+    if record.label is None:
         raise ValueError(f"{record.id} has no label")
-    return record.target
+    return record.label

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from handlens.data.annotations import usable_boxes
+from handlens.data.labels.boxes import usable_boxes
 from handlens.data.record import Dataset, Record
 from handlens.errors import InputError
 from handlens.tasks.starting import upright_size, usual_size
@@ -101,7 +101,7 @@ def _all_boxes(records: Sequence[Record]) -> tuple[list[tuple[float, ...]], list
     boxes: list[tuple[float, ...]] = []
     labels: list[int] = []
     for record in records:
-        if not record.boxes:
+        if not record.label:
             continue
         height, width = upright_size(record)
         for box in usable_boxes(record, size=(width, height)):

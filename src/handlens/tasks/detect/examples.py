@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision import tv_tensors
 
-from handlens.data.annotations import usable_boxes
 from handlens.data.augment import seeded, to_tensor
 from handlens.data.decode import decode
 from handlens.data.examples import Examples
+from handlens.data.labels.boxes import usable_boxes
 from handlens.data.record import Record
 from handlens.data.seeds import seed_for
 from handlens.data.window import xyxy
@@ -62,7 +62,7 @@ class BoxedImages(Examples):
 
 def _labeled(record: Record) -> tuple[NDArray[np.uint8], NDArray[np.float32], Tensor]:
     """(H, W, 3), corners (n, 4) in its pixels, class indices (n,) as BoxedImages has them."""
-    if record.boxes is None:
+    if record.label is None:
         raise ValueError(f"{record.id} has no boxes, not even the statement that there are none")
     image = decode(record.path)
     objects = usable_boxes(record, size=(image.shape[1], image.shape[0]))

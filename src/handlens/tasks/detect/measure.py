@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from handlens.data.annotations import usable_boxes
 from handlens.data.decode import decode
+from handlens.data.labels.boxes import usable_boxes
 from handlens.data.record import Record
 from handlens.evaluation import plots
 from handlens.evaluation.contact_sheet import jpeg_bytes
@@ -34,12 +34,12 @@ class BoxMeasure:
 
     def add(self, record: Record, result: Boxes) -> None:
         self.predicted.append(result)
-        self.records.append(replace(record, boxes=usable_boxes(record, size=(result.width, result.height))))
+        self.records.append(replace(record, label=usable_boxes(record, size=(result.width, result.height))))
 
     def metrics(self) -> dict[str, Any]:
         from handlens.evaluation.detection import detection_metrics
 
-        truths = [record.boxes or () for record in self.records]
+        truths = [record.label or () for record in self.records]
         return detection_metrics(self.predicted, truths, self.names, threshold=self.threshold)
 
     def write_report(self, path: Path, run: Run, *, metrics: dict[str, Any], **parts: Any) -> None:
@@ -84,9 +84,9 @@ class BoxMeasure:
         mistakes = []
         for place, (record, boxes) in enumerate(zip(self.records, self.predicted, strict=True)):
             taken = boxes.above(self.threshold or 0.0)
-            matched = match_boxes(taken, record.boxes or ())
+            matched = match_boxes(taken, record.label or ())
             missed = sum(
-                score == 0 and is_expected(box) for score, box in zip(matched.found, record.boxes or (), strict=True)
+                score == 0 and is_expected(box) for score, box in zip(matched.found, record.label or (), strict=True)
             )
             mistakes.append((missed + int((matched.counts & ~matched.right).sum()), -place, taken))
         shown = [
@@ -96,7 +96,7 @@ class BoxMeasure:
         ]
 
         def pair(record: Record, answer: Boxes) -> NDArray[np.uint8]:
-            image, truth = decode(record.path), record.boxes or ()
+            image, truth = decode(record.path), record.label or ()
             corners = np.array([[box.left, box.top, box.right, box.bottom] for box in truth])
             labels = [box.label for box in truth]
             there = with_boxes(image, corners, labels, [self.names[label] for label in labels])

@@ -119,9 +119,9 @@ class Detect(Task):
 
         decoded = decode(record.path)
         small = shrunk(decoded, Image.Resampling.LANCZOS)
-        if record.boxes is None:
+        if record.label is None:
             return Tile(small, "no label")
-        boxes, names = record.boxes, dataset.class_names
+        boxes, names = record.label, dataset.class_names
         scale = np.tile([small.shape[1] / decoded.shape[1], small.shape[0] / decoded.shape[0]], 2)
         corners = np.array([(box.left, box.top, box.right, box.bottom) for box in boxes]).reshape(-1, 4) * scale
         labels = [box.label for box in boxes]
@@ -159,7 +159,7 @@ class Detect(Task):
         self, net: nn.Module, preprocess: Preprocess, dataset: Dataset, folder: Path, report: Reporter
     ) -> dict[str, Any]:
         """The threshold with the best F1 on validation, by what the net answers in PyTorch fp32."""
-        from handlens.data.annotations import usable_boxes
+        from handlens.data.labels.boxes import usable_boxes
         from handlens.evaluation.detection import best_threshold
         from handlens.tasks.answers import validation_answers
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from handlens.data.examples import Examples
-from handlens.data.record import Box, Dataset, Record
+from handlens.data.labels.boxes import Box
+from handlens.data.record import Dataset, Record
 from handlens.evaluation.detection import evaluate_coco
 from handlens.losses.boxes import box_losses
 from handlens.preprocess import Preprocess

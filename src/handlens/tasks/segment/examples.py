@@ -12,8 +12,8 @@ from torchvision import tv_tensors
 from handlens.data.augment import seeded, to_tensor
 from handlens.data.decode import decode
 from handlens.data.examples import Examples
-from handlens.data.masks import read_mask
-from handlens.data.record import MaskCoding, Record
+from handlens.data.labels.masks import MaskLabels
+from handlens.data.record import Record
 from handlens.preprocess import Preprocess
 
 
@@ -26,17 +26,17 @@ class MaskedImages(Examples):
         *,
         preprocess: Preprocess,
         transform: Callable[..., Any] | None,
-        coding: MaskCoding,
+        kind: MaskLabels,
         seed: int,
     ) -> None:
         super().__init__(records, preprocess=preprocess, transform=transform, seed=seed)
-        self.coding = coding
+        self.kind = kind
 
     def example(self, record: Record, key: tuple[int | str, ...]) -> tuple[Tensor, Tensor]:
-        if record.mask is None:
+        if record.label is None:
             raise ValueError(f"{record.id} has no mask")
         decoded = decode(record.path)
-        mask = read_mask(record.mask, self.coding, size=(decoded.shape[0], decoded.shape[1]))
+        mask = self.kind.read(record.label, size=(decoded.shape[0], decoded.shape[1]))
         if self.transform is None:
             return to_tensor(self.preprocess.pixels(decoded)), torch.from_numpy(self.preprocess.mask(mask))
         target = tv_tensors.Mask(torch.from_numpy(mask))

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from handlens.data.decode import decode
-from handlens.data.masks import read_mask
-from handlens.data.record import IGNORE, MaskCoding, Record
+from handlens.data.labels.masks import MaskLabels
+from handlens.data.record import Record
 from handlens.errors import InputError
 from handlens.evaluation import plots
 from handlens.evaluation.contact_sheet import jpeg_bytes
 from handlens.files import write_bytes
+from handlens.palette import IGNORE
 from handlens.results import Mask
 from handlens.tasks.measuring import PAIRS, curves_of, sheet_of_pairs
 from handlens.training.run import Run
@@ -30,19 +31,19 @@ class MaskMeasure:
 
     kept: tuple[str, ...] = ("miou", "pixel_accuracy", "images")
 
-    def __init__(self, run: Run, coding: MaskCoding) -> None:
+    def __init__(self, run: Run, kind: MaskLabels) -> None:
         from handlens.evaluation.segmentation import PixelCounts
 
-        self.coding = coding
+        self.kind = kind
         self.names = run.class_names
         self.counts = PixelCounts(run.class_names)
         self.records: list[Record] = []
         self.least_right: list[tuple[float, int, Mask]] = []  # (-share of right pixels, place, answer): a heap
 
     def add(self, record: Record, result: Mask) -> None:
-        assert record.mask is not None
+        assert record.label is not None
         height, width = result.classes.shape
-        truth = read_mask(record.mask, self.coding, size=(height, width))
+        truth = self.kind.read(record.label, size=(height, width))
         self.counts.add(result.classes, truth)
         known = truth != IGNORE
         if known.any():
@@ -88,9 +89,9 @@ class MaskMeasure:
             return None
 
         def pair(record: Record, answer: NDArray[np.uint8]) -> NDArray[np.uint8]:
-            assert record.mask is not None
+            assert record.label is not None
             image = decode(record.path)
-            truth = read_mask(record.mask, self.coding, size=(answer.shape[0], answer.shape[1]))
+            truth = self.kind.read(record.label, size=(answer.shape[0], answer.shape[1]))
             return np.concatenate([with_mask(image, mask, self.names) for mask in (truth, answer)], axis=1)
 
         captions = [f"{record.path.name}: {right:.1f} % right" for right, record, _ in shown]

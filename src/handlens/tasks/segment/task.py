@@ -109,14 +109,15 @@ class Segment(Task):
         from PIL import Image
 
         from handlens.data.decode import decode
-        from handlens.data.masks import read_mask
+        from handlens.data.labels.masks import MaskLabels
         from handlens.drawing import with_mask
 
         decoded = decode(record.path)
         small = shrunk(decoded, Image.Resampling.LANCZOS)
-        if record.mask is None or dataset.coding is None:
+        if record.label is None:
             return Tile(small, "no label")
-        mask = read_mask(record.mask, dataset.coding, size=(decoded.shape[0], decoded.shape[1]))
+        assert isinstance(dataset.kind, MaskLabels)
+        mask = dataset.kind.read(record.label, size=(decoded.shape[0], decoded.shape[1]))
         names = dataset.class_names
         counts = np.bincount(mask.ravel(), minlength=256)[: len(names)]
         drawn = with_mask(small, shrunk(mask, Image.Resampling.NEAREST), names)

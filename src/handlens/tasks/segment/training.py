@@ -8,8 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from handlens.data.examples import Examples
-from handlens.data.record import IGNORE, Dataset, Record
+from handlens.data.labels.masks import MaskLabels
+from handlens.data.record import Dataset, Record
 from handlens.losses.pixel import cross_entropy, dice, focal
+from handlens.palette import IGNORE
 from handlens.preprocess import Preprocess
 from handlens.tasks.segment.augment import segmentation_augment
 from handlens.tasks.segment.examples import MaskedImages
@@ -80,8 +82,8 @@ class SegmenterTraining(TaskTraining):
 def learning(recipe: Recipe, dataset: Dataset, preprocess: Preprocess) -> Learning:
     """What a segmenter is fed, and how it learns."""
     augment = recipe.augment
-    assert dataset.coding is not None
-    coding = dataset.coding
+    kind = dataset.kind
+    assert isinstance(kind, MaskLabels)
 
     def examples(records: Sequence[Record], train: bool) -> Examples:
         transform = segmentation_augment(
@@ -93,7 +95,7 @@ def learning(recipe: Recipe, dataset: Dataset, preprocess: Preprocess) -> Learni
             vertical_flip=augment.vertical_flip,
         )
         return MaskedImages(
-            records, preprocess=preprocess, transform=transform if train else None, coding=coding, seed=recipe.seed
+            records, preprocess=preprocess, transform=transform if train else None, kind=kind, seed=recipe.seed
         )
 
     return Learning(

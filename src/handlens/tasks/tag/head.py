@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from handlens.data.record import Record, tag_targets
+from handlens.data.labels.tags import tag_targets
+from handlens.data.record import Record
 from handlens.errors import FindingsError
 from handlens.evaluation.tags import best_thresholds, mean_average_precision
 from handlens.training.head import Head, balanced_tag_weights, fit_head

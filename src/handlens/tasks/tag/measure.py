@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from handlens.data.decode import decode
-from handlens.data.record import Record, tag_targets
+from handlens.data.labels.tags import tag_targets
+from handlens.data.record import Record
 from handlens.evaluation import plots
 from handlens.evaluation.contact_sheet import contact_sheet, jpeg_bytes
 from handlens.results import Tags

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
-from handlens.data.record import Dataset, Record, tag_targets
+from handlens.data.labels.tags import tag_targets
+from handlens.data.record import Dataset, Record
 from handlens.figures import percent
 from handlens.preprocess import Preprocess
 from handlens.reporter import Reporter
@@ -75,9 +76,11 @@ class Tag(Task):
         )
 
     def tile(self, record: Record, dataset: Dataset) -> Tile:
-        if record.tags is None:
+        if record.label is None:
             return image_tile(record, "no label")
-        return image_tile(record, caption_of([dataset.class_names[tag] for tag in record.tags]) or "none of the labels")
+        return image_tile(
+            record, caption_of([dataset.class_names[tag] for tag in record.label]) or "none of the labels"
+        )
 
     def compare(
         self, values: Arrays, expected: Arrays, ids: Sequence[str], *, thresholds: Sequence[float]
@@ -130,4 +133,4 @@ class Tag(Task):
         return raw.sigmoid()
 
     def golden(self, record: Record, names: Sequence[str], arrays: Arrays) -> dict[str, Any]:
-        return {"labels": [names[tag] for tag in record.tags or ()]}
+        return {"labels": [names[tag] for tag in record.label or ()]}

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from handlens.data.record import Dataset, Record, tag_targets
+from handlens.data.labels.tags import tag_targets
+from handlens.data.record import Dataset, Record
 from handlens.evaluation.tags import mean_average_precision
 from handlens.preprocess import Preprocess
 from handlens.tasks.classify.training import ClassifierTraining

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from handlens.data.bakery.crust import (
+from handlens.samples.bakery.crust import (
     POPPY,
     RYE,
     SALT,
@@ -25,7 +25,7 @@ from handlens.data.bakery.crust import (
     rounded_box,
     strewn,
 )
-from handlens.data.bakery.textures import Patch, Plane, linear, mix, ridge, step
+from handlens.samples.bakery.textures import Patch, Plane, linear, mix, ridge, step
 
 
 def bagel(patch: Patch) -> Surface:

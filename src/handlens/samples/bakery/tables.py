@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from handlens.data.bakery.textures import Colors, Plane, linear, mix, noise, palette, ridge, step
+from handlens.samples.bakery.textures import Colors, Plane, linear, mix, noise, palette, ridge, step
 
 WOODS = (
     palette((0.0, (92, 58, 34)), (0.5, (150, 102, 62)), (1.0, (196, 152, 104))),

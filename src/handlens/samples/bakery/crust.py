@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from handlens.data.bakery.textures import Colors, Patch, Plane, linear, mix, palette, step
+from handlens.samples.bakery.textures import Colors, Patch, Plane, linear, mix, palette, step
 
 WHEAT = palette(
     (0.0, (244, 226, 188)), (0.25, (232, 190, 124)), (0.5, (206, 138, 64)), (0.72, (158, 88, 36)), (1.0, (78, 40, 20))

@@ -6,6 +6,8 @@ the way, and every number or color is looked up in the data set's coding.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 
@@ -14,11 +16,32 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from handlens.data.decode import BAD_DATA, HEAD_BYTES, true_format
-from handlens.data.record import IGNORE, MaskCoding
 from handlens.errors import InputError
+from handlens.palette import IGNORE
 
 NUMBER_MODES = ("1", "L", "P", "I;16", "I;16L", "I;16B", "I")
 UNKNOWN = -1
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskCoding:
+    """How the pixels of mask files become class indices: one for a whole data set.
+
+    Attributes:
+        values: stored number -> class index, or IGNORE; no other number is accepted. Empty, with no colors either:
+            the stored numbers are the indices, and 255 is IGNORE.
+        colors: stored (red, green, blue) -> class index, or IGNORE, for masks in colors. Empty for numbers.
+    """
+
+    values: Mapping[int, int] = field(default_factory=dict)
+    colors: Mapping[tuple[int, int, int], int] = field(default_factory=dict)
+
+    def renumbered(self, index: Mapping[int, int]) -> MaskCoding:
+        """The same files read into other class indices: `index` is from these to those; IGNORE stays."""
+        if self.colors:
+            return MaskCoding(colors={c: index.get(i, IGNORE) for c, i in self.colors.items()})
+        values = self.values or {i: i for i in index} | {IGNORE: IGNORE}
+        return MaskCoding(values={value: index.get(i, IGNORE) for value, i in values.items()})
 
 
 def read_mask(path: Path, coding: MaskCoding, *, size: tuple[int, int]) -> NDArray[np.uint8]:

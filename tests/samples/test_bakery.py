@@ -13,10 +13,9 @@ from PIL import Image
 
 from handlens.data import open_dataset
 from handlens.data.check import audit
-from handlens.data.masks import read_mask
-from handlens.data.record import Task
-from handlens.data.samples import BREADS, FIRST_TEST_INDEX, Scene, bakery_scene, write_bakery
+from handlens.data.labels.mask_files import read_mask
 from handlens.errors import InputError
+from handlens.samples.bakery_set import BREADS, FIRST_TEST_INDEX, Scene, bakery_scene, write_bakery
 
 
 def digest(*, kind: str = "bagel", index: int = 3, seed: int = 1, size: int = 96) -> str:
@@ -40,7 +39,7 @@ def test_one_seed_one_image_and_every_number_counts(kind: str):
 def test_another_process_draws_the_same():
     code = (
         "import hashlib\n"
-        "from handlens.data.samples import BREADS, bakery_scene\n"
+        "from handlens.samples.bakery_set import BREADS, bakery_scene\n"
         "for kind in BREADS:\n"
         "    image = bakery_scene(kind=kind, index=3, seed=1, size=96).image\n"
         "    print(hashlib.sha256(image.tobytes()).hexdigest())\n"
@@ -50,7 +49,7 @@ def test_another_process_draws_the_same():
 
 
 def test_drawing_does_not_import_torch():
-    code = "import sys, handlens.data.samples; assert 'torch' not in sys.modules and 'cv2' in sys.modules"
+    code = "import sys, handlens.samples.bakery_set; assert 'torch' not in sys.modules and 'cv2' in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -125,12 +124,12 @@ def test_masks_hold_the_breads_that_can_be_seen(tmp_path: Path):
     dataset = open_dataset(folder)
     assert (dataset.task, dataset.format, dataset.splits()) == ("segment", "masks", ("train", "test"))
     assert dataset.class_names == ("background", *BREADS)
-    assert dataset.coding is not None
+    assert dataset.kind.coding is not None
     assert len(dataset.records) == 20
     for record in dataset.records:
-        assert record.mask is not None
+        assert record.label is not None
         scene = scene_of(record.path.parent.name, int(record.path.stem), size=64)
-        mask = read_mask(record.mask, dataset.coding, size=(64, 64))
+        mask = read_mask(record.label, dataset.kind.coding, size=(64, 64))
         assert 2 <= len(scene.breads) <= 5
         for kind in BREADS:
             seen = [bread.mask for bread in scene.breads if bread.kind == kind]
@@ -140,7 +139,7 @@ def test_masks_hold_the_breads_that_can_be_seen(tmp_path: Path):
         with Image.open(record.path) as image:
             difference = np.abs(np.asarray(image).astype(int) - scene.image)
         assert difference.mean() < 8  # the image of that mask, after JPEG
-    assert len(audit(dataset).bad_masks) == 0
+    assert audit(dataset).to_dict()["bad_masks"] == []
 
 
 def test_boxes_are_exactly_the_bounding_boxes_of_the_masks(tmp_path: Path):
@@ -151,17 +150,17 @@ def test_boxes_are_exactly_the_bounding_boxes_of_the_masks(tmp_path: Path):
     assert [len(dataset.part(split)) for split in dataset.splits()] == [10, 10]
     for record in dataset.records:
         scene = scene_of(record.path.parent.name, int(record.path.stem), size=size)
-        assert record.boxes is not None
-        assert [dataset.class_names[box.label] for box in record.boxes] == [bread.kind for bread in scene.breads]
-        for box, bread in zip(record.boxes, scene.breads, strict=True):
+        assert record.label is not None
+        assert [dataset.class_names[box.label] for box in record.label] == [bread.kind for bread in scene.breads]
+        for box, bread in zip(record.label, scene.breads, strict=True):
             rows, columns = np.nonzero(bread.mask)
             bounds = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
             np.testing.assert_allclose((box.left, box.top, box.right, box.bottom), bounds, atol=1e-6)
-    assert not [fault for fault in audit(dataset).box_faults if fault.kind != "tiny"]
+    assert not [fault for fault in audit(dataset).to_dict()["box_faults"] if fault["fault"] != "tiny"]
 
 
 @pytest.mark.parametrize("task", ["segment", "detect"])
-def test_the_other_tasks_are_the_same_everywhere_too(tmp_path: Path, task: Task):
+def test_the_other_tasks_are_the_same_everywhere_too(tmp_path: Path, task: str):
     def written(name: str, *, per_class: int) -> dict[str, bytes]:
         folder = write_bakery(tmp_path / name, task=task, per_class=per_class, test_per_class=1, size=32)
         return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("0*.*")}

@@ -12,11 +12,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from handlens.data.bakery.breads import DRAWINGS
-from handlens.data.bakery.crust import FLOUR, Surface
-from handlens.data.bakery.tables import table, turn
-from handlens.data.bakery.textures import Colors, Patch, Plane, linear, mix, step
 from handlens.errors import InputError
+from handlens.samples.bakery.breads import DRAWINGS
+from handlens.samples.bakery.crust import FLOUR, Surface
+from handlens.samples.bakery.tables import table, turn
+from handlens.samples.bakery.textures import Colors, Patch, Plane, linear, mix, step
 
 BREADS: tuple[str, ...] = tuple(sorted(DRAWINGS))
 # Half the length of a bread that fills the image, as a share of the image: long ones may be longer.

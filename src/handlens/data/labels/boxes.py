@@ -1,0 +1,271 @@
+"""Objects and their boxes: a label is the tuple of an image's boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from handlens.data.labels.finding import Finding, counted, images
+from handlens.data.labels.kind import Facts, Kind, few, imbalance, without_labels
+
+if TYPE_CHECKING:
+    from handlens.data.findings import Audit
+    from handlens.data.record import Record
+
+BoxKind = Literal["inverted", "empty", "outside", "duplicate", "tiny"]
+
+# Our choice, all of them.
+TOLERANCE = 1.0  # pixels by which a box may leave its image: tools round
+TINY = 0.01  # of the image's side
+SAME_BOX = 0.95  # intersection over union, of one class: the same object twice
+SAME_PLACE = 1.5  # pixels of the smaller of two copies of an image, by which their boxes may lie apart
+
+# What is wrong, and what training does about it.
+SENTENCES: dict[BoxKind, tuple[str, str]] = {
+    "inverted": ("with left and right or top and bottom swapped", "left out, and the objects look like background"),
+    "empty": ("without width or height", "left out"),
+    "outside": ("outside the image", "cut at its frame"),
+    "duplicate": ("there twice", "the second one is left out"),
+    "tiny": ("below 1 % of the image's side", "a larger input or a finer grid of anchors may be needed"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Box:
+    """One object in an image.
+
+    Attributes:
+        label: index into the data set's class names.
+        left, top, right, bottom: pixels of the upright image, measured at edges: the whole image is
+            0, 0, width, height, and a box around its first pixel 0, 0, 1, 1.
+        area: square pixels of the object itself, where the data says so (COCO sorts by it); None: the box's.
+        crowd: a box around many objects, which the evaluator neither expects nor punishes.
+        difficult: VOC's mark for objects that the evaluator leaves out.
+    """
+
+    label: int
+    left: float
+    top: float
+    right: float
+    bottom: float
+    area: float | None = None
+    crowd: bool = False
+    difficult: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoxFault:
+    """Something wrong with one box.
+
+    Attributes:
+        id: of the image. place: of the box among the image's boxes, from 0; -1 of one that was set aside.
+        kind: inverted: right of left or below top is swapped; empty: no width or height; outside: more than a pixel
+            of it lies outside the image; duplicate: of an earlier box; tiny: a side below 1 % of the image's.
+        share: of the box's area that lies outside the image; 0 for the other kinds.
+    """
+
+    id: str
+    place: int
+    kind: BoxKind
+    share: float = 0.0
+
+    @property
+    def unusable(self) -> bool:
+        """Nothing can be learned from the box, and training leaves it out."""
+        return self.kind in ("inverted", "empty", "duplicate") or self.share >= 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoxesSeen:
+    """The facts of an image's boxes.
+
+    Attributes:
+        size: (width, height) of the image, pixels.
+        wrong_size: that the label states, where it is another.
+    """
+
+    faults: tuple[BoxFault, ...]
+    size: tuple[int, int]
+    wrong_size: tuple[int, int] | None
+
+
+@dataclass(frozen=True)
+class BoxLabels(Kind):
+    task = "detect"
+    unit = "boxes"
+    noun = "boxes"
+    sorted_names = False
+
+    def indices(self, label: Sequence[Box]) -> tuple[int, ...]:
+        return tuple(box.label for box in label)
+
+    def relabeled(self, label: Sequence[Box], index: Mapping[int, int]) -> tuple[Box, ...]:
+        return tuple(replace(box, label=index[box.label]) for box in label)
+
+    def look(self, record: Record, *, classes: int, size: tuple[int, int]) -> Facts:
+        upright = size[1], size[0]
+        stated = record.stated_size
+        seen = BoxesSeen(
+            faults=tuple(box_faults(record, size=upright)),
+            size=upright,
+            wrong_size=stated if stated and stated != upright else None,
+        )
+        return replace(super().look(record, classes=classes, size=size), details=seen)
+
+    def alike(self, one: tuple[Record, Facts], other: tuple[Record, Facts]) -> bool:
+        ours, theirs = (_in_fractions(record, facts) for record, facts in (one, other))
+        apart = SAME_PLACE / min(*one[1].details.size, *other[1].details.size)
+        if len(ours) != len(theirs):
+            return False
+        for label, *sides in ours:
+            near = [
+                place
+                for place, (also, *others) in enumerate(theirs)
+                if also == label and max(abs(a - b) for a, b in zip(sides, others, strict=True)) <= apart
+            ]
+            if not near:
+                return False
+            theirs.pop(near[0])
+        return True
+
+    def cleaned(self, record: Record, facts: Facts) -> Record:
+        unusable = {fault.place for fault in facts.details.faults if fault.unusable}
+        if not unusable:
+            return record
+        return replace(record, label=tuple(box for place, box in enumerate(record.label) if place not in unusable))
+
+    def line(self, record: Record, facts: Facts | None, names: Sequence[str]) -> tuple[Any, ...]:
+        return None, None if record.label is None else [list(asdict(box).values()) for box in record.label]
+
+    def faults(self, audit: Audit) -> list[BoxFault]:
+        return [fault for facts in audit.facts.values() for fault in facts.details.faults]
+
+    def wrong_sizes(self, audit: Audit) -> dict[str, BoxesSeen]:
+        """By id: images of another size than their labels state."""
+        return {id: facts.details for id, facts in audit.facts.items() if facts.details.wrong_size}
+
+    def to_dict(self, audit: Audit) -> dict[str, Any]:
+        return {
+            "box_faults": [
+                {"file": fault.id, "box": fault.place, "fault": fault.kind, "share_outside": fault.share}
+                for fault in self.faults(audit)
+            ],
+            "wrong_sizes": [
+                {"file": id, "stated": list(seen.wrong_size or ()), "true": list(seen.size)}
+                for id, seen in self.wrong_sizes(audit).items()
+            ],
+        }
+
+    def columns(self, audit: Audit, split: str | None) -> list[tuple[str, dict[str, str]]]:
+        [(_, counts)] = super().columns(audit, split)
+        return [(f"{split} boxes" if split else "boxes", counts)]
+
+    def errors(self, audit: Audit) -> Iterator[Finding]:
+        if not sum(audit.training_counts().values()):
+            yield Finding("error", "no_boxes", "no training image has a box: there is nothing to learn to find.")
+
+    def warnings(self, audit: Audit) -> Iterator[Finding]:
+        if ids := tuple(record.id for record in audit.dataset.records if record.label is None):
+            yield Finding("warning", "without_label", f"{images(len(ids))} without a list of objects.", ids)
+        wrong = self.wrong_sizes(audit)
+        if wrong:
+            id, seen = next(iter(wrong.items()))
+            stated = seen.wrong_size or (0, 0)
+            yield Finding(
+                "warning",
+                "label_size",
+                f"{images(len(wrong))} of another size than the labels say, so boxes may lie elsewhere. The first: "
+                f"{id} is {seen.size[0]} x {seen.size[1]} pixels, upright, and its label is for "
+                f"{stated[0]} x {stated[1]}.",
+                tuple(wrong),
+            )
+        for kind, sentence in SENTENCES.items():
+            faults = [fault for fault in self.faults(audit) if fault.kind == kind]
+            if not faults:
+                continue
+            ids = tuple(dict.fromkeys(fault.id for fault in faults))
+            worst = max(fault.share for fault in faults)
+            most = f", the worst with {100 * worst:.0f} % of its area" if kind == "outside" else ""
+            yield Finding(
+                "warning",
+                f"box_{kind}",
+                f"{counted(len(faults), 'box')} in {images(len(ids))} {sentence[0]}{most}; {sentence[1]}.",
+                ids,
+            )
+        yield from imbalance(audit, unit=self.unit)
+        yield from without_labels(audit, what="box")
+        yield from few(audit, unit=self.unit, code="few_boxes")
+
+    def notes(self, audit: Audit) -> Iterator[Finding]:
+        background = tuple(record.id for record in audit.dataset.records if record.label == ())
+        if background and len(background) < len(audit.dataset.records):
+            sentence = f"{images(len(background))} without any object: background to learn from."
+            yield Finding("note", "background", sentence, background)
+
+
+def box_faults(record: Record, *, size: tuple[int, int]) -> Iterator[BoxFault]:
+    """
+    Args:
+        size: (width, height) of the upright image, pixels.
+    """
+    good: list[Box] = []
+    for place, box in [*((-1, box) for box in record.bad_boxes), *enumerate(record.label or ())]:
+        fault = BoxFault(id=record.id, place=place, kind="empty")
+        width, height = box.right - box.left, box.bottom - box.top
+        if width < 0 or height < 0:
+            yield replace(fault, kind="inverted")
+            continue
+        if width == 0 or height == 0:
+            yield fault
+            continue
+        beyond = max(-box.left, -box.top, box.right - size[0], box.bottom - size[1])
+        if beyond > TOLERANCE:
+            seen_width = max(0.0, min(box.right, size[0]) - max(box.left, 0.0))
+            seen_height = max(0.0, min(box.bottom, size[1]) - max(box.top, 0.0))
+            yield replace(fault, kind="outside", share=1 - seen_width * seen_height / (width * height))
+        if any(_same(box, other) for other in good):
+            yield replace(fault, kind="duplicate")
+        elif width < TINY * size[0] or height < TINY * size[1]:
+            yield replace(fault, kind="tiny")
+        good.append(box)
+
+
+def usable_boxes(record: Record, *, size: tuple[int, int]) -> tuple[Box, ...]:
+    """The boxes of an image that count, in training and in every metric: cut at its frame, without the unusable ones.
+
+    Args:
+        size: (width, height) of the upright image, pixels.
+    """
+    unusable = {fault.place for fault in box_faults(record, size=size) if fault.unusable}
+    kept = [box for place, box in enumerate(record.label or ()) if place not in unusable]
+    width, height = size
+    cut = [
+        replace(
+            box,
+            left=min(max(box.left, 0.0), width),
+            top=min(max(box.top, 0.0), height),
+            right=min(max(box.right, 0.0), width),
+            bottom=min(max(box.bottom, 0.0), height),
+        )
+        for box in kept
+    ]
+    return tuple(box for box in cut if box.left < box.right and box.top < box.bottom)
+
+
+def _in_fractions(record: Record, facts: Facts) -> list[tuple[float, ...]]:
+    """(label, left, top, right, bottom) of each usable box, as fractions of the image; marks do not count."""
+    width, height = facts.details.size
+    boxes = usable_boxes(record, size=(width, height))
+    return [(box.label, box.left / width, box.top / height, box.right / width, box.bottom / height) for box in boxes]
+
+
+def _same(box: Box, other: Box) -> bool:
+    if box.label != other.label or box.crowd != other.crowd:
+        return False
+    width = min(box.right, other.right) - max(box.left, other.left)
+    height = min(box.bottom, other.bottom) - max(box.top, other.top)
+    if width <= 0 or height <= 0:
+        return False
+    areas = ((one.right - one.left) * (one.bottom - one.top) for one in (box, other))
+    return width * height >= SAME_BOX * (sum(areas) - width * height)
