@@ -16,7 +16,7 @@ from handlens.reporter import QUIET, Reporter
 from handlens.tasks import TASKS
 from handlens.tasks.heads import cross_validated, fit_frozen_head, install_head, validate_head
 from handlens.tasks.starting import begin, weights_of
-from handlens.tasks.task import Frozen, Start, Task
+from handlens.tasks.task import Start, Task
 from handlens.training.run import (
     BEST,
     DATA,
@@ -179,9 +179,8 @@ def _train(
     dataset = split_dataset(audit.usable(), validation=recipe.validation, seed=recipe.seed, together=audit.duplicates)
     task = TASKS[dataset.task]
     training, validation = dataset.part("train"), dataset.part("validation")
-    report.say(
-        f"{len(training)} images to train on, {len(validation)} to validate, {len(dataset.class_names)} classes."
-    )
+    count, names = len(dataset.class_names), dataset.kind.names
+    report.say(f"{len(training)} images to train on, {len(validation)} to validate, {count} {names}.")
     recipe = choose_mode(recipe, task, len(training), report)
     summary = _data_summary(data, audit, dataset)
     if resuming:
@@ -235,8 +234,8 @@ def _train_head(job: _Job) -> _Outcome:
     Cross-validation picks the weight decay, so that validation images can be learned from; but where there is no test
     split, they are all that an evaluation has.
     """
-    frozen, dataset = job.task.frozen, job.dataset
-    assert frozen is not None
+    dataset = job.dataset
+    frozen = job.task.frozen(dataset)
     records = list(dataset.part("train"))
     if dataset.part("test"):
         records += dataset.part("validation")
@@ -256,16 +255,16 @@ def _train_by_epochs(job: _Job) -> _Outcome:
 
     net, folder, recipe, task = job.start.net, job.folder, job.recipe, job.task
     training, validation = job.dataset.part("train"), job.dataset.part("validation")
-    first, frozen = folder / START, task.frozen
+    first = folder / START
     score = 0.0, float("-inf")
-    if frozen is not None and recipe.mode == "finetune":
-        score = _head_first(job, frozen, first)
+    if task.has_head and recipe.mode == "finetune":
+        score = _head_first(job, first)
     elif not first.is_file():
         save_net(net, first)
     learning = task.learning(recipe, job.dataset, job.start.preprocess)
     metric, loss = _fit(net, folder, recipe, learning, training, validation, score, job.report)
     trained = folder / BEST
-    if recipe.epochs and frozen is None and not trained.is_file():
+    if recipe.epochs and not task.has_head and not trained.is_file():
         raise InputError("the loss was not a number from the first epoch on; take a lower learning_rate.")
     net.load_state_dict(load_file(trained if trained.is_file() else first))
     return _Outcome(
@@ -273,13 +272,14 @@ def _train_by_epochs(job: _Job) -> _Outcome:
     )
 
 
-def _head_first(job: _Job, frozen: Frozen, first: Path) -> tuple[float, float]:
+def _head_first(job: _Job, first: Path) -> tuple[float, float]:
     """(metric, -loss) on validation of the head that fine-tuning starts from, kept in `first`."""
     from safetensors.torch import load_file
 
     from handlens.training.saving import save_net
 
     net, recipe, preprocess, report = job.start.net, job.recipe, job.start.preprocess, job.report
+    frozen = job.task.frozen(job.dataset)
     if first.is_file():
         net.load_state_dict(load_file(first))
     else:
@@ -311,7 +311,8 @@ def _require_a_batch(net: nn.Module, recipe: Recipe, images: int) -> None:
 
 def _say_unused(recipe: Recipe, task: Task, report: Reporter) -> None:
     asked = recipe.model_fields_set | {f"augment.{name}" for name in recipe.augment.model_fields_set}
-    unused = sorted(asked & task.unused)
+    of_others = frozenset().union(*(other.uses for other in TASKS.values())) - task.uses
+    unused = sorted(asked & of_others)
     if unused:
         report.say(f"Training to {task.name} has no use for {', '.join(unused)}.")
     unused = sorted(recipe.model_fields_set & NOT_FOR_A_HEAD) if recipe.mode == "head" else []
@@ -338,7 +339,7 @@ def choose_mode(recipe: Recipe, task: Task, images: int, report: Reporter) -> Re
     """
     from handlens.models.weights import SOURCES, have_weights
 
-    if recipe.mode == "head" and task.frozen is None:
+    if recipe.mode == "head" and not task.has_head:
         raise InputError(f"there is no mode 'head' for a data set to {task.name}; use finetune or scratch.")
     if recipe.mode != "auto":
         return recipe.settled(recipe.mode, task.defaults)
@@ -351,7 +352,7 @@ def choose_mode(recipe: Recipe, task: Task, images: int, report: Reporter) -> Re
         mode, why = "scratch", f"no pretrained weights of {wanted.model} can be had for this recipe"
         if fitting is not None:
             why += f" (handlens weights get {fitting} says why)"
-    elif task.frozen is None:
+    elif not task.has_head:
         mode, why = "finetune", f"the backbone starts from {source}"
     elif images < 1000:
         mode, why = "head", f"{images} images are few: a head on frozen features is quick and does not overfit"

@@ -160,7 +160,8 @@ class Task(Protocol):
         outputs: names of the exported graph's outputs, in order.
         result: what a prediction is.
         defaults: of a recipe, where they are not the general ones. Measured in benchmarks/.
-        unused: what a recipe may ask for and this task has no use for.
+        uses: of what not every task has a use for in a recipe.
+        has_head: a head can be fitted on frozen features.
         published_classes: how many its models were published with, where the catalogue does not say.
         reduced: an image may be decoded at reduced scale, for nothing is located in it.
         proof_images: how many an export is proved with at most.
@@ -179,7 +180,8 @@ class Task(Protocol):
     compared: ClassVar[str]
     differs: ClassVar[str | None] = None
     defaults: ClassVar[Mapping[str, Any]] = {}
-    unused: ClassVar[frozenset[str]] = frozenset()
+    uses: ClassVar[frozenset[str]] = frozenset()
+    has_head: ClassVar[bool] = False
     published_classes: ClassVar[int]
     reduced: ClassVar[bool] = True
     proof_images: ClassVar[int] = 1000
@@ -272,10 +274,13 @@ class Task(Protocol):
         """What the model is fed while it is trained, and how it learns from it."""
         ...
 
-    @property
-    def frozen(self) -> Frozen | None:
-        """How a head on frozen features is fitted; None of tasks that have none."""
-        return None
+    def frozen(self, dataset: Dataset) -> Frozen:
+        """How a head on frozen features is fitted, of tasks that have one.
+
+        Args:
+            dataset: with the split that is trained on.
+        """
+        raise InputError(f"there is no head on frozen features for data to {self.name}.")
 
     def finish(self, net: nn.Module, dataset: Dataset) -> None:
         """The last change of a trained model's weights, before it is saved."""

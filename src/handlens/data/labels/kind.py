@@ -44,12 +44,14 @@ class Kind(Protocol):
         task: that such labels are for.
         unit: what class counts count.
         noun: what the labels are called in a sentence.
+        names: what the data set's class names are names of.
         sorted_names: class names are sorted by code point, never numbered by the data.
     """
 
     task: ClassVar[str]
     unit: ClassVar[str] = "images"
     noun: ClassVar[str]
+    names: ClassVar[str] = "classes"
     sorted_names: ClassVar[bool] = True
 
     @classmethod

@@ -35,7 +35,19 @@ class Classify(Task):
     result = Classes
     compared = "labels"
     differs = "probabilities"
-    unused = frozenset({"anchors", "box_loss", "pixel_loss", "dice", "augment.zoom_out", "augment.mosaic"})
+    uses = frozenset(
+        {
+            "class_weights",
+            "dropout",
+            "label_smoothing",
+            "views",
+            "augment.mixup",
+            "augment.cutmix",
+            "augment.trivial",
+            "augment.rotate",
+        }
+    )
+    has_head = True
     published_classes = 1000  # of ImageNet
 
     def answer(
@@ -92,8 +104,7 @@ class Classify(Task):
 
         return learning(recipe, dataset, preprocess)
 
-    @property
-    def frozen(self) -> Frozen:
+    def frozen(self, dataset: Dataset) -> Frozen:
         from handlens.tasks.classify.head import FrozenClasses
 
         return FrozenClasses()

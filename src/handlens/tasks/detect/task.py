@@ -48,20 +48,7 @@ class Detect(Task):
         "layer_decay": 1.0,
         "ema": 0.98,
     }
-    unused = frozenset(
-        {
-            "class_weights",
-            "dice",
-            "dropout",
-            "label_smoothing",
-            "pixel_loss",
-            "views",
-            "augment.mixup",
-            "augment.cutmix",
-            "augment.trivial",
-            "augment.rotate",
-        }
-    )
+    uses = frozenset({"anchors", "box_loss", "augment.zoom_out", "augment.mosaic"})
     published_classes = 80  # of COCO
     reduced = False
     evaluated_at = 0.0  # every box counts in a precision-recall curve

@@ -45,20 +45,7 @@ class Segment(Task):
         "ema": 0.98,
         "dice": 1.0,
     }
-    unused = frozenset(
-        {
-            "anchors",
-            "box_loss",
-            "class_weights",
-            "dropout",
-            "views",
-            "augment.mixup",
-            "augment.cutmix",
-            "augment.trivial",
-            "augment.rotate",
-            "augment.mosaic",
-        }
-    )
+    uses = frozenset({"pixel_loss", "dice", "label_smoothing", "augment.zoom_out"})
     published_classes = 21  # of VOC, with its background
     reduced = False
     has_windows = True

@@ -38,7 +38,8 @@ class Tag(Task):
     result = Tags
     compared = "labels"
     differs = "probabilities"
-    unused = Classify.unused
+    uses = Classify.uses
+    has_head = True
     published_classes = Classify.published_classes
     has_threshold = True
 
@@ -102,8 +103,7 @@ class Tag(Task):
 
         return learning(recipe, dataset, preprocess)
 
-    @property
-    def frozen(self) -> Frozen:
+    def frozen(self, dataset: Dataset) -> Frozen:
         from handlens.tasks.tag.head import FrozenTags
 
         return FrozenTags()
