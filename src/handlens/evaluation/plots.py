@@ -56,7 +56,7 @@ def confusion_plot(confusion: ArrayLike, names: Sequence[str]) -> bytes:
     totals = counts.sum(axis=1, keepdims=True)
     share = counts / np.maximum(totals, 1)
     cell = min(max(7 / classes, 0.17), 0.8) if classes <= NAMED_CLASSES else 14 / classes  # inches
-    figure = _figure(cell * classes, cell * classes)
+    figure = new_figure(cell * classes, cell * classes)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.imshow(_confusion_colors(share, totals), interpolation="nearest", aspect="equal")
     if classes <= NAMED_CLASSES:
@@ -69,7 +69,7 @@ def confusion_plot(confusion: ArrayLike, names: Sequence[str]) -> bytes:
     axes.spines[:].set_visible(False)
     axes.set_xlabel("predicted class", color=QUIET, labelpad=10)
     axes.set_ylabel("true class", color=QUIET, labelpad=10)
-    return _png(figure)
+    return as_png(figure)
 
 
 def curves(rows: Sequence[Mapping[str, Any]]) -> bytes:
@@ -77,20 +77,20 @@ def curves(rows: Sequence[Mapping[str, Any]]) -> bytes:
 
     Args:
         rows: one per epoch, as metrics.csv has them (text or numbers): `epoch` and any of `train_loss`,
-            `validation_loss`, and `train_` and `validation_` of the metrics in METRICS. An empty value leaves its
-            point out.
+            `validation_loss`, and `train_` and `validation_` of metrics; those in METRICS are drawn in %. An empty
+            value leaves its point out.
 
     Raises:
         ValueError: no row has a value to draw.
     """
     panels = [
         (title, column, [part for part in ("train", "validation") if _points(rows, f"{part}_{column}")])
-        for title, column in (("loss", "loss"), *((f"{title}, %", column) for column, title in METRICS.items()))
+        for title, column in (("loss", "loss"), *_metric_panels(rows))
     ]
     panels = [panel for panel in panels if panel[2]]
     if not panels:
         raise ValueError(f"no loss or metric per epoch to draw in {len(rows)} rows")
-    figure = _figure(4.6 * len(panels), 3.1)
+    figure = new_figure(4.6 * len(panels), 3.1)
     for axes, (title, column, parts) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         for part in parts:
             scale = 100 if column in METRICS else 1
@@ -109,9 +109,9 @@ def curves(rows: Sequence[Mapping[str, Any]]) -> bytes:
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(axis="y", color=GRID)
         axes.legend(frameon=False, labelcolor=INK, fontsize=9)
-        _quiet(axes)
+        quiet_axes(axes)
     figure.tight_layout(w_pad=3)
-    return _png(figure)
+    return as_png(figure)
 
 
 def reliability_plot(bins: Sequence[Mapping[str, Any]]) -> bytes:
@@ -126,7 +126,7 @@ def reliability_plot(bins: Sequence[Mapping[str, Any]]) -> bytes:
     filled = [bin for bin in bins if bin["count"]]
     if not filled:
         raise ValueError(f"all {len(bins)} bins are empty: there is no image to draw")
-    figure = _figure(4.6, 4.6)
+    figure = new_figure(4.6, 4.6)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3.2, 1))
     middles = [50 * (bin["low"] + bin["high"]) for bin in filled]
     widths = [92 * (bin["high"] - bin["low"]) for bin in filled]
@@ -143,9 +143,9 @@ def reliability_plot(bins: Sequence[Mapping[str, Any]]) -> bytes:
     lower.set_ylabel("images", color=QUIET)
     for axes in (upper, lower):
         axes.grid(axis="y", color=GRID)
-        _quiet(axes)
+        quiet_axes(axes)
     figure.tight_layout()
-    return _png(figure)
+    return as_png(figure)
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ def precision_recall_plot(
     if not curves:
         raise ValueError("there is no curve to draw")
     palette = colors(1 + max(curve.place for curve in curves)) / 255
-    figure = _figure(6.2, 3.9)
+    figure = new_figure(6.2, 3.9)
     axes = figure.add_subplot()
     edge = withStroke(linewidth=3.2, foreground=QUIET)  # colors are light, so that text can be read on them
     for curve in sorted(curves, key=lambda curve: -curve.count)[:limit]:
@@ -212,10 +212,10 @@ def precision_recall_plot(
         frameon=False, labelcolor=INK, loc="center left", bbox_to_anchor=(1, 0.5), title=f"class, {ap}"
     )
     for text in legend.get_texts():
-        text.set(fontproperties=_font(text.get_text()), fontsize=9, parse_math=False)
-    _quiet(axes)
+        text.set(fontproperties=font_of(text.get_text()), fontsize=9, parse_math=False)
+    quiet_axes(axes)
     figure.tight_layout()
-    return _png(figure)
+    return as_png(figure)
 
 
 def _confusion_colors(share: NDArray[np.float64], totals: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -258,35 +258,42 @@ def _name_ticks(axes: Axes, names: Sequence[str], *, size: float, cell_points: f
     upright = max(label_font(name, 100).getlength(name) for name in shown) * size / 100 > 0.95 * cell_points
     for name, below, beside in zip(shown, axes.get_xticklabels(), axes.get_yticklabels(), strict=True):
         for label in (below, beside):
-            label.set(fontproperties=_font(name), fontsize=size, parse_math=False)
+            label.set(fontproperties=font_of(name), fontsize=size, parse_math=False)
         below.set(rotation=90 if upright else 0)
 
 
-def _font(text: str) -> FontProperties:
+def font_of(text: str) -> FontProperties:
     from matplotlib.font_manager import FontProperties
 
     return FontProperties(fname=font_file("".join(sorted(set(text)))))
+
+
+def _metric_panels(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """(title, column) of the metrics in METRICS, then of others that the rows have."""
+    there = {key.partition("_")[2] for row in rows for key in row if key.startswith(("train_", "validation_"))}
+    others = sorted(there - set(METRICS) - {"loss"})
+    return [(f"{title}, %", column) for column, title in METRICS.items()] + [(column, column) for column in others]
 
 
 def _points(rows: Sequence[Mapping[str, Any]], column: str) -> list[tuple[int, float]]:
     return [(int(row["epoch"]), float(row[column])) for row in rows if row.get(column) not in (None, "")]
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     """A figure of so many inches, without pyplot."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), facecolor="white")
 
 
-def _quiet(axes: Axes) -> None:
+def quiet_axes(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(GRID)
     axes.tick_params(colors=QUIET, length=0, labelsize=9)
     axes.set_axisbelow(True)
 
 
-def _png(figure: Figure) -> bytes:
+def as_png(figure: Figure) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     buffer = BytesIO()

@@ -256,7 +256,7 @@ def _train_by_epochs(job: _Job) -> _Outcome:
     net, folder, recipe, task = job.start.net, job.folder, job.recipe, job.task
     training, validation = job.dataset.part("train"), job.dataset.part("validation")
     first = folder / START
-    score = 0.0, float("-inf")
+    score = float("-inf"), float("-inf")
     if task.has_head and recipe.mode == "finetune":
         score = _head_first(job, first)
     elif not first.is_file():
@@ -264,7 +264,7 @@ def _train_by_epochs(job: _Job) -> _Outcome:
     learning = task.learning(recipe, job.dataset, job.start.preprocess)
     metric, loss = _fit(net, folder, recipe, learning, training, validation, score, job.report)
     trained = folder / BEST
-    if recipe.epochs and not task.has_head and not trained.is_file():
+    if not trained.is_file() and metric == float("-inf"):
         raise InputError("the loss was not a number from the first epoch on; take a lower learning_rate.")
     net.load_state_dict(load_file(trained if trained.is_file() else first))
     return _Outcome(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
 import threading
 import time
@@ -130,7 +131,7 @@ class RunWriter(pl.Callback):
         assert isinstance(pl_module, TaskTraining)
         metric, loss = pl_module.validation_result()
         score = (metric, -loss)
-        if self._worth(score) > self._worth(self.best):
+        if math.isfinite(loss) and self._worth(score) > self._worth(self.best):
             self.best, self.best_epoch = score, trainer.current_epoch + 1
             save_net(pl_module.net, self.folder / BEST)
         pl_module.restore_live()
@@ -164,7 +165,7 @@ class RunWriter(pl.Callback):
         self._events.flush()
         self.say(
             f"Epoch {row['epoch']}: training loss {row['train_loss']:.3f}, validation loss {loss:.3f}, "
-            f"{pl_module.metric} {100 * metric:.1f} %, {row['seconds']:.0f} s."
+            f"{pl_module.shown(metric)}, {row['seconds']:.0f} s."
         )
         pl_module.train_counts = [0.0, 0.0, 0.0]
         if self.recipe.patience and trainer.current_epoch + 1 - self.best_epoch >= self.recipe.patience:
