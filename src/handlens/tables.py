@@ -78,7 +78,7 @@ def print_audit(console: Console, audit: Audit) -> None:
     """What there is of each class per split, then the findings."""
     dataset = audit.dataset
     table = Table(box=None, header_style="bold")
-    table.add_column("class")
+    table.add_column(dataset.kind.named)
     columns = []
     by_split = [dataset.kind.columns(audit, split) for split in dataset.splits() or (None,)]
     for title, values in (column for several in by_split for column in several):

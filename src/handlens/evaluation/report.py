@@ -30,6 +30,7 @@ def write_report(
     examples: Mapping[str, bytes | None],
     exports: Sequence[Mapping[str, Any]],
     notes: Sequence[str],
+    words: Mapping[str, str | None],
     more: dict[str, Any] | None = None,
 ) -> None:
     """Write the page; the old one stays whole if that fails.
@@ -50,6 +51,8 @@ def write_report(
             truth beside answer.
         exports: as `export.parity.Parity.to_dict` returns each, with its `file`.
         notes: further sentences.
+        words: what this kind of model is spoken of in: "counted" and "total" of the training data; "compared",
+            "differs", "tolerated" and "metric" of an export's proof.
         more: what the template needs beside these.
 
     Every text is escaped: class names and paths are the user's, and may be somebody else's.
@@ -68,6 +71,7 @@ def write_report(
         lstrip_blocks=True,
     )
     environment.filters |= {"percent": percent, "number": number, "data_uri": data_uri, "folder_name": _folder_name}
+    environment.filters["sum_of_values"] = lambda counts: sum(counts.values())
     values: dict[str, Any] = {
         "title": title,
         "model": model,
@@ -78,6 +82,7 @@ def write_report(
         "examples": examples,
         "exports": exports,
         "notes": notes,
+        "words": words,
     }
     body = environment.get_template(template.name)
     page = body.render(values | (more or {}), font=None)

@@ -205,7 +205,7 @@ def _run_classes(dataset: Dataset, run: Run, notes: list[str]) -> dict[int, int]
 
 def _write(run: Run, result: dict[str, Any], measure: Measure, test: TestImages) -> Path:
     """evaluation.json and report.html with its images; of the run's own data also the metrics into model.json."""
-    metrics = result["metrics"]
+    metrics, task = result["metrics"], TASKS[run.task]
     if test.own:
         run = update_model_json(run, metrics={key: metrics[key] for key in measure.kept})
         folder = run.folder
@@ -222,6 +222,14 @@ def _write(run: Run, result: dict[str, Any], measure: Measure, test: TestImages)
         findings=stored.get("findings", []),
         exports=[read_json(export) for export in exports],
         notes=test.notes,
+        words={
+            "counted": test.kind.unit.capitalize(),
+            "total": test.kind.total,
+            "compared": task.compared,
+            "differs": task.differs,
+            "tolerated": task.tolerated,
+            "metric": task.metric_title,
+        },
     )
     write_json(folder / EVALUATION, result | {"report": path.name})
     return path

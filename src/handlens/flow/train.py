@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from handlens.data.labels.finding import counted
 from handlens.errors import InputError, nearest
 from handlens.files import read_json, write_json, write_text
 from handlens.flow.data import check, stop_on_findings
@@ -179,8 +180,8 @@ def _train(
     dataset = split_dataset(audit.usable(), validation=recipe.validation, seed=recipe.seed, together=audit.duplicates)
     task = TASKS[dataset.task]
     training, validation = dataset.part("train"), dataset.part("validation")
-    count, names = len(dataset.class_names), dataset.kind.names
-    report.say(f"{len(training)} images to train on, {len(validation)} to validate, {count} {names}.")
+    names = counted(len(dataset.class_names), dataset.kind.named)
+    report.say(f"{len(training)} images to train on, {len(validation)} to validate, {names}.")
     recipe = choose_mode(recipe, task, len(training), report)
     summary = _data_summary(data, audit, dataset)
     if resuming:

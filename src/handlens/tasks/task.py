@@ -166,6 +166,8 @@ class Task(Protocol):
         reduced: an image may be decoded at reduced scale, for nothing is located in it.
         proof_images: how many an export is proved with at most.
         compared: what parity counts: labels, pixels, boxes.
+        metric_title: the metric as a heading.
+        tolerated: what may differ by the tolerance of a probability; None where something else decides.
         differs: what parity measures the difference of; None where there is nothing but equal or not.
         evaluated_at: the threshold of an evaluation, in place of the run's own.
         has_windows: a large image can be predicted in windows.
@@ -179,6 +181,8 @@ class Task(Protocol):
     result: ClassVar[type[Result]]
     compared: ClassVar[str]
     differs: ClassVar[str | None] = None
+    tolerated: ClassVar[str | None] = None
+    metric_title: ClassVar[str]
     defaults: ClassVar[Mapping[str, Any]] = {}
     uses: ClassVar[frozenset[str]] = frozenset()
     has_head: ClassVar[bool] = False

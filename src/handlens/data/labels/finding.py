@@ -34,7 +34,7 @@ def images(count: int) -> str:
 
 
 def counted(count: int, what: str) -> str:
-    return f"1 {what}" if count == 1 else f"{count} {what}{'es' if what.endswith('x') else 's'}"
+    return f"1 {what}" if count == 1 else f"{count} {what}{'es' if what.endswith(('x', 's')) else 's'}"
 
 
 def listed(names: Sequence[str]) -> str:

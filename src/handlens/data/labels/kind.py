@@ -44,15 +44,17 @@ class Kind(Protocol):
         task: that such labels are for.
         unit: what class counts count.
         noun: what the labels are called in a sentence.
-        names: what the data set's class names are names of.
+        named: what each of the data set's class names is the name of.
+        total: what the sum of the class counts is called.
         sorted_names: class names are sorted by code point, never numbered by the data.
     """
 
     task: ClassVar[str]
     unit: ClassVar[str] = "images"
     noun: ClassVar[str]
-    names: ClassVar[str] = "classes"
+    named: ClassVar[str] = "class"
     sorted_names: ClassVar[bool] = True
+    total: ClassVar[str] = "all"
 
     @classmethod
     def taken_from(cls, dataset: Dataset) -> Dataset | None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 class TagLabels(Kind):
     task = "tag"
     noun = "labels"
+    total = "labels"
 
     @classmethod
     def taken_from(cls, dataset: Dataset) -> Dataset | None:

@@ -31,6 +31,8 @@ class Classify(Task):
     name = "classify"
     models = name
     metric = "top1"
+    metric_title = "right"
+    tolerated = "Probabilities"
     outputs = (PROBABILITIES,)
     result = Classes
     compared = "labels"

@@ -36,6 +36,7 @@ class Detect(Task):
     name = "detect"
     models = name
     metric = "map50"
+    metric_title = "mAP50"
     outputs = (BOXES, SCORES, LABELS)
     result = Boxes
     compared = "boxes"

@@ -33,6 +33,7 @@ class Segment(Task):
     name = "segment"
     models = name
     metric = "miou"
+    metric_title = "mean IoU"
     outputs = (CLASS_MAP,)
     result = Mask
     compared = "pixels"

@@ -34,6 +34,8 @@ class Tag(Task):
     name = "tag"
     models = Classify.name
     metric = "map"
+    metric_title = "mAP"
+    tolerated = "Probabilities"
     outputs = (PROBABILITIES,)
     result = Tags
     compared = "labels"
