@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from handlens.models import backbone, build
     from handlens.preprocess import Preprocess
     from handlens.reporter import Reporter
-    from handlens.results import Boxes, Classes, Mask, Tags
+    from handlens.results import Boxes, Classes, Mask, Numbers, Tags
     from handlens.training.recipe import Recipe
 
 __version__ = "0.1.0"
@@ -49,6 +49,7 @@ _WHERE = {
     "Boxes": "handlens.results",
     "Classes": "handlens.results",
     "Mask": "handlens.results",
+    "Numbers": "handlens.results",
     "Tags": "handlens.results",
     "Recipe": "handlens.training.recipe",
     "Reporter": "handlens.reporter",
@@ -58,6 +59,7 @@ __all__ = [
     "Boxes",
     "Classes",
     "Mask",
+    "Numbers",
     "Preprocess",
     "Recipe",
     "Reporter",

@@ -27,6 +27,7 @@ class CsvColumns(BaseModel):
     labels: list[str] | None = Field(
         None, description="columns of 0 and 1, one per class, where an image may have several"
     )
+    values: list[str] | None = Field(None, description="columns of numbers, for regression")
     separator: str | None = Field(
         None, description="what stands between several labels of one cell; '' takes every cell as one label"
     )

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from handlens.results.boxes import Boxes
 from handlens.results.classes import Classes
 from handlens.results.mask import Mask
+from handlens.results.numbers import Numbers
 from handlens.results.tags import Tags
 
 
@@ -38,4 +39,4 @@ class Result(Protocol):
         ...
 
 
-__all__ = ["Boxes", "Classes", "Mask", "Result", "Tags"]
+__all__ = ["Boxes", "Classes", "Mask", "Numbers", "Result", "Tags"]

@@ -81,6 +81,8 @@ def write_bakery(
         are seen in it, with "|" between them, and its split.
     segment: images/train/0000.jpg, masks/train/0000.png and the same of test: the index of a class per pixel, 0 for
         the background. handlens.yaml names the classes.
+    regress: images/train/0000.jpg and the same of test; labels.csv has a row per image: its file, how many percent of
+        it are bread, and its split; handlens.yaml names the column.
     detect: YOLO's layout. images/train/0000.jpg, labels/train/0000.txt and the same of test: a line of class, center
         and size per bread, in fractions of the image. data.yaml names the classes.
 
@@ -227,11 +229,33 @@ class BoxTexts:
         write_text(folder / "data.yaml", yaml.safe_dump(layout, sort_keys=False))
 
 
+class AreaTable:
+    """A number per image: the share of it that is bread."""
+
+    alone = False
+    contents = SEVERAL + "labels.csv says how many percent of each image are bread"
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[Split, int], str] = {}
+
+    def write(self, folder: Path, wanted: Wanted, scene: Scene) -> None:
+        path = _image_path(wanted)
+        _write_image(folder / path, scene)
+        area = np.any([bread.mask for bread in scene.breads], axis=0).mean()
+        self.rows[wanted.split, wanted.number] = f"{path},{100 * area:.3f},{wanted.split}"
+
+    def finish(self, folder: Path, wanted: Sequence[Wanted]) -> None:
+        rows = [self.rows[image.split, image.number] for image in wanted]
+        write_text(folder / "labels.csv", "\n".join(["file,area,split", *rows]) + "\n")
+        write_text(folder / "handlens.yaml", yaml.safe_dump({"csv": {"values": ["area"]}}))
+
+
 LAYOUTS: dict[str, type[Layout]] = {
     "classify": ClassFolders,
     "tag": TagTable,
     "segment": MaskFolders,
     "detect": BoxTexts,
+    "regress": AreaTable,
 }
 
 

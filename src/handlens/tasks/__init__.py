@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from handlens.tasks.classify.task import Classify
 from handlens.tasks.detect.task import Detect
+from handlens.tasks.regress.task import Regress
 from handlens.tasks.segment.task import Segment
 from handlens.tasks.tag.task import Tag
 from handlens.tasks.task import Task
@@ -13,4 +14,5 @@ TASKS: dict[str, Task] = {
     "tag": Tag(),
     "segment": Segment(),
     "detect": Detect(),
+    "regress": Regress(),
 }

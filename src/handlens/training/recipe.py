@@ -64,6 +64,9 @@ class Recipe(BaseModel):
     pixel_loss: Literal["cross-entropy", "focal"] = Field(
         "cross-entropy", description="of segmenters; focal: Lin et al. 2017, for pixels most of which are easy"
     )
+    number_loss: Literal["l1", "l2", "huber"] = Field(
+        "huber", description="of regression, on numbers scaled to variance 1; huber: l2 below 1, l1 beyond"
+    )
     dice: float = Field(0.0, ge=0, description="of segmenters: weight of the Dice loss beside the pixel loss")
     mode: Mode = Field(
         "auto",
@@ -141,7 +144,9 @@ class Recipe(BaseModel):
             defaults: those of the task.
         """
         wanted = (FROM_SCRATCH if mode == "scratch" else {}) | dict(defaults or {})
+        augment = {k: v for k, v in wanted.pop("augment", {}).items() if k not in self.augment.model_fields_set}
         changed = {key: value for key, value in wanted.items() if key not in self.model_fields_set}
+        changed["augment"] = self.augment.model_copy(update=augment)
         return self.model_copy(update=changed | {"mode": mode})
 
     def to_yaml(self) -> str:

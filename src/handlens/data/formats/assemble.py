@@ -13,6 +13,7 @@ from handlens.data.labels.boxes import Box, BoxLabels
 from handlens.data.labels.mask_files import MaskCoding
 from handlens.data.labels.masks import MaskLabels
 from handlens.data.labels.tags import TagLabels
+from handlens.data.labels.values import ValueLabels
 from handlens.data.listing import Tree
 from handlens.data.record import Dataset, Record, Remark, Split, nfc, sorted_class_names
 from handlens.errors import InputError, nearest
@@ -77,6 +78,37 @@ def assemble_tags(
         records=tuple(records),
         kind=TagLabels(),
         notes=(*said, *_spelled_twice(spellings)),
+    )
+
+
+def assemble_values(
+    root: Path,
+    *,
+    format: str,
+    names: Sequence[str],
+    found: Iterable[Found],
+    config: DataConfig,
+    notes: Sequence[str] = (),
+) -> Dataset:
+    """For images with numbers.
+
+    Args:
+        names: of the numbers.
+
+    Raises:
+        InputError: no image at all; not one number.
+    """
+    items, said = _sorted(root, found=found, config=config, notes=notes)
+    records = tuple(replace(record, label=item.label) for item, record in items)
+    if not any(record.labeled for record in records):
+        raise InputError(f"none of the {len(records)} images in {root} has a number.")
+    return Dataset(
+        root=root,
+        format=format,
+        class_names=tuple(map(nfc, names)),
+        records=records,
+        kind=ValueLabels(),
+        notes=tuple(said),
     )
 
 

@@ -1,6 +1,7 @@
 """A table with a row per image: file, label or labels, and where known split and group.
 
-Several labels stand in one cell with something between them, or in columns of 0 and 1, one per class.
+Several labels stand in one cell with something between them, or in columns of 0 and 1, one per class. Numbers stand in
+columns of their own.
 """
 
 from __future__ import annotations
@@ -8,13 +9,15 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from handlens.data.config import CsvColumns, DataConfig
 from handlens.data.formats import filename, folders
-from handlens.data.formats.assemble import Found, assemble, assemble_tags, named
+from handlens.data.formats.assemble import Found, assemble, assemble_tags, assemble_values, named
+from handlens.data.formats.csv_values import VALUE_COLUMN, numbers, value_columns
 from handlens.data.formats.split_names import SPLIT_WORDS
 from handlens.data.record import IMAGE_EXTENSIONS, Dataset, Split, nfc
 from handlens.errors import InputError
@@ -78,7 +81,20 @@ IMAGE_FOLDERS = (
 )
 
 
-Labels = Callable[[int, list[str]], tuple[str, ...]]  # (line, cells) -> the labels of the image
+@dataclass(frozen=True)
+class Reading:
+    """How the labels of a table are read.
+
+    Attributes:
+        label_of: (line, cells) -> what `assemble` takes as an image's label; None where the row has none.
+        said: where the labels stand, for a note.
+        required: a row without a label is an error.
+    """
+
+    label_of: Callable[[int, list[str]], Any]
+    assemble: Callable[..., Dataset]
+    said: str
+    required: bool = False
 
 
 @dataclass(frozen=True)
@@ -111,15 +127,15 @@ def read(path: Path, config: DataConfig) -> Dataset:
     file = _column(table, "file", columns.file, _file_names(table.header))
     split = _optional_column(table, "split", columns.split, SPLIT_COLUMNS)
     group = _optional_column(table, "group", columns.group, GROUP_COLUMNS)
-    labels_of, several, said = _labels(table, columns, other=[file, split, group])
+    reading = _reading(table, columns, other=[file, split, group])
 
     finder = Finder(table.path.parent)
     found: dict[Path, Found] = {}
     missing: list[str] = []
     twice = 0
     for line, cells in table.rows:
-        labels = labels_of(line, cells)
-        if not cells[file] or not (labels or several):
+        label = reading.label_of(line, cells)
+        if not cells[file] or (label is None and reading.required):
             raise InputError(f"line {line} of {table.path.name} has no {'file' if not cells[file] else 'label'}.")
         image = finder.find(cells[file])
         if image is None:
@@ -127,7 +143,7 @@ def read(path: Path, config: DataConfig) -> Dataset:
             continue
         item = Found(
             path=image,
-            label=labels if several else labels[0],
+            label=label,
             split=None if split is None else _split(cells[split], table=table, line=line),
             group=None if group is None else cells[group] or None,
         )
@@ -140,17 +156,21 @@ def read(path: Path, config: DataConfig) -> Dataset:
             f"{len(missing)} of the {len(table.rows)} files in {table.path.name} are missing ({shown}); "
             f"paths are relative to the table or to a folder such as images/ beside it."
         )
-    notes = [f"table {table.path.name}: images in {table.header[file]!r}, {said}"]
+    notes = [f"table {table.path.name}: images in {table.header[file]!r}, {reading.said}"]
     notes += [f"lines that repeat an earlier one: {twice}"] if twice else []
     _all_or_none(list(found.values()), table)
-    made = assemble_tags if several else assemble
-    return made(path, format=FORMAT, found=found.values(), config=config, notes=notes)
+    return reading.assemble(path, format=FORMAT, found=found.values(), config=config, notes=notes)
 
 
-def _labels(table: Table, columns: CsvColumns, *, other: Sequence[int | None]) -> tuple[Labels, bool, str]:
-    """How the labels of a row are read, whether an image may have several, and where they stand, for a note."""
+def _reading(table: Table, columns: CsvColumns, *, other: Sequence[int | None]) -> Reading:
+    """How the labels of a row are read: numbers, several labels or one."""
     stated = columns.labels
-    if stated is None and columns.label is None and not _known(table.header, LABEL_COLUMNS):
+    unnamed = stated is None and columns.label is None and not _known(table.header, LABEL_COLUMNS)
+    if columns.values is not None or unnamed:
+        values = value_columns(table.header, columns.values, table=table.path.name)
+        if values:
+            return _numbered(table, values)
+    if unnamed:
         flags = _flag_columns(table, leave=other)
         if len(flags) >= 2:
             return _flagged(table, flags, several=any(_ones(cells, flags) != 1 for _, cells in table.rows))
@@ -168,15 +188,25 @@ def _labels(table: Table, columns: CsvColumns, *, other: Sequence[int | None]) -
         if between:
             where += f", several with {between!r} between them (csv: separator: '' takes every cell as one)"
     if not between:
-        return lambda line, cells: (cells[label],) if cells[label] else (), False, where
+        return Reading(lambda line, cells: cells[label] or None, assemble, where, required=True)
 
     def split_cell(line: int, cells: list[str]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(part.strip() for part in cells[label].split(between) if part.strip()))
 
-    return split_cell, True, where
+    return Reading(split_cell, assemble_tags, where)
 
 
-def _flagged(table: Table, flags: Sequence[int], *, several: bool) -> tuple[Labels, bool, str]:
+def _numbered(table: Table, values: Sequence[int]) -> Reading:
+    names = [table.header[column] for column in values]
+
+    def label_of(line: int, cells: list[str]) -> tuple[float, ...] | None:
+        where = f"line {line} of {table.path.name}"
+        return numbers(cells, values, table.header, where=where) or None
+
+    return Reading(label_of, partial(assemble_values, names=names), f"numbers in {', '.join(names)}")
+
+
+def _flagged(table: Table, flags: Sequence[int], *, several: bool) -> Reading:
     def ones(line: int, cells: list[str]) -> tuple[str, ...]:
         for column in flags:
             if cells[column].lower() not in FLAGS:
@@ -186,8 +216,11 @@ def _flagged(table: Table, flags: Sequence[int], *, several: bool) -> tuple[Labe
                 )
         return tuple(table.header[column] for column in flags if FLAGS[cells[column].lower()])
 
-    how = "" if several else ", one 1 in each row"
-    return ones, several, f"labels in columns of 0 and 1{how}: {named([table.header[column] for column in flags])}"
+    named_columns = named([table.header[column] for column in flags])
+    if several:
+        return Reading(ones, assemble_tags, f"labels in columns of 0 and 1: {named_columns}")
+    said = f"labels in columns of 0 and 1, one 1 in each row: {named_columns}"
+    return Reading(lambda line, cells: ones(line, cells)[0], assemble, said, required=True)
 
 
 def _flag_columns(table: Table, *, leave: Sequence[int | None] = ()) -> list[int]:
@@ -305,7 +338,8 @@ def _fits(table: Table, columns: CsvColumns | None = None) -> bool:
     columns = columns or CsvColumns.model_validate({})
     file = [columns.file] if columns.file else _known(table.header, _file_names(table.header))
     label = [columns.label] if columns.label else columns.labels or _known(table.header, LABEL_COLUMNS)
-    labeled = any(name in table.header for name in label) or len(_flag_columns(table)) >= 2
+    values = columns.values or [name for name in table.header if name.lower() == VALUE_COLUMN]
+    labeled = any(name in table.header for name in [*label, *values]) or len(_flag_columns(table)) >= 2
     return any(name in table.header for name in file) and labeled
 
 

@@ -9,6 +9,7 @@ from handlens.data.labels.classes import ClassLabels
 from handlens.data.labels.kind import Kind
 from handlens.data.labels.masks import MaskLabels
 from handlens.data.labels.tags import TagLabels
+from handlens.data.labels.values import ValueLabels
 from handlens.errors import InputError, nearest
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ KINDS: dict[str, type[Kind]] = {
     "tag": TagLabels,
     "segment": MaskLabels,
     "detect": BoxLabels,
+    "regress": ValueLabels,
 }
 
 

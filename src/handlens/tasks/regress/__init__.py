@@ -1,0 +1,1 @@
+"""The task: numbers per image."""

@@ -1,0 +1,3 @@
+"""The name of the exported graph's output."""
+
+VALUES = "values"
