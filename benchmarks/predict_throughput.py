@@ -23,7 +23,7 @@ import handlens
 from handlens.flow.sheets import PredictionWriter
 from handlens.preprocess import Preprocess
 from handlens.results import Classes
-from handlens.runtimes.engine import OpenVINOEngine
+from handlens.runtimes.openvino.engine import OpenVINOEngine
 from handlens.runtimes.stream import load_pixels
 from handlens.training.recipe import make_recipe
 from handlens.training.run import Run

@@ -126,7 +126,7 @@ def test_predict_json_lines_have_their_schema(run: Path, data: Path, tmp_path: P
 def test_predict_writes_images_and_a_sheet_and_overwrites_nothing(run: Path, data: Path, tmp_path: Path):
     before = {path: sha256_of(path) for path in data.rglob("*.jpg")}
     out = tmp_path / "annotated"
-    arguments = ("predict", run, data / "test", "--images", out, "--sheet", tmp_path / "sheet.png")
+    arguments = ("predict", run, data / "test", "--annotate", out, "--sheet", tmp_path / "sheet.png")
     handlens(*arguments)
     assert len(list(out.iterdir())) == 15  # five names, three folders
     with Image.open(tmp_path / "sheet.png") as sheet:

@@ -11,6 +11,7 @@ import pytest
 
 from handlens.data.labels import KINDS
 from handlens.models import CATALOGUE
+from handlens.runtimes import RUNTIMES
 from handlens.samples.bakery_set import LAYOUTS
 from handlens.tasks import TASKS
 
@@ -87,3 +88,15 @@ def test_the_lists_of_tasks_agree():
     assert {name: kind.task for name, kind in KINDS.items()} == {name: name for name in TASKS}
     assert set(LAYOUTS) == set(TASKS)
     assert {entry.task for entry in CATALOGUE.values()} == {task.models for task in TASKS.values()}
+
+
+def test_a_runtimes_name_stands_in_its_room_and_its_list():
+    found = {}
+    for path in SOURCES.rglob("*.py"):
+        place = path.relative_to(SOURCES).as_posix()
+        if place == "runtimes/__init__.py" or place.startswith(tuple(f"runtimes/{name}/" for name in RUNTIMES)):
+            continue
+        strings = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
+        if names := strings & set(RUNTIMES):
+            found[place] = names
+    assert set(found) <= {"flow/runs.py"}, found  # versions of packages, which exact numbers depend on

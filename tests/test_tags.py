@@ -62,7 +62,7 @@ def test_predictions_are_a_table_that_can_be_trained_on(trained: tuple[Path, Pat
     data, run = trained
     images = sorted((data / "images/test").iterdir())
     table = tmp_path / "answers.csv"
-    done = handlens("predict", run, *images, "--csv", table, "--json", "--images", tmp_path / "drawn")
+    done = handlens("predict", run, *images, "--csv", table, "--json", "--annotate", tmp_path / "drawn")
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     for line in lines:
         jsonschema.validate(line, read_json(SCHEMAS / "predict.json"))

@@ -10,9 +10,10 @@ import torch
 
 from handlens.models import CATALOGUE, build
 from handlens.preprocess import Preprocess
-from handlens.runtimes.engine import OpenVINOEngine
+from handlens.runtimes import RUNTIMES
 from handlens.runtimes.graph import DeployGraph
 from handlens.runtimes.openvino.convert import to_openvino
+from handlens.runtimes.openvino.engine import OpenVINOEngine
 from handlens.tasks import TASKS
 
 CLASSIFIERS = [name for name, entry in CATALOGUE.items() if entry.task == "classify"]
@@ -37,4 +38,4 @@ def test_openvino_answers_as_pytorch(name: str, side: int, with_batch_norm_stati
         expected = graph(torch.from_numpy(images)).numpy()
     engine = OpenVINOEngine(to_openvino(graph, preprocess, outputs=TASKS["classify"].outputs), precision="fp32")
     np.testing.assert_allclose(engine.run(images)["probabilities"], expected, atol=1e-4)
-    assert "openvino" in CATALOGUE[name].converts_to
+    assert RUNTIMES["openvino"].takes(name)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from handlens.preprocess import Preprocess
+from handlens.runtimes import RUNTIMES
 from handlens.runtimes.graph import DeployGraph
 from handlens.runtimes.names import PROBABILITIES
 from handlens.runtimes.onnx.convert import export_onnx
@@ -59,8 +60,7 @@ def measure(tmp_path: Path, images, *, shift: float):
         task=TASK.name,
         compare=TASK.compare,
         changed=TASK.changed,
-        runner="onnx",
-        precisions=("fp32",),
+        runtime=RUNTIMES["onnx"],
         preprocess=PREPROCESS,
         reference=reference,
         images=images,
@@ -107,8 +107,7 @@ def test_answers_that_are_not_numbers_fail_and_have_no_score(tmp_path, images):
             task=TASK.name,
             compare=TASK.compare,
             changed=TASK.changed,
-            runner="onnx",
-            precisions=("fp32",),
+            runtime=RUNTIMES["onnx"],
             preprocess=PREPROCESS,
             images=images,
             reference=lambda batch: {PROBABILITIES: graph(torch.from_numpy(batch)).numpy()},

@@ -123,7 +123,9 @@ def predict(
     top: Annotated[int, typer.Option(min=1, help="Classes per image.")] = 1,
     csv: Annotated[Path | None, typer.Option(help="Write a CSV (for spreadsheets, UTF-8 with BOM).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per image.")] = False,
-    images: Annotated[Path | None, typer.Option(help="Write copies with the answer into this folder.")] = None,
+    annotate: Annotated[
+        Path | None, typer.Option(help="Write copies with the prediction on them into this folder.")
+    ] = None,
     masks: Annotated[Path | None, typer.Option(help="Write class maps as PNG into this folder (segmentation).")] = None,
     coco: Annotated[Path | None, typer.Option(help="Write a COCO result list (detection).")] = None,
     yolo: Annotated[Path | None, typer.Option(help="Write YOLO texts into this folder (detection).")] = None,
@@ -159,7 +161,7 @@ def predict(
                 TASKS[opened.task].result,
                 csv=csv,
                 as_json=as_json,
-                images=images,
+                images=annotate,
                 masks=masks,
                 coco=coco,
                 yolo=yolo,
@@ -180,7 +182,7 @@ def predict(
         if writer and writer.partial:
             typer.echo(f"handlens: stopped; the {writer.count} answers so far are in {writer.partial}.", err=True)
         raise
-    if not quiet and (csv or images or masks or coco or yolo or sheet):
+    if not quiet and (csv or annotate or masks or coco or yolo or sheet):
         left_out = writer.count - bad - SHEET_LIMIT if sheet else 0
         cut = f" The sheet shows the first {SHEET_LIMIT}." if left_out > 0 else ""
         typer.echo(f"{writer.count} images, {bad} unreadable.{cut}", err=True)
@@ -198,9 +200,12 @@ def export(
         bool, typer.Option("--with-resize", help="The graph takes any size and resizes inside.")
     ] = False,
     suppress: Annotated[
-        bool, typer.Option("--suppress/--no-suppress", help="No: the app suppresses doubled boxes itself.")
+        bool,
+        typer.Option("--suppress/--no-suppress", help="No: non-maximum suppression is left to the app (detection)."),
     ] = True,
-    images: Annotated[int, typer.Option(min=1, help="How many images the proof uses at most.")] = 1000,
+    max_images: Annotated[
+        int | None, typer.Option(min=1, help="How many images the proof uses at most; default by the task.")
+    ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -210,12 +215,12 @@ def export(
     with reporting(quiet or as_json) as report:
         path, parity = handlens.export(
             run,
-            to=to,  # type: ignore[arg-type]
+            to=to,
             out=out,
             data=data,
             with_resize=with_resize,
             suppress=suppress,
-            images=images,
+            images=max_images,
             report=report,
         )
     if as_json:

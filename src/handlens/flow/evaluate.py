@@ -12,7 +12,7 @@ from handlens.files import read_json, sha256_of, write_json
 from handlens.flow.runs import build_from, find_run
 from handlens.prediction.predictor import Predictor
 from handlens.reporter import QUIET, Reporter
-from handlens.runtimes.engine import OpenVINOEngine
+from handlens.runtimes.openvino.engine import OpenVINOEngine
 from handlens.tasks import TASKS
 from handlens.tasks.task import Measure
 from handlens.training.run import DATA, Run, kept_config, locked, update_model_json

@@ -5,13 +5,14 @@ from __future__ import annotations
 import tempfile
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from handlens.errors import InputError, ParityError
 from handlens.files import write_json
 from handlens.flow.proof import ProofImages
 from handlens.flow.runs import CHOSEN, build_from, find_run
 from handlens.reporter import QUIET, Reporter
+from handlens.runtimes import RUNTIMES
 from handlens.tasks import TASKS
 from handlens.training.run import Run, locked
 
@@ -22,15 +23,11 @@ if TYPE_CHECKING:
     from handlens.runtimes.engine import Arrays
     from handlens.runtimes.parity import Parity
 
-Target = Literal["onnx", "openvino"]
-SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
-PRECISIONS = {"onnx": ("fp32",), "openvino": ("fp32", "auto")}
-
 
 def export(
     run: Path | str | Run,
     *,
-    to: Target,
+    to: str,
     out: Path | str | None = None,
     data: Path | str | None = None,
     with_resize: bool = False,
@@ -41,12 +38,13 @@ def export(
     """Export a run and prove that the file answers as PyTorch does.
 
     Args:
-        out: the file; None is <run>/exports/<run>.onnx or .xml.
+        to: a name of RUNTIMES.
+        out: the file; None is <run>/exports/<run> with the runtime's suffix.
         data: images for the proof, labeled or not; None is the run's own test or validation images, or else its
             golden ones.
         with_resize: the graph takes images of any size, one at a time, and resizes inside.
-        suppress: False leaves the suppression of doubled boxes to the app; for nets that detect.
-        images: how many of them at most; None is `proof.USUAL`.
+        suppress: False leaves non-maximum suppression (NMS) to the app; for detectors.
+        images: how many of them at most; None is `Task.proof_images`.
 
     Returns:
         the file and the report, which also lies beside it as <file>.parity.json.
@@ -57,18 +55,17 @@ def export(
         InputError: the packages for this runtime are not installed, there are no images, or `out` is no such file.
     """
     from handlens.runtimes.graph import DeployGraph, ResizingGraph
-    from handlens.runtimes.onnx.convert import export_onnx
-    from handlens.runtimes.openvino.convert import save_openvino, to_openvino
     from handlens.runtimes.parity import measure_parity
 
-    if to not in PRECISIONS:
-        raise InputError(f"there is no export to {to!r}; there are {', '.join(PRECISIONS)}.")
+    if to not in RUNTIMES:
+        raise InputError(f"there is no export to {to!r}; there are {', '.join(RUNTIMES)}.")
+    runtime = RUNTIMES[to]
     run = find_run(run, report=report)
     task, preprocess = TASKS[run.task], run.preprocess
-    name = run.folder.resolve().name + ("-any-size" if with_resize else "") + ("" if suppress else "-doubles")
-    path = Path(out) if out else run.folder / "exports" / f"{name}{SUFFIXES[to]}"
-    if path.suffix.lower() != SUFFIXES[to] or path.is_dir():
-        raise InputError(f"an export to {to} is a file that ends in {SUFFIXES[to]}, got {path}.")
+    name = run.folder.resolve().name + ("-any-size" if with_resize else "") + ("" if suppress else "-no-nms")
+    path = Path(out) if out else run.folder / "exports" / f"{name}{runtime.suffix}"
+    if path.suffix.lower() != runtime.suffix or path.is_dir():
+        raise InputError(f"an export to {to} is a file that ends in {runtime.suffix}, got {path}.")
     sources = ProofImages(run, data, limit=images)
     net = build_from(run)
     refusal = task.refusal(with_resize=with_resize, suppress=suppress)
@@ -90,19 +87,14 @@ def export(
         made = Path(unproved) / path.name
         report.say(f"Converting to {to}.")
         report.progress("converting", 0, None)
-        if to == "onnx":
-            export_onnx(graph, preprocess, made, outputs=task.outputs, metadata=metadata, any_size=with_resize)
-        else:
-            model = to_openvino(graph, preprocess, outputs=task.outputs, any_size=with_resize)
-            save_openvino(model, made, metadata=metadata)
+        runtime.convert(graph, preprocess, made, outputs=task.outputs, metadata=metadata, any_size=with_resize)
         report.say(f"Comparing on {len(sources)} images, in a process without PyTorch.")
         parity = measure_parity(
             made,
             task=task.name,
             compare=task.compare,
             changed=task.changed,
-            runner=to,
-            precisions=PRECISIONS[to],
+            runtime=runtime,
             images=sources.decoded(report),
             preprocess=preprocess,
             reference=reference,
@@ -116,8 +108,8 @@ def export(
         else:
             with locked(run.folder) if out is None else nullcontext():  # a run may be read-only
                 bad.unlink(missing_ok=True)
-                for file in sorted(made.parent.iterdir(), key=lambda file: file.suffix != ".bin"):
-                    file.replace(path.parent / file.name)  # the .bin before its .xml
+                for file in runtime.files(made):
+                    file.replace(path.parent / file.name)
                 write_json(good, rows)
     if not parity.passed:
         worst = max(parity.rows, key=lambda row: (row.passed is False, row.largest_difference or 1 - row.equal))

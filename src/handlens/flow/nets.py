@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from handlens.errors import InputError
 from handlens.reporter import QUIET, Reporter
+from handlens.runtimes import RUNTIMES
 from handlens.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def models(*, task: str | None = None, sort: str = "name", report: Reporter = QU
     """
     from handlens.models import CATALOGUE
 
-    listed = sorted({entry.models for entry in TASKS.values()})
+    listed = list(dict.fromkeys(entry.models for entry in TASKS.values()))
     if task is not None and task not in listed:
         raise InputError(f"there is no task {task!r}; there are {', '.join(listed)}.")
     if sort not in COLUMNS:
@@ -48,7 +49,7 @@ def models(*, task: str | None = None, sort: str = "name", report: Reporter = QU
             cost.parameters,
             cost.multiply_adds,
             ", ".join(entry.weights),
-            ", ".join(entry.converts_to),
+            ", ".join(to for to, runtime in RUNTIMES.items() if runtime.takes(name)),
             entry.about,
         )
         rows.append(dict(zip(COLUMNS, values, strict=True)))
@@ -160,9 +161,9 @@ def one_image_ms(
 
     from handlens.models import CATALOGUE
     from handlens.preprocess import Preprocess
-    from handlens.runtimes.engine import OpenVINOEngine
     from handlens.runtimes.graph import DeployGraph
     from handlens.runtimes.openvino.convert import to_openvino
+    from handlens.runtimes.openvino.engine import OpenVINOEngine
 
     net = _built(name, size=size, num_classes=num_classes, **options).eval()
     gray: dict[str, Any] = {"color": "gray", "mean": (0.5,), "std": (0.5,)} if _channels(net) == 1 else {}

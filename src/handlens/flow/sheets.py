@@ -176,8 +176,10 @@ class PredictionWriter:
 
         assert self.images is not None and prediction.result is not None
         drawn = prediction.result.draw(decode(prediction.path))
-        with atomic_path(_new_name(self.images, prediction.path)) as temporary:
-            Image.fromarray(drawn).save(temporary, "PNG")
+        photo = prediction.path.suffix.lower() in (".jpg", ".jpeg", ".jpe", ".jfif")
+        suffix, format = (".jpg", "JPEG") if photo else (".png", "PNG")
+        with atomic_path(_new_name(self.images, prediction.path, suffix=suffix)) as temporary:
+            Image.fromarray(drawn).save(temporary, format, **({"quality": 90} if photo else {}))
 
 
 def _new_name(folder: Path, image: Path, *, suffix: str = ".png") -> Path:

@@ -36,7 +36,6 @@ class Entry:
         image_size: pixels it was published at.
         scaling: a name of preprocess.SCALINGS.
         weights: names in sources.SOURCES that fit it; training starts from the first.
-        converts_to: the runtimes that take it.
         num_classes: it was published for; None is 1000 (ImageNet), 21 (VOC with its background) or 80 (COCO) by task.
         backbone: of `backbones.BACKBONES`, the one it has unless another is asked for, whose weights it can start from.
         about: one line for people.
@@ -47,7 +46,6 @@ class Entry:
     image_size: int
     scaling: str
     weights: tuple[str, ...]
-    converts_to: tuple[str, ...]
     about: str
     num_classes: int | None = None
     backbone: str | None = None
@@ -68,7 +66,6 @@ def _classifier(
         image_size=image_size,
         scaling=scaling,
         weights=weights,
-        converts_to=("onnx", "openvino"),
         about=about,
         num_classes=num_classes,
     )
@@ -156,7 +153,6 @@ CATALOGUE: dict[str, Entry] = {
         image_size=513,
         scaling="imagenet",
         weights=(),
-        converts_to=("onnx", "openvino"),
         about="Chen et al. 2017: a class per pixel from dilated MobileNetV2, with ASPP or without",
         backbone="mobilenet_v2",
     ),
@@ -166,7 +162,6 @@ CATALOGUE: dict[str, Entry] = {
         image_size=257,
         scaling="half",
         weights=("deeplab_v3_mobilenet_v2_voc",),
-        converts_to=("onnx", "openvino"),
         about="deeplab_v3 at half the width, with what it learned on VOC: people, animals, vehicles, furniture",
     ),
     "unet": Entry(
@@ -175,7 +170,6 @@ CATALOGUE: dict[str, Entry] = {
         image_size=512,
         scaling="imagenet",
         weights=(),
-        converts_to=("onnx", "openvino"),
         about="Ronneberger et al. 2015: down and up with connections across; also on a pretrained backbone",
     ),
     "encoder_decoder": Entry(
@@ -184,7 +178,6 @@ CATALOGUE: dict[str, Entry] = {
         image_size=200,
         scaling="unit",
         weights=(),
-        converts_to=("onnx", "openvino"),
         about="Chollet 2021: strided convolutions down, transposed ones up",
     ),
     "ssd": Entry(
@@ -193,7 +186,6 @@ CATALOGUE: dict[str, Entry] = {
         image_size=320,
         scaling="imagenet",
         weights=(),
-        converts_to=("onnx", "openvino"),
         about="Liu et al. 2016: boxes from six feature maps in one pass, on MobileNetV2",
         backbone="mobilenet_v2",
     ),
@@ -203,7 +195,6 @@ CATALOGUE: dict[str, Entry] = {
         image_size=320,
         scaling="imagenet",
         weights=(),
-        converts_to=("onnx", "openvino"),
         about="Sandler et al. 2018: SSD of depthwise separable convolutions, a seventh of its head",
         backbone="mobilenet_v2",
     ),
@@ -213,7 +204,6 @@ CATALOGUE: dict[str, Entry] = {
         image_size=300,
         scaling="half",
         weights=("ssdlite_mobilenet_v2_coco",),
-        converts_to=("onnx", "openvino"),
         about="ssdlite as its authors published it, with what it learned on COCO: 80 classes",
     ),
 }

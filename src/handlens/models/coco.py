@@ -17,5 +17,5 @@ COCO_CLASSES: tuple[str, ...] = (
 )
 # fmt: on
 
-UNUSED_IDS = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)  # of 1 to 90: planned, never labeled
+UNUSED_IDS = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)  # of 1 to 90: planned, never labelled
 COCO_IDS: tuple[int, ...] = tuple(number for number in range(1, 91) if number not in UNUSED_IDS)

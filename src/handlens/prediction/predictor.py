@@ -13,7 +13,8 @@ from handlens.data.decode import UnreadableImageError, decode
 from handlens.errors import InputError
 from handlens.preprocess import Preprocess
 from handlens.results import Result
-from handlens.runtimes.engine import Arrays, Engine, OpenVINOEngine, Precision
+from handlens.runtimes.engine import Arrays, Engine, Precision
+from handlens.runtimes.openvino.engine import OpenVINOEngine
 from handlens.runtimes.stream import answers
 from handlens.tasks import TASKS
 from handlens.training.run import Run

@@ -1,1 +1,15 @@
-"""From a trained net to something that runs: the graph that is shipped, and the engines that run it."""
+"""From a trained model to something that runs: the graph that is shipped, and the runtimes that take it.
+
+A new runtime is a new folder here and a line in `RUNTIMES`.
+"""
+
+from __future__ import annotations
+
+from handlens.runtimes.onnx import Onnx
+from handlens.runtimes.openvino import OpenVINO
+from handlens.runtimes.runtime import Runtime
+
+RUNTIMES: dict[str, Runtime] = {
+    "onnx": Onnx(),
+    "openvino": OpenVINO(),
+}

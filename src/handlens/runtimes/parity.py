@@ -23,6 +23,7 @@ from PIL import Image
 from handlens.preprocess import Preprocess
 from handlens.runtimes.agreement import TOLERANCE, Agreement
 from handlens.runtimes.engine import Arrays
+from handlens.runtimes.runtime import Runtime
 
 BATCH = 16  # images
 Pixels = NDArray[np.uint8]
@@ -92,8 +93,7 @@ def measure_parity(
     task: str,
     compare: Callable[..., Agreement],
     changed: Callable[..., float | None],
-    runner: str,
-    precisions: Sequence[str],
+    runtime: Runtime,
     images: Iterable[tuple[str, Pixels]],
     preprocess: Preprocess,
     reference: Callable[[Pixels], Arrays],
@@ -103,9 +103,8 @@ def measure_parity(
 ) -> Parity:
     """
     Args:
-        model: the exported file. runner: "onnx" or "openvino".
+        model: the exported file, of this runtime.
         compare, changed: as those of a Task.
-        precisions: "fp32" decides; "auto", the runtime's default, informs.
         images: (id, decoded image (H, W, 3) uint8 at full size), each taken once: what is kept of them is on disk.
         reference: PyTorch fp32, (N, height, width, C) uint8 -> arrays (N, ...) by output name.
         score: the answers to all the images -> the task's metric, or None where it is not known.
@@ -121,8 +120,8 @@ def measure_parity(
         pixels.mkdir()
         proof = _write_pixels(pixels, kinds, images, preprocess=preprocess, reference=reference, any_size=any_size)
         reference_scores = {kind: score(values) for kind, values in proof.expected.items()}
-        for precision in precisions:
-            answers, engine = run_outside(model, runner=runner, precision=precision, pixels=pixels)
+        for precision in runtime.precisions:
+            answers, engine = run_outside(model, runtime, precision=precision, pixels=pixels)
             name, computed = engine.rsplit(" ", 1)
             decides = precision == "fp32"
             for number, (kind, expected) in enumerate(proof.expected.items()):
@@ -201,7 +200,7 @@ def _chunks(images: Iterable[Any], size: int) -> Iterator[list[Any]]:
         yield chunk
 
 
-def run_outside(model: Path, *, runner: str, precision: str, pixels: Path) -> tuple[dict[str, Any], str]:
+def run_outside(model: Path, runtime: Runtime, *, precision: str, pixels: Path) -> tuple[dict[str, Any], str]:
     """Run a model in a new process that imports its runtime and numpy only.
 
     Args:
@@ -215,13 +214,12 @@ def run_outside(model: Path, *, runner: str, precision: str, pixels: Path) -> tu
     """
     with tempfile.TemporaryDirectory() as folder:
         destination = Path(folder) / "out.npz"
-        script = Path(__file__).parent / runner / "runner.py"
-        command = [sys.executable, "-I", str(script), str(model), str(pixels), str(destination), precision]
+        command = [sys.executable, "-I", str(runtime.runner), str(model), str(pixels), str(destination), precision]
         # ONNX Runtime leaves a device identifier in the user's cache: it gets a home that is thrown away.
         homes = {"HOME": folder, "XDG_CACHE_HOME": folder}
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | homes)
         if done.returncode:
-            raise RuntimeError(f"{runner} could not run {model}:\n{done.stderr.strip()}")
+            raise RuntimeError(f"{runtime.name} could not run {model}:\n{done.stderr.strip()}")
         with np.load(destination) as loaded:
             return dict(loaded), done.stdout.strip().splitlines()[-1]
 

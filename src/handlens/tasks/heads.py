@@ -74,10 +74,10 @@ def frozen_features(
     view: int = 0,
 ) -> NDArray[np.float32]:
     """(N, D). View 0 is the image as it is predicted; the others are augmented, seeded by (seed, view, content)."""
-    from handlens.runtimes.engine import OpenVINOEngine
     from handlens.runtimes.graph import EmbedGraph
     from handlens.runtimes.names import FEATURES
     from handlens.runtimes.openvino.convert import to_openvino
+    from handlens.runtimes.openvino.engine import OpenVINOEngine
     from handlens.runtimes.stream import load_pixels
     from handlens.training.features import cached_features
 

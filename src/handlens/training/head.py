@@ -23,6 +23,9 @@ WEIGHT_DECAYS = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)
 CHOOSING_STEPS, FINAL_STEPS = 15, 60
 # Of the loss along a class's logit, for scaling: 1/4 at most, less where answers are sure. Our choice, by flowers.
 CURVATURE = 0.03
+# Of the largest standard deviation: a feature that hardly varies is rounding noise, which division would enlarge until
+# two runtimes no longer agree. Our choice.
+LEAST_STD = 1e-2
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,8 @@ def fit_head(
     if len(features) != len(targets) * views or len(folds) != len(targets):
         raise ValueError(f"{len(features)} rows of features, {len(targets)} labels, {views} views, {len(folds)} folds")
     x = torch.from_numpy(features)
-    mean, std = x.mean(dim=0), x.std(dim=0, correction=0).clamp(min=1e-6)
+    mean, std = x.mean(dim=0), x.std(dim=0, correction=0)
+    std = std.clamp(min=max(1e-6, LEAST_STD * float(std.max())))
     x = (x - mean) / std
     spread, axes = torch.linalg.eigh(x.T @ x / len(x))  # (D,), (D, D)
     x = x @ axes

@@ -1,1 +1,38 @@
-"""OpenVINO IR."""
+"""OpenVINO IR: an .xml and its .bin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from handlens.preprocess import Preprocess
+from handlens.runtimes.runtime import Runtime
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class OpenVINO(Runtime):
+    name = "openvino"
+    suffix = ".xml"
+    precisions = ("fp32", "auto")
+    runner = Path(__file__).with_name("runner.py")
+
+    def convert(
+        self,
+        graph: nn.Module,
+        preprocess: Preprocess,
+        path: Path,
+        *,
+        outputs: Sequence[str],
+        metadata: dict[str, Any],
+        any_size: bool = False,
+    ) -> None:
+        from handlens.runtimes.openvino import convert
+
+        model = convert.to_openvino(graph, preprocess, outputs=outputs, any_size=any_size)
+        convert.save_openvino(model, path, metadata=metadata)
+
+    def files(self, path: Path) -> tuple[Path, ...]:
+        return path.with_suffix(".bin"), path

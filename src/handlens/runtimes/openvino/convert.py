@@ -13,8 +13,8 @@ from torch import nn
 
 from handlens.files import atomic_path
 from handlens.preprocess import Preprocess
-from handlens.runtimes.engine import import_openvino
 from handlens.runtimes.names import INPUT
+from handlens.runtimes.openvino.engine import import_openvino
 
 
 def to_openvino(graph: nn.Module, preprocess: Preprocess, *, outputs: Sequence[str], any_size: bool = False) -> Any:

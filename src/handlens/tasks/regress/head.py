@@ -14,12 +14,11 @@ from handlens.data.record import Record
 from handlens.errors import FindingsError
 from handlens.evaluation.regression import mean_r2
 from handlens.tasks.regress.scale import TargetScale
-from handlens.training.head import Head
+from handlens.training.head import LEAST_STD, Head
 from handlens.training.recipe import Recipe
 
 # Per image, on standardized features and targets. Our choice: from far too strong to far too weak.
 STRENGTHS = tuple(10.0**power for power in np.arange(2, -5.1, -0.5))
-LEAST_STD = 1e-3  # of the largest: a feature that hardly varies would be noise, enlarged
 
 
 class FrozenNumbers:

@@ -1,0 +1,80 @@
+"""OpenVINO on this machine's processor. Nothing here imports torch."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from handlens.errors import InputError
+from handlens.files import cache_folder
+from handlens.runtimes.engine import Arrays, Precision
+
+
+class OpenVINOEngine:
+    """OpenVINO on the CPU.
+
+    Args:
+        model: an .xml or .onnx file, or a model in memory.
+        precision: "fp32", or "auto" for what the runtime chooses: bf16 on CPUs that have it.
+        latency: tuned for one image at a time, rather than for many.
+    """
+
+    def __init__(self, model: Path | Any, *, precision: Precision = "auto", latency: bool = False) -> None:
+        ov = import_openvino()
+        core = ov.Core()
+        if isinstance(model, Path):
+            core.set_property({"CACHE_DIR": str(cache_folder() / "openvino")})
+            try:
+                model = core.read_model(model)
+            except RuntimeError as error:
+                raise InputError(f"OpenVINO cannot read {model}: {str(error).splitlines()[0]}") from None
+        hints: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY" if latency else "THROUGHPUT"}
+        if precision == "fp32":
+            hints["INFERENCE_PRECISION_HINT"] = "f32"
+        self._compiled = core.compile_model(model, "CPU", hints)
+        self._ov = ov
+        self.runtime = f"OpenVINO {ov.__version__.split('-')[0]}"
+        self.precision = self._compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+        self._names = [output.get_any_name() for output in self._compiled.outputs]
+
+    def run(self, images: NDArray[np.uint8]) -> Arrays:
+        result = self._compiled([images])
+        return {name: result[index].copy() for index, name in enumerate(self._names)}
+
+    def stream(self, batches: Iterable[tuple[Any, NDArray[np.uint8]]]) -> Iterator[tuple[Any, Arrays]]:
+        # One more than keeps the processor busy: it is waiting when another ends.
+        requests = [self._compiled.create_infer_request() for _ in range(self.parallel + 1)]
+        waiting: list[tuple[Any, Any]] = []  # (key, request), oldest first
+        for key, images in batches:
+            if not requests:
+                yield self._finish(waiting.pop(0), requests)
+            request = requests.pop()
+            request.start_async([images], share_inputs=True)
+            waiting.append(((key, images), request))  # the pixels must live as long as the request
+        while waiting:
+            yield self._finish(waiting.pop(0), requests)
+
+    @property
+    def parallel(self) -> int:
+        """How many batches keep the processor busy."""
+        return int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+
+    def _finish(self, entry: tuple[Any, Any], requests: list[Any]) -> tuple[Any, Arrays]:
+        (key, _), request = entry
+        request.wait()
+        arrays = {name: request.get_output_tensor(i).data.copy() for i, name in enumerate(self._names)}
+        requests.append(request)
+        return key, arrays
+
+
+def import_openvino() -> Any:
+    """OpenVINO without its usage statistics, which `convert_model` would otherwise send without asking."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    return openvino
