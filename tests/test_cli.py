@@ -339,6 +339,7 @@ def test_an_interrupted_csv_is_kept_beside(run: Path, data: Path, tmp_path: Path
     assert rows[-1]["probability"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("unshare") is None or os.geteuid() != 0, reason="needs root's network namespaces")
 def test_nothing_is_sent_and_nothing_written_outside_run_and_cache(data: Path, weights: str, tmp_path: Path):
     """Every command in a namespace without a network, with a fresh HOME."""

@@ -18,6 +18,8 @@ from command import handlens
 from handlens.files import sha256_of
 from handlens.training.run import locked
 
+pytestmark = pytest.mark.slow  # real commands, killed and resumed
+
 RECIPE = """
 mode: finetune
 image_size: 64

@@ -20,6 +20,8 @@ from command import handlens
 from handlens.evaluation.metrics import wilson_interval
 from handlens.training.recipe import read_recipe
 
+pytestmark = pytest.mark.slow  # a training each
+
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 FLOWERS = ROOT.parent / "shared" / "data" / "flowers"

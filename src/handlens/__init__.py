@@ -86,6 +86,10 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'handlens' has no attribute {name!r}")
     import importlib
 
+    if _WHERE[name] == "handlens.models":
+        from handlens.errors import require
+
+        require("torch", extra="train", what=f"handlens.{name}")
     return getattr(importlib.import_module(_WHERE[name]), name)
 
 

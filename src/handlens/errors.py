@@ -6,12 +6,25 @@ Anything else that is raised is our own mistake and shows its traceback.
 
 import difflib
 from collections.abc import Collection
+from importlib.util import find_spec
 
 
 def nearest(name: str, known: Collection[str]) -> str:
     """The end of a sentence about an unknown name: "the nearest is 'x'", or what there is."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.65)
     return f"the nearest is {near[0]!r}" if near else f"there are {', '.join(known)}"
+
+
+def require(package: str, *, extra: str, what: str) -> None:
+    """
+    Args:
+        package: what is imported later. what: the beginning of the sentence.
+
+    Raises:
+        InputError: it is not installed; with the line that brings it.
+    """
+    if find_spec(package) is None:
+        raise InputError(f"{what} needs more packages: pip install 'handlens[{extra}]'.")
 
 
 class InputError(ValueError):

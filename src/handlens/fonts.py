@@ -16,13 +16,12 @@ def label_font(text: str, size: int) -> ImageFont.FreeTypeFont:
 
 @lru_cache(maxsize=256)
 def font_file(characters: str) -> Path:
-    """The first font file that has all `characters`: matplotlib's, the Korean one that comes as a
-    dependency (found without importing it: importing changes matplotlib's settings), then the system's.
+    """The first font file that has all `characters`: matplotlib's, the Korean one of the extra `fonts` (found without
+    importing it: importing changes matplotlib's settings), then the system's.
     """
-    bundled = [
-        _package_file("matplotlib", "mpl-data/fonts/ttf/DejaVuSans.ttf"),
-        _package_file("koreanize_matplotlib", "fonts/NanumGothic.ttf"),
-    ]
+    own = _package_file("matplotlib", "mpl-data/fonts/ttf/DejaVuSans.ttf")
+    korean = _package_file("koreanize_matplotlib", "fonts/NanumGothic.ttf")
+    bundled = [path for path in (own, korean) if path is not None]
     best, most = bundled[0], -1
     for path in bundled:
         covered = _covered(path, characters)
@@ -41,10 +40,11 @@ def font_file(characters: str) -> Path:
     return best
 
 
-def _package_file(package: str, relative: str) -> Path:
+def _package_file(package: str, relative: str) -> Path | None:
+    """None where the package is not installed."""
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise ImportError(f"{package} is not installed, and handlens takes its fonts from it.")
+        return None
     return Path(spec.submodule_search_locations[0]) / relative
 
 

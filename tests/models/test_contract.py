@@ -12,6 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from families import family_first, small
 from handlens.models import CATALOGUE, backbone, build
 from handlens.models.backbones import BACKBONES
 from handlens.models.blocks import freeze_batch_norm
@@ -29,7 +30,7 @@ ROUNDED_DOWN = {
     "xception",
     "mini_xception",
 }  # no padding, or pooling without
-pytestmark = pytest.mark.parametrize("name", CLASSIFIERS)
+pytestmark = pytest.mark.parametrize("name", family_first(CLASSIFIERS))
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def shape(name):
 
 @pytest.fixture
 def net(name, shape, with_batch_norm_statistics):
-    return with_batch_norm_statistics(build(name, num_classes=7), **shape)
+    return with_batch_norm_statistics(build(name, num_classes=7, **small(name)), **shape)
 
 
 @pytest.fixture
@@ -108,7 +109,7 @@ def test_any_size_from_the_smallest_up(net, images_of, name, size):
 @pytest.mark.parametrize("channels", [1, 4])
 def test_any_number_of_channels_and_one_class(name, shape, channels, with_batch_norm_statistics, random_images):
     shape |= {"channels": channels}
-    net = with_batch_norm_statistics(build(name, num_classes=1, in_channels=channels), **shape)
+    net = with_batch_norm_statistics(build(name, num_classes=1, in_channels=channels, **small(name)), **shape)
     assert net(random_images(2, **shape)).shape == (2, 1)
 
 
@@ -133,7 +134,7 @@ def test_every_parameter_gets_a_gradient(net, images_of):
 
 def test_saved_and_loaded_it_answers_alike(name, net, images_of, tmp_path):
     save_file(net.state_dict(), tmp_path / "net.safetensors")
-    other = build(name, num_classes=7).eval()
+    other = build(name, num_classes=7, **small(name)).eval()
     images = images_of(1)
     with torch.inference_mode():
         assert not torch.equal(other(images), net(images))

@@ -19,6 +19,8 @@ from keras import layers
 
 from handlens.models import build
 
+pytestmark = pytest.mark.slow  # Keras's models, built and run
+
 
 @pytest.fixture(autouse=True)
 def fresh_names() -> None:

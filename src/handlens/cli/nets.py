@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from handlens.cli.shared import AsJson, Precision, Quiet, app, console, known_precision, print_json, reporting
-from handlens.errors import InputError
+from handlens.errors import InputError, require
 
 weights_app = typer.Typer(help="Pretrained weights: where they come from, and fetching them.", no_args_is_help=True)
 app.add_typer(weights_app, name="weights")
@@ -16,6 +16,7 @@ app.add_typer(weights_app, name="weights")
 @weights_app.command("list")
 def weights_list(as_json: AsJson = False) -> None:
     """The pretrained weights, their licenses and whether they are here."""
+    require("torch", extra="train", what="weights")
     from handlens.models.weights import listing
 
     rows = listing()
@@ -30,6 +31,7 @@ def weights_list(as_json: AsJson = False) -> None:
 @weights_app.command("get")
 def weights_get(name: Annotated[str, typer.Argument(help="As `weights list` names it.")], quiet: Quiet = False) -> None:
     """Fetch weights once, check them and keep them in the cache."""
+    require("torch", extra="train", what="weights")
     from handlens.flow.runs import find_run
     from handlens.models.weights import get_weights
 

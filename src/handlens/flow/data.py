@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from handlens.errors import FindingsError, InputError
+from handlens.errors import FindingsError, InputError, require
 from handlens.reporter import QUIET, Reporter
 from handlens.tasks import TASKS
 from handlens.tasks.task import Found
@@ -110,6 +110,7 @@ def stop_on_findings(audit: Audit, *, strict: bool) -> None:
 
 def suspects(audit: Audit, *, report: Reporter = QUIET) -> list[dict[str, Any]]:
     """Images of an audited data set whose label a model doubts, most suspect first; see `Task.suspects`."""
+    require("torch", extra="train", what="the search for label errors")
     stop_on_findings(audit, strict=False)
     return TASKS[audit.dataset.task].suspects(audit, report)
 

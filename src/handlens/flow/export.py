@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from handlens.errors import InputError, ParityError
+from handlens.errors import InputError, ParityError, require
 from handlens.files import write_json
 from handlens.flow.proof import ProofImages
 from handlens.flow.runs import CHOSEN, build_from, find_run
@@ -54,6 +54,7 @@ def export(
             as it was, and the report is kept as <file>.parity-failed.json.
         InputError: the packages for this runtime are not installed, there are no images, or `out` is no such file.
     """
+    require("torch", extra="train", what="export")
     from handlens.runtimes.graph import DeployGraph, ResizingGraph
     from handlens.runtimes.parity import measure_parity
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
-from handlens.errors import InputError
+from handlens.errors import InputError, require
 from handlens.reporter import QUIET, Reporter
 from handlens.runtimes import RUNTIMES
 from handlens.tasks import TASKS
@@ -30,6 +30,7 @@ def models(*, task: str | None = None, sort: str = "name", report: Reporter = QU
     Raises:
         InputError: no such task or key.
     """
+    require("torch", extra="train", what="the list of models")
     from handlens.models import CATALOGUE
 
     listed = list(dict.fromkeys(entry.models for entry in TASKS.values()))
@@ -74,6 +75,7 @@ def summary(
     Raises:
         InputError: no such net or option, or a size that it does not take.
     """
+    require("torch", extra="train", what="summary")
     from handlens.models import CATALOGUE
 
     report.progress("counting", 0, None)
@@ -108,6 +110,7 @@ def cost_table(
     Raises:
         InputError: no such net, or a width or size that it does not take.
     """
+    require("torch", extra="train", what="cost")
     from handlens.models import CATALOGUE
     from handlens.models.published import PUBLISHED
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from handlens.errors import InputError, nearest
+from handlens.errors import InputError, nearest, require
 from handlens.files import cache_folder
 from handlens.reporter import QUIET, Reporter
 from handlens.tasks import TASKS
@@ -134,6 +134,7 @@ def machine() -> dict[str, Any]:
 
 
 def _make_pretrained(name: str, folder: Path, report: Reporter) -> Run:
+    require("torch", extra="train", what=f"preparing the pretrained {name}")
     from handlens.models import CATALOGUE, build
     from handlens.models.weights import SOURCES, get_weights, load_into, load_weights
     from handlens.training.saving import save_net

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from handlens.data.labels.finding import counted
-from handlens.errors import InputError, nearest
+from handlens.errors import InputError, nearest, require
 from handlens.files import read_json, write_json, write_text
 from handlens.flow.data import check, stop_on_findings
 from handlens.flow.golden import write_golden
@@ -73,6 +73,7 @@ def train(
         InputError: anything else that the caller can mend.
         KeyboardInterrupt: stopped by Ctrl-C or SIGTERM, everything saved; `resume` continues.
     """
+    require("lightning", extra="train", what="train")
     from handlens.data.config import FILE_NAME
     from handlens.training.recipe import make_recipe, read_recipe
 
