@@ -1,6 +1,6 @@
 """How large a plain installation is, and that it predicts without torch: python benchmarks/install_size.py
 
-A new virtual environment, `pip install .` with the versions of constraints.txt, then `predict` of a run that was trained
+A new virtual environment, `pip install .` with the versions of constraints.txt, then `predict` of a run trained
 here. Needs the package index.
 """
 
