@@ -100,3 +100,12 @@ def test_a_runtimes_name_stands_in_its_room_and_its_list():
         if names := strings & set(RUNTIMES):
             found[place] = names
     assert set(found) <= {"flow/runs.py"}, found  # versions of packages, which exact numbers depend on
+
+
+def test_the_models_load_without_torchvision():
+    """It takes as long to import as torch itself, and brings torch._dynamo."""
+    code = (
+        "import sys, handlens.models; print([name for name in ('torchvision', 'torch._dynamo') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -9,10 +9,11 @@ from torchvision.models.detection import ssdlite320_mobilenet_v3_large
 from torchvision.models.detection._utils import SSDMatcher
 from torchvision.ops import box_iou, sigmoid_focal_loss
 
-from handlens.losses.boxes import box_losses, class_losses, criterion, hardest
+from handlens.losses.boxes import box_losses, class_losses, hardest
+from handlens.losses.coding import Raw
 from handlens.models import build
 from handlens.models.detect.anchors import grid_anchors, published_anchors
-from handlens.models.detect.ssd import Raw, map_grids
+from handlens.models.detect.ssd import map_grids
 
 ANCHORS = grid_anchors(published_anchors(), map_grids(160, 160))
 CLASSES = 6
@@ -123,10 +124,10 @@ def test_class_losses_are_the_published_ones():
     torch.testing.assert_close(class_losses(two, wanted, sigmoid=False, focal=True), as_sigmoid, rtol=1e-4, atol=1e-6)
 
 
-def test_criterion_adds_both_parts_and_knows_the_scores_of_its_model():
+def test_a_detectors_loss_has_both_parts_and_knows_its_scores():
     net = build("ssdlite", num_classes=CLASSES, scores="sigmoid")
     images, target = torch.randn(2, 3, 96, 96), [some_target(2), NONE]
-    loss = criterion(net, images, target)
+    loss = sum(net.loss(net(images), target))
     assert loss.shape == ()
     located, classified = box_losses(net(images), target, sigmoid=True)
     torch.testing.assert_close(loss, located + classified, rtol=1e-3, atol=1e-4)

@@ -13,7 +13,6 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torchvision.ops import box_iou
 
-from handlens.losses.boxes import criterion
 from handlens.models import CATALOGUE, build
 from handlens.models.blocks import freeze_batch_norm
 from handlens.preprocess import SCALINGS
@@ -96,7 +95,8 @@ def test_every_parameter_gets_a_gradient(net, random_images):
     spread = anchors[:: max(1, len(anchors) // 40)].clamp(0, 1)  # so that every map has something to learn
     spread = spread[((spread[:, 2:] - spread[:, :2]) > 0.05).all(dim=1)]
     targets = [(torch.cat([boxes, whole]), torch.tensor([0, 1, 2, 3, 0, 1])), (spread, torch.arange(len(spread)) % 4)]
-    criterion(net.train(), random_images(2, height=96, width=96), targets, classes="focal").backward()
+    net.train()
+    sum(net.loss(net(random_images(2, height=96, width=96)), targets, classes="focal")).backward()
     without = [key for key, parameter in net.named_parameters() if parameter.grad is None or not parameter.grad.any()]
     assert without == []
 
@@ -161,7 +161,7 @@ def test_it_learns_two_images(name):
     optimizer = torch.optim.Adam(net.parameters(), lr=1.5e-3)
     first = None
     for _ in range(150):
-        loss = criterion(net.train(), images, targets)
+        loss = sum(net.train().loss(net(images), targets))
         first = first or float(loss.detach())
         optimizer.zero_grad()
         loss.backward()

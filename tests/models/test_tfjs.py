@@ -16,10 +16,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from handlens.errors import InputError
+from handlens.losses.coding import decode_boxes
 from handlens.models import build
 from handlens.models.coco import COCO_CLASSES, COCO_IDS
 from handlens.models.detect.anchors import grid_anchors, published_anchors
-from handlens.models.detect.coding import decode_boxes
 from handlens.models.detect.ssd import map_grids
 from handlens.models.tfjs import read_tensors
 from handlens.models.weights import SOURCES, load_into, load_weights

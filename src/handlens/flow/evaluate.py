@@ -156,9 +156,10 @@ def test_images(run: Run, data: Path | str | None, *, format: str | None, config
         notes += [remark.message for remark in dataset.remarks]
         if "test" in dataset.splits():
             split, records = "test", dataset.part("test")
-        learned = {
-            Path(trained_on or "") / id for part in ("train", "validation") for id in started["splits"].get(part, [])
-        }
+        head = run.model.get("recipe", {}).get("mode") == "head"
+        spared = head and not started["splits"].get("test")  # a head learns from validation where a test split is left
+        parts = ("train",) if spared else ("train", "validation")
+        learned = {Path(trained_on or "") / id for part in parts for id in started["splits"].get(part, [])}
         known = sum(record.path.resolve() in learned for record in records)
         if known:
             notes.append(f"{known} of these {len(records)} images were trained on: their share is no test.")

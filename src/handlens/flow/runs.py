@@ -61,7 +61,8 @@ def find_run(run: Path | str | Run, *, report: Reporter = QUIET) -> Run:
         return open_run(path)
     if str(run) not in PRETRAINED:
         versions = [name for name in PRETRAINED if name.partition(":")[0] == str(run)]
-        hint = f"there are {', '.join(versions)}" if versions else nearest(str(run), PRETRAINED)
+        beside = [str(found.parent) for found in sorted(path.parent.glob(f"*/{MODEL}"))] if path.parent.is_dir() else []
+        hint = f"there are {', '.join(versions)}" if versions else nearest(str(run), [*beside, *PRETRAINED])
         raise InputError(f"{run} is neither a run folder nor a pretrained net; {hint}.")
     folder = cache_folder() / "pretrained" / str(run).replace(":", "-")
     if (folder / MODEL).is_file():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from handlens.data.labels.finding import counted
 from handlens.errors import InputError, nearest, require
 from handlens.files import read_json, write_json, write_text
-from handlens.flow.data import check, stop_on_findings
+from handlens.flow.data import stop_on_findings
 from handlens.flow.golden import write_golden
 from handlens.flow.runs import machine, write_run
 from handlens.reporter import QUIET, Reporter
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from handlens.training.fit import Learning
     from handlens.training.recipe import Mode, Recipe
 
+SAVED = "saved"  # what a KeyboardInterrupt carries that came after the last step was saved
+FEW = 500  # training images, below which nothing good comes of training from scratch; our choice
 START = "checkpoints/start.safetensors"
 NOT_FOR_A_HEAD = {"epochs", "batch_size", "learning_rate", "layer_decay", "warmup", "dropout", "ema", "patience"}
 
@@ -47,7 +49,8 @@ def train(
     data: Path | str | None = None,
     *,
     out: Path | str | None = None,
-    recipe: Recipe | None = None,
+    recipe: Recipe | Mapping[str, Any] | None = None,
+    mode: Mode | None = None,
     resume: Path | str | None = None,
     strict: bool = False,
     golden: bool = True,
@@ -60,7 +63,8 @@ def train(
     Args:
         data: as `open_dataset` takes it; with `resume`, None means the folder that the run was started with.
         out: the run folder, new or empty; None makes runs/<data>, runs/<data>-2 ...
-        recipe: None is the default recipe.
+        recipe: a Recipe, or its fields by name; None is the default recipe.
+        mode: the recipe's, in one word.
         resume: an unfinished run folder; its own recipe is used.
         strict: warnings of the audit stop training as well as errors.
         golden: keep eight images and the expected answers in the run, for whoever ships it.
@@ -74,6 +78,10 @@ def train(
         KeyboardInterrupt: stopped by Ctrl-C or SIGTERM, everything saved; `resume` continues.
     """
     require("lightning", extra="train", what="train")
+    from pydantic import BaseModel
+
+    from handlens.data import open_dataset
+    from handlens.data.check import audit as look_through
     from handlens.data.config import FILE_NAME
     from handlens.training.recipe import make_recipe, read_recipe
 
@@ -91,10 +99,13 @@ def train(
         raise InputError("train needs DATA, or --resume RUN.")
     else:
         folder = _new_run_folder(Path(data), out)
-        recipe = recipe or make_recipe({})
+        asked = recipe.model_dump(exclude_unset=True) if isinstance(recipe, BaseModel) else dict(recipe or {})
+        recipe = make_recipe(asked | ({} if mode is None else {"mode": mode}))
     known_net(recipe.model)
 
-    audit = check(data, format=format, config=config, report=report)
+    dataset = open_dataset(data, format=format, config=config)
+    _require_mode(recipe, TASKS[dataset.task])
+    audit = look_through(dataset, progress=report.steps("checking"))
     for finding in audit.findings:
         report.say(f"{finding.level}: {finding.message}")
     stop_on_findings(audit, strict=strict)
@@ -119,9 +130,14 @@ def train(
                     report=report,
                     stated=stated if stated.is_file() else None,
                 )
-            except KeyboardInterrupt:
+            except KeyboardInterrupt as stop:
                 if unfinished(folder):
-                    report.say(f"Stopped, and everything is saved. Continue with: handlens train --resume {folder}")
+                    saved = (
+                        "everything is saved"
+                        if stop.args == (SAVED,)
+                        else "what was learned since the last save is lost"
+                    )
+                    report.say(f"Stopped, and {saved}. Continue with: handlens train --resume {folder}")
                 raise
     except InputError:
         if ours and [entry.name for entry in folder.iterdir()] == [".lock"]:  # refused before it began
@@ -333,6 +349,15 @@ def known_net(name: str) -> None:
         raise InputError(f"there is no net called {name!r}; {nearest(name, CATALOGUE)}.")
 
 
+def _require_mode(recipe: Recipe, task: Task) -> None:
+    """
+    Raises:
+        InputError: a mode that the task does not have.
+    """
+    if recipe.mode == "head" and not task.has_head:
+        raise InputError(f"there is no mode 'head' for a data set to {task.name}; use finetune or scratch.")
+
+
 def choose_mode(recipe: Recipe, task: Task, images: int, report: Reporter) -> Recipe:
     """Settle "auto", say why, and take the mode's and the task's defaults.
 
@@ -341,8 +366,7 @@ def choose_mode(recipe: Recipe, task: Task, images: int, report: Reporter) -> Re
     """
     from handlens.models.weights import SOURCES, have_weights
 
-    if recipe.mode == "head" and not task.has_head:
-        raise InputError(f"there is no mode 'head' for a data set to {task.name}; use finetune or scratch.")
+    _require_mode(recipe, task)
     if recipe.mode != "auto":
         return recipe.settled(recipe.mode, task.defaults)
     wanted = recipe.settled("finetune", task.defaults)
@@ -361,6 +385,8 @@ def choose_mode(recipe: Recipe, task: Task, images: int, report: Reporter) -> Re
     else:
         mode, why = "finetune", f"{images} images are enough to improve on frozen features"
     report.say(f"Mode {mode}: {why}.")
+    if mode == "scratch" and images < FEW:
+        report.say(f"From scratch, {images} images are few: with pretrained weights the same images give far more.")
     return recipe.settled(mode, task.defaults)
 
 
@@ -390,7 +416,7 @@ def _fit(
             progress=report.progress,
         )
     except InterruptedTraining:
-        raise KeyboardInterrupt from None
+        raise KeyboardInterrupt(SAVED) from None
 
 
 def _data_summary(data: Path, audit: Audit, dataset: Dataset) -> dict[str, Any]:

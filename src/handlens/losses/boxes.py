@@ -8,11 +8,9 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.ops import sigmoid_focal_loss
 
-from handlens.models.detect.coding import encode_boxes
-from handlens.models.detect.matching import LEFT_OUT, match
-from handlens.models.detect.ssd import SSD, Raw
+from handlens.losses.coding import Raw, encode_boxes
+from handlens.losses.matching import LEFT_OUT, match
 
 Target = tuple[Tensor, Tensor]
 ClassLoss = Literal["mined", "focal"]
@@ -20,22 +18,6 @@ ClassLoss = Literal["mined", "focal"]
 NEGATIVES = 3  # per positive, the hardest: Liu et al. 2016, section 2.2
 LEAST_NEGATIVES = 3  # of an image without boxes, else it would teach nothing: the authors' SSDLite configuration
 FOCUS, BALANCE = 2.0, 0.25  # gamma and alpha: Lin et al. 2017, arXiv:1708.02002, section 5.1
-
-
-def criterion(model: SSD, images: Tensor, targets: Sequence[Target], *, classes: ClassLoss = "mined") -> Tensor:
-    """The loss of a batch: of the boxes plus of the classes, as `box_losses` has them.
-
-    Args:
-        images: (N, C, H, W), normalized.
-        targets: per image, boxes (n, 4) left, top, right, bottom, fractions of the net's input, and labels (n,)
-            int64. n may be 0. A label -1 - c (crowds and difficult objects of class c) is neither expected nor
-            background.
-
-    Raises:
-        ValueError: as `box_losses`.
-    """
-    located, classified = box_losses(model(images), targets, sigmoid=model.scores == "sigmoid", classes=classes)
-    return located + classified
 
 
 def box_losses(
@@ -96,6 +78,8 @@ def class_losses(logits: Tensor, wanted: Tensor, *, sigmoid: bool, focal: bool) 
     if sigmoid:
         truth = F.one_hot(wanted, logits.shape[2] + 1)[:, :, :-1].to(logits.dtype)
         if focal:
+            from torchvision.ops import sigmoid_focal_loss  # slow to import
+
             return sigmoid_focal_loss(logits, truth, alpha=BALANCE, gamma=FOCUS).sum(dim=2)
         return F.binary_cross_entropy_with_logits(logits, truth, reduction="none").sum(dim=2)
     entropy = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="none").reshape(wanted.shape)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageOps
 
 from handlens.data.decode import UnreadableImageError, decode
 from handlens.errors import InputError
@@ -18,6 +20,8 @@ from handlens.runtimes.openvino.engine import OpenVINOEngine
 from handlens.runtimes.stream import answers
 from handlens.tasks import TASKS
 from handlens.training.run import Run
+
+Input = Path | str | bytes | Image.Image | NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -74,19 +78,29 @@ class Predictor:
             else:
                 yield Prediction(answer.path, self.result(answer.arrays, *answer.size))
 
-    def __call__(self, image: Path | str | NDArray[np.uint8]) -> Result:
-        """One image: a file, or (H, W, 3) uint8 RGB.
+    @overload
+    def __call__(self, image: Input) -> Result: ...
+
+    @overload
+    def __call__(self, image: list[Input] | tuple[Input, ...]) -> list[Result]: ...
+
+    def __call__(self, image: Input | list[Input] | tuple[Input, ...]) -> Result | list[Result]:
+        """One image or a list of them: a path, the bytes of a file, a PIL image, or (H, W, 3) uint8 RGB.
 
         Raises:
             UnreadableImageError: the file cannot be read.
+            InputError: anything else, or an array of another shape or type.
         """
-        if not isinstance(image, np.ndarray):
-            reduced = self.preprocess.smallest_decode() if self.task.reduced else None
-            image = decode(Path(image), at_least=reduced)
+        if isinstance(image, (list, tuple)):
+            return [self._one(entry) for entry in image]
+        return self._one(image)
+
+    def _one(self, image: Any) -> Result:
+        pixels = _pixels(image, at_least=self.preprocess.smallest_decode() if self.task.reduced else None)
         if self.tiles:
-            return self._tiled(image)
-        arrays = self.engine.run(self.preprocess.pixels(image)[None])
-        return self.result({name: values[0] for name, values in arrays.items()}, image.shape[0], image.shape[1])
+            return self._tiled(pixels)
+        arrays = self.engine.run(self.preprocess.pixels(pixels)[None])
+        return self.result({name: values[0] for name, values in arrays.items()}, pixels.shape[0], pixels.shape[1])
 
     def _tiled_file(self, path: Path) -> Prediction:
         try:
@@ -102,3 +116,22 @@ class Predictor:
         return self.task.answer(
             arrays, height, width, preprocess=self.preprocess, names=self.names, thresholds=self.thresholds
         )
+
+
+def _pixels(image: Any, *, at_least: tuple[int, int] | None) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 RGB, upright."""
+    if isinstance(image, (str, Path)):
+        return decode(Path(image), at_least=at_least)
+    if isinstance(image, bytes):
+        return decode(image, at_least=at_least, name="the bytes")
+    if isinstance(image, Image.Image):
+        upright = ImageOps.exif_transpose(image)
+        if upright.has_transparency_data:  # on white, as files are
+            over = upright.convert("RGBA")
+            upright = Image.alpha_composite(Image.new("RGBA", over.size, "white"), over)
+        return np.asarray(upright.convert("RGB"))
+    if not isinstance(image, np.ndarray):
+        raise InputError(f"an image is a path, bytes, a PIL image or an array, got {type(image).__name__}.")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        raise InputError(f"an array must be (H, W, 3) uint8 RGB, got {image.shape} {image.dtype}.")
+    return image

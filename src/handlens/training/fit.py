@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from handlens.data.examples import Examples
+from handlens.data.labels.finding import counted
 from handlens.data.loaders import ResumableLoader, fastest_workers, loading_seconds
 from handlens.data.record import Record
 from handlens.models.blocks import average_over_an_epoch, freeze_batch_norm
@@ -103,8 +104,9 @@ def fit(
         images=(len(training), len(validation)),
     )
     say(
-        f"Estimated time: {_minutes(estimate.total_seconds)} for {recipe.epochs} epochs "
-        f"({recipe.batch_size / estimate.batch_seconds:.0f} images/s, {precision}, {estimate.workers} loaders)."
+        f"Estimated time: {_minutes(estimate.total_seconds)} for {counted(recipe.epochs, 'epoch')} "
+        f"({_rate(recipe.batch_size / estimate.batch_seconds)} images/s, {precision}, "
+        f"{counted(estimate.workers, 'loader process')})."
     )
     batches = loader(training, train=True, workers=estimate.workers)
     average_over_an_epoch(net, steps=len(batches))
@@ -201,6 +203,10 @@ def autocast_precision(wanted: str) -> Any:
         or getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
     )
     return "bf16-mixed" if capable else "32-true"
+
+
+def _rate(rate: float) -> str:
+    return f"{rate:.0f}" if rate >= 10 else f"{rate:.1f}"
 
 
 def _minutes(seconds: float) -> str:

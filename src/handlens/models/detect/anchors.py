@@ -12,7 +12,6 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor
-from torchvision.ops import box_iou
 
 Shapes = Sequence[Sequence[Sequence[float]]]
 
@@ -115,6 +114,8 @@ def coverage(boxes: Tensor, labels: Tensor, anchors: Tensor, *, threshold: float
     Returns:
         label -> share in [0, 1] of boxes whose best IoU with any anchor is below the threshold.
     """
+    from torchvision.ops import box_iou  # slow to import
+
     best = torch.cat([box_iou(part, anchors).amax(dim=1) for part in boxes.split(1024)]) if len(boxes) else boxes[:, 0]
     missed = (best < threshold).double()
     return {label: float(missed[labels == label].mean()) for label in sorted(set(labels.tolist()))}

@@ -14,15 +14,16 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from handlens.losses.boxes import ClassLoss, Target, box_losses
+from handlens.losses.coding import Raw, decode_boxes
 from handlens.models.backbones import backbone as cut
 from handlens.models.blocks import ConvNormAct, Padding, initialise, round_channels
 from handlens.models.detect.anchors import Shapes, grid_anchors, published_anchors
-from handlens.models.detect.coding import decode_boxes
 from handlens.models.detect.suppress import best_boxes
 
 Scores = Literal["softmax", "sigmoid"]
@@ -32,19 +33,6 @@ LAST_BLOCKS = {16: ("s16", "s32"), 8: ("s8", "s16", "s32")}  # of other backbone
 MAPS = {16: ("block14.expand", "head"), 8: ("block7.expand", "block14.expand", "head")}
 EXTRAS = (512, 256, 256, 128)  # channels; each halves the map
 RARE = 0.01  # of a sigmoid score before training: Lin et al. 2017, arXiv:1708.02002, section 4.1
-
-
-class Raw(NamedTuple):
-    """What a one-stage detector's forward returns, the same in training and evaluation.
-
-    offsets: (N, A, 4) as `coding.decode_boxes` takes them.
-    logits: (N, A, K + 1) with the background last for softmax scores; (N, A, K) for sigmoid scores.
-    anchors: (A, 4) left, top, right, bottom; fractions of the net's input.
-    """
-
-    offsets: Tensor
-    logits: Tensor
-    anchors: Tensor
 
 
 class SSD(nn.Module):
@@ -130,6 +118,16 @@ class SSD(nn.Module):
         """(N, A, outputs) -> (N, A, K) float32 in [0, 1], without the background, whatever the net computed in."""
         logits = logits.float()
         return logits.sigmoid() if self.scores == "sigmoid" else logits.softmax(dim=2)[:, :, :-1]
+
+    def loss(self, raw: Raw, targets: Sequence[Target], *, classes: ClassLoss = "mined") -> tuple[Tensor, Tensor]:
+        """Of the boxes and of the classes, as `losses.boxes.box_losses` has them.
+
+        Args:
+            targets: per image, boxes (n, 4) left, top, right, bottom, fractions of the net's input, and labels (n,)
+                int64. n may be 0. A label -1 - c (crowds and difficult objects of class c) is neither expected nor
+                background.
+        """
+        return box_losses(raw, targets, sigmoid=self.scores == "sigmoid", classes=classes)
 
     def decode(
         self, raw: Raw, *, suppress: bool = True, threshold: float = 0.6, candidates: int = 400, most: int = 100

@@ -12,7 +12,6 @@ from handlens.data.examples import Examples
 from handlens.data.labels.boxes import Box
 from handlens.data.record import Dataset, Record
 from handlens.evaluation.detection import evaluate_coco
-from handlens.losses.boxes import box_losses
 from handlens.preprocess import Preprocess
 from handlens.results import Boxes
 from handlens.tasks.detect.augment import detection_augment
@@ -90,8 +89,8 @@ class DetectorTraining(TaskTraining):
 
     def _losses(self, raw: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         targets = list(zip(batch[1], batch[2], strict=True))
-        sigmoid = self.net.scores == "sigmoid"
-        return box_losses(raw, targets, sigmoid=sigmoid, classes=self.recipe.box_loss)  # type: ignore[arg-type]
+        located, classified = self.net.loss(raw, targets, classes=self.recipe.box_loss)  # type: ignore[operator]
+        return located, classified
 
 
 def learning(recipe: Recipe, dataset: Dataset, preprocess: Preprocess) -> Learning:

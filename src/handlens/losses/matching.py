@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torchvision.ops import box_area, box_iou
 
 BACKGROUND, LEFT_OUT = -1, -2
 
@@ -31,6 +30,8 @@ def match(boxes: Tensor, labels: Tensor, anchors: Tensor, *, threshold: float = 
     Source: Liu et al. 2016, arXiv:1512.02325, section 2.2, "Matching strategy"; the order of the first step is that of
     the authors' code. Ignored boxes: as COCO's evaluator treats them.
     """
+    from torchvision.ops import box_area, box_iou  # slow to import
+
     for row in torch.nonzero(~(boxes.isfinite().all(dim=1) & (boxes[:, 2:] > boxes[:, :2]).all(dim=1)))[:1, 0].tolist():
         raise ValueError(f"box {row} must be finite with left < right and top < bottom, got {boxes[row].tolist()}")
     matched = torch.full((len(anchors),), BACKGROUND, device=anchors.device)

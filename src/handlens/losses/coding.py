@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,6 +11,19 @@ from torch import Tensor
 # The inverse of the "variances" 0.1 and 0.2 of SSD's code: offsets of about unit size learn as fast as the classes.
 CENTER, SIZE = 10.0, 5.0
 LARGEST_LOG = math.log(1000 / 16)  # a box at most 62.5 times its anchor: exp must not overflow; torchvision's number
+
+
+class Raw(NamedTuple):
+    """What a one-stage detector's forward returns, the same in training and evaluation.
+
+    offsets: (N, A, 4) as `decode_boxes` takes them.
+    logits: (N, A, K + 1) with the background last for softmax scores; (N, A, K) for sigmoid scores.
+    anchors: (A, 4) left, top, right, bottom; fractions of the net's input.
+    """
+
+    offsets: Tensor
+    logits: Tensor
+    anchors: Tensor
 
 
 def encode_boxes(boxes: Tensor, anchors: Tensor) -> Tensor:

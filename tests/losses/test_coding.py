@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torchvision.models.detection._utils import BoxCoder
 
-from handlens.models.detect.coding import decode_boxes, encode_boxes
+from handlens.losses.coding import decode_boxes, encode_boxes
 
 CODER = BoxCoder(weights=(10.0, 10.0, 5.0, 5.0))
 
