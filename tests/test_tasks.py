@@ -18,7 +18,7 @@ from handlens.files import read_json
 
 SCHEMAS = Path(__file__).resolve().parents[1] / "docs" / "schemas"
 # Learning is not what is tested here: benchmarks/task_trainings.py does that.
-RECIPE = "image_size: 96\nepochs: 1\nbatch_size: 4\nworkers: 0\nviews: 2\naugment: {mixup: 0.2}\n"
+RECIPE = "image_size: 96\nepochs: 1\nbatch_size: 4\nworkers: 0\naugmented_copies: 2\naugment: {mixup: 0.2}\n"
 
 
 @pytest.fixture(scope="module", params=["segment", "detect"])
@@ -33,7 +33,7 @@ def trained(
         "sample", "bakery", data, "--task", request.param, "--per-class", "2", "--test-per-class", "1", "--size", "96"
     )
     done = handlens("train", data, "--recipe", recipe, "--out", run, XDG_CACHE_HOME=weights)
-    assert f"Training to {request.param} has no use for augment.mixup, views." in done.stderr
+    assert f"Training to {request.param} has no use for augment.mixup, augmented_copies." in done.stderr
     value = read_json(run / "model.json")
     assert set(value["validation"]) >= {"miou" if request.param == "segment" else "map50", "loss", "count"}
     return request.param, data, run

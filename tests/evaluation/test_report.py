@@ -81,6 +81,7 @@ def parts(names: list[str]) -> dict:
             "preprocess": Preprocess(short_side=256).to_dict(),
             "recipe": {"mode": "head", "epochs": None},
             "validation": {"top1": 0.9, "count": 50, "how": "5-fold cross-validation"},
+            "class_names": list(names),
             "data": {"root": "/home/someone/photos", "unreadable": 2, "counts": {"train": dict.fromkeys(names, 17)}},
             "machine": {"threads": 2, "versions": {"numpy": "2.0"}},
         },
@@ -118,6 +119,14 @@ def parts(names: list[str]) -> dict:
             }
         ],
         "notes": ["There is no validation split."],
+        "words": {
+            "counted": "Images",
+            "total": "all",
+            "compared": "labels",
+            "differs": "probabilities",
+            "tolerated": "Probabilities",
+            "metric": "right",
+        },
     }
 
 
@@ -200,6 +209,7 @@ def test_text_of_the_user_is_escaped_everywhere(tmp_path):
     changes["dataset"]["root"] = HOSTILE
     changes["model"]["architecture"] = {"name": HOSTILE, "arguments": {HOSTILE: HOSTILE}}
     changes["model"]["data"]["counts"] = {HOSTILE: {HOSTILE: 3}}
+    changes["model"]["class_names"] = [HOSTILE]
     changes["model"]["recipe"] = {HOSTILE: HOSTILE}
     changes["exports"][0]["rows"][0]["pixels"] = HOSTILE
     changes["exports"][0]["file"] = HOSTILE

@@ -123,7 +123,7 @@ def test_boxes_that_count_are_cut_and_the_others_left_out(tmp_path: Path):
     assert [(box.left, box.top, box.right, box.bottom) for box in counted] == [(60, 10, 100, 50), (5, 5, 30, 30)]
 
 
-def test_views_of_a_head_are_drawn_with_every_transform_of_the_recipe(tmp_path: Path):
+def test_augmented_copies_of_a_head_are_drawn_with_every_transform_of_the_recipe(tmp_path: Path):
     image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     Image.fromarray(image).save(tmp_path / "1.png")
     preprocess = Preprocess(height=32, width=32, short_side=32)

@@ -79,11 +79,11 @@ def test_a_constant_feature_and_fewer_images_than_features_do_no_harm():
     assert torch.isfinite(head.bias).all()
 
 
-def test_views_count_as_their_image():
+def test_augmented_copies_count_as_their_image():
     noisy = X + np.random.default_rng(0).normal(0, 1, X.shape).astype(np.float32)
     both = np.stack([X, noisy], axis=1).reshape(len(X) * 2, -1)
-    head = fit_head(both, ONE_HOT, folds=FOLDS, views=2)
+    head = fit_head(both, ONE_HOT, folds=FOLDS, copies=2)
     assert head.out_of_fold is not None
     assert head.out_of_fold.shape == (600, 10)
-    with pytest.raises(ValueError, match="views"):
-        fit_head(X, ONE_HOT, folds=FOLDS, views=2)
+    with pytest.raises(ValueError, match="copies"):
+        fit_head(X, ONE_HOT, folds=FOLDS, copies=2)

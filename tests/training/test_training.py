@@ -160,16 +160,16 @@ def test_a_view_is_that_of_the_content_whatever_the_file_is_called(data, tmp_pat
     assert not np.array_equal(load(one, preprocess), load(other, preprocess))
 
 
-def test_views_weights_of_classes_and_smoothing_change_the_head(data, weights, tmp_path):
+def test_augmented_copies_weights_of_classes_and_smoothing_change_the_head(data, weights, tmp_path):
     heads = {
         name: load_file(train(data, tmp_path / name, mode="head", **changed) / "model.safetensors")
         for name, changed in {
             "plain": {},
-            "views": {"views": 2},
+            "copies": {"augmented_copies": 2},
             "smooth": {"label_smoothing": 0.2},
         }.items()
     }
-    for name in ("views", "smooth"):
+    for name in ("copies", "smooth"):
         assert not torch.equal(heads[name]["classifier.weight"], heads["plain"]["classifier.weight"])
         assert torch.equal(heads[name]["stem.conv.weight"], heads["plain"]["stem.conv.weight"])
     sizes = {name: float(head["classifier.weight"].norm()) for name, head in heads.items()}

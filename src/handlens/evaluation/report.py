@@ -39,7 +39,7 @@ def write_report(
         path: the .html file.
         template: the task's part of the page.
         title: the run's name.
-        model: model.json. `task`, `architecture` and `preprocess` are needed; `recipe`, `validation`, `data`,
+        model: model.json. `class_names`, `architecture` and `preprocess` are needed; `recipe`, `validation`, `data`,
             `pretrained` and `machine` are shown where they are there.
         metrics: as `metrics.classification_metrics`, `tags.tag_metrics`, `segmentation.segmentation_metrics` or
             `detection.detection_metrics` returns them.

@@ -40,7 +40,7 @@ def fit_frozen_head(
 
     from handlens.data.split import folds
 
-    numbers = range(recipe.views + 1)
+    numbers = range(recipe.augmented_copies + 1)
     views = [frozen_features(net, records, audit, recipe, preprocess, report, view=number) for number in numbers]
     report.say("Fitting the head.")
     report.progress("fitting the head", 0, None)

@@ -9,6 +9,8 @@ up to a factor: scaled by it, L-BFGS needs a third of the steps.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +27,10 @@ CHOOSING_STEPS, FINAL_STEPS = 15, 60
 CURVATURE = 0.03
 # Of the largest standard deviation: a feature that hardly varies is rounding noise, which division would enlarge until
 # two runtimes no longer agree. Our choice.
-LEAST_STD = 1e-2
+LEAST_STD = 1e-3
+# Multiply-adds of one product with the features, up to which one thread fits: on a busy machine several wait for each
+# other longer than they compute.
+SMALL = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -51,14 +56,14 @@ def fit_head(
     targets: NDArray[np.float32],
     *,
     folds: NDArray[np.int64],
-    views: int = 1,
+    copies: int = 1,
     several: bool = False,
     label_smoothing: float = 0.0,
     class_weights: Tensor | None = None,
 ) -> Head:
     """
     Args:
-        features: (N * views, D), the views of one image in consecutive rows, the unaugmented one first.
+        features: (N * copies, D), the copies of one image in consecutive rows, the unaugmented one first.
         targets: (N, K), 1 for the class of an image, or for each of its labels.
         folds: (N,) fold number of each image, from 0.
         several: an image may have several labels, or none.
@@ -70,8 +75,10 @@ def fit_head(
     Raises:
         ValueError: the shapes disagree.
     """
-    if len(features) != len(targets) * views or len(folds) != len(targets):
-        raise ValueError(f"{len(features)} rows of features, {len(targets)} labels, {views} views, {len(folds)} folds")
+    if len(features) != len(targets) * copies or len(folds) != len(targets):
+        raise ValueError(
+            f"{len(features)} rows of features, {len(targets)} labels, {copies} copies, {len(folds)} folds"
+        )
     x = torch.from_numpy(features)
     mean, std = x.mean(dim=0), x.std(dim=0, correction=0)
     std = std.clamp(min=max(1e-6, LEAST_STD * float(std.max())))
@@ -83,16 +90,16 @@ def fit_head(
     smooth = y * (1 - label_smoothing) + label_smoothing / (2 if several else num_classes)  # (N, K)
     weights = torch.ones(1) if class_weights is None else class_weights
     if several:
-        problem = Problem(smooth.repeat_interleave(views, dim=0), torch.ones(len(x)), weights)
+        problem = Problem(smooth.repeat_interleave(copies, dim=0), torch.ones(len(x)), weights)
     else:
         problem = Problem(
-            smooth.repeat_interleave(views, dim=0), (y * weights).sum(dim=1).repeat_interleave(views), None
+            smooth.repeat_interleave(copies, dim=0), (y * weights).sum(dim=1).repeat_interleave(copies), None
         )
 
     count = int(folds.max()) + 1
     fold_of = torch.from_numpy(folds)
     outside = torch.stack([fold_of != fold for fold in range(count)], dim=1).float()  # (N, folds)
-    outside = outside.repeat_interleave(views, dim=0)
+    outside = outside.repeat_interleave(copies, dim=0)
     best: tuple[float, float, Tensor] | None = None  # (loss, weight decay, probabilities)
     losses: dict[float, float] = {}
     start = torch.zeros(count, num_classes, x.shape[1] + 1)
@@ -100,7 +107,7 @@ def fit_head(
         for decay in WEIGHT_DECAYS:
             start = _fit(x, problem, outside, decay, start, spread=spread, steps=CHOOSING_STEPS)
             own = start[fold_of]  # (N, K, D + 1): each image's own fold's head
-            logits = torch.einsum("nd,nkd->nk", x[::views], own[:, :, :-1]) + own[:, :, -1]
+            logits = torch.einsum("nd,nkd->nk", x[::copies], own[:, :, :-1]) + own[:, :, -1]
             losses[decay] = float(_loss(logits, y, several=several))
             if best is None or losses[decay] < best[0]:
                 best = losses[decay], decay, logits.sigmoid() if several else logits.softmax(dim=1)
@@ -175,7 +182,7 @@ def _fit(
     scale = torch.cat([(CURVATURE * spread.clamp(min=0) + decay).rsqrt(), torch.ones(1)])  # (D + 1,)
     x = x * scale[:-1]
     parameters = (start / scale).requires_grad_()
-    folds, classes, _ = start.shape
+    folds, classes, columns = start.shape
     optimizer = torch.optim.LBFGS(
         [parameters],
         max_iter=steps,
@@ -193,5 +200,16 @@ def _fit(
         loss.backward()
         return loss
 
-    optimizer.step(closure)
+    with _threads(1 if len(x) * columns * folds * classes <= SMALL else torch.get_num_threads()):
+        optimizer.step(closure)
     return parameters.detach() * scale
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -19,33 +19,44 @@ class Augment(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    flip: float = Field(0.5, ge=0, le=1, description="probability of a horizontal mirror image")
+    flip: float = Field(0.5, ge=0, le=1, description="Horizontal flip probability.")
     vertical_flip: float = Field(
-        0.0, ge=0, le=1, description="probability of turning it upside down, for what has no above: cells, parts, maps"
+        0.0,
+        ge=0,
+        le=1,
+        description="Vertical flip probability; for images without a natural orientation, such as cells or maps.",
     )
     crop_area: float = Field(
-        0.35, gt=0, le=1, description="smallest share of the image a random crop keeps; 1.0: what prediction sees"
+        0.35,
+        gt=0,
+        le=1,
+        description="Smallest share of the image area that a random crop keeps; 1.0 trains on what prediction sees.",
     )
     zoom_out: float | None = Field(
         None,
         ge=1,
         le=8,
-        description="how many times longer the sides of what is seen can be than the image's, of "
-        "segmenters and detectors; none: 1.25 and 2",
+        description="Largest factor by which the field of view exceeds the image (segmenters and detectors); "
+        "none is 1.25 for segmenters and 2 for detectors.",
     )
-    color: float = Field(0.2, ge=0, le=1, description="strength of brightness, contrast and saturation changes")
-    mixup: float = Field(0.0, ge=0, le=10, description="of classifiers: Beta parameter of mixup; 0 is off")
+    color: float = Field(0.2, ge=0, le=1, description="Strength of brightness, contrast and saturation jitter.")
+    mixup: float = Field(0.0, ge=0, le=10, description="Alpha of mixup (classifiers); 0 is off.")
     cutmix: float = Field(
-        0.0, ge=0, le=10, description="of classifiers: Beta parameter of CutMix; 0 is off; with mixup they take turns"
+        0.0, ge=0, le=10, description="Alpha of CutMix (classifiers); 0 is off. With mixup, batches alternate."
     )
     rotate: float = Field(
         0.0,
         ge=0,
         le=180,
-        description="of classifiers: degrees that it is turned at most, either way; it is mirrored at its edges",
+        description="Largest rotation in degrees, either way (classifiers and regression); corners are filled "
+        "by reflection.",
     )
-    trivial: bool = Field(False, description="of classifiers: one operation of TrivialAugment more")
-    mosaic: float = Field(0.0, ge=0, le=1, description="of detectors: share of the images put together of four")
+    trivial: bool = Field(
+        False, description="Apply one operation of TrivialAugment as well (classifiers and regression)."
+    )
+    mosaic: float = Field(
+        0.0, ge=0, le=1, description="Share of the training images that are mosaics of four (detectors)."
+    )
 
 
 class Recipe(BaseModel):
@@ -53,74 +64,84 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    model: str = Field("mobilenet_v2", description="name in the catalogue")
-    width: float | None = Field(None, gt=0, description="width multiplier; none is the net's own, 1.0")
+    model: str = Field("mobilenet_v2", description="Name in the catalogue.")
+    width: float | None = Field(None, gt=0, description="Width multiplier; none is the model's own, 1.0.")
     image_size: int | list[int] | None = Field(
-        None, description="pixels, or [height, width]; none is the net's own, or what suits the images"
+        None, description="Input size in pixels, or [height, width]; none is the model's own, or what suits the images."
     )
-    options: dict[str, Any] = Field({}, description="further arguments of the net, by name")
-    anchors: Literal["fitted", "paper"] = Field("fitted", description="of detectors: k-means over the training boxes")
-    box_loss: Literal["mined", "focal"] = Field("mined", description="of detectors: Liu et al. 2016, Lin et al. 2017")
+    options: dict[str, Any] = Field({}, description="Further arguments of the model, by name.")
+    anchors: Literal["fitted", "paper"] = Field(
+        "fitted", description="fitted: k-means over the training boxes; paper: the published ones (detectors)."
+    )
+    box_loss: Literal["mined", "focal"] = Field(
+        "mined",
+        description="Class loss of detectors; mined: hard negative mining (Liu et al. 2016); focal: Lin et al. 2017.",
+    )
     pixel_loss: Literal["cross-entropy", "focal"] = Field(
-        "cross-entropy", description="of segmenters; focal: Lin et al. 2017, for pixels most of which are easy"
+        "cross-entropy",
+        description="Loss per pixel (segmenters); focal: Lin et al. 2017, for data where most pixels are easy.",
     )
     number_loss: Literal["l1", "l2", "huber"] = Field(
-        "huber", description="of regression, on numbers scaled to variance 1; huber: l2 below 1, l1 beyond"
+        "huber", description="Loss of regression, on targets scaled to variance 1; huber: l2 below 1, l1 beyond."
     )
-    dice: float = Field(0.0, ge=0, description="of segmenters: weight of the Dice loss beside the pixel loss")
+    dice: float = Field(0.0, ge=0, description="Weight of the Dice loss beside the pixel loss (segmenters).")
     mode: Mode = Field(
         "auto",
-        description="head: frozen backbone, of classifiers; finetune: all, a classifier's head first; "
-        "scratch: no pretrained weights",
+        description="head: fit a linear layer on frozen features; finetune: train all layers, after a head "
+        "where there is one; scratch: no pretrained weights.",
     )
-    weights: str | None = Field(None, description="a file of the user's own in place of the published weights")
-    seed: int = Field(0, ge=0)
-    precision: Literal["fp32", "auto"] = Field("auto", description="auto: bf16 where the processor computes in it")
+    weights: str | None = Field(None, description="A weights file of your own in place of the published weights.")
+    seed: int = Field(0, ge=0, description="Seed of the split, the weights, the order and the augmentation.")
+    precision: Literal["fp32", "auto"] = Field("auto", description="auto: bf16 where the processor computes in it.")
 
-    validation: float = Field(0.15, gt=0, lt=1, description="share of the training images kept for validation")
-    epochs: int = Field(3, ge=0, le=10_000, description="passes over the training images, finetune and scratch")
-    batch_size: int = Field(32, ge=1, description="images")
-    optimizer: Literal["adamw", "adam", "rmsprop", "sgd"] = Field("adamw", description="what moves the weights")
-    momentum: float = Field(0.9, ge=0, lt=1, description="of sgd and rmsprop; 0 is off")
+    validation: float = Field(0.15, gt=0, lt=1, description="Share of the training images kept for validation.")
+    epochs: int = Field(3, ge=0, le=10_000, description="Passes over the training images (finetune and scratch).")
+    batch_size: int = Field(32, ge=1, description="Images per batch.")
+    optimizer: Literal["adamw", "adam", "rmsprop", "sgd"] = Field("adamw", description="Optimizer.")
+    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of sgd and rmsprop; 0 is off.")
     schedule: Literal["cosine", "constant", "exponential"] = Field(
-        "cosine",
-        description="of the learning rate behind the warmup: a cosine to 0; none; decay times it per epoch",
+        "cosine", description="Learning rate after the warmup; cosine: down to 0; exponential: times decay per epoch."
     )
-    decay: float = Field(0.98, gt=0, le=1, description="of the exponential schedule")
-    learning_rate: float = Field(2e-4, gt=0, description="at its peak, for the backbone's last block")
-    layer_decay: float = Field(0.9, gt=0, le=1, description="learning rate of each block relative to the next one")
+    decay: float = Field(0.98, gt=0, le=1, description="Factor per epoch of the exponential schedule.")
+    learning_rate: float = Field(2e-4, gt=0, description="Peak learning rate of the backbone's last block.")
+    layer_decay: float = Field(0.9, gt=0, le=1, description="Learning rate of each block relative to the next one.")
     weight_decay: float = Field(
-        0.02, ge=0, description="not on biases and batch norm; adamw's own form, of the others in the gradient"
-    )
-    warmup: float = Field(0.1, ge=0, lt=1, description="share of all steps")
-    label_smoothing: float = Field(
-        0.0,
+        0.02,
         ge=0,
-        lt=1,
-        description="share of each target spread over all classes; of classifiers and of segmenters with cross-entropy",
+        description="Weight decay, not on biases and batch norm; decoupled with adamw, in the gradient with "
+        "the others.",
+    )
+    warmup: float = Field(0.1, ge=0, lt=1, description="Share of all steps with a linearly rising learning rate.")
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="Label smoothing (classifiers, and segmenters with cross-entropy)."
     )
     class_weights: Literal["none", "balanced"] = Field(
         "none",
-        description="of classifiers; balanced: rare classes count as much as frequent ones; of several labels, "
-        "those that an image has as much as those that it lacks",
+        description="balanced: weigh classes inversely to their frequency; with several labels per image, "
+        "positives as much as negatives (classifiers).",
     )
     dropout: float | None = Field(
         None,
         ge=0,
         lt=1,
-        description="of classifiers, share left out before the last layers; none is the net's own, as its paper has it",
+        description="Dropout rate before the classifier (classifiers and regression); none is the model's "
+        "own, as in its paper.",
     )
-    freeze_batch_norm: bool = Field(True, description="keep batch-norm statistics")
-    ema: float = Field(0.0, ge=0, lt=1, description="decay of the averaged weights per step; 0 is off")
+    freeze_batch_norm: bool = Field(True, description="Keep the batch norm statistics of the pretrained weights.")
+    ema: float = Field(
+        0.0, ge=0, lt=1, description="Decay per step of the exponential moving average of the weights; 0 is off."
+    )
     choose_by: Literal["metric", "loss"] = Field(
         "metric",
-        description="what the best epoch has on validation: the highest accuracy, mAP, mIoU or mAP50, or the lowest "
-        "loss; where two are equal, the other decides",
+        description="How the best epoch is chosen on validation: the highest metric or the lowest loss; ties "
+        "are broken by the other.",
     )
-    patience: int = Field(0, ge=0, description="epochs that are no better before stopping; 0 is off")
-    views: int = Field(0, ge=0, le=64, description="augmented views per image in head mode")
-    workers: int | None = Field(None, ge=0, description="loader processes; none: measured")
-    checkpoint_seconds: float = Field(60.0, gt=0, description="longest time that a kill can cost")
+    patience: int = Field(0, ge=0, description="Epochs without improvement before early stopping; 0 is off.")
+    augmented_copies: int = Field(0, ge=0, le=64, description="Augmented copies per image in head mode.")
+    workers: int | None = Field(None, ge=0, description="Loader processes; none is measured.")
+    checkpoint_seconds: float = Field(
+        60.0, gt=0, description="Seconds between checkpoints, at most: what a kill can cost."
+    )
     augment: Augment = Augment()  # type: ignore[call-arg]
 
     @field_validator("image_size")

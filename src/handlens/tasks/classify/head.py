@@ -36,7 +36,7 @@ class FrozenClasses:
             features,
             np.eye(len(names), dtype=np.float32)[labels],
             folds=folds,
-            views=copies,
+            copies=copies,
             label_smoothing=recipe.label_smoothing,
             class_weights=balanced_weights(labels, len(names)) if balanced else None,
         )

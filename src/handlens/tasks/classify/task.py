@@ -42,7 +42,7 @@ class Classify(Task):
             "class_weights",
             "dropout",
             "label_smoothing",
-            "views",
+            "augmented_copies",
             "augment.mixup",
             "augment.cutmix",
             "augment.trivial",

@@ -38,7 +38,7 @@ class Regress(Task):
     result = Numbers
     compared = "numbers"
     differs = "their spread"
-    uses = frozenset({"dropout", "views", "number_loss", "augment.trivial", "augment.rotate"})
+    uses = frozenset({"dropout", "augmented_copies", "number_loss", "augment.trivial", "augment.rotate"})
     has_head = True
     defaults: ClassVar[Mapping[str, Any]] = {"augment": {"crop_area": 1.0}}  # a part has another area, count or weight
     published_classes = Classify.published_classes

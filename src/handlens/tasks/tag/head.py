@@ -37,7 +37,7 @@ class FrozenTags:
             features,
             targets,
             folds=folds,
-            views=copies,
+            copies=copies,
             several=True,
             label_smoothing=recipe.label_smoothing,
             class_weights=balanced_tag_weights(targets) if recipe.class_weights == "balanced" else None,
