@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 import handlens
 from blobs import CLASSES, write_images
+from handlens.data import check
 from handlens.data.decode import decode
 from handlens.errors import FindingsError, InputError
 from handlens.files import read_json, sha256_of
@@ -125,15 +126,14 @@ def test_a_head_that_was_interrupted_is_resumed(data, weights, tmp_path, monkeyp
 
 
 def test_a_folder_that_another_training_took_meanwhile_is_left_alone(data, weights, tmp_path, monkeypatch):
-    module = sys.modules[handlens.train.__module__]
-    audit = module.check
+    audit = check.audit
 
     def meanwhile(*arguments: Any, **options: Any) -> Any:
         (tmp_path / "run").mkdir()
         (tmp_path / "run" / "model.json").write_text("somebody else's")
         return audit(*arguments, **options)
 
-    monkeypatch.setattr(module, "check", meanwhile)
+    monkeypatch.setattr(check, "audit", meanwhile)
     with pytest.raises(InputError, match="not empty"):
         train(data, tmp_path / "run", mode="head")
     assert (tmp_path / "run" / "model.json").read_text() == "somebody else's"
