@@ -153,7 +153,7 @@ def test_tiles_are_for_masks(trained: tuple[str, Path, Path], tmp_path: Path):
         assert json.loads(done.stdout)["height"] == 190
     else:
         assert done.returncode == 2
-        assert "tiles are for nets that segment" in done.stderr
+        assert "tiles are for segmenters" in done.stderr
 
 
 def test_what_does_not_fit_the_task_is_refused(trained: tuple[str, Path, Path], tmp_path: Path):
