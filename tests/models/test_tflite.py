@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 from torch import nn
 
+from handlens.data.voc_classes import VOC_CLASSES
 from handlens.errors import InputError
 from handlens.models import build
 from handlens.models.coco import COCO_CLASSES
 from handlens.models.tflite import read_constants
-from handlens.models.voc import VOC_CLASSES
 from handlens.models.weights import SOURCES, load_into, load_weights
 from handlens.runtimes.graph import Scale
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from handlens.data.voc_classes import VOC_CLASSES
 from handlens.models.coco import COCO_CLASSES
 from handlens.models.fetch import Source
 from handlens.models.imagenet import IMAGENET_CLASSES
-from handlens.models.voc import VOC_CLASSES
 from handlens.preprocess import SCALINGS, Preprocess
 
 SOURCES: dict[str, Source] = {

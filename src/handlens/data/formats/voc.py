@@ -33,36 +33,13 @@ from handlens.data.formats.masks import from_pairs
 from handlens.data.labels.boxes import Box
 from handlens.data.listing import Tree
 from handlens.data.record import IMAGE_EXTENSIONS, Dataset, Remark, Split, nfc
+from handlens.data.voc_classes import VOC_CLASSES
 from handlens.errors import InputError
 
 FORMAT = "voc"
 MASKS_FORMAT = "voc-masks"
 FOLDERS = frozenset({"annotations", "annotation", "labels", "xmls", "xml", "annotations_xml"})
 MASK_FOLDERS = frozenset({"segmentationclass"})
-# Number 0 to 20 in the masks of VOC 2007 to 2012; 255 is the border of an object.
-VOC_CLASSES = (
-    "background",
-    "aeroplane",
-    "bicycle",
-    "bird",
-    "boat",
-    "bottle",
-    "bus",
-    "car",
-    "cat",
-    "chair",
-    "cow",
-    "diningtable",
-    "dog",
-    "horse",
-    "motorbike",
-    "person",
-    "pottedplant",
-    "sheep",
-    "sofa",
-    "train",
-    "tvmonitor",
-)
 LISTS: dict[str, Split] = {
     "train": "train",
     "val": "validation",
