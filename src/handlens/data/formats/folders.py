@@ -11,27 +11,13 @@ from pathlib import Path
 
 from handlens.data.config import DataConfig
 from handlens.data.formats.assemble import Found, assemble
+from handlens.data.formats.label_files import IMAGE_FOLDERS
 from handlens.data.formats.split_names import companion_of, split_of
 from handlens.data.listing import LeftAside, Tree
 from handlens.data.record import Dataset, Split
 from handlens.errors import InputError
 
 FORMAT = "folders"
-# A single folder with such a name holds the images; it is no class.
-CONTAINERS = frozenset(
-    {
-        "image",
-        "images",
-        "img",
-        "imgs",
-        "picture",
-        "pictures",
-        "photo",
-        "photos",
-        "jpegimages",
-        "data",
-    }
-)
 
 COMPANIONS = frozenset(
     {
@@ -119,7 +105,7 @@ def _single(tree: Tree, folder: Path, only: Path) -> Layout | None:
         if layout is not None:
             layout.notes.insert(0, f"the data was taken from the only folder with images, {tree.id(only)}")
         return layout
-    if only.name.lower() in CONTAINERS or _files(tree, folder):
+    if only.name.lower() in IMAGE_FOLDERS or _files(tree, folder):
         return None
     return Layout([(folder, None)])
 
@@ -144,7 +130,7 @@ def _holds_classes(tree: Tree, folder: Path) -> bool:
 
 def _for_another_task(holding: list[Path]) -> bool:
     """images/ and masks/, images/ beside labels/ full of text: no classes."""
-    return all(sub.name.lower() in CONTAINERS | COMPANIONS for sub in holding)
+    return all(sub.name.lower() in IMAGE_FOLDERS | COMPANIONS for sub in holding)
 
 
 def _files(tree: Tree, folder: Path) -> bool:

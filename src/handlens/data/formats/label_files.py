@@ -15,7 +15,8 @@ from handlens.data.listing import LeftAside, Tree
 from handlens.data.record import Remark, Split, nfc
 from handlens.errors import InputError
 
-# Compared in lower case. Such folders do not tell images apart: images/train/a.jpg belongs to labels/train/a.txt.
+# Compared in lower case. Such a folder holds images and is no class; it does not tell images apart:
+# images/train/a.jpg belongs to labels/train/a.txt.
 IMAGE_FOLDERS = frozenset(
     {
         "image",
