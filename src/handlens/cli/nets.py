@@ -65,14 +65,14 @@ def models(
 
 @app.command()
 def summary(
-    name: Annotated[str, typer.Argument(help="A net of `handlens models`.")],
+    name: Annotated[str, typer.Argument(help="A model of `handlens models`.")],
     size: Annotated[int | None, typer.Option(help="Side of the image; default as published.")] = None,
     width: Annotated[float | None, typer.Option(help="Width multiplier, of nets that have one.")] = None,
     classes: Annotated[int | None, typer.Option(help="Default as published.")] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Show a net layer by layer: shapes, parameters, multiply-adds, receptive field, and the memory it needs."""
+    """Show a model layer by layer: shapes, parameters, multiply-adds, receptive field, and the memory it needs."""
     import handlens
 
     options = {} if width is None else {"width": width}
@@ -88,7 +88,7 @@ def summary(
 
 @app.command()
 def cost(
-    name: Annotated[str, typer.Argument(help="A net of `handlens models`.")],
+    name: Annotated[str, typer.Argument(help="A model of `handlens models`.")],
     sizes: Annotated[
         str, typer.Option(help="all that are published, 96..224 (in steps of 32), or 96,160,224.")
     ] = "all",

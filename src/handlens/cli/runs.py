@@ -33,7 +33,7 @@ def train(
     recipe: Annotated[Path | None, typer.Option(help="A YAML file; flags win over it.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Continue this unfinished run.")] = None,
     mode: Annotated[str | None, typer.Option(help="auto, head, finetune or scratch.")] = None,
-    model: Annotated[str | None, typer.Option(help="A net of the catalogue.")] = None,
+    model: Annotated[str | None, typer.Option(help="A model of the catalogue.")] = None,
     width: Annotated[float | None, typer.Option(help="Width multiplier.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Pixels.")] = None,
     weights: Annotated[Path | None, typer.Option(help="A weights file of your own.")] = None,
@@ -51,7 +51,7 @@ def train(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train a net that classifies, tags, segments or detects, as the labels are, and write a run folder."""
+    """Train a model that classifies, tags, segments or detects, as the labels are, and write a run folder."""
     import handlens
     from handlens.training.recipe import read_recipe
 
@@ -93,7 +93,7 @@ def train(
 
 @app.command()
 def evaluate(
-    run: Annotated[str, typer.Argument(help="A run folder, or the name of a pretrained net.")],
+    run: Annotated[str, typer.Argument(help="A run folder, or the name of a pretrained model.")],
     data: Annotated[Path | None, typer.Argument(help="Labeled images; default the run's own test split.")] = None,
     precision: Precision = "auto",
     format: Format = None,
@@ -118,7 +118,7 @@ def evaluate(
 
 @app.command()
 def predict(
-    run: Annotated[str, typer.Argument(help="A run folder, or the name of a pretrained net.")],
+    run: Annotated[str, typer.Argument(help="A run folder, or the name of a pretrained model.")],
     paths: Annotated[list[Path], typer.Argument(help="Images and folders of images.")],
     top: Annotated[int, typer.Option(min=1, help="Classes per image.")] = 1,
     csv: Annotated[Path | None, typer.Option(help="Write a CSV (for spreadsheets, UTF-8 with BOM).")] = None,
@@ -192,7 +192,7 @@ def predict(
 
 @app.command()
 def export(
-    run: Annotated[str, typer.Argument(help="A run folder, or the name of a pretrained net.")],
+    run: Annotated[str, typer.Argument(help="A run folder, or the name of a pretrained model.")],
     to: Annotated[str, typer.Option(help="onnx or openvino.")],
     out: Annotated[Path | None, typer.Option(help="The file; default in the run's exports/.")] = None,
     data: Annotated[Path | None, typer.Option(help="Images for the proof; default the run's own.")] = None,

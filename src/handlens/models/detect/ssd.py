@@ -135,8 +135,8 @@ class SSD(nn.Module):
         """The boxes of each image, likeliest first.
 
         Args:
-            suppress: False leaves the suppression of doubles to the app, and returns all candidates.
-            threshold: IoU above which the less likely of two boxes of a class is a double. 0.6 and 100 boxes are what
+            suppress: False leaves non-maximum suppression to the app, and returns all candidates.
+            threshold: IoU above which the less likely of two boxes of a class is suppressed. 0.6 and 100 boxes are what
                 the authors publish their result with.
             candidates, most: as in `best_boxes`.
 

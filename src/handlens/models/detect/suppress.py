@@ -1,4 +1,4 @@
-"""The best boxes of an image without the doubles, in static shapes, so that every runtime can do it."""
+"""Non-maximum suppression in static shapes, so that every runtime can do it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ def best_boxes(
 
     Args:
         boxes: (N, A, 4) left, top, right, bottom. scores: (N, A, K) in [0, 1].
-        suppress: False leaves doubles in, for an app that suppresses by itself: then all candidates are returned.
-        threshold: a box that overlaps a better one of its class by a larger IoU is a double.
+        suppress: False leaves overlapping boxes in, for an app that suppresses by itself: then all candidates are
+            returned.
+        threshold: a box that overlaps a likelier one of its class by a larger IoU is suppressed.
         candidates: how many (box, class) are looked at. most: how many are left at the end.
 
     Returns:
