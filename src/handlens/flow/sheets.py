@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from handlens.errors import InputError
 from handlens.files import atomic_path, write_bytes, write_text
-from handlens.results import Boxes, Classes, Mask, Result, Tags
+from handlens.results import Boxes, Mask, Result
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -161,13 +161,13 @@ class PredictionWriter:
         return id
 
     def _tile(self, prediction: Prediction) -> NDArray[Any]:
-        """A class stands in the caption; masks and boxes are drawn, at full size, where they belong."""
+        """What has a place in the image is drawn there, at full size; the rest stands in the caption."""
         from handlens.data.decode import decode
 
         assert prediction.result is not None
-        if isinstance(prediction.result, (Classes, Tags)):
-            return decode(prediction.path, at_least=(TILE, TILE))
-        return prediction.result.draw(decode(prediction.path))
+        if prediction.result.on_pixels:
+            return prediction.result.draw(decode(prediction.path))
+        return decode(prediction.path, at_least=(TILE, TILE))
 
     def _write_image(self, prediction: Prediction) -> None:
         from PIL import Image

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,13 @@ from handlens.results.tags import Tags
 
 
 class Result(Protocol):
-    """What every kind of result can be asked for."""
+    """What every kind of result can be asked for.
+
+    Attributes:
+        on_pixels: whether `draw` shows places in the image; otherwise it writes the caption below it.
+    """
+
+    on_pixels: ClassVar[bool]
 
     @staticmethod
     def columns(top: int) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ class Boxes:
         ValueError: shapes disagree, or a box, label or score is out of range; the first is named.
     """
 
+    on_pixels: ClassVar[bool] = True
     boxes: NDArray[np.float32]
     labels: NDArray[np.integer]
     scores: NDArray[np.float32]

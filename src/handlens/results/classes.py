@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ class Classes:
         ValueError: shapes disagree, or the numbers are not a distribution.
     """
 
+    on_pixels: ClassVar[bool] = False
     probabilities: NDArray[np.float32]
     names: tuple[str, ...]
 

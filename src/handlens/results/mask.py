@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ class Mask:
         ValueError: shapes disagree, or an index or a probability is out of range.
     """
 
+    on_pixels: ClassVar[bool] = True
     classes: NDArray[np.uint8]
     names: tuple[str, ...]
     probabilities: NDArray[np.float32] | None = None

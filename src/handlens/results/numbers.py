@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ class Numbers:
         ValueError: shapes disagree, or a value is not finite.
     """
 
+    on_pixels: ClassVar[bool] = False
     values: NDArray[np.float32]
     names: tuple[str, ...]
 

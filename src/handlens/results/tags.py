@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ class Tags:
         ValueError: shapes disagree, or a number is no probability.
     """
 
+    on_pixels: ClassVar[bool] = False
     probabilities: NDArray[np.float32]
     names: tuple[str, ...]
     thresholds: tuple[float, ...]
