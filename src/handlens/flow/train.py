@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from handlens.data.labels.finding import counted
-from handlens.errors import InputError, nearest, require
+from handlens.errors import InputError, require
 from handlens.files import read_json, write_json, write_text
 from handlens.flow.data import stop_on_findings
 from handlens.flow.golden import write_golden
+from handlens.flow.mode import choose_mode, require_a_batch, require_known, require_mode, say_unused
 from handlens.flow.runs import machine, write_run
 from handlens.reporter import QUIET, Reporter
 from handlens.tasks import TASKS
 from handlens.tasks.heads import cross_validated, fit_frozen_head, install_head, validate_head
-from handlens.tasks.starting import begin, weights_of
+from handlens.tasks.starting import begin
 from handlens.tasks.task import Start, Task
 from handlens.training.run import (
     BEST,
@@ -40,9 +41,7 @@ if TYPE_CHECKING:
     from handlens.training.recipe import Mode, Recipe
 
 SAVED = "saved"  # what a KeyboardInterrupt carries that came after the last step was saved
-FEW = 500  # training images, below which nothing good comes of training from scratch; our choice
 START = "checkpoints/start.safetensors"
-NOT_FOR_A_HEAD = {"epochs", "batch_size", "learning_rate", "layer_decay", "warmup", "dropout", "ema", "patience"}
 
 
 def train(
@@ -101,10 +100,10 @@ def train(
         folder = _new_run_folder(Path(data), out)
         asked = recipe.model_dump(exclude_unset=True) if isinstance(recipe, BaseModel) else dict(recipe or {})
         recipe = make_recipe(asked | ({} if mode is None else {"mode": mode}))
-    known_net(recipe.model)
+    require_known(recipe.model)
 
     dataset = open_dataset(data, format=format, config=config)
-    _require_mode(recipe, TASKS[dataset.task])
+    require_mode(recipe, TASKS[dataset.task])
     audit = look_through(dataset, progress=report.steps("checking"))
     for finding in audit.findings:
         report.say(f"{finding.level}: {finding.message}")
@@ -205,11 +204,11 @@ def _train(
         if read_json(folder / DATA)["fingerprint"] != summary["fingerprint"]:
             raise InputError(f"the images in {data} are not those that {folder} was started with; start a new run.")
     else:
-        _say_unused(recipe, task, report)
+        say_unused(recipe, task, report)
 
     seed_torch(recipe.seed)
     start = begin(task, recipe, dataset, report)
-    _require_a_batch(start.net, recipe, len(training))
+    require_a_batch(start.net, recipe, len(training))
     if not resuming:  # from here on the run can be resumed
         write_json(folder / DATA, summary)
         write_text(folder / RECIPE, recipe.to_yaml())
@@ -308,86 +307,6 @@ def _head_first(job: _Job, first: Path) -> tuple[float, float]:
     append_metrics(job.folder, {"epoch": 0, "validation_loss": -loss, f"validation_{job.task.metric}": metric})
     report.say(f"Epoch 0, the head alone: {job.task.shown(metric)} on validation.")
     return metric, loss
-
-
-def _require_a_batch(net: nn.Module, recipe: Recipe, images: int) -> None:
-    """
-    Raises:
-        InputError: one image a batch, and a batch norm that learns from it; or from scratch no epoch at all.
-    """
-    from handlens.models.blocks import BatchNorm
-
-    if recipe.mode == "head":
-        return
-    if recipe.mode == "scratch" and recipe.epochs == 0:
-        raise InputError("a net from scratch learns nothing in 0 epochs; give 1 or more.")
-    classifier = hasattr(net, "embed")  # others have a new head, whose batch norm has no statistics yet
-    learns = not (classifier and recipe.freeze_batch_norm) and any(isinstance(m, BatchNorm) for m in net.modules())
-    if learns and min(recipe.batch_size, images) < 2:
-        raise InputError(f"{recipe.model} learns from two images in a batch or more, for its batch norm.")
-
-
-def _say_unused(recipe: Recipe, task: Task, report: Reporter) -> None:
-    asked = recipe.model_fields_set | {f"augment.{name}" for name in recipe.augment.model_fields_set}
-    of_others = frozenset().union(*(other.uses for other in TASKS.values())) - task.uses
-    unused = sorted(asked & of_others)
-    if unused:
-        report.say(f"Training to {task.name} has no use for {', '.join(unused)}.")
-    unused = sorted(recipe.model_fields_set & NOT_FOR_A_HEAD) if recipe.mode == "head" else []
-    if unused:
-        report.say(f"A head alone has no use for {', '.join(unused)}; ask for --mode finetune to use it.")
-
-
-def known_net(name: str) -> None:
-    """
-    Raises:
-        InputError: the catalogue has no such net; the nearest is named.
-    """
-    from handlens.models import CATALOGUE
-
-    if name not in CATALOGUE:
-        raise InputError(f"there is no net called {name!r}; {nearest(name, CATALOGUE)}.")
-
-
-def _require_mode(recipe: Recipe, task: Task) -> None:
-    """
-    Raises:
-        InputError: a mode that the task does not have.
-    """
-    if recipe.mode == "head" and not task.has_head:
-        raise InputError(f"there is no mode 'head' for a data set to {task.name}; use finetune or scratch.")
-
-
-def choose_mode(recipe: Recipe, task: Task, images: int, report: Reporter) -> Recipe:
-    """Settle "auto", say why, and take the mode's and the task's defaults.
-
-    Raises:
-        InputError: a mode that the task does not have.
-    """
-    from handlens.models.weights import SOURCES, have_weights
-
-    _require_mode(recipe, task)
-    if recipe.mode != "auto":
-        return recipe.settled(recipe.mode, task.defaults)
-    wanted = recipe.settled("finetune", task.defaults)
-    source = weights_of(wanted)
-    fitting = source if source in SOURCES and recipe.width in (None, 1.0) else None
-    pretrained = recipe.weights is not None or (fitting is not None and have_weights(fitting, progress=report.progress))
-    mode: Mode
-    if not pretrained:
-        mode, why = "scratch", f"no pretrained weights of {wanted.model} can be had for this recipe"
-        if fitting is not None:
-            why += f" (handlens weights get {fitting} says why)"
-    elif not task.has_head:
-        mode, why = "finetune", f"the backbone starts from {source}"
-    elif images < 1000:
-        mode, why = "head", f"{images} images are few: a head on frozen features is quick and does not overfit"
-    else:
-        mode, why = "finetune", f"{images} images are enough to improve on frozen features"
-    report.say(f"Mode {mode}: {why}.")
-    if mode == "scratch" and images < FEW:
-        report.say(f"From scratch, {images} images are few: with pretrained weights the same images give far more.")
-    return recipe.settled(mode, task.defaults)
 
 
 def _fit(

@@ -1,0 +1,99 @@
+"""What a recipe asks for, and whether this data set and this task can have it: the model, the mode, the batch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from handlens.errors import InputError, nearest
+from handlens.reporter import Reporter
+from handlens.tasks import TASKS
+from handlens.tasks.starting import weights_of
+from handlens.tasks.task import Task
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from handlens.training.recipe import Mode, Recipe
+
+FEW = 500  # training images, below which nothing good comes of training from scratch; our choice
+NOT_FOR_A_HEAD = {"epochs", "batch_size", "learning_rate", "layer_decay", "warmup", "dropout", "ema", "patience"}
+
+
+def require_known(name: str) -> None:
+    """
+    Raises:
+        InputError: the catalogue has no such net; the nearest is named.
+    """
+    from handlens.models import CATALOGUE
+
+    if name not in CATALOGUE:
+        raise InputError(f"there is no net called {name!r}; {nearest(name, CATALOGUE)}.")
+
+
+def require_mode(recipe: Recipe, task: Task) -> None:
+    """
+    Raises:
+        InputError: a mode that the task does not have.
+    """
+    if recipe.mode == "head" and not task.has_head:
+        raise InputError(f"there is no mode 'head' for a data set to {task.name}; use finetune or scratch.")
+
+
+def choose_mode(recipe: Recipe, task: Task, images: int, report: Reporter) -> Recipe:
+    """Settle "auto", say why, and take the mode's and the task's defaults.
+
+    Raises:
+        InputError: a mode that the task does not have.
+    """
+    from handlens.models.weights import SOURCES, have_weights
+
+    require_mode(recipe, task)
+    if recipe.mode != "auto":
+        return recipe.settled(recipe.mode, task.defaults)
+    wanted = recipe.settled("finetune", task.defaults)
+    source = weights_of(wanted)
+    fitting = source if source in SOURCES and recipe.width in (None, 1.0) else None
+    pretrained = recipe.weights is not None or (fitting is not None and have_weights(fitting, progress=report.progress))
+    mode: Mode
+    if not pretrained:
+        mode, why = "scratch", f"no pretrained weights of {wanted.model} can be had for this recipe"
+        if fitting is not None:
+            why += f" (handlens weights get {fitting} says why)"
+    elif not task.has_head:
+        mode, why = "finetune", f"the backbone starts from {source}"
+    elif images < 1000:
+        mode, why = "head", f"{images} images are few: a head on frozen features is quick and does not overfit"
+    else:
+        mode, why = "finetune", f"{images} images are enough to improve on frozen features"
+    report.say(f"Mode {mode}: {why}.")
+    if mode == "scratch" and images < FEW:
+        report.say(f"From scratch, {images} images are few: with pretrained weights the same images give far more.")
+    return recipe.settled(mode, task.defaults)
+
+
+def say_unused(recipe: Recipe, task: Task, report: Reporter) -> None:
+    asked = recipe.model_fields_set | {f"augment.{name}" for name in recipe.augment.model_fields_set}
+    of_others = frozenset().union(*(other.uses for other in TASKS.values())) - task.uses
+    unused = sorted(asked & of_others)
+    if unused:
+        report.say(f"Training to {task.name} has no use for {', '.join(unused)}.")
+    unused = sorted(recipe.model_fields_set & NOT_FOR_A_HEAD) if recipe.mode == "head" else []
+    if unused:
+        report.say(f"A head alone has no use for {', '.join(unused)}; ask for --mode finetune to use it.")
+
+
+def require_a_batch(net: nn.Module, recipe: Recipe, images: int) -> None:
+    """
+    Raises:
+        InputError: one image a batch, and a batch norm that learns from it; or from scratch no epoch at all.
+    """
+    from handlens.models.blocks import BatchNorm
+
+    if recipe.mode == "head":
+        return
+    if recipe.mode == "scratch" and recipe.epochs == 0:
+        raise InputError("a net from scratch learns nothing in 0 epochs; give 1 or more.")
+    classifier = hasattr(net, "embed")  # others have a new head, whose batch norm has no statistics yet
+    learns = not (classifier and recipe.freeze_batch_norm) and any(isinstance(m, BatchNorm) for m in net.modules())
+    if learns and min(recipe.batch_size, images) < 2:
+        raise InputError(f"{recipe.model} learns from two images in a batch or more, for its batch norm.")
