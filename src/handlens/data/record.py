@@ -16,7 +16,9 @@ from handlens.data.labels.kind import Kind
 from handlens.errors import InputError
 
 Split = Literal["train", "validation", "test"]
-IMAGE_EXTENSIONS = frozenset(".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .heic .heif".split())  # noqa: SIM905
+IMAGE_EXTENSIONS = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif"}
+)
 
 
 @dataclass(frozen=True, kw_only=True)
