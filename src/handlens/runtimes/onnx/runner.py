@@ -1,4 +1,4 @@
-"""Run an ONNX file in a process without handlens: python onnx_runner.py MODEL FOLDER OUT.npz PRECISION."""
+"""Run an ONNX file in a process without handlens: python runner.py MODEL FOLDER OUT.npz PRECISION."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Run an OpenVINO model in a process without handlens: python openvino_runner.py MODEL FOLDER OUT.npz PRECISION."""
+"""Run an OpenVINO model in a process without handlens: python runner.py MODEL FOLDER OUT.npz PRECISION."""
 
 import sys
 from pathlib import Path
