@@ -287,6 +287,35 @@ def test_an_archive_that_leads_outside_writes_nothing_there(tmp_path):
     assert not (tmp_path.parent / "escaped.jpg").exists()
 
 
+@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: data[:-9] + b"x" * 9])
+@pytest.mark.parametrize("middle", [False, True])
+def test_a_damaged_archive_is_named_and_leaves_nothing(tmp_path, damage, middle):
+    data = bytearray(packed({f"seg_train/{name}/{n}.jpg": image(n) for n in range(20) for name in ("a", "b")}))
+    if middle:
+        data[len(data) // 2 : len(data) // 2 + 50] = b"x" * 50
+    folder = on_disk(tmp_path / "files", {"a.tar.gz": damage(bytes(data))})
+    with pytest.raises(InputError, match=r"a\.tar\.gz cannot be unpacked"):
+        get_set("intel_scenes", tmp_path / "scenes", source=folder / "a.tar.gz")
+    assert [path.name for path in tmp_path.iterdir()] == ["files"]
+
+
+def test_a_link_in_an_archive_leads_nowhere(tmp_path):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        link = tarfile.TarInfo("seg_train")
+        link.type, link.linkname = tarfile.SYMTYPE, str(outside)
+        archive.addfile(link)
+        entry = tarfile.TarInfo("seg_train/escaped.jpg")
+        entry.size = len(image(0))
+        archive.addfile(entry, io.BytesIO(image(0)))
+    folder = on_disk(tmp_path / "files", {"a.tar": buffer.getvalue()})
+    found = open_dataset(get_set("intel_scenes", tmp_path / "scenes", source=folder / "a.tar"))
+    assert [record.path.name for record in found.records] == ["escaped.jpg"]
+    assert not list(outside.iterdir())
+
+
 def test_fashion_mnist_of_the_operating_system(tmp_path):
     installed = SETS["fashion_mnist"].installed
     if not installed.is_dir():
