@@ -78,6 +78,7 @@ def fit(
 
     Raises:
         InterruptedTraining: Ctrl-C or SIGTERM; everything is saved.
+        KeyboardInterrupt: asked again before it had saved.
     """
     keep_freed_memory()
     net.train()  # Lightning leaves the mode as it finds it, and features are computed in eval mode
@@ -144,7 +145,7 @@ def fit(
                     weights_only=True,
                 )
             except SystemExit:  # what Lightning makes of Ctrl-C when it is pressed again
-                raise InterruptedTraining from None
+                raise KeyboardInterrupt from None
     if writer.interrupted:
         raise InterruptedTraining
     return writer.best
