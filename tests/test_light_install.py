@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -71,3 +75,27 @@ def test_what_needs_more_packages_says_the_line_that_brings_them(arguments, run:
     assert done.returncode == 2, done.stderr
     assert done.stderr.strip().splitlines()[-1].endswith("needs more packages: pip install 'handlens[train]'.")
     assert "Traceback" not in done.stderr
+
+
+# Needed without an import of ours: fonts are found beside the package, torch.utils.tensorboard imports the other.
+NOT_IMPORTED = {"koreanize-matplotlib", "tensorboard"}
+
+
+def test_what_is_imported_is_declared_and_what_is_declared_is_imported():
+    root = Path(__file__).resolve().parents[1]
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    declared = {
+        re.match(r"[\w-]+", requirement)[0].lower()
+        for requirement in [*project["dependencies"], *extras["train"], *extras["onnx"], *extras["fonts"]]
+    }
+    names = set()
+    for path in (root / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+                names.add(node.module.partition(".")[0])
+    known = packages_distributions()
+    packages = {known[name][0].lower().replace("_", "-") for name in names - sys.stdlib_module_names - {"handlens"}}
+    assert packages == declared - NOT_IMPORTED

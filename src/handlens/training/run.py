@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
+
+from filelock import FileLock, Timeout
 
 from handlens.errors import InputError
 from handlens.files import read_json, sha256_of, write_json, write_text
@@ -114,43 +115,12 @@ def locked(folder: Path) -> Iterator[None]:
         InputError: another process is writing this run.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a+b") as file, _closed_in_forks(file):
-        try:
-            if os.name == "nt":
-                import msvcrt
-
-                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-            else:
-                import fcntl
-
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(
-                f"{folder} is being written by another process; wait for it, or use another --out."
-            ) from None
-        yield
-
-
-_open_locks: set[BinaryIO] = set()
-
-
-@contextlib.contextmanager
-def _closed_in_forks(lock: BinaryIO) -> Iterator[None]:
-    """A loader process that outlives a killed training must not hold its lock; a flock stays with the parent's copy."""
-    _open_locks.add(lock)
     try:
+        lock = FileLock(folder / ".lock", timeout=0).acquire()
+    except Timeout:
+        raise InputError(f"{folder} is being written by another process; wait for it, or use another --out.") from None
+    with lock:
         yield
-    finally:
-        _open_locks.discard(lock)
-
-
-def _close_locks() -> None:
-    for lock in _open_locks:
-        lock.close()
-
-
-if hasattr(os, "register_at_fork"):  # Windows has no forks
-    os.register_at_fork(after_in_child=_close_locks)
 
 
 def append_metrics(folder: Path, row: dict[str, Any]) -> None:
