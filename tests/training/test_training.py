@@ -297,3 +297,35 @@ def test_a_data_config_from_elsewhere_is_kept_for_evaluation_and_resume(data, we
 def test_class_names_stand_in_the_run_as_they_are_written(data, weights, tmp_path):
     run = train(data, tmp_path / "run", mode="head")
     assert open_run(run).class_names == tuple(sorted(CLASSES))
+
+
+def test_few_steps_take_a_lower_rate_and_an_epoch_that_brings_nothing_is_named(data, weights, tmp_path):
+    said: list[str] = []
+    run = train(data, tmp_path / "few", said, mode="finetune", epochs=1, width=1.0, image_size=64)
+    steps = int(read_metrics(run)[-1]["step"])
+    assert read_recipe(run / "recipe.yaml").learning_rate == pytest.approx(2e-4 * (steps / 250) ** 0.5, rel=0.05)
+    said.clear()
+    run = train(data, tmp_path / "wild", said, mode="finetune", epochs=1, width=1.0, learning_rate=0.5)
+    assert read_recipe(run / "recipe.yaml").learning_rate == 0.5
+    head, best = (float(row["validation_top1"]) for row in read_metrics(run))
+    assert best < head  # else what follows could not be seen
+    assert any("No epoch was better on validation than the head alone" in text for text in said)
+    assert open_run(run).model["validation"]["top1"] == head
+
+
+def test_the_estimate_of_a_resumed_training_counts_what_is_left(data, no_weights, tmp_path):
+    said: list[str] = []
+    report = Reporter(say=said.append)
+
+    def interrupted(text: str) -> None:
+        said.append(text)
+        if text.startswith("Epoch 2"):
+            raise RuntimeError
+
+    recipe = make_recipe(SCRATCH | {"epochs": 3, "checkpoint_seconds": 0.001})
+    with pytest.raises(RuntimeError):
+        handlens.train(data, out=tmp_path / "run", recipe=recipe, report=Reporter(say=interrupted))
+    assert any("for 3 epochs" in text for text in said)
+    said.clear()
+    handlens.train(resume=tmp_path / "run", report=report)
+    assert any("for 1 further epoch " in text for text in said)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from handlens.errors import InputError, nearest
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
     from handlens.training.recipe import Mode, Recipe
 
+# Optimizer steps, with fewer of which the full rate undoes more of a fitted head than it can learn again
+# (benchmarks/finetune_start.py).
+FULL_RATE_STEPS = 250
 FEW = 500  # training images, below which nothing good comes of training from scratch; our choice
 NOT_FOR_A_HEAD = {"epochs", "batch_size", "learning_rate", "layer_decay", "warmup", "dropout", "ema", "patience"}
 
@@ -49,7 +53,7 @@ def choose_mode(recipe: Recipe, task: Task, images: int, report: Reporter) -> Re
 
     require_mode(recipe, task)
     if recipe.mode != "auto":
-        return recipe.settled(recipe.mode, task.defaults)
+        return _settled(recipe, recipe.mode, task, images)
     wanted = recipe.settled("finetune", task.defaults)
     source = weights_of(wanted)
     fitting = source if source in SOURCES and recipe.width in (None, 1.0) else None
@@ -68,7 +72,21 @@ def choose_mode(recipe: Recipe, task: Task, images: int, report: Reporter) -> Re
     report.say(f"Mode {mode}: {why}.")
     if mode == "scratch" and images < FEW:
         report.say(f"From scratch, {images} images are few: with pretrained weights the same images give far more.")
-    return recipe.settled(mode, task.defaults)
+    return _settled(recipe, mode, task, images)
+
+
+def _settled(recipe: Recipe, mode: Mode, task: Task, images: int) -> Recipe:
+    """With the defaults of the mode and the task; a learning rate that nobody asked for falls with the steps.
+
+    The root, because the first steps of AdamW move each weight by the whole rate: after n steps weights have gone a
+    distance between n and sqrt(n) times it.
+    """
+    settled = recipe.settled(mode, task.defaults)
+    if mode != "finetune" or not task.has_head or "learning_rate" in recipe.model_fields_set:
+        return settled
+    steps = max(1, settled.epochs * math.ceil(images / settled.batch_size))
+    rate = settled.learning_rate * math.sqrt(min(1.0, steps / FULL_RATE_STEPS))
+    return settled.model_copy(update={"learning_rate": float(f"{rate:.2g}")})
 
 
 def say_unused(recipe: Recipe, task: Task, report: Reporter) -> None:

@@ -209,6 +209,7 @@ def _train(
     seed_torch(recipe.seed)
     start = begin(task, recipe, dataset, report)
     require_a_batch(start.net, recipe, len(training))
+    report.say(f"Input: {start.preprocess.height} x {start.preprocess.width} pixels (height x width).")
     if not resuming:  # from here on the run can be resumed
         write_json(folder / DATA, summary)
         write_text(folder / RECIPE, recipe.to_yaml())
@@ -256,6 +257,7 @@ def _train_head(job: _Job) -> _Outcome:
     records = list(dataset.part("train"))
     if dataset.part("test"):
         records += dataset.part("validation")
+        job.report.say("The validation images are learned from too: a head is judged by cross-validation, and on test.")
     head = fit_frozen_head(
         frozen, job.start.net, records, job.audit, job.recipe, job.start.preprocess, job.names, job.report
     )
@@ -284,9 +286,29 @@ def _train_by_epochs(job: _Job) -> _Outcome:
     if not trained.is_file() and metric == float("-inf"):
         raise InputError("the loss was not a number from the first epoch on; take a lower learning_rate.")
     net.load_state_dict(load_file(trained if trained.is_file() else first))
+    if task.has_head and recipe.mode == "finetune":
+        better = trained.is_file()
+        _compare_with_head(task, score[0], metric if better else None, len(validation), job.report)
     return _Outcome(
         {task.metric: metric, "loss": -loss, "count": len(validation), "how": "validation split"}, chosen={}
     )
+
+
+def _compare_with_head(task: Task, head: float, best: float | None, images: int, report: Reporter) -> None:
+    """Say where the epochs brought nothing over the head they began with, or nothing that is sure.
+
+    Args:
+        head, best: the metric on validation; None where no epoch was chosen.
+    """
+    if best is None:
+        report.say(f"No epoch was better on validation than the head alone ({task.shown(head)}): the head is kept.")
+        return
+    interval = task.interval(head, images)
+    if interval is not None and head < best <= interval[1]:
+        report.say(
+            f"The head alone had {task.shown(head)}, the best epoch {task.shown(best)}: on {counted(images, 'image')} "
+            "of validation such a difference can be chance."
+        )
 
 
 def _head_first(job: _Job, first: Path) -> tuple[float, float]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from handlens.data.labels.finding import counted
 from handlens.reporter import Reporter
 from handlens.tasks.image_level import image_transform
 from handlens.tasks.task import Frozen
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from handlens.runtimes.stream import Pixels
     from handlens.training.head import Head
     from handlens.training.recipe import Recipe
+
+FOLDS = 5
 
 
 def fit_frozen_head(
@@ -41,14 +44,14 @@ def fit_frozen_head(
     from handlens.data.split import folds
 
     numbers = range(recipe.augmented_copies + 1)
-    views = [frozen_features(net, records, audit, recipe, preprocess, report, view=number) for number in numbers]
-    report.say("Fitting the head.")
+    copies = [frozen_features(net, records, audit, recipe, preprocess, report, copy=number) for number in numbers]
+    report.say(f"Fitting the head on {counted(len(records), 'image')} by {FOLDS}-fold cross-validation.")
     report.progress("fitting the head", 0, None)
     return frozen.fit(
-        np.stack(views, axis=1).reshape(len(records) * len(views), -1),
+        np.stack(copies, axis=1).reshape(len(records) * len(copies), -1),
         records,
-        folds(records, audit.dataset.kind, count=5, seed=recipe.seed, together=audit.duplicates),
-        copies=len(views),
+        folds(records, audit.dataset.kind, count=FOLDS, seed=recipe.seed, together=audit.duplicates),
+        copies=len(copies),
         recipe=recipe,
         names=names,
     )
@@ -71,9 +74,9 @@ def frozen_features(
     preprocess: Preprocess,
     report: Reporter,
     *,
-    view: int = 0,
+    copy: int = 0,
 ) -> NDArray[np.float32]:
-    """(N, D). View 0 is the image as it is predicted; the others are augmented, seeded by (seed, view, content)."""
+    """(N, D). Copy 0 is the image as it is predicted; the others are augmented, seeded by (seed, copy, content)."""
     from handlens.runtimes.graph import EmbedGraph
     from handlens.runtimes.names import FEATURES
     from handlens.runtimes.openvino.convert import to_openvino
@@ -86,7 +89,7 @@ def frozen_features(
         return OpenVINOEngine(to_openvino(graph, preprocess, outputs=(FEATURES,)), precision=recipe.precision)
 
     contents = {record.path: audit.digests[record.id] for record in records}
-    name = "" if view == 0 else f"view {view} seed {recipe.seed} {recipe.augment.model_dump_json()}"
+    augmented = "" if copy == 0 else f"copy {copy} seed {recipe.seed} {recipe.augment.model_dump_json()}"
     return cached_features(
         records,
         engine=engine,
@@ -94,16 +97,16 @@ def frozen_features(
         backbone=_backbone_digest(net),
         precision=recipe.precision,
         digests=audit.digests,
-        view=name,
-        progress=report.steps("features" if view == 0 else f"features, view {view}"),
-        load=load_pixels if view == 0 else _view_loader(recipe, preprocess, view, contents),
+        augmented=augmented,
+        progress=report.steps("features" if copy == 0 else f"features, augmented copy {copy}"),
+        load=load_pixels if copy == 0 else _augmented_loader(recipe, preprocess, copy, contents),
     )
 
 
-def _view_loader(
-    recipe: Recipe, preprocess: Preprocess, view: int, contents: Mapping[Path, str]
+def _augmented_loader(
+    recipe: Recipe, preprocess: Preprocess, copy: int, contents: Mapping[Path, str]
 ) -> Callable[[Path, Preprocess], Pixels]:
-    """Loads an image augmented, by its content as the cache names it: two names of one image give one view.
+    """Loads an image augmented, by its content as the cache names it: two names of one image give one copy.
 
     torchvision, which takes 2 s to import, is needed only here.
     """
@@ -117,7 +120,7 @@ def _view_loader(
 
     def load(path: Path, preprocess: Preprocess) -> Pixels:
         decoded = decode(path, at_least=smallest_training_decode(preprocess, crop_area=augment.crop_area))
-        key = (recipe.seed, "view", view, contents[path])
+        key = (recipe.seed, "copy", copy, contents[path])
         image = seeded(transform, torch.tensor(decoded).permute(2, 0, 1), key=key)
         return image.permute(1, 2, 0).contiguous().numpy()
 

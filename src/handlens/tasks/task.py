@@ -245,6 +245,10 @@ class Task(Protocol):
         """The metric as people read it."""
         return f"{self.metric} {100 * value:.1f} %"
 
+    def interval(self, value: float, count: int) -> tuple[float, float] | None:
+        """95 % interval of the metric over `count` images, from these two numbers alone; None where it takes more."""
+        return None
+
     def tile(self, record: Record, dataset: Dataset) -> Tile:
         """
         Raises:

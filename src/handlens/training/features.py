@@ -23,7 +23,7 @@ Load = Callable[[Path, Preprocess], Pixels]
 
 
 class FeatureCache:
-    """Features by the image's content, one file per (backbone, preprocess, precision, view).
+    """Features by the image's content, one file per (backbone, preprocess, precision, augmentation).
 
     An image that is renamed, moved or copied is found again; one that is edited is not.
     SQLite keeps the file whole when a process is killed or two write at once.
@@ -58,7 +58,7 @@ def cached_features(
     backbone: str,
     precision: str,
     digests: dict[str, str],
-    view: str = "",
+    augmented: str = "",
     load: Load = load_pixels,
     progress: Callable[[int, int], None] | None = None,
 ) -> NDArray[np.float32]:
@@ -68,13 +68,13 @@ def cached_features(
         engine: makes the engine of an EmbedGraph; called only where something is missing.
         backbone: SHA-256 of the frozen weights and the architecture.
         digests: SHA-256 of each image's file by id.
-        view: what `load` does besides Preprocess; part of the key.
+        augmented: what `load` does besides Preprocess; part of the key.
         load: from a file to pixels.
 
     Raises:
         InputError: an image that could be read a moment ago cannot be read now.
     """
-    cache = FeatureCache(backbone, json.dumps(preprocess.to_dict(), sort_keys=True), precision, view)
+    cache = FeatureCache(backbone, json.dumps(preprocess.to_dict(), sort_keys=True), precision, augmented)
     try:
         rows = {record.id: cache.get(digests[record.id]) for record in records}
         missing = [record for record in records if rows[record.id] is None]

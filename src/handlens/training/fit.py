@@ -25,7 +25,7 @@ from handlens.models.blocks import average_over_an_epoch, freeze_batch_norm
 from handlens.training.module import TaskTraining
 from handlens.training.optim import keep_freed_memory
 from handlens.training.recipe import Recipe
-from handlens.training.run import LAST
+from handlens.training.run import LAST, read_metrics
 from handlens.training.writer import InterruptedTraining, RunWriter
 
 
@@ -96,6 +96,9 @@ def fit(
         )
 
     precision = autocast_precision(recipe.precision)
+    last = folder / LAST
+    done = sum(row["epoch"] != "0" for row in read_metrics(folder)) if last.is_file() else 0
+    left = counted(recipe.epochs - done, "epoch" if not done else "further epoch")
     estimate = estimate_cost(
         net,
         recipe=recipe,
@@ -103,9 +106,10 @@ def fit(
         precision=precision,
         make_loader=lambda workers: loader(training, train=True, workers=workers),
         images=(len(training), len(validation)),
+        epochs=recipe.epochs - done,
     )
     say(
-        f"Estimated time: {_minutes(estimate.total_seconds)} for {counted(recipe.epochs, 'epoch')} "
+        f"Estimated time: {_minutes(estimate.total_seconds)} for {left} "
         f"({_rate(recipe.batch_size / estimate.batch_seconds)} images/s, {precision}, "
         f"{counted(estimate.workers, 'loader process')})."
     )
@@ -134,7 +138,6 @@ def fit(
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
         )
-        last = folder / LAST
         with writer.listening(), contextlib.closing(batches):
             try:
                 trainer.fit(
@@ -159,8 +162,13 @@ def estimate_cost(
     precision: Any,
     make_loader: Callable[[int], ResumableLoader],
     images: tuple[int, int],
+    epochs: int,
 ) -> Estimate:
-    """Time a batch and three steps of a copy of the net; weights, statistics and random state stay as they are."""
+    """Time a batch and three steps of a copy of the net; weights, statistics and random state stay as they are.
+
+    Args:
+        images: to train on, and to validate. epochs: still to come.
+    """
     state = torch.random.get_rng_state()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     trial = learning.training(copy.deepcopy(net).train(), 1).to(device)
@@ -189,7 +197,7 @@ def estimate_cost(
     def epoch_seconds(load: float) -> float:
         return training * batch_seconds(load) + validation * (step / 3 + load)  # forward alone is about a third
 
-    total = epoch_seconds(load) + (recipe.epochs - 1) * epoch_seconds(load_again)
+    total = epoch_seconds(load) + (epochs - 1) * epoch_seconds(load_again) if epochs > 0 else 0.0
     return Estimate(batch_seconds(load_again), workers, total)
 
 

@@ -103,7 +103,12 @@ class Recipe(BaseModel):
         "cosine", description="Learning rate after the warmup; cosine: down to 0; exponential: times decay per epoch."
     )
     decay: float = Field(0.98, gt=0, le=1, description="Factor per epoch of the exponential schedule.")
-    learning_rate: float = Field(2e-4, gt=0, description="Peak learning rate of the backbone's last block.")
+    learning_rate: float = Field(
+        2e-4,
+        gt=0,
+        description="Peak learning rate of the backbone's last block. Where a head was fitted first and none is given, "
+        "fewer than 250 steps take sqrt(steps / 250) of it.",
+    )
     layer_decay: float = Field(0.9, gt=0, le=1, description="Learning rate of each block relative to the next one.")
     weight_decay: float = Field(
         0.02,

@@ -165,7 +165,7 @@ class RunWriter(pl.Callback):
         self._events.flush()
         self.say(
             f"Epoch {row['epoch']}: training loss {row['train_loss']:.3f}, validation loss {loss:.3f}, "
-            f"{pl_module.shown(metric)}, {row['seconds']:.0f} s."
+            f"{pl_module.shown(metric)}, {row['seconds']:.0f} s so far."
         )
         pl_module.train_counts = [0.0, 0.0, 0.0]
         if self.recipe.patience and trainer.current_epoch + 1 - self.best_epoch >= self.recipe.patience:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from handlens.data.record import Dataset, Record
+from handlens.evaluation.metrics import wilson_interval
 from handlens.figures import percent
 from handlens.preprocess import Preprocess
 from handlens.reporter import Reporter
@@ -82,6 +83,9 @@ class Classify(Task):
         sentences.append(f"Loss {metrics['loss']:.4f}; calibration error {percent(metrics['calibration']['ece'])}.")
         rows = tuple(row for row in metrics["per_class"] if row["count"])
         return Headline(tuple(sentences), rows if len(rows) <= LISTED else ())
+
+    def interval(self, value: float, count: int) -> tuple[float, float]:
+        return wilson_interval(round(value * count), count)
 
     def tile(self, record: Record, dataset: Dataset) -> Tile:
         return image_tile(record, "no label" if record.label is None else dataset.class_names[record.label])
