@@ -100,7 +100,7 @@ def say_unused(recipe: Recipe, task: Task, report: Reporter) -> None:
         report.say(f"A head alone has no use for {', '.join(unused)}; ask for --mode finetune to use it.")
 
 
-def require_a_batch(net: nn.Module, recipe: Recipe, images: int) -> None:
+def require_a_batch(net: nn.Module, recipe: Recipe, task: Task, images: int) -> None:
     """
     Raises:
         InputError: one image a batch, and a batch norm that learns from it; or from scratch no epoch at all.
@@ -111,7 +111,7 @@ def require_a_batch(net: nn.Module, recipe: Recipe, images: int) -> None:
         return
     if recipe.mode == "scratch" and recipe.epochs == 0:
         raise InputError("a net from scratch learns nothing in 0 epochs; give 1 or more.")
-    classifier = hasattr(net, "embed")  # others have a new head, whose batch norm has no statistics yet
-    learns = not (classifier and recipe.freeze_batch_norm) and any(isinstance(m, BatchNorm) for m in net.modules())
+    all_frozen = task.has_head and recipe.freeze_batch_norm  # of others a new head has norms without statistics yet
+    learns = not all_frozen and any(isinstance(m, BatchNorm) for m in net.modules())
     if learns and min(recipe.batch_size, images) < 2:
         raise InputError(f"{recipe.model} learns from two images in a batch or more, for its batch norm.")

@@ -208,7 +208,7 @@ def _train(
 
     seed_torch(recipe.seed)
     start = begin(task, recipe, dataset, report)
-    require_a_batch(start.net, recipe, len(training))
+    require_a_batch(start.net, recipe, task, len(training))
     report.say(f"Input: {start.preprocess.height} x {start.preprocess.width} pixels (height x width).")
     if not resuming:  # from here on the run can be resumed
         write_json(folder / DATA, summary)
