@@ -13,7 +13,6 @@ from torch import nn
 from handlens.models import blocks, build
 from handlens.models.blocks import (
     ConvNormAct,
-    average_over_an_epoch,
     convolve_interleaved,
     freeze_batch_norm,
     initialise,
@@ -217,14 +216,3 @@ def test_only_training_on_the_cpu_interleaves(monkeypatch):
     ConvNormAct(4, 4, dilation=2)(images)
     ConvNormAct(4, 4, groups=4)(images)
     assert used == [1]
-
-
-def test_statistics_average_over_an_epoch_or_ten_batches():
-    def shares(steps: int) -> list[float]:
-        net = nn.Sequential(nn.BatchNorm2d(3, momentum=0.01), nn.BatchNorm2d(3), nn.BatchNorm1d(3, momentum=None))
-        average_over_an_epoch(net, steps=steps)
-        return [norm.momentum for norm in net]
-
-    assert shares(1000) == [0.01, 0.1, None]  # a true average is none of ours to change
-    assert shares(20) == [0.05, 0.1, None]
-    assert shares(3) == [0.1, 0.1, None]  # ten batches

@@ -225,19 +225,29 @@ def test_a_run_is_written_by_one_process_at_a_time(data, weights, tmp_path):
         train(data, tmp_path / "run", mode="head")
 
 
-def test_statistics_are_averaged_over_an_epoch_of_the_training(data, tmp_path, monkeypatch):
-    """They take a hundredth of each batch by themselves, as TensorFlow's."""
-    from handlens.training import fit
+def test_batch_norm_statistics_are_the_true_average_of_the_last_epoch(data, tmp_path, monkeypatch):
+    """The mean of every batch is recorded where the first norm sees it."""
+    from handlens.training import norms
 
-    trained = []
-    estimate_cost = fit.estimate_cost
-    monkeypatch.setattr(fit, "estimate_cost", lambda net, **rest: trained.append(net) or estimate_cost(net, **rest))
-    train(data, tmp_path / "run", mode="scratch", model="mini_xception", width=None, epochs=1, batch_size=2)
-    (net,) = trained
-    steps = int(read_metrics(tmp_path / "run")[-1]["step"])
-    momenta = {norm.momentum for norm in net.modules() if isinstance(norm, torch.nn.BatchNorm2d)}
-    assert 10 < steps < 100
-    assert momenta == {1 / steps}
+    means: list[torch.Tensor] = []
+    kept: list[torch.nn.BatchNorm2d] = []
+
+    def watched(callback, trainer, module):
+        on_train_start(callback, trainer, module)
+        norm = next(part for part in module.modules() if isinstance(part, torch.nn.BatchNorm2d))
+        norm.register_forward_pre_hook(
+            lambda norm, inputs: means.append(inputs[0].detach().mean(dim=(0, 2, 3))) if norm.training else None
+        )
+        kept.append(norm)
+
+    on_train_start = norms.EpochStatistics.on_train_start
+    monkeypatch.setattr(norms.EpochStatistics, "on_train_start", watched)
+    train(data, tmp_path / "run", mode="scratch", width=0.35, epochs=2, precision="fp32")
+    steps = int(read_metrics(tmp_path / "run")[-1]["step"]) // 2
+    assert 2 < steps < 10  # below ten batches a norm's own share, a tenth, does not yet count
+    assert len(means) == 2 * steps
+    torch.testing.assert_close(kept[0].running_mean, torch.stack(means[-steps:]).mean(dim=0))
+    assert kept[0].momentum == 0.1
 
 
 def test_finetuning_with_loader_processes_is_the_same_as_without(data, weights, tmp_path):

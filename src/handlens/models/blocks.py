@@ -117,21 +117,6 @@ def convolve_interleaved(x: Tensor, weight: Tensor, bias: Tensor | None, *, dila
     return made.reshape(n, rows * d, columns * d, channels)[:, :height, :width].permute(0, 3, 1, 2)
 
 
-def average_over_an_epoch(model: nn.Module, *, steps: int) -> None:
-    """Let batch norms average their running statistics over about an epoch, or over ten batches where it is shorter.
-
-    TensorFlow's nets take a hundredth of each batch's: of what they began with, mean 0 and variance 1, an eighth is
-    still there after 210 batches, and where layer stands on layer that is enough to guess in eval mode. A norm that
-    takes a larger share keeps it, as does one that takes a true average of all.
-
-    Args:
-        steps: batches in an epoch.
-    """
-    for module in model.modules():
-        if isinstance(module, BatchNorm) and module.momentum is not None:
-            module.momentum = max(module.momentum, min(0.1, 1 / steps))
-
-
 def freeze_batch_norm(model: nn.Module, *, fold: bool = True) -> None:
     """Keep every batch norm's statistics from now on, also when `model.train()` is called.
 

@@ -21,8 +21,9 @@ from handlens.data.examples import Examples
 from handlens.data.labels.finding import counted
 from handlens.data.loaders import ResumableLoader, fastest_workers, loading_seconds
 from handlens.data.record import Record
-from handlens.models.blocks import average_over_an_epoch, freeze_batch_norm
+from handlens.models.blocks import freeze_batch_norm
 from handlens.training.module import TaskTraining
+from handlens.training.norms import EpochStatistics
 from handlens.training.optim import keep_freed_memory
 from handlens.training.recipe import Recipe
 from handlens.training.run import LAST, read_metrics
@@ -114,7 +115,6 @@ def fit(
         f"{counted(estimate.workers, 'loader process')})."
     )
     batches = loader(training, train=True, workers=estimate.workers)
-    average_over_an_epoch(net, steps=len(batches))
     module = learning.training(net, recipe.epochs * len(batches))
     writer = RunWriter(folder, recipe=recipe, loader=batches, best=start_score, say=say, progress=progress)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)  # devices it did not find, and advertising
@@ -130,7 +130,7 @@ def fit(
             accelerator="auto",
             devices=1,
             precision=precision,
-            callbacks=[writer],
+            callbacks=[writer, EpochStatistics()],
             logger=False,
             enable_checkpointing=False,
             enable_model_summary=False,
