@@ -12,8 +12,10 @@ from handlens.data.decode import decode
 from handlens.data.labels.boxes import Box
 from handlens.evaluation.detection import best_threshold, detection_metrics, match_boxes
 from handlens.models import build
-from handlens.models.weights import SOURCES, load_into, load_weights
+from handlens.models.loading import load_into
+from handlens.models.pretrained import load_weights
 from handlens.results import Boxes
+from handlens.weights import SOURCES
 
 NAME = "ssdlite_mobilenet_v2_coco"
 THRESHOLD, LARGE = 0.3, 0.05  # score; share of the image

@@ -53,7 +53,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A cache that has the published weights, or a skip that says why."""
-    from handlens.models.weights import get_weights
+    from handlens.models.pretrained import get_weights
 
     cache = str(tmp_path_factory.getbasetemp() / "cache")
     with pytest.MonkeyPatch.context() as patch:

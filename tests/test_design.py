@@ -39,7 +39,14 @@ def test_the_nets_are_ours():
 
 @pytest.mark.parametrize(
     "module",
-    ["handlens", "handlens.cli", "handlens.flow.predict", "handlens.prediction.predictor", "handlens.formulas"],
+    [
+        "handlens",
+        "handlens.cli",
+        "handlens.flow.predict",
+        "handlens.prediction.predictor",
+        "handlens.formulas",
+        "handlens.weights",
+    ],
 )
 def test_prediction_starts_without_torch(module):
     code = (

@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from handlens.errors import InputError
-from handlens.models.fetch import PLACES, NotHereError
-from handlens.models.weights import SOURCES, get_weights
+from handlens.models.pretrained import get_weights
+from handlens.weights import SOURCES
+from handlens.weights.fetch import PLACES, NotHereError
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from handlens.errors import InputError
 from handlens.models import Backbone, backbone, build
 from handlens.models.backbones import BACKBONES, strides
 from handlens.models.cost import parameters
-from handlens.models.layouts import to_our_names
+from handlens.models.loading import to_our_names
 
 PUBLISHED = torchvision.models.mobilenet_v2
 

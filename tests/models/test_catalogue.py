@@ -10,11 +10,10 @@ from torchvision.models import get_model_weights
 from torchvision.models._meta import _IMAGENET_CATEGORIES
 
 from handlens.errors import InputError
-from handlens.flow.runs import PRETRAINED
 from handlens.models import CATALOGUE, build
-from handlens.models.imagenet import IMAGENET_CLASSES
-from handlens.models.weights import SOURCES
 from handlens.preprocess import SCALINGS
+from handlens.weights import SOURCES
+from handlens.weights.class_names import IMAGENET_CLASSES
 
 
 @pytest.mark.parametrize("name", list(CATALOGUE))
@@ -31,7 +30,7 @@ def test_entries_hold_together(name):
 
 
 def test_every_source_belongs_to_a_net():
-    assert {weights for entry in CATALOGUE.values() for weights in entry.weights} == set(SOURCES) == set(PRETRAINED)
+    assert {weights for entry in CATALOGUE.values() for weights in entry.weights} == set(SOURCES)
 
 
 @pytest.mark.parametrize("name", [name for name in SOURCES if ":" in name])

@@ -14,8 +14,7 @@ from torch import nn
 
 from handlens.models import CATALOGUE, build
 from handlens.models.cost import parameters
-from handlens.models.layouts import to_our_names
-from handlens.models.weights import load_into
+from handlens.models.loading import load_into, to_our_names
 from handlens.reporter import QUIET
 from handlens.tasks.image_level import start_image_model
 from handlens.training.recipe import make_recipe

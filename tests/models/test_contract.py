@@ -16,10 +16,12 @@ from families import family_first, small
 from handlens.models import CATALOGUE, backbone, build
 from handlens.models.backbones import BACKBONES
 from handlens.models.blocks import freeze_batch_norm
-from handlens.models.weights import SOURCES, load_into, load_weights
+from handlens.models.loading import load_into
+from handlens.models.pretrained import load_weights
 from handlens.preprocess import SCALINGS, Preprocess
 from handlens.runtimes.graph import DeployGraph
 from handlens.tasks import TASKS
+from handlens.weights import SOURCES
 
 CLASSIFIERS = [name for name, entry in CATALOGUE.items() if entry.task == "classify"]
 FOR_ONE_SIZE = {"dense", "lenet5", "lenet_color", "mobilenet_v1_mnist", "simple_convnet"}  # they flatten a map

@@ -10,8 +10,9 @@ from PIL import Image
 
 from handlens.models import build
 from handlens.models.cost import multiply_adds, parameters
-from handlens.models.layouts import to_our_names
-from handlens.models.weights import SOURCES, load_into, load_weights
+from handlens.models.loading import load_into, to_our_names
+from handlens.models.pretrained import load_weights
+from handlens.weights import SOURCES
 
 
 def to_timm(published: dict[str, torch.Tensor], reference: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -17,8 +17,8 @@ from torch import nn
 
 from handlens.errors import InputError
 from handlens.models import backbone, build
-from handlens.models.layouts import to_our_names
-from handlens.models.weights import load_backbone, load_into, load_weights, read_state
+from handlens.models.loading import load_backbone, load_into, read_state, to_our_names
+from handlens.models.pretrained import load_weights
 
 
 class FlatBlock(nn.Module):

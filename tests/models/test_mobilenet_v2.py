@@ -14,8 +14,9 @@ from handlens.models import build
 from handlens.models.blocks import ConvNormAct
 from handlens.models.classify.mobilenet_v2 import BOTTLENECKS, InvertedResidual
 from handlens.models.cost import parameters
-from handlens.models.layouts import to_our_names
-from handlens.models.weights import SOURCES, load_into, load_weights
+from handlens.models.loading import load_into, to_our_names
+from handlens.models.pretrained import load_weights
+from handlens.weights import SOURCES
 
 
 def small(**options):

@@ -18,11 +18,13 @@ from torch import Tensor, nn
 from handlens.errors import InputError
 from handlens.losses.coding import decode_boxes
 from handlens.models import build
-from handlens.models.coco import COCO_CLASSES, COCO_IDS
 from handlens.models.detect.anchors import grid_anchors, published_anchors
 from handlens.models.detect.ssd import map_grids
-from handlens.models.tfjs import read_tensors
-from handlens.models.weights import SOURCES, load_into, load_weights
+from handlens.models.loading import load_into
+from handlens.models.pretrained import load_weights
+from handlens.weights import SOURCES
+from handlens.weights.class_names import COCO_CLASSES, COCO_IDS
+from handlens.weights.tfjs import read_tensors
 
 NAME = "ssdlite_mobilenet_v2_coco"
 RUNTIME = ("@tensorflow/tfjs-core@4.22.0", "@tensorflow/tfjs-converter@4.22.0", "@tensorflow/tfjs-backend-cpu@4.22.0")

@@ -13,10 +13,12 @@ from torch import nn
 from handlens.data.voc_classes import VOC_CLASSES
 from handlens.errors import InputError
 from handlens.models import build
-from handlens.models.coco import COCO_CLASSES
-from handlens.models.tflite import read_constants
-from handlens.models.weights import SOURCES, load_into, load_weights
+from handlens.models.loading import load_into
+from handlens.models.pretrained import load_weights
 from handlens.runtimes.graph import Scale
+from handlens.weights import SOURCES
+from handlens.weights.class_names import COCO_CLASSES
+from handlens.weights.tflite import read_constants
 
 NAME = "deeplab_v3_mobilenet_v2_voc"
 

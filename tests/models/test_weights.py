@@ -21,8 +21,10 @@ import torchvision
 
 from handlens.errors import InputError
 from handlens.files import sha256_of
-from handlens.models import build, fetch, weights
-from handlens.models.weights import SOURCES, cached_weights, get_weights, have_weights, listing, load_into, load_weights
+from handlens.models import build, pretrained
+from handlens.models.loading import load_into
+from handlens.models.pretrained import get_weights, have_weights, load_weights
+from handlens.weights import SOURCES, cached_weights, fetch, listing
 
 NAME = "tiny"
 PACKAGE = "handlens-test-weights"
@@ -135,7 +137,7 @@ def nowhere(monkeypatch):
     def asked(source, scratch, progress):
         raise AssertionError("a place was asked although the cache is whole")
 
-    monkeypatch.setattr(weights, "PLACES", dict.fromkeys(fetch.PLACES, asked))
+    monkeypatch.setattr(pretrained, "PLACES", dict.fromkeys(fetch.PLACES, asked))
 
 
 def same_numbers(numbers: Path) -> None:

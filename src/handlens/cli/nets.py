@@ -16,8 +16,7 @@ app.add_typer(weights_app, name="weights")
 @weights_app.command("list")
 def weights_list(as_json: AsJson = False) -> None:
     """The pretrained weights, their licenses and whether they are here."""
-    require("torch", extra="train", what="weights")
-    from handlens.models.weights import listing
+    from handlens.weights import listing
 
     rows = listing()
     if as_json:
@@ -33,7 +32,7 @@ def weights_get(name: Annotated[str, typer.Argument(help="As `weights list` name
     """Fetch weights once, check them and keep them in the cache."""
     require("torch", extra="train", what="weights")
     from handlens.flow.runs import find_run
-    from handlens.models.weights import get_weights
+    from handlens.models.pretrained import get_weights
 
     with reporting(quiet) as report:
         path = get_weights(name, progress=report.progress)

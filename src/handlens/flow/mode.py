@@ -49,7 +49,8 @@ def choose_mode(recipe: Recipe, task: Task, images: int, report: Reporter) -> Re
     Raises:
         InputError: a mode that the task does not have.
     """
-    from handlens.models.weights import SOURCES, have_weights
+    from handlens.models.pretrained import have_weights
+    from handlens.weights import SOURCES
 
     require_mode(recipe, task)
     if recipe.mode != "auto":

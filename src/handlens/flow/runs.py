@@ -12,6 +12,7 @@ from handlens.files import cache_folder
 from handlens.reporter import QUIET, Reporter
 from handlens.tasks import TASKS
 from handlens.training.run import ENGINE, MODEL, WEIGHTS, Run, locked, open_run, write_model_json
+from handlens.weights import SOURCES
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,32 +20,6 @@ if TYPE_CHECKING:
     from handlens.preprocess import Preprocess
     from handlens.tasks.task import Task
 
-# Run folders that anyone can have without training; a literal, so that `predict` need not import torch to know.
-PRETRAINED = (
-    "mobilenet_v2",
-    "efficientnet_lite0",
-    "ssdlite_mobilenet_v2_coco",
-    "deeplab_v3_mobilenet_v2_voc",
-    "mobilenet_v2:imagenet1k_v2",
-    "alexnet:imagenet1k_v1",
-    "vgg11:imagenet1k_v1",
-    "vgg11_bn:imagenet1k_v1",
-    "vgg13:imagenet1k_v1",
-    "vgg13_bn:imagenet1k_v1",
-    "vgg16:imagenet1k_v1",
-    "vgg16_bn:imagenet1k_v1",
-    "vgg19:imagenet1k_v1",
-    "vgg19_bn:imagenet1k_v1",
-    "googlenet:imagenet1k_v1",
-    "resnet18:imagenet1k_v1",
-    "resnet34:imagenet1k_v1",
-    "resnet50:imagenet1k_v1",
-    "resnet50:imagenet1k_v2",
-    "resnet101:imagenet1k_v1",
-    "resnet101:imagenet1k_v2",
-    "resnet152:imagenet1k_v1",
-    "resnet152:imagenet1k_v2",
-)
 CHOSEN = ("threshold", "thresholds")  # on validation, of boxes or of each label: an app needs them with the file
 
 
@@ -59,10 +34,10 @@ def find_run(run: Path | str | Run, *, report: Reporter = QUIET) -> Run:
     path = Path(run)
     if path.exists():
         return open_run(path)
-    if str(run) not in PRETRAINED:
-        versions = [name for name in PRETRAINED if name.partition(":")[0] == str(run)]
+    if str(run) not in SOURCES:
+        versions = [name for name in SOURCES if name.partition(":")[0] == str(run)]
         beside = [str(found.parent) for found in sorted(path.parent.glob(f"*/{MODEL}"))] if path.parent.is_dir() else []
-        hint = f"there are {', '.join(versions)}" if versions else nearest(str(run), [*beside, *PRETRAINED])
+        hint = f"there are {', '.join(versions)}" if versions else nearest(str(run), [*beside, *SOURCES])
         raise InputError(f"{run} is neither a run folder nor a pretrained net; {hint}.")
     folder = cache_folder() / "pretrained" / str(run).replace(":", "-")
     if (folder / MODEL).is_file():
@@ -137,7 +112,8 @@ def machine() -> dict[str, Any]:
 def _make_pretrained(name: str, folder: Path, report: Reporter) -> Run:
     require("torch", extra="train", what=f"preparing the pretrained {name}")
     from handlens.models import CATALOGUE, build
-    from handlens.models.weights import SOURCES, get_weights, load_into, load_weights
+    from handlens.models.loading import load_into
+    from handlens.models.pretrained import get_weights, load_weights
     from handlens.training.saving import save_net
 
     net_name = name.partition(":")[0]

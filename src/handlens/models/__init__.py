@@ -22,7 +22,7 @@ from handlens.models.options import construct
 from handlens.models.segment.deeplab_v3 import DeepLabV3
 from handlens.models.segment.encoder_decoder import EncoderDecoder
 from handlens.models.segment.unet import UNet
-from handlens.models.sources import versions
+from handlens.weights import versions
 
 __all__ = ["CATALOGUE", "Backbone", "Entry", "backbone", "build", "flattens", "resolve_map"]
 
@@ -35,7 +35,7 @@ class Entry:
         task: "classify", "segment" or "detect".
         image_size: pixels it was published at.
         scaling: a name of preprocess.SCALINGS.
-        weights: names in sources.SOURCES that fit it; training starts from the first.
+        weights: names in weights.SOURCES that fit it; training starts from the first.
         num_classes: it was published for; None is 1000 (ImageNet), 21 (VOC with its background) or 80 (COCO) by task.
         backbone: of `backbones.BACKBONES`, the one it has unless another is asked for, whose weights it can start from.
         about: one line for people.
@@ -49,6 +49,11 @@ class Entry:
     about: str
     num_classes: int | None = None
     backbone: str | None = None
+
+    @property
+    def net(self) -> Any:
+        """The class, of a constructor that has some of its arguments already."""
+        return self.constructor.func if isinstance(self.constructor, partial) else self.constructor
 
 
 def _classifier(

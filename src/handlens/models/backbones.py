@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -37,6 +38,8 @@ BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "mini_xception": MiniXception,
     "xception": Xception,
 }
+
+BEHIND_BLOCKS = ("classifier.", "hidden", "auxiliary.")  # parts of a classifier that no other task has a use for
 
 
 class Backbone(nn.Module):
@@ -79,6 +82,22 @@ class Backbone(nn.Module):
         if self.head is not None:
             made["head"] = self.head(x)
         return {asked: made[name] for asked, name in self.names.items()}
+
+    def part_of(self, weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], set[str]]:
+        """A whole classifier's weights by the names that they have here, and the parts that are not here."""
+        kept, left = {}, set()
+        last = f"blocks.{len(self.blocks) - 1}."
+        for key, value in weights.items():
+            match = re.fullmatch(r"blocks\.(\d+)\..*", key)
+            behind = match is not None and int(match[1]) >= len(self.blocks)
+            if self.cut and key.startswith(last):  # of its last block a cut backbone has the expansion, by itself
+                behind = not key.startswith(f"{last}expand.")
+                key = key.replace(".expand.", ".")
+            if behind or key.startswith(BEHIND_BLOCKS) or (key.startswith("head.") and self.head is None):
+                left.add("blocks" if match else key.partition(".")[0])
+            else:
+                kept[key] = value
+        return kept, left
 
 
 def backbone(name: str, *, maps: Sequence[str] = ("s32",), output_stride: int = 32, **options: Any) -> Backbone:

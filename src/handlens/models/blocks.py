@@ -14,6 +14,8 @@ Padding = Literal["symmetric", "same"]
 Norm = Callable[[int], nn.Module]
 Activation = Callable[[], nn.Module]
 
+EPSILON = 1e-5  # of PyTorch's batch norm, unless asked otherwise
+
 
 class ConvNormAct(nn.Module):
     """A convolution without bias, a norm, and an activation where one is given.
@@ -115,6 +117,19 @@ def convolve_interleaved(x: Tensor, weight: Tensor, bias: Tensor | None, *, dila
     made = F.conv2d(grids, weight, bias, padding=weight.shape[-1] // 2, groups=channels).permute(0, 2, 3, 1)
     made = made.reshape(n, d, d, rows, columns, channels).permute(0, 3, 1, 4, 2, 5)
     return made.reshape(n, rows * d, columns * d, channels)[:, :height, :width].permute(0, 3, 1, 2)
+
+
+def norm_state(norm: str, *, shift: Tensor, scale: Tensor | None = None) -> dict[str, Tensor]:
+    """The state of a BatchNorm2d that adds `shift`, after a factor where one is given, and does nothing else.
+
+    So comes back what a publisher folded into the convolution before it. Both are (C,).
+    """
+    return {
+        f"{norm}.weight": torch.ones_like(shift) if scale is None else scale,
+        f"{norm}.bias": shift,
+        f"{norm}.running_mean": torch.zeros_like(shift),
+        f"{norm}.running_var": torch.full_like(shift, 1 - EPSILON),  # so that it divides by 1
+    }
 
 
 def freeze_batch_norm(model: nn.Module, *, fold: bool = True) -> None:

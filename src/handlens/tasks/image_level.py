@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 def start_image_model(recipe: Recipe, num_classes: int, report: Reporter) -> Start:
     from handlens.models import CATALOGUE, flattens
-    from handlens.models.weights import SOURCES, load_into, load_weights
+    from handlens.models.loading import load_into
+    from handlens.models.pretrained import load_weights
+    from handlens.weights import SOURCES
 
     entry = CATALOGUE[recipe.model]
     arguments: dict[str, Any] = {"num_classes": num_classes} | recipe.options

@@ -89,7 +89,8 @@ def starting_weights(recipe: Recipe) -> str:
 def load_published(net: nn.Module, recipe: Recipe, report: Reporter) -> None:
     from handlens.models import CATALOGUE
     from handlens.models.backbones import Backbone
-    from handlens.models.weights import load_backbone, load_into, load_weights
+    from handlens.models.loading import load_backbone, load_into
+    from handlens.models.pretrained import load_weights
 
     if recipe.mode == "scratch":
         return
@@ -109,7 +110,7 @@ def load_published(net: nn.Module, recipe: Recipe, report: Reporter) -> None:
 def scaled_as(recipe: Recipe, preprocess: Preprocess) -> Preprocess:
     """With the normalization that the weights were trained with; from scratch the net's own."""
     from handlens.models import CATALOGUE
-    from handlens.models.weights import SOURCES
+    from handlens.weights import SOURCES
 
     source = None if recipe.mode == "scratch" else recipe.weights or weights_of(recipe)
     if source in SOURCES:

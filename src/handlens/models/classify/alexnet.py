@@ -11,6 +11,8 @@ Differs  Section 3.5 says 224 x 224, and its 55 x 55 maps need 227 or padding: p
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -21,6 +23,10 @@ ONE_TOWER = (64, 192, 384, 256, 256)
 TWO_TOWERS = (96, 256, 384, 384, 256)
 DENSE = 4096  # units of each hidden dense layer
 LAST_SIDE = 6  # of the map that the dense layers see
+
+# Position in torchvision's `features` and `classifier` -> our layer.
+PUBLISHED_CONVOLUTIONS = {"0": "stem.0", "3": "blocks.0.1", "6": "blocks.1.1", "8": "blocks.2.0", "10": "blocks.3.0"}
+PUBLISHED_DENSE = {"1": "hidden1", "4": "hidden2", "6": "classifier"}
 
 
 class AlexNet(StagedNet):
@@ -82,6 +88,20 @@ class AlexNet(StagedNet):
         initialise(self)
         if two_towers:
             self._initialise_as_in_2012()
+
+    @staticmethod
+    def to_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+        """Rename a state dict with torchvision's names into ours; None where it has others."""
+        if "classifier.6.weight" not in state or "features.0.weight" not in state:
+            return None
+        if state["features.0.weight"].shape[-1] != 11:  # VGG has the same two
+            return None
+        renamed = {}
+        for key, value in state.items():
+            part, position, what = [*key.split("."), "", ""][:3]
+            places = {"features": PUBLISHED_CONVOLUTIONS, "classifier": PUBLISHED_DENSE}.get(part, {})
+            renamed[f"{places[position]}.{what}" if position in places else key] = value
+        return renamed
 
     def pool(self, x: Tensor) -> Tensor:
         x = F.adaptive_avg_pool2d(x, LAST_SIDE).flatten(1)

@@ -9,12 +9,14 @@ Differs  Lite fixes stem and head at 32 and 1280 channels, uses ReLU6, and Tenso
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from functools import partial
 
 from torch import Tensor, nn
 
 from handlens.models.blocks import ConvNormAct, Padding, initialise
-from handlens.models.classify.mobilenet_v2 import InvertedResidual, feature_maps
+from handlens.models.classify.mobilenet_v2 import InvertedResidual, feature_maps, timm_to_our_names
 from handlens.models.classify.staged import StagedNet, check_counts, check_dropout
 
 # Table 1 of the paper, stages 2 to 8: expansion, kernel, output channels, repetitions, stride of the first.
@@ -27,6 +29,23 @@ STAGES = (
     (6, 5, 192, 4, 2),
     (6, 3, 320, 1, 1),
 )
+
+# EfficientNet-PyTorch's name -> our layer; in a block, our unit.
+PUBLISHED_OUTSIDE = {
+    "_conv_stem": "stem.conv",
+    "_bn0": "stem.norm",
+    "_conv_head": "head.conv",
+    "_bn1": "head.norm",
+    "_fc": "classifier",
+}
+PUBLISHED_UNITS = {
+    "_expand_conv": "expand.conv",
+    "_bn0": "expand.norm",
+    "_depthwise_conv": "depthwise.conv",
+    "_bn1": "depthwise.norm",
+    "_project_conv": "project.conv",
+    "_bn2": "project.norm",
+}
 
 
 class EfficientNetLite0(StagedNet):
@@ -66,6 +85,21 @@ class EfficientNetLite0(StagedNet):
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(1280, num_classes)
         initialise(self)
+
+    @staticmethod
+    def to_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+        """Rename a state dict with EfficientNet-PyTorch's or timm's names into ours; None where it has others."""
+        if "_conv_stem.weight" not in state:
+            return timm_to_our_names(state)
+        renamed = {}
+        for key, value in state.items():
+            if match := re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", key):
+                key = f"blocks.{match[1]}.{PUBLISHED_UNITS.get(match[2], match[2])}.{match[3]}"
+            else:
+                unit, dot, what = key.partition(".")
+                key = f"{PUBLISHED_OUTSIDE.get(unit, unit)}{dot}{what}"
+            renamed[key] = value
+        return renamed
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
         """Every map by name, in the order of `maps`."""

@@ -13,6 +13,8 @@ Differs  Batch norm (Ioffe and Szegedy 2015) unless switched off; without it, re
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -54,6 +56,13 @@ GROUPS = (  # 3a to 3b, 4a to 4e, 5a to 5b; max-pooling between the groups
     (Row(256, 160, 320, 32, 128, 128), Row(384, 192, 384, 48, 128, 128)),
 )
 AUXILIARY_AFTER = (3, 6)  # blocks: 4a and 4d
+
+# torchvision's name -> our layer.
+PUBLISHED_OUTSIDE = {"conv1": "stem.0", "conv2": "stem.2", "conv3": "stem.3", "fc": "classifier"}
+PUBLISHED_BLOCKS = ("3a", "3b", "4a", "4b", "4c", "4d", "4e", "5a", "5b")
+POOLED_BEFORE = ("4a", "5a")  # where ours have the max-pooling in the block
+PUBLISHED_BRANCHES = {"branch1": "one", "branch2": "three", "branch3": "five", "branch4": "pooled"}
+PUBLISHED_AUXILIARY = {"fc1": "hidden", "fc2": "classifier"}
 
 
 class ConvAct(nn.Module):
@@ -168,6 +177,25 @@ class GoogLeNet(StagedNet):
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(channels, num_classes)
         initialise(self)
+
+    @staticmethod
+    def to_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+        """Rename a state dict with torchvision's names into ours; None where it has others."""
+        if "inception3a.branch1.conv.weight" not in state:
+            return None
+        renamed = {}
+        for key, value in state.items():
+            key = key.replace(".bn.", ".norm.")
+            if match := re.fullmatch(r"inception(\w\w)\.(branch\d)\.(.*)", key):
+                name, branch, rest = match.groups()
+                block = f"blocks.{PUBLISHED_BLOCKS.index(name)}{'.1' if name in POOLED_BEFORE else ''}"
+                key = f"{block}.{PUBLISHED_BRANCHES[branch]}.{rest}"
+            elif match := re.fullmatch(r"aux([12])\.(\w+)\.(.*)", key):
+                key = f"auxiliary.{int(match[1]) - 1}.{PUBLISHED_AUXILIARY.get(match[2], match[2])}.{match[3]}"
+            elif (part := key.partition("."))[0] in PUBLISHED_OUTSIDE:
+                key = f"{PUBLISHED_OUTSIDE[part[0]]}.{part[2]}"
+            renamed[key] = value
+        return renamed
 
     def with_auxiliary(self, images: Tensor) -> list[tuple[float, Tensor]]:
         """(weight of its loss, logits (N, K)) of the classifier, then of each auxiliary head."""

@@ -10,7 +10,8 @@ Differs  Section 3.4 says 19 bottlenecks, Table 2 has 17: 17. Table 2's pooling 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -29,6 +30,38 @@ BOTTLENECKS = (
     (6, 320, 1, 1),
 )
 
+UNIT = {"0": "conv", "1": "norm"}
+# Position in torchvision's `features.N.conv` -> our unit, for a block without an expansion and with one.
+NESTED_PLAIN = {"0.0": "depthwise.conv", "0.1": "depthwise.norm", "1": "project.conv", "2": "project.norm"}
+NESTED_EXPANDING = {
+    "0.0": "expand.conv",
+    "0.1": "expand.norm",
+    "1.0": "depthwise.conv",
+    "1.1": "depthwise.norm",
+    "2": "project.conv",
+    "3": "project.norm",
+}
+# The same in the older layout, where the activations (2 and 5) count.
+FLAT_PLAIN = {"0": "depthwise.conv", "1": "depthwise.norm", "3": "project.conv", "4": "project.norm"}
+FLAT_EXPANDING = {
+    "0": "expand.conv",
+    "1": "expand.norm",
+    "3": "depthwise.conv",
+    "4": "depthwise.norm",
+    "6": "project.conv",
+    "7": "project.norm",
+}
+
+TIMM_OUTSIDE = {"conv_stem": "stem.conv", "bn1": "stem.norm", "conv_head": "head.conv", "bn2": "head.norm"}
+TIMM_PLAIN = {"conv_dw": "depthwise.conv", "bn1": "depthwise.norm", "conv_pw": "project.conv", "bn2": "project.norm"}
+TIMM_EXPANDING = {
+    "conv_pw": "expand.conv",
+    "bn1": "expand.norm",
+    "conv_dw": "depthwise.conv",
+    "bn2": "depthwise.norm",
+    "conv_pwl": "project.conv",
+    "bn3": "project.norm",
+}
 
 Table = Sequence[tuple[float, int, int, int]]
 
@@ -138,6 +171,35 @@ class MobileNetV2(StagedNet):
         self.classifier = nn.Linear(last, num_classes)
         initialise(self)
 
+    @staticmethod
+    def to_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+        """Rename a state dict into ours from one of three layouts; None where it has others.
+
+        Known: torchvision's (features.N.conv.0.0); the older flat one (features.N.conv.0 to .7, conv.0); timm's
+        (conv_stem, blocks.S.N.conv_dw).
+        """
+        if "features.0.0.weight" not in state:
+            return timm_to_our_names(state)
+        flat = "features.1.conv.0.0.weight" not in state
+        renamed = {}
+        for key, value in state.items():
+            if match := re.fullmatch(r"features\.(\d+)\.conv\.([\d.]+)\.(\w+)", key):
+                number, position, what = match.groups()
+                expands = f"features.{number}.conv.{7 if flat else 3}.weight" in state
+                if flat:
+                    units = FLAT_EXPANDING if expands else FLAT_PLAIN
+                else:
+                    units = NESTED_EXPANDING if expands else NESTED_PLAIN
+                key = f"blocks.{int(number) - 1}.{units.get(position, position)}.{what}"
+            elif match := re.fullmatch(r"features\.0\.([01])\.(\w+)", key):
+                key = f"stem.{UNIT[match[1]]}.{match[2]}"
+            elif match := re.fullmatch(r"(?:features\.\d+|conv)\.([01])\.(\w+)", key):
+                key = f"head.{UNIT[match[1]]}.{match[2]}"
+            elif match := re.fullmatch(r"classifier(?:\.\d)?\.(weight|bias)", key):  # alone, or behind a dropout
+                key = f"classifier.{match[1]}"
+            renamed[key] = value
+        return renamed
+
     def features(self, images: Tensor) -> dict[str, Tensor]:
         """Every map by name, in the order of `maps`; "blockN.expand" is the expanded map inside block N."""
         maps = feature_maps(self, images)
@@ -160,6 +222,26 @@ def feature_maps(net: Any, images: Tensor) -> dict[str, Tensor]:
             x = block(x)
         maps[f"block{number}"] = x
     return maps
+
+
+def timm_to_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+    """Rename a state dict of inverted residuals with timm's names into ours; None where it has others."""
+    if "conv_stem.weight" not in state:
+        return None
+    matches = [re.match(r"blocks\.(\d+)\.(\d+)\.", key) for key in state]
+    places = sorted({(int(match[1]), int(match[2])) for match in matches if match})  # (stage, repetition)
+    renamed = {}
+    for key, value in state.items():
+        if match := re.fullmatch(r"blocks\.(\d+)\.(\d+)\.(\w+)\.(\w+)", key):
+            stage, repetition, unit, what = match.groups()
+            expands = f"blocks.{stage}.{repetition}.conv_pwl.weight" in state
+            number = places.index((int(stage), int(repetition)))
+            key = f"blocks.{number}.{(TIMM_EXPANDING if expands else TIMM_PLAIN).get(unit, unit)}.{what}"
+        else:
+            unit, dot, what = key.partition(".")
+            key = f"{TIMM_OUTSIDE.get(unit, unit)}{dot}{what}"
+        renamed[key] = value
+    return renamed
 
 
 def check_table(table: Table) -> None:

@@ -9,6 +9,9 @@ Differs  A bottleneck strides in its 3 x 3 convolution instead of its first 1 x 
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -83,3 +86,26 @@ class ResNet(StagedNet):
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(channels, num_classes)
         initialise(self)
+
+    @staticmethod
+    def to_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+        """Rename a state dict with torchvision's names into ours; None where it has others."""
+        if "layer1.0.conv1.weight" not in state:
+            return None
+        places = {match[0] for key in state if (match := re.match(r"layer\d\.\d+", key))}
+        order = sorted(places, key=lambda place: [int(number) for number in place.removeprefix("layer").split(".")])
+        ours = {place: f"blocks.{number}" for number, place in enumerate(order)}
+        ours["layer1.0"] = "blocks.0.1"  # max-pooling stands before it
+        renamed = {}
+        for key, value in state.items():
+            if match := re.fullmatch(r"(layer\d\.\d+)\.(conv|bn)(\d)\.(\w+)", key):
+                place, kind, number, what = match.groups()
+                key = f"{ours[place]}.convs.{int(number) - 1}.{'conv' if kind == 'conv' else 'norm'}.{what}"
+            elif match := re.fullmatch(r"(layer\d\.\d+)\.downsample\.([01])\.(\w+)", key):
+                key = f"{ours[match[1]]}.shortcut.{'norm' if match[2] == '1' else 'conv'}.{match[3]}"
+            elif match := re.fullmatch(r"(conv1|bn1)\.(\w+)", key):
+                key = f"stem.{'conv' if match[1] == 'conv1' else 'norm'}.{match[2]}"
+            elif match := re.fullmatch(r"fc\.(\w+)", key):
+                key = f"classifier.{match[1]}"
+            renamed[key] = value
+        return renamed

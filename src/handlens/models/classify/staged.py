@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +29,17 @@ class StagedNet(nn.Module):
     dropout: nn.Module
     classifier: nn.Linear
     smallest: int = 1
+
+    @staticmethod
+    def to_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+        """Rename published weights, in each layout in circulation.
+
+        A name that a known layout does not have stays as it is: strict loading then lists it.
+
+        Returns:
+            None where the layout is not known to be of this net.
+        """
+        return None
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
         """Every map by name, in the order of `maps`."""

@@ -10,6 +10,10 @@ Differs  With batch norm (2015) as an option; its convolutions keep their biases
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from itertools import pairwise
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -20,6 +24,7 @@ CONVOLUTIONS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 1
 CHANNELS = (64, 128, 256, 512, 512)
 DENSE = 4096  # units of each hidden dense layer
 LAST_SIDE = 7  # of the map that the dense layers see
+PUBLISHED_DENSE = {"0": "hidden1", "3": "hidden2", "6": "classifier"}  # position in torchvision's `classifier`
 
 
 class VGG(StagedNet):
@@ -68,6 +73,30 @@ class VGG(StagedNet):
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(hidden, num_classes)
         initialise(self)
+
+    @staticmethod
+    def to_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+        """Rename a state dict with torchvision's names into ours; None where it has others.
+
+        Its `features` is one list, in which a gap shows where a max-pooling is, and so where a group of ours begins.
+        """
+        if "classifier.6.weight" not in state or "features.0.weight" not in state:
+            return None
+        if state["features.0.weight"].shape[-1] == 11:  # AlexNet has the same two
+            return None
+        positions = sorted({int(match[1]) for key in state if (match := re.match(r"features\.(\d+)\.", key))})
+        starts = [0] + [position for last, position in pairwise(positions) if position - last > 2]  # more than its ReLU
+        renamed = {}
+        for key, value in state.items():
+            if match := re.fullmatch(r"features\.(\d+)\.(\w+)", key):
+                position = int(match[1])
+                number = sum(start <= position for start in starts) - 1
+                part = "stem" if number == 0 else f"blocks.{number - 1}"
+                key = f"{part}.{position - starts[number]}.{match[2]}"
+            elif match := re.fullmatch(r"classifier\.(\d)\.(\w+)", key):
+                key = f"{PUBLISHED_DENSE.get(match[1], match[1])}.{match[2]}"
+            renamed[key] = value
+        return renamed
 
     def pool(self, x: Tensor) -> Tensor:
         x = F.adaptive_avg_pool2d(x, LAST_SIDE).flatten(1)

@@ -13,18 +13,20 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from handlens.errors import InputError
 from handlens.losses.boxes import ClassLoss, Target, box_losses
 from handlens.losses.coding import Raw, decode_boxes
 from handlens.models.backbones import backbone as cut
-from handlens.models.blocks import ConvNormAct, Padding, initialise, round_channels
+from handlens.models.blocks import EPSILON, ConvNormAct, Padding, initialise, norm_state, round_channels
 from handlens.models.detect.anchors import Shapes, grid_anchors, published_anchors
 from handlens.models.detect.suppress import best_boxes
+from handlens.weights.class_names import COCO_IDS
 
 Scores = Literal["softmax", "sigmoid"]
 
@@ -32,6 +34,11 @@ Scores = Literal["softmax", "sigmoid"]
 LAST_BLOCKS = {16: ("s16", "s32"), 8: ("s8", "s16", "s32")}  # of other backbones than MobileNetV2
 MAPS = {16: ("block14.expand", "head"), 8: ("block7.expand", "block14.expand", "head")}
 EXTRAS = (512, 256, 256, 128)  # channels; each halves the map
+PER_MAP = ("boxes.", "classes.", "extras.")  # names of layers that a net for fewer maps does not have
+LAST_LAYER = re.compile(r"(boxes|classes)\.s\d+\.\d+\.(weight|bias)")  # of the predictors
+EXTRACTOR = "FeatureExtractor/MobilenetV2/"  # in the names of ssdlite_mobilenet_v2_coco
+PUBLISHED_EPSILON = 1e-3  # of its batch norm
+PUBLISHED_CLASSES = 91  # 90 ids and the background, which comes first
 RARE = 0.01  # of a sigmoid score before training: Lin et al. 2017, arXiv:1708.02002, section 4.1
 
 
@@ -55,9 +62,6 @@ class SSD(nn.Module):
         InputError: no such backbone, or one without this width or padding.
         ValueError: an argument out of range.
     """
-
-    PER_MAP = ("boxes.", "classes.", "extras.")  # names of layers that a net for fewer maps does not have
-    LAST_LAYER = re.compile(r"(boxes|classes)\.s\d+\.\d+\.(weight|bias)")  # of the predictors
 
     def __init__(
         self,
@@ -154,6 +158,71 @@ class SSD(nn.Module):
             most=most,
         )
 
+    def with_new_head(self, weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str | None]:
+        """As `loading.with_new_head`: fresh is the last layer of each predictor, for its classes or its anchors.
+
+        A net whose anchors need fewer maps has no use for the layers of the others; one with a finer map learns its
+        predictor.
+        """
+        wanted = self.state_dict()
+        own = {key.removeprefix("backbone."): value for key, value in weights.items() if key.startswith("backbone.")}
+        kept = {f"backbone.{key}": value for key, value in self.backbone.part_of(own)[0].items()}
+        kept |= {
+            key: value
+            for key, value in weights.items()
+            if not key.startswith("backbone.") and (key in wanted or not key.startswith(PER_MAP))
+        }
+        trained = {key.split(".")[1] for key in weights if LAST_LAYER.fullmatch(key)}  # strides
+        last = {
+            key: value
+            for key, value in wanted.items()
+            if LAST_LAYER.fullmatch(key)
+            or (key.startswith(("boxes.", "classes.")) and key.split(".")[1] not in trained)
+        }
+        if all(key in weights and weights[key].shape == value.shape for key, value in last.items()):
+            return kept, None
+        return kept | last, "The predictors were replaced by ones for other classes or anchors; the rest was kept."
+
+    @staticmethod
+    def to_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+        """Constants of the authors' ssdlite_mobilenet_v2_coco -> the state of our SSDLite with 80 classes, sigmoid
+        scores and SAME padding; None where they have other names.
+
+        Batch norm that was folded into a convolution comes back as one that only adds; the others keep their numbers,
+        with our epsilon made up for in the variance. So the function is the published one. The predictors of the ten
+        ids without a class, and of the background, are left out; offsets change from y, x, height, width to x, y,
+        width, height.
+
+        Raises:
+            InputError: a tensor is missing: another model.
+        """
+        if "BoxPredictor_0/BoxEncodingPredictor/weights" not in state:
+            return None
+        ours: dict[str, Tensor] = {}
+        try:
+            ours |= _folded("backbone.stem", state, f"{EXTRACTOR}Conv")
+            for number in range(17):
+                block, theirs = f"backbone.blocks.{number}", f"{EXTRACTOR}expanded_conv{f'_{number}' if number else ''}"
+                ours |= _folded(f"{block}.expand", state, f"{theirs}/expand") if number else {}
+                ours |= _scaled(f"{block}.depthwise", state, f"{theirs}/depthwise")
+                ours |= _folded(f"{block}.project", state, f"{theirs}/project")
+            ours |= _folded("backbone.head", state, f"{EXTRACTOR}Conv_1")
+            for number, channels in enumerate(EXTRAS):
+                second = f"{EXTRACTOR}layer_19_2_Conv2d_{number + 2}_3x3_s2_{channels}"
+                first = f"{EXTRACTOR}layer_19_1_Conv2d_{number + 2}_1x1_{channels // 2}"
+                ours |= _folded(f"extras.{number}.0", state, first)
+                ours |= _scaled(f"extras.{number}.1", state, f"{second}_depthwise")
+                ours |= _folded(f"extras.{number}.2", state, second)
+            for number in range(6):
+                name, theirs = f"s{16 << number}", f"BoxPredictor_{number}"
+                ours |= _published_predictor(f"boxes.{name}", state, f"{theirs}/BoxEncodingPredictor", 4, (1, 0, 3, 2))
+                ours |= _published_predictor(
+                    f"classes.{name}", state, f"{theirs}/ClassPredictor", PUBLISHED_CLASSES, COCO_IDS
+                )
+        except KeyError as error:
+            raise InputError(f"this is another model than ssdlite_mobilenet_v2_coco: it has no {error}.") from None
+        return ours
+
     def _initialise(self) -> None:
         """The predictors' last convolution starts at N(0, 0.03), as in the authors' configuration."""
         for part in (self.extras, self.boxes, self.classes):
@@ -217,3 +286,36 @@ def _predictor(in_channels: int, out_channels: int, *, separable: bool) -> nn.Se
 def _rows(x: Tensor, size: int) -> Tensor:
     """(N, anchors x size, H, W) -> (N, H x W x anchors, size), in the order of `grid_anchors`."""
     return x.permute(0, 2, 3, 1).reshape(x.shape[0], -1, size)
+
+
+def _folded(ours: str, state: Mapping[str, Tensor], theirs: str) -> dict[str, Tensor]:
+    """A convolution that batch norm was multiplied into."""
+    weight = state[f"{theirs}/Conv2D/merged_input"].permute(3, 2, 0, 1)  # (k, k, in, out) -> (out, in, k, k)
+    return {f"{ours}.conv.weight": weight} | norm_state(
+        f"{ours}.norm", shift=state[f"{theirs}/BatchNorm/batchnorm/sub"]
+    )
+
+
+def _scaled(ours: str, state: Mapping[str, Tensor], theirs: str) -> dict[str, Tensor]:
+    """A depthwise convolution, then batch norm as one factor and one term per channel."""
+    weight, norm = state[f"{theirs}/depthwise_weights"].permute(2, 3, 0, 1), f"{theirs}/BatchNorm/batchnorm"
+    return {f"{ours}.conv.weight": weight} | norm_state(
+        f"{ours}.norm", scale=state[f"{norm}/mul"], shift=state[f"{norm}/sub"]
+    )
+
+
+def _published_predictor(
+    ours: str, state: Mapping[str, Tensor], theirs: str, size: int, chosen: Sequence[int]
+) -> dict[str, Tensor]:
+    """Depthwise with batch norm, then 1x1 to `size` numbers per anchor, of which the chosen ones are kept."""
+    norm, weight = f"{theirs}_depthwise/BatchNorm", state[f"{theirs}/weights"]  # (1, 1, C, anchors x size)
+    channels = weight.shape[2]
+    return {
+        f"{ours}.0.conv.weight": state[f"{theirs}_depthwise/depthwise_weights"].permute(2, 3, 0, 1),
+        f"{ours}.0.norm.weight": state[f"{norm}/gamma"],
+        f"{ours}.0.norm.bias": state[f"{norm}/beta"],
+        f"{ours}.0.norm.running_mean": state[f"{norm}/moving_mean"],
+        f"{ours}.0.norm.running_var": state[f"{norm}/moving_variance"] + (PUBLISHED_EPSILON - EPSILON),
+        f"{ours}.1.weight": weight[0, 0].T.reshape(-1, size, channels)[:, list(chosen)].reshape(-1, channels, 1, 1),
+        f"{ours}.1.bias": state[f"{theirs}/biases"].reshape(-1, size)[:, list(chosen)].reshape(-1),
+    }

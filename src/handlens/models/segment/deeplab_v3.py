@@ -13,15 +13,17 @@ Differs  torchvision's DeepLabv3 has one more 3 x 3 convolution before the class
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from handlens.errors import InputError
 from handlens.models.backbones import backbone as cut
 from handlens.models.backbones import strides
-from handlens.models.blocks import ConvNormAct, Padding, initialise
+from handlens.models.blocks import ConvNormAct, Padding, initialise, norm_state
 
 CHANNELS = 256  # of every branch: Chen et al. 2017, section 3.3
 FINE_CHANNELS = 48  # of the map at stride 4, before it meets the coarse one: Chen et al. 2018, section 4.1
@@ -140,6 +142,52 @@ class DeepLabV3(nn.Module):
             x = self.decoder(*fine, x)
         logits = self.classifier(self.dropout(x))
         return F.interpolate(logits, size=images.shape[2:], mode="bilinear", align_corners=self.align_corners)
+
+    @staticmethod
+    def to_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+        """Constants of TensorFlow's deeplabv3.tflite -> the state of our DeepLabv3 on MobileNetV2 with 21 classes and
+        SAME padding; None where they have other names.
+
+        Batch norm was folded into the convolutions; it comes back as one that only adds. So the function is the
+        published one. The mean of the map stands first in the published concatenation and last in ours.
+
+        Raises:
+            InputError: a constant is missing: another model.
+        """
+        if "logits/semantic/weights" not in state:
+            return None
+        ours: dict[str, Tensor] = {}
+        try:
+            ours |= _folded("backbone.stem", state, "MobilenetV2/Conv")
+            for number in range(17):
+                block, theirs = (
+                    f"backbone.blocks.{number}",
+                    f"MobilenetV2/expanded_conv{f'_{number}' if number else ''}",
+                )
+                ours |= _folded(f"{block}.expand", state, f"{theirs}/expand") if number else {}
+                ours |= _folded(f"{block}.depthwise", state, f"{theirs}/depthwise", depthwise=True)
+                ours |= _folded(f"{block}.project", state, f"{theirs}/project")
+            ours |= _folded("aspp.branches.0", state, "aspp0")
+            ours |= _folded("aspp.pooled", state, "image_pooling")
+            ours |= _folded("aspp.project", state, "concat_projection")
+            mean, branch = ours["aspp.project.conv.weight"].chunk(2, dim=1)
+            ours["aspp.project.conv.weight"] = torch.cat([branch, mean], dim=1)
+            ours["classifier.weight"] = state["logits/semantic/weights"].permute(0, 3, 1, 2)
+            ours["classifier.bias"] = state["logits/semantic/Conv2D_bias"]
+        except KeyError as error:
+            raise InputError(f"this is another model than DeepLabv3 on MobileNetV2: it has no {error}.") from None
+        return ours
+
+
+def _folded(ours: str, state: Mapping[str, Tensor], theirs: str, *, depthwise: bool = False) -> dict[str, Tensor]:
+    """A convolution that batch norm was multiplied into."""
+    if depthwise:
+        weight = state[f"{theirs}/depthwise_weights"].permute(3, 0, 1, 2)  # (1, k, k, C) -> (C, 1, k, k)
+        shift = state[f"{theirs}/depthwise_bias"]
+    else:
+        weight = state[f"{theirs}/weights"].permute(0, 3, 1, 2)  # (out, k, k, in) -> (out, in, k, k)
+        shift = state[f"{theirs}/Conv2D_bias"]
+    return {f"{ours}.conv.weight": weight} | norm_state(f"{ours}.norm", shift=shift)
 
 
 def _unit(

@@ -167,7 +167,7 @@ class Detect(Task):
         return boxes, scores, labels
 
     def published(self) -> dict[str, Any]:
-        from handlens.models.coco import COCO_IDS
+        from handlens.weights.class_names import COCO_IDS
 
         return {"threshold": USUAL_THRESHOLD, "category_ids": list(COCO_IDS)}
 

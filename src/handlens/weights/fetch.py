@@ -11,50 +11,14 @@ import sys
 import tarfile
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from handlens.data.download import DownloadError, download
 from handlens.files import cache_folder
-from handlens.preprocess import Preprocess
+from handlens.weights.sources import NPM, Source
 
 Progress = Callable[[str, int, int | None], None]  # takes (what, done, total; None where it is not known)
-NPM = "npm:"
 LARGEST = 1 << 30  # bytes: no file of weights that is published without its size is larger
-
-
-@dataclass(frozen=True)
-class Source:
-    """Published weights of one net.
-
-    Attributes:
-        file: the published file's name.
-        sha256: of that file, or its first characters where the publisher states no more. size: bytes, None: not stated.
-        package: a package that carries the file, as pip takes it, or "npm:" and as npm takes it: then the file is the
-            package itself; None where there is none. url: the publisher's address, None where unknown.
-        class_names, preprocess: what the weights were trained for and with.
-        sdist_sha256: where the index has the package as source alone: of that archive. pip checks it before it looks
-            inside, which runs the archive's setup.py.
-    """
-
-    file: str
-    sha256: str
-    size: int | None
-    package: str | None
-    url: str | None
-    license: str
-    class_names: tuple[str, ...]
-    preprocess: Preprocess
-    sdist_sha256: str | None = None
-
-    @property
-    def by_hand(self) -> str:
-        """How a person gets the package."""
-        if self.package is None:
-            return f"download {self.url}"
-        if self.package.startswith(NPM):
-            return f"npm pack {self.package.removeprefix(NPM)}"
-        return f"pip install --no-deps {self.package}"
 
 
 class NotHereError(Exception):

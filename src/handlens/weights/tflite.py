@@ -1,4 +1,4 @@
-"""Constants of a TensorFlow Lite file, read without TensorFlow, and the DeepLabv3 of one of them in our names.
+"""Constants of a TensorFlow Lite file, read without TensorFlow.
 
 The file is a FlatBuffer: tables whose fields are found through a list of offsets. Only what leads to the constants is
 read. Source: the FlatBuffers page "Internals", and TensorFlow's schema.fbs for the numbers of the fields.
@@ -10,9 +10,7 @@ import struct
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from handlens.errors import InputError
 
@@ -25,8 +23,6 @@ SUBGRAPH_TENSORS = 0
 TENSOR_SHAPE, TENSOR_TYPE, TENSOR_BUFFER, TENSOR_NAME = 0, 1, 2, 3
 BUFFER_DATA = 0
 FLOAT32 = 0  # also what a missing type means
-
-EPSILON = 1e-5  # of our batch norm
 
 
 def read_constants(file: Path) -> Constants:
@@ -55,49 +51,6 @@ def read_constants(file: Path) -> Constants:
     except (struct.error, IndexError, ValueError) as error:
         raise InputError(f"{file} is not a whole TensorFlow Lite file: {error}.") from None
     return found
-
-
-def deeplab_state(constants: Constants) -> dict[str, Tensor]:
-    """The state dict of our DeepLabv3 on MobileNetV2 with 21 classes and SAME padding.
-
-    Batch norm was folded into the convolutions; it comes back as one that only adds. So the function is the published
-    one. The mean of the map stands first in the published concatenation and last in ours.
-
-    Raises:
-        InputError: a constant is missing: another model.
-    """
-    state: dict[str, NDArray[np.float32]] = {}
-    try:
-        _unit(state, "backbone.stem", constants, "MobilenetV2/Conv", "Conv2D_bias")
-        for block in range(17):
-            theirs, ours = f"MobilenetV2/expanded_conv{f'_{block}' if block else ''}", f"backbone.blocks.{block}"
-            if block:
-                _unit(state, f"{ours}.expand", constants, f"{theirs}/expand", "Conv2D_bias")
-            _unit(state, f"{ours}.depthwise", constants, f"{theirs}/depthwise", "depthwise_bias")
-            _unit(state, f"{ours}.project", constants, f"{theirs}/project", "Conv2D_bias")
-        _unit(state, "aspp.branches.0", constants, "aspp0", "Conv2D_bias")
-        _unit(state, "aspp.pooled", constants, "image_pooling", "Conv2D_bias")
-        _unit(state, "aspp.project", constants, "concat_projection", "Conv2D_bias")
-        mean, branch = np.split(state["aspp.project.conv.weight"], 2, axis=1)
-        state["aspp.project.conv.weight"] = np.concatenate([branch, mean], axis=1)
-        state["classifier.weight"] = constants["logits/semantic/weights"].transpose(0, 3, 1, 2)
-        state["classifier.bias"] = constants["logits/semantic/Conv2D_bias"]
-    except KeyError as error:
-        raise InputError(f"the TensorFlow Lite file is not DeepLabv3 on MobileNetV2: it has no {error}.") from None
-    return {key: torch.from_numpy(np.array(value, order="C")) for key, value in state.items()}
-
-
-def _unit(state: dict[str, NDArray[np.float32]], ours: str, constants: Constants, theirs: str, bias: str) -> None:
-    """A convolution that batch norm was multiplied into."""
-    shift = constants[f"{theirs}/{bias}"]
-    if bias == "depthwise_bias":
-        weight = constants[f"{theirs}/depthwise_weights"].transpose(3, 0, 1, 2)  # (1, k, k, C) -> (C, 1, k, k)
-    else:
-        weight = constants[f"{theirs}/weights"].transpose(0, 3, 1, 2)  # (out, k, k, in) -> (out, in, k, k)
-    state[f"{ours}.conv.weight"] = weight
-    state[f"{ours}.norm.weight"], state[f"{ours}.norm.bias"] = np.ones_like(shift), shift
-    state[f"{ours}.norm.running_mean"] = np.zeros_like(shift)
-    state[f"{ours}.norm.running_var"] = np.full_like(shift, 1 - EPSILON)  # so that it divides by 1
 
 
 def _number(content: bytes, position: int) -> int:
