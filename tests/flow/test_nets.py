@@ -47,7 +47,7 @@ def test_the_table_of_the_paper_and_ours_agree_to_a_million():
     (own,) = flow.cost_table("resnet50")
     assert (own["width"], own["published_millions"], own["difference"]) == (None, None, None)
     assert own["size"] == 224
-    (half,) = flow.cost_table("deeplab_v3_mobilenet_v2_voc", sizes=[257])
+    (half,) = flow.cost_table("deeplab_v3_mobilenet_v2_05_voc", sizes=[257])
     assert half["width"] == 0.5
 
 

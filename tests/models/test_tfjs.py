@@ -1,4 +1,4 @@
-"""SSDLite with the published COCO weights against the published graph, run by TensorFlow.js under node."""
+"""Models with weights from TensorFlow.js packages against the published graphs, run by TensorFlow.js under node."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import tarfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -44,8 +45,8 @@ def net(published) -> nn.Module:
 
 
 @pytest.fixture(scope="module")
-def published_graph(package, tmp_path_factory):
-    """Runs the published graph: pixels (300, 300, 3) uint8 -> boxes (1917, 4) y, x, y, x and scores (1917, 90)."""
+def tfjs(tmp_path_factory) -> Callable[..., list[np.ndarray]]:
+    """Runs a graph of a package: (package, folder in it, pixels (S, S, 3) uint8, outputs) -> their float32 values."""
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None or npm is None:
         pytest.skip("node and npm are not installed, and TensorFlow.js runs under node")
@@ -54,16 +55,27 @@ def published_graph(package, tmp_path_factory):
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
     if done.returncode:
         pytest.skip(f"npm could not install TensorFlow.js: {done.stderr[-200:]}")
-    with tarfile.open(package) as archive:
-        archive.extractall(folder)
     shutil.copy(Path(__file__).with_name("run_tfjs.js"), folder)
 
-    def run(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def run(package: Path, model: str, pixels: np.ndarray, outputs: Sequence[str]) -> list[np.ndarray]:
+        with tarfile.open(package) as archive:
+            archive.extractall(folder)
         (folder / "pixels").write_bytes(pixels.tobytes())
-        command = [node, "run_tfjs.js", "package/models/coco-ssd", "pixels", "boxes", "scores"]
+        command = [node, "run_tfjs.js", f"package/{model}", "pixels", str(len(pixels)), *outputs]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=True)
-        assert json.loads(done.stdout.splitlines()[-1]) == [[1, 1917, 1, 4], [1, 1917, 90]]
-        boxes, scores = (np.fromfile(folder / name, "<f4") for name in ("boxes", "scores"))
+        shapes = json.loads(done.stdout.splitlines()[-1])
+        return [np.fromfile(folder / f"output{number}", "<f4").reshape(shape) for number, shape in enumerate(shapes)]
+
+    return run
+
+
+@pytest.fixture
+def published_graph(package, tfjs):
+    """Runs the published detector: pixels (300, 300, 3) uint8 -> boxes (1917, 4) y, x, y, x and scores (1917, 90)."""
+
+    def run(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        outputs = ("Postprocessor/ExpandDims_1", "Postprocessor/Slice")
+        boxes, scores = tfjs(package, "models/coco-ssd", pixels, outputs)
         return boxes.reshape(1917, 4), scores.reshape(1917, 90)
 
     return run
@@ -151,3 +163,22 @@ def test_what_is_no_such_package_is_refused(tmp_path, package):
         archive.add(tmp_path / "hello", "package/hello")
     with pytest.raises(InputError, match=r"has no model\.json"):
         load_weights(tmp_path / "x.tgz")
+
+
+@pytest.mark.slow  # half a minute in JavaScript
+def test_every_logit_of_the_published_segmenter_is_its_graphs(published, published_package, tfjs, shared_data):
+    name = "deeplab_v3_mobilenet_v2_voc"
+    published(name)
+    net = build(name, num_classes=21)
+    load_into(net, load_weights(name), new_head=False)
+    file = min((shared_data / "coco_val128" / "images").glob("*000285*"))  # a bear, which VOC has no class for: a dog
+    pixels = np.asarray(Image.open(file).convert("RGB").resize((513, 513)))
+    (theirs,) = tfjs(published_package(name), "model", pixels, ["logits/semantic/BiasAdd"])
+    images = torch.from_numpy(SOURCES[name].preprocess.normalize(pixels)).permute(2, 0, 1)[None]
+    with torch.inference_mode():
+        net.eval()
+        maps = net.backbone(images)
+        logits = net.classifier(net.aspp(*maps.values()))
+    assert logits.shape == (1, 21, 65, 65)
+    np.testing.assert_allclose(logits.permute(0, 2, 3, 1).numpy(), theirs, atol=2e-3)
+    assert (theirs.argmax(axis=-1) == 12).mean() > 0.5  # it sees something

@@ -20,7 +20,7 @@ from handlens.weights import SOURCES
 from handlens.weights.class_names import COCO_CLASSES
 from handlens.weights.tflite import read_constants
 
-NAME = "deeplab_v3_mobilenet_v2_voc"
+NAME = "deeplab_v3_mobilenet_v2_05_voc"
 
 
 @pytest.fixture(scope="module")
@@ -145,3 +145,14 @@ def test_damaged_files_end_in_an_input_error_or_in_tensors(file, tmp_path):
         except InputError:
             continue
         assert all(isinstance(value, torch.Tensor) for value in state.values())
+
+
+def test_parts_behind_the_backbone_that_the_weights_do_not_have_are_fresh(published):
+    published(NAME)
+    state = load_weights(NAME)
+    net = build(NAME, num_classes=3, decoder=32)
+    fresh = {key: value.clone() for key, value in net.state_dict().items()}
+    assert load_into(net, state, new_head=True) == "Replaced by fresh ones: decoder, classifier; the rest was kept."
+    for key, value in net.state_dict().items():
+        own = key.startswith(("decoder.", "classifier.")) or key.endswith(".num_batches_tracked")
+        assert torch.equal(value, (fresh if own else state)[key]), key

@@ -21,7 +21,7 @@ from handlens.reporter import QUIET
 from handlens.samples.bakery_set import write_bakery
 from handlens.tasks import TASKS
 from handlens.tasks.detect.anchors import fit_anchors_to
-from handlens.tasks.heads import _view_loader
+from handlens.tasks.heads import _augmented_loader
 from handlens.tasks.starting import begin
 from handlens.training.recipe import make_recipe
 
@@ -128,5 +128,5 @@ def test_augmented_copies_of_a_head_are_drawn_with_every_transform_of_the_recipe
     Image.fromarray(image).save(tmp_path / "1.png")
     preprocess = Preprocess(height=32, width=32, short_side=32)
     recipe = make_recipe({"augment": {"flip": 0.0, "vertical_flip": 1.0, "crop_area": 1.0, "color": 0.0}})
-    load = _view_loader(recipe, preprocess, 1, {tmp_path / "1.png": "digest"})
+    load = _augmented_loader(recipe, preprocess, 1, {tmp_path / "1.png": "digest"})
     assert np.array_equal(load(tmp_path / "1.png", preprocess), image[::-1])

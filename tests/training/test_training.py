@@ -146,16 +146,16 @@ def test_a_misspelt_net_is_answered_with_the_nearest_and_leaves_no_folder(data, 
     assert not (tmp_path / "run").exists()
 
 
-def test_a_view_is_that_of_the_content_whatever_the_file_is_called(data, tmp_path):
+def test_an_augmented_copy_depends_on_the_content_and_not_on_the_files_name(data, tmp_path):
     from handlens.preprocess import Preprocess
-    from handlens.tasks.heads import _view_loader
+    from handlens.tasks.heads import _augmented_loader
 
     one = next((data / "train" / "c").iterdir())
     copy, other = tmp_path / "copy.jpg", sorted((data / "train" / "c").iterdir())[1]
     shutil.copyfile(one, copy)
     contents = {path: sha256_of(path) for path in (one, copy, other)}
     preprocess = Preprocess(height=64, width=64, short_side=64)
-    load = _view_loader(make_recipe(SMALL), preprocess, 1, contents)
+    load = _augmented_loader(make_recipe(SMALL), preprocess, 1, contents)
     np.testing.assert_array_equal(load(one, preprocess), load(copy, preprocess))
     assert not np.array_equal(load(one, preprocess), load(other, preprocess))
 

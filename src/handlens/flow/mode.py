@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from handlens.errors import InputError, nearest
 from handlens.reporter import Reporter
 from handlens.tasks import TASKS
-from handlens.tasks.starting import weights_of
+from handlens.tasks.starting import published_for
 from handlens.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -50,22 +50,21 @@ def choose_mode(recipe: Recipe, task: Task, images: int, report: Reporter) -> Re
         InputError: a mode that the task does not have.
     """
     from handlens.models.pretrained import have_weights
-    from handlens.weights import SOURCES
 
     require_mode(recipe, task)
     if recipe.mode != "auto":
         return _settled(recipe, recipe.mode, task, images)
     wanted = recipe.settled("finetune", task.defaults)
-    source = weights_of(wanted)
-    fitting = source if source in SOURCES and recipe.width in (None, 1.0) else None
-    pretrained = recipe.weights is not None or (fitting is not None and have_weights(fitting, progress=report.progress))
+    fitting = published_for(wanted) if recipe.width in (None, 1.0) else ()
+    found = (name for name in fitting if have_weights(name, progress=report.progress))
+    source = recipe.weights or next(found, None)
     mode: Mode
-    if not pretrained:
+    if source is None:
         mode, why = "scratch", f"no pretrained weights of {wanted.model} can be had for this recipe"
-        if fitting is not None:
-            why += f" (handlens weights get {fitting} says why)"
+        if fitting:
+            why += f" (handlens weights get {fitting[0]} says why)"
     elif not task.has_head:
-        mode, why = "finetune", f"the backbone starts from {source}"
+        mode, why = "finetune", f"the model starts from {source}"
     elif images < 1000:
         mode, why = "head", f"{images} images are few: a head on frozen features is quick and does not overfit"
     else:

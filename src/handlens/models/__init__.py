@@ -162,12 +162,21 @@ CATALOGUE: dict[str, Entry] = {
         backbone="mobilenet_v2",
     ),
     "deeplab_v3_mobilenet_v2_voc": Entry(
+        constructor=partial(DeepLabV3, output_stride=8, padding="same", align_corners=True),
+        task="segment",
+        image_size=513,
+        scaling="half",
+        weights=("deeplab_v3_mobilenet_v2_voc",),
+        about="deeplab_v3 as its authors published it, trained on VOC: people, animals, vehicles, furniture",
+        backbone="mobilenet_v2",
+    ),
+    "deeplab_v3_mobilenet_v2_05_voc": Entry(
         constructor=partial(DeepLabV3, width=0.5, round_to=4, output_stride=8, padding="same", align_corners=True),
         task="segment",
         image_size=257,
         scaling="half",
-        weights=("deeplab_v3_mobilenet_v2_voc",),
-        about="deeplab_v3 at half the width, with what it learned on VOC: people, animals, vehicles, furniture",
+        weights=("deeplab_v3_mobilenet_v2_05_voc",),
+        about="the same at half the width, a third of the size",
     ),
     "unet": Entry(
         constructor=UNet,
@@ -209,6 +218,7 @@ CATALOGUE: dict[str, Entry] = {
         image_size=300,
         scaling="half",
         weights=("ssdlite_mobilenet_v2_coco",),
+        backbone="mobilenet_v2",
         about="ssdlite as its authors published it, with what it learned on COCO: 80 classes",
     ),
 }

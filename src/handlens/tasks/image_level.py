@@ -42,7 +42,7 @@ def start_image_model(recipe: Recipe, num_classes: int, report: Reporter) -> Sta
         gray_mean, gray_std = (sum(values) / len(values) for values in (mean, std))
         preprocess = replace(preprocess, color="gray", mean=(gray_mean,), std=(gray_std,))
     if recipe.mode != "scratch":
-        weights = starting_weights(recipe)
+        weights = starting_weights(recipe, report)
         sentence = load_into(net, load_weights(weights, progress=report.progress), new_head=True)
         if sentence:
             report.say(sentence)

@@ -56,34 +56,38 @@ def arguments_of(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
     return {"num_classes": len(dataset.class_names)} | width | recipe.options
 
 
-def weights_of(recipe: Recipe) -> str | None:
-    """The published weights that a recipe's net, or its backbone, starts from; None where there are none for it."""
+def published_for(recipe: Recipe) -> tuple[str, ...]:
+    """The published weights that a recipe's model can start from: its own first, then those of its backbone."""
     from handlens.models import CATALOGUE
 
-    backbone = recipe.options.get("backbone", CATALOGUE[recipe.model].backbone)
-    for net in (recipe.model, backbone):
-        if net in CATALOGUE and CATALOGUE[net].weights:
-            return CATALOGUE[net].weights[0]
-    return None
+    entry = CATALOGUE[recipe.model]
+    backbone = recipe.options.get("backbone", entry.backbone)
+    own = entry.weights[:1] if backbone == entry.backbone else ()
+    return own + (CATALOGUE[backbone].weights[:1] if backbone in CATALOGUE else ())
 
 
-def starting_weights(recipe: Recipe) -> str:
-    """What a net that is not trained from scratch starts from: a name of published weights, or a file.
+def starting_weights(recipe: Recipe, report: Reporter) -> str:
+    """What a model that is not trained from scratch starts from: a name of published weights, or a file.
 
     Raises:
-        InputError: there are none for this net, or not for this width.
+        InputError: there are none for this model, or not for this width, or they cannot be had.
     """
-    published = weights_of(recipe)
+    from handlens.models.pretrained import get_weights, have_weights
+
     if recipe.weights is not None:
         return recipe.weights
-    if published is None:
+    published = published_for(recipe)
+    if not published:
         raise InputError(f"there are no published weights for {recipe.model}; use --mode scratch, or --weights FILE.")
     if recipe.width not in (None, 1.0):
         raise InputError(
-            f"published weights of {published} are for width 1.0, not {recipe.width}; use --mode scratch, "
+            f"published weights of {published[0]} are for width 1.0, not {recipe.width}; use --mode scratch, "
             "or --weights FILE."
         )
-    return published
+    found = next((name for name in published if have_weights(name, progress=report.progress)), None)
+    if found is None:
+        get_weights(published[0], progress=report.progress)  # says why
+    return found or published[0]
 
 
 def load_published(net: nn.Module, recipe: Recipe, report: Reporter) -> None:
@@ -94,7 +98,7 @@ def load_published(net: nn.Module, recipe: Recipe, report: Reporter) -> None:
 
     if recipe.mode == "scratch":
         return
-    source = starting_weights(recipe)
+    source = starting_weights(recipe, report)
     weights = load_weights(source, progress=report.progress)
     backbone = getattr(net, "backbone", None)
     whole = source in CATALOGUE[recipe.model].weights  # published with its head
@@ -107,16 +111,16 @@ def load_published(net: nn.Module, recipe: Recipe, report: Reporter) -> None:
         report.say(sentence)
 
 
-def scaled_as(recipe: Recipe, preprocess: Preprocess) -> Preprocess:
-    """With the normalization that the weights were trained with; from scratch the net's own."""
+def scaled_as(recipe: Recipe, preprocess: Preprocess, report: Reporter) -> Preprocess:
+    """With the normalization that the weights were trained with; from scratch the model's own."""
     from handlens.models import CATALOGUE
     from handlens.weights import SOURCES
 
-    source = None if recipe.mode == "scratch" else recipe.weights or weights_of(recipe)
+    source = None if recipe.mode == "scratch" else starting_weights(recipe, report)
     if source in SOURCES:
         return replace(preprocess, mean=SOURCES[source].preprocess.mean, std=SOURCES[source].preprocess.std)
-    published = None if recipe.mode == "scratch" else weights_of(recipe)
-    mean, std = SCALINGS[CATALOGUE[(published or recipe.model).partition(":")[0]].scaling]
+    published = () if recipe.mode == "scratch" else published_for(recipe)
+    mean, std = SCALINGS[CATALOGUE[[*published, recipe.model][0].partition(":")[0]].scaling]
     return replace(preprocess, mean=mean, std=std)
 
 

@@ -79,6 +79,16 @@ SOURCES: dict[str, Source] = {
         ),
     ),
     "deeplab_v3_mobilenet_v2_voc": Source(
+        file="codait-max-image-segmenter-0.3.0.tgz",
+        sha256="203ed3d8b2891f76616555a25378ef823a1def9a505143a8196dfc28f73bcd87",
+        size=7_845_049,
+        package="npm:@codait/max-image-segmenter@0.3.0",
+        url=None,
+        license="Apache-2.0",
+        class_names=VOC_CLASSES,
+        preprocess=Preprocess(height=513, width=513, resize="pad", mean=SCALINGS["half"][0], std=SCALINGS["half"][1]),
+    ),
+    "deeplab_v3_mobilenet_v2_05_voc": Source(
         file="deeplabv3.tflite",
         sha256="9711334db2b01d5894feb8ed0f5cb3e97d125b8d229f8d8692f625801818f5ef",
         size=2_780_051,

@@ -143,51 +143,92 @@ class DeepLabV3(nn.Module):
         logits = self.classifier(self.dropout(x))
         return F.interpolate(logits, size=images.shape[2:], mode="bilinear", align_corners=self.align_corners)
 
+    def with_new_head(self, weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str | None]:
+        """As `loading.with_new_head`; fresh are the classifier, and each part behind the backbone that differs."""
+        wanted = {key: value for key, value in self.state_dict().items() if not key.endswith(".num_batches_tracked")}
+        if "classifier.bias" not in weights:
+            return dict(weights), None  # strict loading lists what is missing
+        fresh = [
+            part
+            for part in ("aspp", "decoder", "classifier")
+            if any(key not in weights or weights[key].shape != wanted[key].shape for key in wanted if _in(key, part))
+        ]
+        if not fresh:
+            return dict(weights), None
+        kept = {key: value for key, value in weights.items() if not any(_in(key, part) for part in fresh)}
+        new = {key: value for key, value in wanted.items() if any(_in(key, part) for part in fresh)}
+        if fresh == ["classifier"]:
+            counts = len(weights["classifier.bias"]), len(wanted["classifier.bias"])
+            return kept | new, "The head for {} classes was replaced by one for {}; the rest was kept.".format(*counts)
+        return kept | new, f"Replaced by fresh ones: {', '.join(fresh)}; the rest was kept."
+
     @staticmethod
     def to_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
-        """Constants of TensorFlow's deeplabv3.tflite -> the state of our DeepLabv3 on MobileNetV2 with 21 classes and
-        SAME padding; None where they have other names.
+        """Constants of TensorFlow's DeepLabv3 on MobileNetV2, from a TensorFlow Lite file or a TensorFlow.js package ->
+        the state of ours with 21 classes and SAME padding; None where they have other names.
 
-        Batch norm was folded into the convolutions; it comes back as one that only adds. So the function is the
-        published one. The mean of the map stands first in the published concatenation and last in ours.
+        Batch norm that was folded into a convolution comes back as one that only adds, one that stands behind it with
+        its factor. So the function is the published one. The mean of the map stands first in the published
+        concatenation and last in ours.
 
         Raises:
             InputError: a constant is missing: another model.
         """
         if "logits/semantic/weights" not in state:
             return None
+        unit = _folded if "logits/semantic/Conv2D_bias" in state else _scaled
         ours: dict[str, Tensor] = {}
         try:
-            ours |= _folded("backbone.stem", state, "MobilenetV2/Conv")
+            ours |= unit("backbone.stem", state, "MobilenetV2/Conv")
             for number in range(17):
                 block, theirs = (
                     f"backbone.blocks.{number}",
                     f"MobilenetV2/expanded_conv{f'_{number}' if number else ''}",
                 )
-                ours |= _folded(f"{block}.expand", state, f"{theirs}/expand") if number else {}
-                ours |= _folded(f"{block}.depthwise", state, f"{theirs}/depthwise", depthwise=True)
-                ours |= _folded(f"{block}.project", state, f"{theirs}/project")
-            ours |= _folded("aspp.branches.0", state, "aspp0")
-            ours |= _folded("aspp.pooled", state, "image_pooling")
-            ours |= _folded("aspp.project", state, "concat_projection")
+                ours |= unit(f"{block}.expand", state, f"{theirs}/expand") if number else {}
+                ours |= unit(f"{block}.depthwise", state, f"{theirs}/depthwise")
+                ours |= unit(f"{block}.project", state, f"{theirs}/project")
+            ours |= unit("aspp.branches.0", state, "aspp0")
+            ours |= unit("aspp.pooled", state, "image_pooling")
+            ours |= unit("aspp.project", state, "concat_projection")
             mean, branch = ours["aspp.project.conv.weight"].chunk(2, dim=1)
             ours["aspp.project.conv.weight"] = torch.cat([branch, mean], dim=1)
-            ours["classifier.weight"] = state["logits/semantic/weights"].permute(0, 3, 1, 2)
-            ours["classifier.bias"] = state["logits/semantic/Conv2D_bias"]
+            weight = state["logits/semantic/weights"]
+            if unit is _folded:
+                ours["classifier.weight"] = weight.permute(0, 3, 1, 2)
+                ours["classifier.bias"] = state["logits/semantic/Conv2D_bias"]
+            else:
+                ours["classifier.weight"] = weight.permute(3, 2, 0, 1)
+                ours["classifier.bias"] = state["logits/semantic/biases"]
         except KeyError as error:
             raise InputError(f"this is another model than DeepLabv3 on MobileNetV2: it has no {error}.") from None
         return ours
 
 
-def _folded(ours: str, state: Mapping[str, Tensor], theirs: str, *, depthwise: bool = False) -> dict[str, Tensor]:
-    """A convolution that batch norm was multiplied into."""
-    if depthwise:
+def _in(key: str, part: str) -> bool:
+    return key.startswith(f"{part}.")
+
+
+def _folded(ours: str, state: Mapping[str, Tensor], theirs: str) -> dict[str, Tensor]:
+    """TensorFlow Lite's: batch norm was multiplied into each convolution."""
+    if f"{theirs}/depthwise_weights" in state:
         weight = state[f"{theirs}/depthwise_weights"].permute(3, 0, 1, 2)  # (1, k, k, C) -> (C, 1, k, k)
         shift = state[f"{theirs}/depthwise_bias"]
     else:
         weight = state[f"{theirs}/weights"].permute(0, 3, 1, 2)  # (out, k, k, in) -> (out, in, k, k)
         shift = state[f"{theirs}/Conv2D_bias"]
     return {f"{ours}.conv.weight": weight} | norm_state(f"{ours}.norm", shift=shift)
+
+
+def _scaled(ours: str, state: Mapping[str, Tensor], theirs: str) -> dict[str, Tensor]:
+    """TensorFlow.js's: batch norm was multiplied into each convolution but the depthwise ones, which keep a factor."""
+    norm = f"{theirs}/BatchNorm/FusedBatchNorm"
+    if f"{theirs}/depthwise_weights" in state:
+        weight = state[f"{theirs}/depthwise_weights"].permute(2, 3, 0, 1)  # (k, k, C, 1) -> (C, 1, k, k)
+        scale = state[f"{norm}/Scaled"]
+    else:
+        weight, scale = state[f"{theirs}/Conv2D/merged_input"].permute(3, 2, 0, 1), None  # (k, k, in, out)
+    return {f"{ours}.conv.weight": weight} | norm_state(f"{ours}.norm", shift=state[f"{norm}/Offset"], scale=scale)
 
 
 def _unit(

@@ -13,8 +13,7 @@ from handlens.training.recipe import Recipe
 
 def start_detector(recipe: Recipe, dataset: Dataset, report: Reporter) -> Start:
     fit = fit_anchors_to(recipe, dataset)
-    report.say(f"The net sees images of {fit.width} x {fit.height} pixels.")
-    preprocess = scaled_as(recipe, Preprocess(height=fit.height, width=fit.width, resize="stretch"))
+    preprocess = scaled_as(recipe, Preprocess(height=fit.height, width=fit.width, resize="stretch"), report)
     arguments = arguments_of(recipe, dataset) | {"first_stride": fit.first_stride, "anchors": fit.anchors}
     net = built(recipe.model, arguments)
     load_published(net, recipe, report)

@@ -21,6 +21,6 @@ def start_segmenter(recipe: Recipe, dataset: Dataset, report: Reporter) -> Start
         height, width = usual_size(dataset.part("train"), longest=LONGEST_SIDE)
         if getattr(net, "align_corners", False):  # such a net fits multiples of its stride plus one
             height, width = (max(2, round((side - 1) / 16)) * 16 + 1 for side in (height, width))
-    preprocess = scaled_as(recipe, Preprocess(height=height, width=width, resize="pad"))
+    preprocess = scaled_as(recipe, Preprocess(height=height, width=width, resize="pad"), report)
     load_published(net, recipe, report)
     return Start(net, preprocess, {"name": recipe.model, "arguments": arguments})

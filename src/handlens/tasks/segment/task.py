@@ -38,7 +38,7 @@ class Segment(Task):
     result = Mask
     compared = "pixels"
     defaults: ClassVar[Mapping[str, Any]] = {
-        "model": "deeplab_v3",
+        "model": "deeplab_v3_mobilenet_v2_voc",
         "epochs": 30,
         "batch_size": 8,
         "learning_rate": 1e-3,
