@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handlens.data.labels.boxes import Box
+from handlens.data.labels.overlap import box_iou, share_inside
 from handlens.results import Boxes
 
 # COCO's evaluator leaves an object out of the count where its area lies outside the range that is asked for, and
@@ -194,7 +195,8 @@ def match_boxes(predicted: Boxes, truth: Sequence[Box]) -> Matched:
         return Matched(right, counts, found)
     corners = np.array([[box.left, box.top, box.right, box.bottom] for box in truth])
     crowd, expected = np.array([box.crowd for box in truth]), np.array([is_expected(box) for box in truth])
-    overlap = _overlaps(predicted.boxes.astype(float), corners, crowd)
+    boxes = predicted.boxes.astype(float)
+    overlap = np.where(crowd, share_inside(boxes, corners), box_iou(boxes, corners))  # crowds as COCO has them
     overlap[predicted.labels[:, None] != np.array([box.label for box in truth])] = 0
     for row, score in enumerate(predicted.scores):
         free = np.where(expected & (found == 0), overlap[row], 0)
@@ -204,18 +206,6 @@ def match_boxes(predicted: Boxes, truth: Sequence[Box]) -> Matched:
         elif (overlap[row, ~expected] >= SAME).any():
             counts[row] = False
     return Matched(right, counts, found)
-
-
-def _overlaps(
-    boxes: NDArray[np.float64], objects: NDArray[np.float64], crowd: NDArray[np.bool_]
-) -> NDArray[np.float64]:
-    """IoU (N, m); with a crowd, the share of the box that lies in it, as COCO has it."""
-    low = np.maximum(boxes[:, None, :2], objects[:, :2])
-    high = np.minimum(boxes[:, None, 2:], objects[:, 2:])
-    inner = (high - low).clip(min=0).prod(axis=2)
-    area = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)[:, None]
-    others = (objects[:, 2:] - objects[:, :2]).prod(axis=1)
-    return np.asarray(inner / np.where(crowd, area, area + others - inner))
 
 
 def is_expected(box: Box) -> bool:

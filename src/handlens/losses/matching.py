@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from handlens.losses.overlap import box_iou, share_inside
+
 BACKGROUND, LEFT_OUT = -1, -2
 
 
@@ -30,19 +32,13 @@ def match(boxes: Tensor, labels: Tensor, anchors: Tensor, *, threshold: float = 
     Source: Liu et al. 2016, arXiv:1512.02325, section 2.2, "Matching strategy"; the order of the first step is that of
     the authors' code. Ignored boxes: as COCO's evaluator treats them.
     """
-    from torchvision.ops import box_area, box_iou  # slow to import
-
     for row in torch.nonzero(~(boxes.isfinite().all(dim=1) & (boxes[:, 2:] > boxes[:, :2]).all(dim=1)))[:1, 0].tolist():
         raise ValueError(f"box {row} must be finite with left < right and top < bottom, got {boxes[row].tolist()}")
     matched = torch.full((len(anchors),), BACKGROUND, device=anchors.device)
     expected = torch.nonzero(labels >= 0)[:, 0]
     ignored = boxes[labels < 0]
     if len(ignored):
-        corners = torch.minimum(anchors[:, None, 2:], ignored[:, 2:]) - torch.maximum(
-            anchors[:, None, :2], ignored[:, :2]
-        )
-        inside = corners.clamp(min=0).prod(dim=2).amax(dim=1) / box_area(anchors)
-        matched[inside > 0.5] = LEFT_OUT
+        matched[share_inside(anchors, ignored).amax(dim=1) > 0.5] = LEFT_OUT
     if len(expected):
         iou = box_iou(boxes[expected], anchors)  # (n, A)
         best, index = iou.max(dim=0)

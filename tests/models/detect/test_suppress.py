@@ -6,7 +6,7 @@ import pytest
 import torch
 from torchvision.ops import batched_nms
 
-from handlens.models.detect.suppress import best_boxes, keep_mask, pairwise_iou
+from handlens.models.detect.suppress import best_boxes, keep_mask
 
 
 def dense_scene(count: int, classes: int, *, clusters: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -42,7 +42,3 @@ def test_the_best_come_first_and_the_rest_is_zero():
     found, best, labels = best_boxes(boxes, scores, suppress=False, threshold=0.5, candidates=4, most=2)
     torch.testing.assert_close(best, torch.tensor([[0.9, 0.8, 0.7, 0.3]]))
     assert labels.tolist() == [[0, 0, 1, 1]]
-
-
-def test_boxes_without_area_overlap_nothing():
-    assert pairwise_iou(torch.zeros(1, 3, 4)).abs().max() == 0

@@ -6,8 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from handlens.data.labels.finding import Finding, counted, images
 from handlens.data.labels.kind import Facts, Kind, few, imbalance, without_labels
+from handlens.data.labels.overlap import box_iou
 
 if TYPE_CHECKING:
     from handlens.data.findings import Audit
@@ -209,8 +212,9 @@ def box_faults(record: Record, *, size: tuple[int, int]) -> Iterator[BoxFault]:
     Args:
         size: (width, height) of the upright image, pixels.
     """
-    good: list[Box] = []
-    for place, box in [*((-1, box) for box in record.bad_boxes), *enumerate(record.label or ())]:
+    boxes = [*((-1, box) for box in record.bad_boxes), *enumerate(record.label or ())]
+    repeated = _repeated([box for _, box in boxes])
+    for (place, box), again in zip(boxes, repeated, strict=True):
         fault = BoxFault(id=record.id, place=place, kind="empty")
         width, height = box.right - box.left, box.bottom - box.top
         if width < 0 or height < 0:
@@ -224,11 +228,10 @@ def box_faults(record: Record, *, size: tuple[int, int]) -> Iterator[BoxFault]:
             seen_width = max(0.0, min(box.right, size[0]) - max(box.left, 0.0))
             seen_height = max(0.0, min(box.bottom, size[1]) - max(box.top, 0.0))
             yield replace(fault, kind="outside", share=1 - seen_width * seen_height / (width * height))
-        if any(_same(box, other) for other in good):
+        if again:
             yield replace(fault, kind="duplicate")
         elif width < TINY * size[0] or height < TINY * size[1]:
             yield replace(fault, kind="tiny")
-        good.append(box)
 
 
 def usable_boxes(record: Record, *, size: tuple[int, int]) -> tuple[Box, ...]:
@@ -260,12 +263,10 @@ def _in_fractions(record: Record, facts: Facts) -> list[tuple[float, ...]]:
     return [(box.label, box.left / width, box.top / height, box.right / width, box.bottom / height) for box in boxes]
 
 
-def _same(box: Box, other: Box) -> bool:
-    if box.label != other.label or box.crowd != other.crowd:
-        return False
-    width = min(box.right, other.right) - max(box.left, other.left)
-    height = min(box.bottom, other.bottom) - max(box.top, other.top)
-    if width <= 0 or height <= 0:
-        return False
-    areas = ((one.right - one.left) * (one.bottom - one.top) for one in (box, other))
-    return width * height >= SAME_BOX * (sum(areas) - width * height)
+def _repeated(boxes: Sequence[Box]) -> list[bool]:
+    """Of each box, whether an earlier one of its class lies in its place; a box that is inverted or empty does not."""
+    corners = np.array([(box.left, box.top, box.right, box.bottom) for box in boxes], dtype=float).reshape(-1, 4)
+    kinds = np.array([(box.label, box.crowd) for box in boxes]).reshape(-1, 2)
+    same = (box_iou(corners, corners) >= SAME_BOX) & (kinds[:, None] == kinds).all(axis=2)
+    repeated: list[bool] = np.tril(same, -1).any(axis=1).tolist()
+    return repeated

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from handlens.losses.overlap import box_iou
+
 ROUNDS = 16
 
 
@@ -49,25 +51,13 @@ def keep_mask(boxes: Tensor, labels: Tensor, *, threshold: float) -> Tensor:
     Returns:
         (N, T) of the boxes' type: 1 keep, 0 suppressed.
     """
-    overlaps = (pairwise_iou(boxes) > threshold) & (labels[:, :, None] == labels[:, None, :])
+    overlaps = (box_iou(boxes, boxes) > threshold) & (labels[:, :, None] == labels[:, None, :])
     better = torch.ones(boxes.shape[1], boxes.shape[1], dtype=torch.bool, device=boxes.device).tril(-1)
     matrix = (overlaps & better).to(boxes.dtype)  # (N, T, T)
     keep = torch.ones_like(boxes[:, :, :1])
     for _ in range(ROUNDS):
         keep = 1 - (matrix @ keep).clamp(max=1)
     return keep[:, :, 0]
-
-
-def pairwise_iou(boxes: Tensor) -> Tensor:
-    """(N, T, 4) -> (N, T, T); 0 between boxes without area."""
-    low = torch.maximum(boxes[:, :, None, :2], boxes[:, None, :, :2])
-    high = torch.minimum(boxes[:, :, None, 2:], boxes[:, None, :, 2:])
-    sides = (high - low).clamp(min=0)
-    inner = sides[..., 0] * sides[..., 1]
-    size = boxes[:, :, 2:] - boxes[:, :, :2]
-    area = size[..., 0] * size[..., 1]
-    union = area[:, :, None] + area[:, None, :] - inner
-    return inner / union.clamp(min=1e-12)
 
 
 def _take(boxes: Tensor, index: Tensor) -> Tensor:

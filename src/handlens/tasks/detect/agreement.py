@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from handlens.data.labels.overlap import box_iou
 from handlens.runtimes.agreement import Agreement
 from handlens.runtimes.engine import Arrays
 from handlens.runtimes.names import BOXES, LABELS, SCORES
@@ -78,12 +79,7 @@ def _last(arrays: Arrays, place: int) -> float:
 
 def _pairs(ours: _Found, theirs: _Found, *, iou: float) -> list[tuple[int, int]]:
     """Indices of boxes that are the same, the best overlap first, each box once."""
-    low = np.maximum(ours.boxes[:, None, :2], theirs.boxes[None, :, :2])
-    high = np.minimum(ours.boxes[:, None, 2:], theirs.boxes[None, :, 2:])
-    inner = (high - low).clip(min=0).prod(axis=2)
-    areas = [(found.boxes[:, 2:] - found.boxes[:, :2]).prod(axis=1) for found in (ours, theirs)]
-    union = areas[0][:, None] + areas[1][None, :] - inner
-    overlap = np.where(union > 0, inner / np.where(union > 0, union, 1), 0)
+    overlap = box_iou(ours.boxes, theirs.boxes)
     overlap[ours.labels[:, None] != theirs.labels[None, :]] = 0
     pairs = []
     for flat in np.argsort(-overlap, axis=None, kind="stable"):
