@@ -12,8 +12,7 @@ from torchvision.ops import box_iou, sigmoid_focal_loss
 from handlens.losses.boxes import box_losses, class_losses, hardest
 from handlens.losses.coding import Raw
 from handlens.models import build
-from handlens.models.detect.anchors import grid_anchors, published_anchors
-from handlens.models.detect.ssd import map_grids
+from handlens.models.detect.anchors import grid_anchors, map_grids, published_anchors
 
 ANCHORS = grid_anchors(published_anchors(), map_grids(160, 160))
 CLASSES = 6

@@ -8,8 +8,7 @@ from torchvision.models.detection._utils import SSDMatcher
 from torchvision.ops import box_iou
 
 from handlens.losses.matching import BACKGROUND, LEFT_OUT, match
-from handlens.models.detect.anchors import grid_anchors, published_anchors
-from handlens.models.detect.ssd import map_grids
+from handlens.models.detect.anchors import grid_anchors, map_grids, published_anchors
 
 ANCHORS = grid_anchors(published_anchors(), map_grids(320, 320))
 

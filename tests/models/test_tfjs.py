@@ -19,8 +19,7 @@ from torch import Tensor, nn
 from handlens.errors import InputError
 from handlens.losses.coding import decode_boxes
 from handlens.models import build
-from handlens.models.detect.anchors import grid_anchors, published_anchors
-from handlens.models.detect.ssd import map_grids
+from handlens.models.detect.anchors import grid_anchors, map_grids, published_anchors
 from handlens.models.loading import load_into
 from handlens.models.pretrained import load_weights
 from handlens.weights import SOURCES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from handlens.preprocess import SCALINGS, Preprocess
 from handlens.reporter import QUIET
 from handlens.samples.bakery_set import write_bakery
 from handlens.tasks import TASKS
-from handlens.tasks.detect.anchors import fit_anchors_to
+from handlens.tasks.detect.fit import DetectorFit, fit_detector
 from handlens.tasks.heads import _augmented_loader
 from handlens.tasks.starting import begin
 from handlens.training.recipe import make_recipe
@@ -105,11 +106,18 @@ def with_boxes(folder: Path, side: int) -> Dataset:
 
 @pytest.mark.parametrize(("side", "size"), [(200, (240, 320)), (50, (312, 416)), (38, (384, 512)), (8, (384, 512))])
 def test_small_objects_get_a_larger_input(side: int, size: tuple[int, int], tmp_path: Path):
-    fit = fit_anchors_to(
+    fit = fit_detector(
         make_recipe({"model": "ssdlite"}).settled("finetune", TASKS["detect"].defaults), with_boxes(tmp_path, side)
     )
     assert (fit.height, fit.width) == size
     assert set(fit.unreached) == {"cell"}
+    assert set(fit.options) == {"first_stride", "anchors"}
+
+
+def test_a_detector_without_anchors_is_fitted_to_its_data_by_the_size_alone(tmp_path: Path, monkeypatch):
+    monkeypatch.setitem(CATALOGUE, "ssdlite", replace(CATALOGUE["ssdlite"], suited_to=None))
+    recipe = make_recipe({"model": "ssdlite"}).settled("finetune", TASKS["detect"].defaults)
+    assert fit_detector(recipe, with_boxes(tmp_path, 50)) == DetectorFit(312, 416, {}, {})
 
 
 def test_boxes_that_count_are_cut_and_the_others_left_out(tmp_path: Path):

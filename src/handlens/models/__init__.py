@@ -17,6 +17,7 @@ from handlens.models.classify.lenet import LeNet
 from handlens.models.classify.mobilenet_v1 import SmallMobileNetV1
 from handlens.models.classify.resnet import STAGES
 from handlens.models.classify.vgg import CONVOLUTIONS
+from handlens.models.detect.anchors import suited_anchors
 from handlens.models.detect.ssd import SSD
 from handlens.models.options import construct
 from handlens.models.segment.deeplab_v3 import DeepLabV3
@@ -37,6 +38,8 @@ class Entry:
         scaling: a name of preprocess.SCALINGS.
         weights: names in weights.SOURCES that fit it; training starts from the first.
         num_classes: it was published for; None is 1000 (ImageNet), 21 (VOC with its background) or 80 (COCO) by task.
+        suited_to: of a detector whose options follow from its training boxes: gives them; called and answering as
+            `detect.anchors.suited_anchors`.
         backbone: of `backbones.BACKBONES`, the one it has unless another is asked for, whose weights it can start from.
         about: one line for people.
     """
@@ -49,6 +52,7 @@ class Entry:
     about: str
     num_classes: int | None = None
     backbone: str | None = None
+    suited_to: Callable[..., tuple[dict[str, Any], dict[int, float]]] | None = None
 
     @property
     def net(self) -> Any:
@@ -201,6 +205,7 @@ CATALOGUE: dict[str, Entry] = {
         scaling="imagenet",
         weights=(),
         about="Liu et al. 2016: boxes from six feature maps in one pass, on MobileNetV2",
+        suited_to=suited_anchors,
         backbone="mobilenet_v2",
     ),
     "ssdlite": Entry(
@@ -210,6 +215,7 @@ CATALOGUE: dict[str, Entry] = {
         scaling="imagenet",
         weights=(),
         about="Sandler et al. 2018: SSD of depthwise separable convolutions, a seventh of its head",
+        suited_to=suited_anchors,
         backbone="mobilenet_v2",
     ),
     "ssdlite_mobilenet_v2_coco": Entry(
@@ -220,6 +226,7 @@ CATALOGUE: dict[str, Entry] = {
         weights=("ssdlite_mobilenet_v2_coco",),
         backbone="mobilenet_v2",
         about="ssdlite as its authors published it, with what it learned on COCO: 80 classes",
+        suited_to=suited_anchors,
     ),
 }
 

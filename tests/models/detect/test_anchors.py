@@ -10,8 +10,7 @@ from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import box_iou
 
-from handlens.models.detect.anchors import coverage, fit_anchors, grid_anchors, published_anchors
-from handlens.models.detect.ssd import map_grids
+from handlens.models.detect.anchors import coverage, fit_anchors, grid_anchors, map_grids, published_anchors
 
 
 def test_published_shapes_are_torchvisions_and_lie_where_theirs_lie():

@@ -9,7 +9,7 @@ from torch import nn
 from handlens.errors import InputError
 from handlens.models import build
 from handlens.models.backbones import BACKBONES, strides
-from handlens.models.detect.ssd import map_grids
+from handlens.models.detect.anchors import map_grids
 
 
 @pytest.mark.parametrize("name", ["resnet18", "vgg11_bn", "mobilenet_v1", "efficientnet_lite0"])

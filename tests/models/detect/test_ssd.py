@@ -11,7 +11,7 @@ from torchvision.models.detection.ssdlite import SSDLiteHead
 
 from handlens.models import build
 from handlens.models.cost import multiply_adds, parameters
-from handlens.models.detect.ssd import map_grids
+from handlens.models.detect.anchors import map_grids
 from handlens.models.pretrained import load_weights
 
 

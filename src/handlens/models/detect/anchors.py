@@ -7,13 +7,20 @@ every cell of the map has all of them, centerd. Plain lists, so that they can st
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from handlens.losses.overlap import box_iou
+
 Shapes = Sequence[Sequence[Sequence[float]]]
+
+FIRST_STRIDES = (16, 8)  # of the finest map with a head: the published one, and one that sees objects half the size
+LAST_STRIDE = 512
+UNREACHED = 0.05  # share of a class's boxes without an anchor from which a finer map is taken
 
 # Of every map but the first: (ratio of width to height), at the map's own scale. The published net has 0.3333, not 1/3.
 RATIOS = (1.0, 2.0, 0.5, 3.0, 0.3333)
@@ -39,6 +46,26 @@ def published_anchors(maps: int = 6) -> list[list[list[float]]]:
         between = math.sqrt(scale * next_scale)
         shapes.append([*(_shape(scale, ratio) for ratio in RATIOS), [between, between]])
     return shapes
+
+
+def map_strides(first_stride: int) -> list[int]:
+    """Of the maps of an SSD, from the finest with a head; each is half as fine as the one before.
+
+    Raises:
+        ValueError: another first stride than 16 or 8.
+    """
+    if first_stride not in FIRST_STRIDES:
+        raise ValueError(f"first_stride must be one of {', '.join(map(str, FIRST_STRIDES))}, got {first_stride}")
+    return [first_stride << number for number in range((LAST_STRIDE // first_stride).bit_length())]
+
+
+def map_grids(height: int, width: int, *, first_stride: int = 16) -> list[tuple[int, int]]:
+    """(rows, columns) of the maps of an SSD for an input of height x width pixels: what `fit_anchors` needs.
+
+    Raises:
+        ValueError: another first stride than 16 or 8.
+    """
+    return [(math.ceil(height / stride), math.ceil(width / stride)) for stride in map_strides(first_stride)]
 
 
 def grid_anchors(shapes: Shapes, grids: Sequence[tuple[int, int]]) -> Tensor:
@@ -114,11 +141,56 @@ def coverage(boxes: Tensor, labels: Tensor, anchors: Tensor, *, threshold: float
     Returns:
         label -> share in [0, 1] of boxes whose best IoU with any anchor is below the threshold.
     """
-    from torchvision.ops import box_iou  # slow to import
-
     best = torch.cat([box_iou(part, anchors).amax(dim=1) for part in boxes.split(1024)]) if len(boxes) else boxes[:, 0]
     missed = (best < threshold).double()
     return {label: float(missed[labels == label].mean()) for label in sorted(set(labels.tolist()))}
+
+
+def suited_anchors(
+    boxes: Tensor, labels: Tensor, *, height: int, width: int, options: Mapping[str, Any], fitted: bool
+) -> tuple[dict[str, Any], dict[int, float]]:
+    """The options of an SSD that follow from its training boxes: `Entry.suited_to` of the catalogue.
+
+    The finest map is that at stride 16 where anchors on it reach the boxes of every class, else at 8, which costs more.
+
+    Args:
+        boxes: (n, 4) left, top, right, bottom; fractions of the net's input. labels: (n,).
+        height, width: of the net's input, pixels.
+        options: `first_stride` and `anchors`, where they are given, stay.
+        fitted: to the boxes; else the published anchors.
+
+    Returns:
+        first_stride and anchors; label -> share in [0, 1] of its boxes that no anchor reaches.
+
+    Raises:
+        ValueError: another first stride than there is, or anchors for another number of maps.
+    """
+    asked, anchors = options.get("first_stride"), options.get("anchors")
+    to_fit = anchors is None and fitted
+    tried = FIRST_STRIDES if to_fit else FIRST_STRIDES[:1]
+    for first in tried if asked is None else (asked,):
+        grids = map_grids(height, width, first_stride=first)
+        if to_fit:
+            anchors = fit_anchors(boxes, labels, grids)
+        elif anchors is None:
+            anchors = published_anchors(len(grids))
+        missed = coverage(boxes, labels, grid_anchors(anchors, grids[: len(anchors)]))
+        if max(missed.values()) <= UNREACHED:
+            break
+    return {"first_stride": first, "anchors": anchors}, missed
+
+
+def check_anchors(anchors: Shapes, *, most: int) -> None:
+    """
+    Raises:
+        ValueError: no map or more than `most`, nothing on the last one, or a shape that is not two positive numbers.
+    """
+    if not 1 <= len(anchors) <= most or not anchors[-1]:
+        raise ValueError(f"anchors must be for 1 to {most} maps with some on the last, got {list(map(len, anchors))}")
+    for number, shapes in enumerate(anchors):
+        for shape in shapes:
+            if not isinstance(shape, Sequence) or len(shape) != 2 or not all(0 < side < math.inf for side in shape):
+                raise ValueError(f"map {number}: an anchor must be [width, height], both positive, got {shape!r}")
 
 
 def _shape(scale: float, ratio: float) -> list[float]:

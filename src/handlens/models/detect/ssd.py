@@ -24,7 +24,7 @@ from handlens.losses.boxes import ClassLoss, Target, box_losses
 from handlens.losses.coding import Raw, decode_boxes
 from handlens.models.backbones import backbone as cut
 from handlens.models.blocks import EPSILON, ConvNormAct, Padding, initialise, norm_state, round_channels
-from handlens.models.detect.anchors import Shapes, grid_anchors, published_anchors
+from handlens.models.detect.anchors import Shapes, check_anchors, grid_anchors, map_strides, published_anchors
 from handlens.models.detect.suppress import best_boxes
 from handlens.weights.class_names import COCO_IDS
 
@@ -79,13 +79,12 @@ class SSD(nn.Module):
         super().__init__()
         if num_classes < 1:
             raise ValueError(f"num_classes must be at least 1, got {num_classes}")
-        if first_stride not in MAPS:
-            raise ValueError(f"first_stride must be one of {', '.join(map(str, MAPS))}, got {first_stride}")
+        every_map = len(map_strides(first_stride))
         if scores not in ("softmax", "sigmoid"):
             raise ValueError(f"scores must be 'softmax' or 'sigmoid', got {scores!r}")
         names = MAPS[first_stride] if backbone == "mobilenet_v2" else LAST_BLOCKS[first_stride]
-        self.anchors = published_anchors(len(names) + len(EXTRAS)) if anchors is None else anchors
-        check_anchors(self.anchors, most=len(names) + len(EXTRAS))
+        self.anchors = published_anchors(every_map) if anchors is None else anchors
+        check_anchors(self.anchors, most=every_map)
         self.scores = scores
         self.first_stride = first_stride
         options: dict[str, Any] = {"in_channels": in_channels}
@@ -233,31 +232,6 @@ class SSD(nn.Module):
                 nn.init.normal_(last.weight, 0, 0.03)
                 if kind is self.classes and self.scores == "sigmoid":
                     nn.init.constant_(last.bias, -math.log((1 - RARE) / RARE))
-
-
-def map_grids(height: int, width: int, *, first_stride: int = 16) -> list[tuple[int, int]]:
-    """(rows, columns) of the maps of an SSD for an input of height x width pixels: what `fit_anchors` needs.
-
-    Raises:
-        ValueError: another first stride than 16 or 8.
-    """
-    if first_stride not in MAPS:
-        raise ValueError(f"first_stride must be one of {', '.join(map(str, MAPS))}, got {first_stride}")
-    strides = [first_stride << number for number in range(len(MAPS[first_stride]) + len(EXTRAS))]
-    return [(math.ceil(height / stride), math.ceil(width / stride)) for stride in strides]
-
-
-def check_anchors(anchors: Shapes, *, most: int) -> None:
-    """
-    Raises:
-        ValueError: no map or more than `most`, nothing on the last one, or a shape that is not two positive numbers.
-    """
-    if not 1 <= len(anchors) <= most or not anchors[-1]:
-        raise ValueError(f"anchors must be for 1 to {most} maps with some on the last, got {list(map(len, anchors))}")
-    for number, shapes in enumerate(anchors):
-        for shape in shapes:
-            if not isinstance(shape, Sequence) or len(shape) != 2 or not all(0 < side < math.inf for side in shape):
-                raise ValueError(f"map {number}: an anchor must be [width, height], both positive, got {shape!r}")
 
 
 def _extra(in_channels: int, out_channels: int, *, separable: bool, padding: Padding) -> nn.Sequential:

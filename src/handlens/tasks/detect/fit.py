@@ -1,4 +1,4 @@
-"""What a detector has to be like for its data: the size of its input, its maps and its anchors."""
+"""What a detector has to be like for its data: the size of its input, and the options that follow from the boxes."""
 
 from __future__ import annotations
 
@@ -16,69 +16,51 @@ if TYPE_CHECKING:
 
     from handlens.training.recipe import Recipe
 
-UNREACHED = 0.05  # share of a class's boxes without an anchor from which a finer map is taken
 DETECTOR_SIDES = (320, 416, 512)  # of a detector's: the first at which no class is smaller than SMALLEST
 SMALLEST = 28  # pixels: square root of the middle area of a class's boxes, below which a map at stride 16 says little
 
 
 @dataclass(frozen=True)
-class AnchorFit:
+class DetectorFit:
     """What a detector has to be like for a data set.
 
     Attributes:
         height, width: of the net's input, pixels.
-        first_stride: of the finest map with a head.
-        anchors: per map, [width, height] fractions of the input.
-        unreached: class name -> share of its training boxes that no anchor reaches.
+        options: of the net.
+        unreached: class name -> share of its training boxes that no anchor reaches, of a net that has anchors.
     """
 
     height: int
     width: int
-    first_stride: int
-    anchors: Any
+    options: dict[str, Any]
     unreached: dict[str, float]
 
 
-def fit_anchors_to(recipe: Recipe, dataset: Dataset) -> AnchorFit:
-    """Size, maps and anchors: those that the recipe asks for, and what suits the training boxes where it does not.
+def fit_detector(recipe: Recipe, dataset: Dataset) -> DetectorFit:
+    """Size and options: those that the recipe asks for, and what suits the training boxes where it does not.
 
     Raises:
-        InputError: no box to learn from, or another stride than there is.
+        InputError: no box to learn from, or an option out of range.
     """
     import torch
 
-    from handlens.models.detect.anchors import coverage, grid_anchors, published_anchors
-    from handlens.models.detect.ssd import map_grids
+    from handlens.models import CATALOGUE
 
     corners, classes = _all_boxes(dataset.part("train"))
     boxes, labels = torch.tensor(corners, dtype=torch.float32), torch.tensor(classes)
     height, width = (
         _size_for_boxes(dataset.part("train"), boxes, labels) if recipe.image_size is None else recipe.size()
     )
-    stride, anchors = recipe.options.get("first_stride"), recipe.options.get("anchors")
+    suited_to = CATALOGUE[recipe.model].suited_to
+    if suited_to is None:
+        return DetectorFit(height, width, {}, {})
     try:
-        if anchors is None and recipe.anchors == "fitted":
-            stride, anchors = _fitted(boxes, labels, height, width, stride=stride)
-        stride = 16 if stride is None else stride
-        grids = map_grids(height, width, first_stride=stride)
-        anchors = published_anchors(len(grids)) if anchors is None else anchors
-        found = coverage(boxes, labels, grid_anchors(anchors, grids[: len(anchors)]))
+        options, unreached = suited_to(
+            boxes, labels, height=height, width=width, options=recipe.options, fitted=recipe.anchors == "fitted"
+        )
     except ValueError as error:
         raise InputError(f"{recipe.model}: {error}.") from None
-    return AnchorFit(height, width, stride, anchors, {dataset.class_names[i]: share for i, share in found.items()})
-
-
-def _fitted(boxes: Tensor, labels: Tensor, height: int, width: int, *, stride: int | None) -> tuple[int, Any]:
-    """(stride of the finest map, anchors): 16 where that reaches the boxes of every class, else 8, which costs more."""
-    from handlens.models.detect.anchors import coverage, fit_anchors, grid_anchors
-    from handlens.models.detect.ssd import map_grids
-
-    for first in (16, 8) if stride is None else (stride,):
-        grids = map_grids(height, width, first_stride=first)
-        anchors = fit_anchors(boxes, labels, grids)
-        if max(coverage(boxes, labels, grid_anchors(anchors, grids[: len(anchors)])).values()) <= UNREACHED:
-            break
-    return first, anchors
+    return DetectorFit(height, width, options, {dataset.class_names[i]: share for i, share in unreached.items()})
 
 
 def _size_for_boxes(records: Sequence[Record], boxes: Tensor, labels: Tensor) -> tuple[int, int]:

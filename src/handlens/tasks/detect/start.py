@@ -5,16 +5,16 @@ from __future__ import annotations
 from handlens.data.record import Dataset
 from handlens.preprocess import Preprocess
 from handlens.reporter import Reporter
-from handlens.tasks.detect.anchors import fit_anchors_to
+from handlens.tasks.detect.fit import fit_detector
 from handlens.tasks.starting import arguments_of, built, load_published, scaled_as
 from handlens.tasks.task import Start
 from handlens.training.recipe import Recipe
 
 
 def start_detector(recipe: Recipe, dataset: Dataset, report: Reporter) -> Start:
-    fit = fit_anchors_to(recipe, dataset)
+    fit = fit_detector(recipe, dataset)
     preprocess = scaled_as(recipe, Preprocess(height=fit.height, width=fit.width, resize="stretch"), report)
-    arguments = arguments_of(recipe, dataset) | {"first_stride": fit.first_stride, "anchors": fit.anchors}
+    arguments = arguments_of(recipe, dataset) | fit.options
     net = built(recipe.model, arguments)
     load_published(net, recipe, report)
     for name, share in fit.unreached.items():

@@ -178,7 +178,7 @@ class Detect(Task):
         if find_spec("torch") is None:
             return None
         from handlens.data.split import split_dataset
-        from handlens.tasks.detect.anchors import fit_anchors_to
+        from handlens.tasks.detect.fit import fit_detector
         from handlens.training.recipe import make_recipe
 
         report.progress("fitting anchors", 0, None)
@@ -187,7 +187,7 @@ class Detect(Task):
             dataset = split_dataset(
                 audit.usable(), validation=recipe.validation, seed=recipe.seed, together=audit.duplicates
             )
-            unreached = fit_anchors_to(recipe.settled("finetune", self.defaults), dataset).unreached
+            unreached = fit_detector(recipe.settled("finetune", self.defaults), dataset).unreached
         except InputError:  # the audit has said already that there is no box to learn from
             return None
         named = [f"{name} {percent(share)}" for name, share in unreached.items() if share]
