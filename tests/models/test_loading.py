@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from handlens.errors import InputError
-from handlens.models import backbone, build
+from handlens.models import CATALOGUE, backbone, build
 from handlens.models.loading import load_backbone, load_into, read_state, to_our_names
 from handlens.models.pretrained import load_weights
 
@@ -97,6 +97,36 @@ def test_every_layout_in_circulation_gives_its_own_logits(
 def test_our_own_names_stay_as_they_are():
     state = build("mobilenet_v2", num_classes=2, width=0.35).state_dict()
     assert to_our_names(state) == dict(state)
+
+
+def known_to(state) -> set[str]:
+    """The nets that take a state dict for one in a published layout of theirs."""
+    nets = {entry.net for entry in CATALOGUE.values()}
+    return {net.__name__ for net in nets if hasattr(net, "to_our_names") and net.to_our_names(state) is not None}
+
+
+@pytest.mark.parametrize(
+    ("make", "nets"),
+    [
+        (torchvision.models.mobilenet_v2, {"MobileNetV2"}),
+        (lambda: FlatNet(9), {"MobileNetV2"}),
+        (lambda: timm.create_model("mobilenetv2_100"), {"MobileNetV2", "EfficientNetLite0"}),  # timm has one for both
+        (torchvision.models.alexnet, {"AlexNet"}),
+        (torchvision.models.vgg11_bn, {"VGG"}),
+        (lambda: torchvision.models.googlenet(init_weights=False), {"GoogLeNet"}),
+        (torchvision.models.resnet50, {"ResNet"}),
+    ],
+    ids=["mobilenet_v2", "flat", "timm", "alexnet", "vgg11_bn", "googlenet", "resnet50"],
+)
+def test_a_layout_is_known_to_the_nets_that_are_published_in_it(make, nets):
+    with torch.device("meta"):
+        assert known_to(make().state_dict()) == nets
+
+
+@pytest.mark.parametrize("name", list(CATALOGUE))
+def test_our_own_names_are_no_other_projects_layout(name):
+    with torch.device("meta"):
+        assert known_to(build(name, num_classes=2).state_dict()) == set()
 
 
 def tiny() -> nn.Module:
