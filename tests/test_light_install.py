@@ -48,6 +48,7 @@ def test_it_predicts_checks_shows_samples_and_evaluates(run: Path, data: Path, t
         ("evaluate", run),
         ("explain-layer", "conv", "--in", "3"),
         ("data", "list"),
+        ("weights", "list"),
     ):
         done = light(*arguments)
         assert done.returncode in (0, 1), (arguments, done.stderr)
@@ -63,7 +64,6 @@ def test_it_predicts_checks_shows_samples_and_evaluates(run: Path, data: Path, t
         ("models",),
         ("summary", "lenet5"),
         ("cost", "mobilenet_v2"),
-        ("weights", "list"),
         ("weights", "get", "mobilenet_v2"),
         ("check", "DATA", "--labels"),
         ("predict", "vgg11:imagenet1k_v1", "DATA"),
