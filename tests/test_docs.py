@@ -27,10 +27,10 @@ def test_every_key_of_the_recipe_is_described_with_its_defaults():
     for name, field in fields.items():
         default = "none" if field.default is None else str(field.default)
         if name in FROM_SCRATCH:
-            default += f"; from scratch {FROM_SCRATCH[name]}"
+            default += f"; scratch: {FROM_SCRATCH[name]}"
         for task in TASKS.values():
             if name in task.defaults:
-                default += f"; to {task.name} {task.defaults[name]}"
+                default += f"; {task.name}: {task.defaults[name]}"
         assert f"| `{name}` | {default} | {field.description or ''} |" in page, name
 
 

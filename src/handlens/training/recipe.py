@@ -1,4 +1,4 @@
-"""Everything that decides how a training goes, in one strict object. What the command line asks for ends here."""
+"""The hyperparameters of a training, in one strict object; command-line options override its fields."""
 
 from __future__ import annotations
 
@@ -30,14 +30,15 @@ class Augment(BaseModel):
         0.35,
         gt=0,
         le=1,
-        description="Smallest share of the image area that a random crop keeps; 1.0 trains on what prediction sees.",
+        description="Smallest fraction of the image area that a random crop keeps; 1.0 trains on the same crop as "
+        "prediction.",
     )
     zoom_out: float | None = Field(
         None,
         ge=1,
         le=8,
         description="Largest factor by which the field of view exceeds the image (segmenters and detectors); "
-        "none is 1.25 for segmenters and 2 for detectors.",
+        "if none, 1.25 for segmenters and 2 for detectors.",
     )
     color: float = Field(0.2, ge=0, le=1, description="Strength of brightness, contrast and saturation jitter.")
     mixup: float = Field(0.0, ge=0, le=10, description="Alpha of mixup (classifiers); 0 is off.")
@@ -52,10 +53,10 @@ class Augment(BaseModel):
         "by reflection.",
     )
     trivial: bool = Field(
-        False, description="Apply one operation of TrivialAugment as well (classifiers and regression)."
+        False, description="Also apply one random TrivialAugment operation (classifiers and regression)."
     )
     mosaic: float = Field(
-        0.0, ge=0, le=1, description="Share of the training images that are mosaics of four (detectors)."
+        0.0, ge=0, le=1, description="Fraction of the training images that are mosaics of four (detectors)."
     )
 
 
@@ -64,12 +65,14 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    model: str = Field("mobilenet_v2", description="Name in the catalogue.")
-    width: float | None = Field(None, gt=0, description="Width multiplier; none is the model's own, 1.0.")
+    model: str = Field("mobilenet_v2", description="Model name; `handlens models` lists them.")
+    width: float | None = Field(None, gt=0, description="Width multiplier; if none, the model's default, 1.0.")
     image_size: int | list[int] | None = Field(
-        None, description="Input size in pixels, or [height, width]; none is the model's own, or what suits the images."
+        None,
+        description="Input size in pixels, or [height, width]; if none, the model's default, or a size that suits "
+        "the images.",
     )
-    options: dict[str, Any] = Field({}, description="Further arguments of the model, by name.")
+    options: dict[str, Any] = Field({}, description="Additional arguments of the model, by name.")
     anchors: Literal["fitted", "paper"] = Field(
         "fitted", description="fitted: k-means over the training boxes; paper: the published ones (detectors)."
     )
@@ -87,14 +90,14 @@ class Recipe(BaseModel):
     dice: float = Field(0.0, ge=0, description="Weight of the Dice loss beside the pixel loss (segmenters).")
     mode: Mode = Field(
         "auto",
-        description="head: fit a linear layer on frozen features; finetune: train all layers, after a head "
-        "where there is one; scratch: no pretrained weights.",
+        description="head: fit a linear layer on frozen features; finetune: train all layers, after fitting a "
+        "head if the task has one; scratch: no pretrained weights.",
     )
     weights: str | None = Field(None, description="A weights file of your own in place of the published weights.")
-    seed: int = Field(0, ge=0, description="Seed of the split, the weights, the order and the augmentation.")
-    precision: Literal["fp32", "auto"] = Field("auto", description="auto: bf16 where the processor computes in it.")
+    seed: int = Field(0, ge=0, description="Seed of the split, the initial weights, the order and the augmentation.")
+    precision: Literal["fp32", "auto"] = Field("auto", description="auto: bf16 on CPUs with native bf16, else fp32.")
 
-    validation: float = Field(0.15, gt=0, lt=1, description="Share of the training images kept for validation.")
+    validation: float = Field(0.15, gt=0, lt=1, description="Fraction of the training images used for validation.")
     epochs: int = Field(3, ge=0, le=10_000, description="Passes over the training images (finetune and scratch).")
     batch_size: int = Field(32, ge=1, description="Images per batch.")
     optimizer: Literal["adamw", "adam", "rmsprop", "sgd"] = Field("adamw", description="Optimizer.")
@@ -106,31 +109,31 @@ class Recipe(BaseModel):
     learning_rate: float = Field(
         2e-4,
         gt=0,
-        description="Peak learning rate of the backbone's last block. Where a head was fitted first and none is given, "
-        "fewer than 250 steps take sqrt(steps / 250) of it.",
+        description="Peak learning rate of the backbone's last block. By default, after a head was fitted and with "
+        "fewer than 250 steps, it is scaled by sqrt(steps / 250).",
     )
     layer_decay: float = Field(0.9, gt=0, le=1, description="Learning rate of each block relative to the next one.")
     weight_decay: float = Field(
         0.02,
         ge=0,
-        description="Weight decay, not on biases and batch norm; decoupled with adamw, in the gradient with "
-        "the others.",
+        description="Weight decay, except on biases and batch norm; decoupled with adamw, L2 regularization "
+        "with the others.",
     )
-    warmup: float = Field(0.1, ge=0, lt=1, description="Share of all steps with a linearly rising learning rate.")
+    warmup: float = Field(0.1, ge=0, lt=1, description="Fraction of all steps with linear learning rate warmup.")
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="Label smoothing (classifiers, and segmenters with cross-entropy)."
     )
     class_weights: Literal["none", "balanced"] = Field(
         "none",
-        description="balanced: weigh classes inversely to their frequency; with several labels per image, "
-        "positives as much as negatives (classifiers).",
+        description="balanced: weigh classes inversely to their frequency; multi-label: weigh positives as "
+        "much as negatives (classifiers).",
     )
     dropout: float | None = Field(
         None,
         ge=0,
         lt=1,
-        description="Dropout rate before the classifier (classifiers and regression); none is the model's "
-        "own, as in its paper.",
+        description="Dropout rate before the classifier (classifiers and regression); if none, the model's default, "
+        "as in its paper.",
     )
     freeze_batch_norm: bool = Field(True, description="Keep the batch norm statistics of the pretrained weights.")
     ema: float = Field(
@@ -143,10 +146,8 @@ class Recipe(BaseModel):
     )
     patience: int = Field(0, ge=0, description="Epochs without improvement before early stopping; 0 is off.")
     augmented_copies: int = Field(0, ge=0, le=64, description="Augmented copies per image in head mode.")
-    workers: int | None = Field(None, ge=0, description="Loader processes; none is measured.")
-    checkpoint_seconds: float = Field(
-        60.0, gt=0, description="Seconds between checkpoints, at most: what a kill can cost."
-    )
+    workers: int | None = Field(None, ge=0, description="Data loader processes; if none, chosen by measurement.")
+    checkpoint_seconds: float = Field(60.0, gt=0, description="Maximum number of seconds between checkpoints.")
     augment: Augment = Augment()  # type: ignore[call-arg]
 
     @field_validator("image_size")
@@ -158,13 +159,13 @@ class Recipe(BaseModel):
         return value
 
     def size(self) -> tuple[int, int]:
-        """(height, width) that were asked for, pixels."""
+        """The requested (height, width), pixels."""
         assert self.image_size is not None
         height, width = self.image_size if isinstance(self.image_size, list) else (self.image_size, self.image_size)
         return height, width
 
     def settled(self, mode: Mode, defaults: Mapping[str, Any] | None = None) -> Recipe:
-        """This recipe for one mode and task: what was not asked for and has another default there is replaced.
+        """This recipe for one mode and task: fields that were not set take the defaults of that mode and task.
 
         Args:
             defaults: those of the task.
@@ -179,7 +180,7 @@ class Recipe(BaseModel):
         return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
 
 
-# The defaults of mode scratch, where they are not those above: there is nothing that was learned and could be spoilt.
+# Defaults of mode scratch that differ from those above: there are no pretrained weights that training could destroy.
 FROM_SCRATCH: dict[str, Any] = {
     "epochs": 40,
     "learning_rate": 3e-3,
