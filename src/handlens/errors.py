@@ -1,7 +1,7 @@
-"""What can go wrong for a user, and the exit code each ends the command line with.
+"""Errors of the user, and the exit code of each on the command line.
 
 Every message is one sentence about what is wrong (with the offending value) and what to do.
-Anything else that is raised is our own mistake and shows its traceback.
+Any other exception is a bug and shows its traceback.
 """
 
 import difflib
@@ -21,25 +21,25 @@ def require(package: str, *, extra: str, what: str) -> None:
         package: what is imported later. what: the beginning of the sentence.
 
     Raises:
-        InputError: it is not installed; with the line that brings it.
+        InputError: it is not installed; with the line that installs it.
     """
     if find_spec(package) is None:
         raise InputError(f"{what} needs more packages: pip install 'handlens[{extra}]'.")
 
 
 class InputError(ValueError):
-    """The caller gave something that cannot be used. Exit code 2."""
+    """Invalid input. Exit code 2."""
 
     exit_code = 2
 
 
 class FindingsError(InputError):
-    """The data was read and is not fit for the job, for example a single class. Exit code 1."""
+    """The data is readable but unsuitable, for example a single class. Exit code 1."""
 
     exit_code = 1
 
 
 class ParityError(RuntimeError):
-    """An exported model answers differently from the one it came from. Exit code 3."""
+    """An exported model's predictions differ from PyTorch's. Exit code 3."""
 
     exit_code = 3

@@ -44,7 +44,7 @@ def print_rows(console: Console, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def print_summary(console: Console, summary: dict[str, Any]) -> None:
-    """The layers of a net, then its totals."""
+    """The layers of a model, then its totals."""
     rows = [
         {
             "layer": layer["name"],
@@ -55,7 +55,7 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
             "parameters": f"{layer['parameters']:,}",
             "multiply_adds": f"{layer['multiply_adds']:,}",
             "stride": layer["stride"],
-            "sees": layer["receptive_field"],
+            "receptive field": layer["receptive_field"],
         }
         for layer in summary["layers"]
     ]
@@ -63,19 +63,19 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
     frozen = summary["parameters"] - summary["trainable"]
     sizes = ", ".join(f"{size / 1e6:,.2f} MB in {name}" for name, size in summary["weight_bytes"].items())
     console.print(
-        f"{summary['parameters']:,} parameters, {frozen:,} of them frozen; {summary['statistics']:,} statistics."
+        f"{summary['parameters']:,} parameters, {frozen:,} frozen; {summary['statistics']:,} running statistics."
     )
     console.print(f"Weights: {sizes}.")
-    console.print(f"{summary['multiply_adds']:,} multiply-adds for an image of {summary['size']} x {summary['size']}.")
+    console.print(f"{summary['multiply_adds']:,} multiply-adds at {summary['size']} x {summary['size']}.")
     for how, numbers, at in (
         ("operator by operator", summary["peak_numbers"], summary["peak_at"]),
         ("block by block", summary["peak_numbers_blocks"], summary["peak_at_block"]),
     ):
-        console.print(f"Maps held at once, {how}: {numbers:,} numbers, {2 * numbers / 1e3:,.0f} kB in fp16, at {at}.")
+        console.print(f"Peak activations, {how}: {numbers:,} values, {2 * numbers / 1e3:,.0f} kB in fp16, at {at}.")
 
 
 def print_audit(console: Console, audit: Audit) -> None:
-    """What there is of each class per split, then the findings."""
+    """Counts per class and split, then the findings."""
     dataset = audit.dataset
     table = Table(box=None, header_style="bold")
     table.add_column(dataset.kind.named)
@@ -94,16 +94,16 @@ def print_audit(console: Console, audit: Audit) -> None:
         for reason in finding.reasons[1:REASONS]:  # the first stands in the message
             console.print(f"    {escape(reason)}")
         if len(finding.reasons) > REASONS:
-            console.print(f"    and {len(finding.reasons) - REASONS} more, which --json lists")
+            console.print(f"    and {len(finding.reasons) - REASONS} more (see --json)")
     if not audit.findings:
-        console.print("Nothing found.")
+        console.print("No problems found.")
 
 
 def print_suspects(console: Console, suspected: Sequence[dict[str, Any]], *, limit: int = 20) -> None:
     if not suspected:
-        console.print("No label error is suspected.")
+        console.print("No suspected label errors.")
         return
-    console.print(f"{len(suspected)} suspected label errors, the most suspect first:")
+    console.print(f"{len(suspected)} suspected label errors, most likely first:")
     print_rows(console, suspected[:limit])
 
 
@@ -138,7 +138,7 @@ def print_parity(console: Console, parity: Parity) -> None:
         ],
     )
     if parity.resizers:
-        console.print("What an app changes by resizing otherwise than here (PyTorch on both):")
+        console.print("Predictions that change if an app resizes images differently (both in PyTorch):")
         print_rows(
             console,
             [

@@ -1,6 +1,6 @@
 """The command line: parses and prints, and has no logic of its own.
 
-Exit codes: 0 fine, 1 findings, 2 usage, 3 an export answers differently, 130 interrupted.
+Exit codes: 0 success, 1 findings, 2 usage error, 3 an export does not match PyTorch, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ __all__ = ["FindingsError", "app", "data", "main", "nets", "run", "runs"]
 
 @app.callback()
 def root(
-    debug: Annotated[bool, typer.Option(help="Show the traceback of an error; anywhere in a command.")] = False,
+    debug: Annotated[
+        bool, typer.Option(help="Show the traceback of an error; can stand anywhere in the command.")
+    ] = False,
 ) -> None:
     """From a folder of images to a small vision model that you can trust on a phone."""
 
@@ -38,7 +40,7 @@ def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code: errors become one sentence on standard error."""
     from handlens.files import cache_folder
 
-    # matplotlib keeps its list of fonts; left alone it would make a folder in the user's home.
+    # matplotlib caches its list of fonts, by default in a folder in the user's home.
     os.environ.setdefault("MPLCONFIGDIR", str(cache_folder() / "matplotlib"))
     debug = "--debug" in arguments
     try:
@@ -55,7 +57,7 @@ def run(arguments: list[str]) -> int:
             raise
         where = f"{error.filename}: " if error.filename else ""
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        hint = " There is no room left; what was saved before is whole." if full else ""
+        hint = " The disk is full; files saved earlier are intact." if full else ""
         typer.echo(f"handlens: {where}{error.strerror or error}.{hint}", err=True)
         return InputError.exit_code
     except SystemExit as done:  # how typer ends, also after wrong usage (2)

@@ -13,15 +13,16 @@ from handlens.errors import InputError
 
 @app.command()
 def sample(
-    name: Annotated[str, typer.Argument(help="bakery: ten kinds of bread, drawn by handlens.")],
+    name: Annotated[str, typer.Argument(help="bakery: generated drawings of ten kinds of bread.")],
     folder: Annotated[Path, typer.Argument(help="A new or empty folder.")],
     task: Annotated[
-        str, typer.Option(help="classify, tag, segment or detect: folders, labels in a table, masks or boxes.")
+        str,
+        typer.Option(help="classify, tag (multi-label), regress (numbers), segment (masks) or detect (boxes)."),
     ] = "classify",
     per_class: Annotated[int, typer.Option(min=1, help="Training images per class.")] = 40,
     test_per_class: Annotated[int, typer.Option(min=0, help="Test images per class.")] = 10,
-    size: Annotated[int, typer.Option(min=32, max=2048, help="Pixels.")] = 224,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    size: Annotated[int, typer.Option(min=32, max=2048, help="Image height and width in pixels.")] = 224,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the drawings.")] = 0,
     quiet: Quiet = False,
 ) -> None:
     """Write a sample data set of generated images."""
@@ -47,14 +48,15 @@ app.add_typer(public, name="data")
 
 @public.command()
 def get(
-    name: Annotated[str, typer.Argument(help="As `handlens data list` names it.")],
+    name: Annotated[str, typer.Argument(help="A name from `handlens data list`.")],
     folder: Annotated[Path, typer.Argument(help="A new or empty folder.")],
     source: Annotated[
-        Path | None, typer.Option("--from", help="The published files, or their folder, in place of the network.")
+        Path | None,
+        typer.Option("--from", help="A folder with the published files, or one file, instead of downloading."),
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Fetch a public data set, verify it and lay it out for the other commands. A fetch that broke goes on."""
+    """Download a public data set and verify it. An interrupted download resumes."""
     from handlens.flow.data import get_data
 
     with reporting(quiet) as report:
@@ -64,7 +66,7 @@ def get(
 
 @public.command("list")
 def list_sets(as_json: AsJson = False) -> None:
-    """The public data sets, their licenses and where they come from."""
+    """List the public data sets with their licenses and sources."""
     from handlens.flow.data import public_sets
 
     rows = public_sets()
@@ -78,20 +80,24 @@ def list_sets(as_json: AsJson = False) -> None:
 
 @app.command()
 def check(
-    data: Annotated[Path, typer.Argument(help="A folder of images, with their labels or a table of them.")],
-    labels: Annotated[bool, typer.Option("--labels", help="Also list suspected label errors, by a model.")] = False,
-    sheet: Annotated[Path | None, typer.Option(help="With --labels: a contact sheet of them.")] = None,
+    data: Annotated[Path, typer.Argument(help="Folder with images and labels, or a table that lists them.")],
+    labels: Annotated[
+        bool, typer.Option("--labels", help="Also list suspected label errors, found by a model.")
+    ] = False,
+    sheet: Annotated[
+        Path | None, typer.Option(help="With --labels: write a contact sheet of them (PNG or JPEG).")
+    ] = None,
     format: Format = None,
     config: Config = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Decode every image and say what is wrong. Never changes a file. Exit code 1 on findings."""
+    """Decode every image and report problems. Never changes a file. Exit code 1 on errors or warnings."""
     import handlens
     from handlens.flow.data import examine, suspects
 
     if sheet and not labels:
-        raise InputError("--sheet shows the suspected label errors: give --labels too.")
+        raise InputError("--sheet shows the suspected label errors and needs --labels.")
     with reporting(quiet or as_json) as report:
         audit = handlens.check(data, format=format, config=config, report=report)
         suspected = suspects(audit, report=report) if labels else None
@@ -117,11 +123,13 @@ def check(
 
 @app.command()
 def show(
-    data: Annotated[Path, typer.Argument(help="A folder of images, with their labels or a table of them.")],
-    count: Annotated[int, typer.Option("--count", "-n", min=1, max=400, help="Images, drawn by lot.")] = 12,
-    out: Annotated[Path, typer.Option(help="The contact sheet, PNG or JPEG.")] = Path("sheet.png"),
-    split: Annotated[str | None, typer.Option(help="train, validation or test alone.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Another number, other images.")] = 0,
+    data: Annotated[Path, typer.Argument(help="Folder with images and labels, or a table that lists them.")],
+    count: Annotated[
+        int, typer.Option("--count", "-n", min=1, max=400, help="Number of images, chosen at random.")
+    ] = 12,
+    out: Annotated[Path, typer.Option(help="Output file, PNG or JPEG.")] = Path("sheet.png"),
+    split: Annotated[str | None, typer.Option(help="Only this split: train, validation or test.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the choice.")] = 0,
     format: Format = None,
     config: Config = None,
     quiet: Quiet = False,
@@ -145,15 +153,15 @@ def show(
 
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Argument(help="Images with masks or boxes, in any format that is read.")],
+    source: Annotated[Path, typer.Argument(help="Images with masks or boxes, in any supported format.")],
     folder: Annotated[Path, typer.Argument(help="A new or empty folder.")],
-    to: Annotated[str, typer.Option(help="voc, coco or yolo for boxes; voc or masks for masks.")],
+    to: Annotated[str, typer.Option(help="Target format: voc, coco or yolo for boxes; voc or masks for masks.")],
     format: Format = None,
     config: Config = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write a data set in another format, and say what that format cannot hold. Images are copied as they are."""
+    """Convert a data set to another format and report what that format cannot store. Images are copied unchanged."""
     import handlens
 
     with reporting(quiet or as_json) as report:
@@ -163,4 +171,4 @@ def convert(
         return
     for sentence in lost:
         typer.echo(sentence)
-    typer.echo(f"{folder}: written as {to}" + ("." if lost else ", and nothing was lost."))
+    typer.echo(f"{folder}: written as {to}" + ("." if lost else ", nothing was lost."))

@@ -1,4 +1,4 @@
-"""models, summary, cost, explain-layer, weights: the nets there are and what they cost."""
+"""models, summary, cost, explain-layer, weights: the available models and their cost."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import typer
 from handlens.cli.shared import AsJson, Precision, Quiet, app, console, known_precision, print_json, reporting
 from handlens.errors import InputError, require
 
-weights_app = typer.Typer(help="Pretrained weights: where they come from, and fetching them.", no_args_is_help=True)
+weights_app = typer.Typer(help="List and download pretrained weights.", no_args_is_help=True)
 app.add_typer(weights_app, name="weights")
 
 
 @weights_app.command("list")
 def weights_list(as_json: AsJson = False) -> None:
-    """The pretrained weights, their licenses and whether they are here."""
+    """List the pretrained weights with their licenses, and whether they are cached."""
     from handlens.weights import listing
 
     rows = listing()
@@ -28,8 +28,10 @@ def weights_list(as_json: AsJson = False) -> None:
 
 
 @weights_app.command("get")
-def weights_get(name: Annotated[str, typer.Argument(help="As `weights list` names it.")], quiet: Quiet = False) -> None:
-    """Fetch weights once, check them and keep them in the cache."""
+def weights_get(
+    name: Annotated[str, typer.Argument(help="A name from `handlens weights list`.")], quiet: Quiet = False
+) -> None:
+    """Download pretrained weights, verify their checksum and store them in the cache."""
     require("torch", extra="train", what="weights")
     from handlens.flow.runs import find_run
     from handlens.models.pretrained import get_weights
@@ -42,12 +44,12 @@ def weights_get(name: Annotated[str, typer.Argument(help="As `weights list` name
 
 @app.command()
 def models(
-    task: Annotated[str | None, typer.Option(help="classify, segment or detect alone.")] = None,
-    sort: Annotated[str, typer.Option(help="By this column, such as parameters or multiply_adds.")] = "name",
+    task: Annotated[str | None, typer.Option(help="Only this task: classify, segment or detect.")] = None,
+    sort: Annotated[str, typer.Option(help="Sort by this column, such as parameters or multiply_adds.")] = "name",
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """List the nets with what they cost, for the classes and at the size they were published with."""
+    """List the models with parameters and multiply-adds, at their published input size and number of classes."""
     from handlens.flow.nets import models as catalogue_rows
 
     with reporting(quiet or as_json) as report:
@@ -64,14 +66,14 @@ def models(
 
 @app.command()
 def summary(
-    name: Annotated[str, typer.Argument(help="A model of `handlens models`.")],
-    size: Annotated[int | None, typer.Option(help="Side of the image; default as published.")] = None,
-    width: Annotated[float | None, typer.Option(help="Width multiplier, of nets that have one.")] = None,
-    classes: Annotated[int | None, typer.Option(help="Default as published.")] = None,
+    name: Annotated[str, typer.Argument(help="A name from `handlens models`.")],
+    size: Annotated[int | None, typer.Option(help="Input height and width in pixels; default: as published.")] = None,
+    width: Annotated[float | None, typer.Option(help="Width multiplier, for models that have one.")] = None,
+    classes: Annotated[int | None, typer.Option(help="Number of classes; default: as published.")] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Show a model layer by layer: shapes, parameters, multiply-adds, receptive field, and the memory it needs."""
+    """Show a model layer by layer: shapes, parameters, multiply-adds, receptive field and activation memory."""
     import handlens
 
     options = {} if width is None else {"width": width}
@@ -87,17 +89,19 @@ def summary(
 
 @app.command()
 def cost(
-    name: Annotated[str, typer.Argument(help="A model of `handlens models`.")],
+    name: Annotated[str, typer.Argument(help="A name from `handlens models`.")],
     sizes: Annotated[
-        str, typer.Option(help="all that are published, 96..224 (in steps of 32), or 96,160,224.")
+        str, typer.Option(help="Input sizes: all (as published), a range 96..224 (step 32), or a list 96,160,224.")
     ] = "all",
-    widths: Annotated[str, typer.Option(help="all that are published, or 0.35,1.0.")] = "all",
-    latency: Annotated[bool, typer.Option("--latency", help="Also time one image on this machine.")] = False,
+    widths: Annotated[str, typer.Option(help="Width multipliers: all (as published), or a list 0.35,1.0.")] = "all",
+    latency: Annotated[
+        bool, typer.Option("--latency", help="Also measure the latency of one image on this machine.")
+    ] = False,
     precision: Precision = "auto",
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Multiply-adds by width and size, beside what the authors print; with --latency what an image takes here."""
+    """Show multiply-adds by width and input size, beside the published figures, and the latency on this machine."""
     from handlens.flow.nets import cost_table
 
     chosen = None if widths == "all" else [_number(text, "--widths") for text in widths.split(",")]
@@ -129,19 +133,21 @@ def cost(
 @app.command()
 def explain_layer(
     kind: Annotated[str, typer.Argument(help="conv, depthwise, separable, inverted_residual, dense or pool.")],
-    inside: Annotated[int, typer.Option("--in", help="Channels of the map before it.")] = 32,
+    inside: Annotated[int, typer.Option("--in", help="Input channels.")] = 32,
     outside: Annotated[
-        int | None, typer.Option("--out", help="Channels behind it; 64, or as before where it keeps them.")
+        int | None, typer.Option("--out", help="Output channels; default: 64, or --in for layers that keep them.")
     ] = None,
-    kernel: Annotated[int, typer.Option("--kernel", "-k")] = 3,
-    stride: Annotated[int, typer.Option("--stride", "-s")] = 1,
-    padding: Annotated[str, typer.Option("--padding", "-p", help="Pixels on each side, same or valid.")] = "same",
-    size: Annotated[int | None, typer.Option(help="Side of the map before it; 224, of a dense layer 1.")] = None,
-    expansion: Annotated[int, typer.Option("--expansion", "-t", help="Of an inverted residual.")] = 6,
-    bias: Annotated[bool, typer.Option("--bias", help="With one bias per output channel.")] = False,
+    kernel: Annotated[int, typer.Option("--kernel", "-k", help="Kernel size.")] = 3,
+    stride: Annotated[int, typer.Option("--stride", "-s", help="Stride.")] = 1,
+    padding: Annotated[str, typer.Option("--padding", "-p", help="Pixels per side, or same or valid.")] = "same",
+    size: Annotated[
+        int | None, typer.Option(help="Input height and width; default: 224, or 1 for a dense layer.")
+    ] = None,
+    expansion: Annotated[int, typer.Option("--expansion", "-t", help="Expansion factor of an inverted residual.")] = 6,
+    bias: Annotated[bool, typer.Option("--bias", help="Add one bias per output channel.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Work the formulas of one layer: output size, parameters, cost, and what a separable form would save."""
+    """Show the formulas of a layer step by step: output size, parameters, cost, savings of a separable convolution."""
     from dataclasses import asdict
 
     from handlens.formulas import KEEPS_CHANNELS, Question, explain
@@ -194,12 +200,12 @@ def _sizes(text: str) -> list[int]:
         return list(range(int(first), int(last) + 1, 32))
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdecimal() for part in parts):
-        raise InputError(f"--sizes has {text!r}; whole numbers with commas between, or 96..224, are expected.")
+        raise InputError(f"--sizes must be integers separated by commas, or a range like 96..224, got {text!r}.")
     return [int(part) for part in parts]
 
 
 def _number(text: str, option: str) -> float:
     try:
-        return float(text)  # whether the net takes it, the net says
+        return float(text)  # the model checks the value
     except ValueError:
-        raise InputError(f"{option} has {text!r}; numbers with commas between are expected.") from None
+        raise InputError(f"{option} must be numbers separated by commas, got {text!r}.") from None

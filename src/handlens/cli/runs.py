@@ -1,4 +1,4 @@
-"""train, evaluate, predict, export: what makes or reads a run folder."""
+"""train, evaluate, predict, export: the commands that write or read a run folder."""
 
 from __future__ import annotations
 
@@ -27,31 +27,37 @@ from handlens.cli.shared import (
 @app.command()
 def train(
     data: Annotated[
-        Path | None, typer.Argument(help="A folder of images, with their labels or a table of them.")
+        Path | None, typer.Argument(help="Folder with images and labels, or a table that lists them.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="The run folder; default runs/<name of the data>.")] = None,
-    recipe: Annotated[Path | None, typer.Option(help="A YAML file; flags win over it.")] = None,
-    resume: Annotated[Path | None, typer.Option(help="Continue this unfinished run.")] = None,
-    mode: Annotated[str | None, typer.Option(help="auto, head, finetune or scratch.")] = None,
-    model: Annotated[str | None, typer.Option(help="A model of the catalogue.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run folder; default: runs/<name of the data folder>.")] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(help="YAML file with hyperparameters (docs/recipe.md); options override it.")
+    ] = None,
+    resume: Annotated[Path | None, typer.Option(help="Resume this unfinished run.")] = None,
+    mode: Annotated[
+        str | None, typer.Option(help="auto, head (linear layer on a frozen backbone), finetune or scratch.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="A name from `handlens models`.")] = None,
     width: Annotated[float | None, typer.Option(help="Width multiplier.")] = None,
-    image_size: Annotated[int | None, typer.Option(help="Pixels.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="A weights file of your own.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="For finetune and scratch.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="At its peak.")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Input size in pixels.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Your own weights file, instead of the published weights.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Number of epochs (finetune and scratch).")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images per batch.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     augmented_copies: Annotated[int | None, typer.Option(help="Augmented copies per image (head mode).")] = None,
-    workers: Annotated[int | None, typer.Option(help="Loader processes; default measured.")] = None,
-    precision: Annotated[str | None, typer.Option(help="auto or fp32.")] = None,
-    seed: Annotated[int | None, typer.Option()] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Warnings of the audit stop training too.")] = False,
-    golden: Annotated[bool, typer.Option(help="Keep eight images and their answers in the run.")] = True,
+    workers: Annotated[int | None, typer.Option(help="Data loader processes; default: chosen by measurement.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto (bf16 on CPUs with native bf16) or fp32.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Random seed.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop on data warnings, not only on errors.")] = False,
+    golden: Annotated[bool, typer.Option(help="Store eight images and their predictions in the run.")] = True,
     format: Format = None,
     config: Config = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train a model that classifies, tags, segments or detects, as the labels are, and write a run folder."""
+    """Train a model and write a run folder. The labels decide the task: classes, numbers, masks or boxes."""
     import handlens
     from handlens.training.recipe import read_recipe
 
@@ -94,14 +100,14 @@ def train(
 @app.command()
 def evaluate(
     run: Annotated[str, typer.Argument(help="A run folder, or the name of a pretrained model.")],
-    data: Annotated[Path | None, typer.Argument(help="Labeled images; default the run's own test split.")] = None,
+    data: Annotated[Path | None, typer.Argument(help="Labeled images; default: the run's test split.")] = None,
     precision: Precision = "auto",
     format: Format = None,
     config: Config = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure a run on images it was not trained on, and write report.html."""
+    """Evaluate a run on its test split or other labeled data, and write report.html."""
     import handlens
 
     with reporting(quiet or as_json) as report:
@@ -119,37 +125,37 @@ def evaluate(
 @app.command()
 def predict(
     run: Annotated[str, typer.Argument(help="A run folder, or the name of a pretrained model.")],
-    paths: Annotated[list[Path], typer.Argument(help="Images and folders of images.")],
-    top: Annotated[int, typer.Option(min=1, help="Classes per image.")] = 1,
-    csv: Annotated[Path | None, typer.Option(help="Write a CSV (for spreadsheets, UTF-8 with BOM).")] = None,
+    paths: Annotated[list[Path], typer.Argument(help="Images and folders with images.")],
+    top: Annotated[int, typer.Option(min=1, help="Number of classes to report per image.")] = 1,
+    csv: Annotated[Path | None, typer.Option(help="Write a CSV file (UTF-8 with BOM, as spreadsheets expect).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per image.")] = False,
     annotate: Annotated[
-        Path | None, typer.Option(help="Write copies with the prediction on them into this folder.")
+        Path | None, typer.Option(help="Write copies of the images with the predictions drawn on them to this folder.")
     ] = None,
-    masks: Annotated[Path | None, typer.Option(help="Write class maps as PNG into this folder (segmentation).")] = None,
-    coco: Annotated[Path | None, typer.Option(help="Write a COCO result list (detection).")] = None,
-    yolo: Annotated[Path | None, typer.Option(help="Write YOLO texts into this folder (detection).")] = None,
+    masks: Annotated[
+        Path | None, typer.Option(help="Write predicted masks as PNG to this folder (segmentation).")
+    ] = None,
+    coco: Annotated[Path | None, typer.Option(help="Write COCO results JSON (detection).")] = None,
+    yolo: Annotated[Path | None, typer.Option(help="Write YOLO label files to this folder (detection).")] = None,
     threshold: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Lowest score (detection, several labels); default chosen on validation."),
+        typer.Option(min=0, max=1, help="Score threshold (detection, multi-label); default: chosen on validation."),
     ] = None,
-    sheet: Annotated[Path | None, typer.Option(help="Write one contact sheet (PNG or JPEG).")] = None,
+    sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet (PNG or JPEG).")] = None,
     tiles: Annotated[
-        bool, typer.Option("--tiles", help="Large images in overlapping windows at their own size (segmentation).")
+        bool, typer.Option("--tiles", help="Segment large images at full resolution, in overlapping windows.")
     ] = False,
     precision: Precision = "auto",
     quiet: Quiet = False,
 ) -> None:
-    """Classify, tag, segment or detect, as the run was trained. Bad files are named on standard error, the rest goes
-    on; exit code 1 then.
-    """
+    """Predict with a run or a pretrained model. Unreadable files are reported and skipped; the exit code is then 1."""
     import handlens
     from handlens.flow.runs import find_run
     from handlens.flow.sheets import SHEET_LIMIT, PredictionWriter
     from handlens.tasks import TASKS
 
     bad = 0
-    lines_on_screen = sys.stdout.isatty() and (as_json or not csv)  # they are progress enough
+    lines_on_screen = sys.stdout.isatty() and (as_json or not csv)  # no progress bar needed
     writer = None
     try:
         with reporting(quiet or lines_on_screen) as report:
@@ -180,7 +186,7 @@ def predict(
                     report.progress("predicting", writer.count, None)
     except KeyboardInterrupt:
         if writer and writer.partial:
-            typer.echo(f"handlens: stopped; the {writer.count} answers so far are in {writer.partial}.", err=True)
+            typer.echo(f"handlens: stopped; the {writer.count} predictions so far are in {writer.partial}.", err=True)
         raise
     if not quiet and (csv or annotate or masks or coco or yolo or sheet):
         left_out = writer.count - bad - SHEET_LIMIT if sheet else 0
@@ -194,22 +200,25 @@ def predict(
 def export(
     run: Annotated[str, typer.Argument(help="A run folder, or the name of a pretrained model.")],
     to: Annotated[str, typer.Option(help="onnx or openvino.")],
-    out: Annotated[Path | None, typer.Option(help="The file; default in the run's exports/.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Images for the proof; default the run's own.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Output file; default: in the run's exports/ folder.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Images for the parity check; default: the run's own.")] = None,
     with_resize: Annotated[
-        bool, typer.Option("--with-resize", help="The graph takes any size and resizes inside.")
+        bool, typer.Option("--with-resize", help="Include the resize in the graph: it accepts images of any size.")
     ] = False,
     suppress: Annotated[
         bool,
-        typer.Option("--suppress/--no-suppress", help="No: non-maximum suppression is left to the app (detection)."),
+        typer.Option(
+            "--suppress/--no-suppress", help="Include NMS in the graph; with --no-suppress the app does it (detection)."
+        ),
     ] = True,
     max_images: Annotated[
-        int | None, typer.Option(min=1, help="How many images the proof uses at most; default by the task.")
+        int | None,
+        typer.Option(min=1, help="Maximum number of images for the parity check; default: depends on the task."),
     ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Export for another runtime, and prove that the file answers as PyTorch does. Exit code 3 if it does not."""
+    """Export for another runtime and verify that its predictions match PyTorch's. Exit code 3 if they do not."""
     import handlens
 
     with reporting(quiet or as_json) as report:

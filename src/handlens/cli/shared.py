@@ -1,4 +1,4 @@
-"""What all commands share: the application, options, printing and progress."""
+"""Shared by all commands: the application, options, printing and progress."""
 
 from __future__ import annotations
 
@@ -28,16 +28,12 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Format = Annotated[
-    str | None, typer.Option(help="How the data is laid out, where it cannot be recognised: docs/data.md.")
-]
-Config = Annotated[Path | None, typer.Option("--data-config", help="A handlens.yaml that is not beside the data.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no sentences: answers and errors only.")]
+Format = Annotated[str | None, typer.Option(help="Data format, if it is not detected automatically: see docs/data.md.")]
+Config = Annotated[Path | None, typer.Option("--data-config", help="A handlens.yaml outside the data folder.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only results and errors, no progress.")]
 
-Precision = Annotated[
-    str, typer.Option(help="auto: what the processor is fastest at; fp32: as measured against PyTorch.")
-]
+Precision = Annotated[str, typer.Option(help="auto: the fastest on this CPU (bf16 or fp32); fp32: matches PyTorch.")]
 
 
 def known_precision(value: str) -> Any:
@@ -56,11 +52,11 @@ def print_json(value: Any) -> None:
 
 @contextlib.contextmanager
 def reader_may_leave() -> Iterator[None]:
-    """Whoever reads our answers, `head` for example, may have enough of them: that is no error."""
+    """A closed pipe, for example of `head`, is not an error."""
     try:
         yield
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still in the buffer goes there
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes what is still in the buffer
 
 
 def print_line(text: str) -> None:
@@ -72,13 +68,13 @@ def console() -> Console:
 
     console = Console(highlight=False, soft_wrap=True)
     if not console.is_terminal:
-        console.width = 200  # a file or a pipe has no width to fold to
+        console.width = 200  # files and pipes have no width
     return console
 
 
 @contextlib.contextmanager
 def reporting(quiet: bool) -> Iterator[Reporter]:
-    """Sentences and a progress bar on standard error, or nothing."""
+    """Messages and a progress bar on standard error, or nothing."""
     from handlens.reporter import QUIET, Reporter
 
     if quiet:
@@ -102,11 +98,11 @@ def reporting(quiet: bool) -> Iterator[Reporter]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    # Standard output is for answers: rich would print it among the bars, on standard error.
+    # Standard output is for results: rich would redirect it to standard error, among the bars.
     with Progress(
         *columns, console=console, transient=True, disable=not console.is_terminal, redirect_stdout=False
     ) as bar:
-        shown: dict[str, Any] = {}  # one bar: that of the task that goes on
+        shown: dict[str, Any] = {}  # one bar: the current task
 
         def progress(what: str, done: int, total: int | None) -> None:
             if what not in shown:
