@@ -139,18 +139,18 @@ def page(path, **changes) -> tuple[Page, str]:
 def test_the_page_says_what_must_be_said(tmp_path):
     shown, _ = page(tmp_path / "report.html", **parts(["장미", "튤립", "daisy"]))
     for words in (
-        "90.0 % right",
+        "90.0 % accuracy",
         "36 of 40",
-        "between 76.9 % and 96.0 %",
-        "Always answering “장미” would be right for 35.0 %",
-        "장미 taken for 튤립: 2 images",
+        "76.9 % to 96.0 %",
+        "Always predicting the most frequent class, “장미”, would reach 35.0 %",
+        "장미 predicted as 튤립: 2 images",
         "mobilenet_v2",
         "resized to 256 pixels",
         "0.485, 0.456, 0.406",
-        "90.0 % right of 50 (5-fold cross-validation), between 78.6 % and 95.7 %",
+        "90.0 % accuracy on 50 images (5-fold cross-validation), 95 % interval 78.6 % to 95.7 %",
         "3 images are twice here.",
         "2 unreadable files were left out",
-        "answers differently from PyTorch",
+        "Differs from PyTorch",
         "2.5e-01",
         "97.50 %",
         "There is no validation split.",
@@ -234,8 +234,8 @@ def test_a_bare_report_of_a_pretrained_net(tmp_path):
     shown, _ = page(tmp_path / "report.html", **changes)
     assert not shown.all("img")
     assert "BSD-3-Clause" in shown.text
-    assert "Among the first five" in shown.text
-    assert "there is nothing to divide by" in shown.text  # ten classes have no image here
+    assert "Top-5 accuracy" in shown.text
+    assert "not defined: a class without images" in shown.text  # ten classes have no image here
     assert len(shown.all("table")) == 1  # 50 columns of confusion are no table
 
 

@@ -88,15 +88,15 @@ def test_a_summary_on_the_command_line(capsys):
         (["summary", "lenet5", "--size", "8"], "8 x 8 pixels are too small: it takes 12 pixels a side and more"),
         (["summary", "simple_convnet", "--size", "20"], "are too small: it takes 78 pixels a side and more"),
         (["cost", "mobilenet_v2", "--widths", "5"], "width must be in (0, 4], got 5.0"),
-        (["cost", "mobilenet_v2", "--widths", "one"], "'one'; numbers with commas"),
-        (["cost", "mobilenet_v2", "--sizes", "nan"], "'nan'; whole numbers with commas"),
-        (["cost", "mobilenet_v2", "--sizes", "224.7"], "'224.7'; whole numbers with commas"),
-        (["cost", "mobilenet_v2", "--sizes", "224..96"], "'224..96'; whole numbers with commas"),
+        (["cost", "mobilenet_v2", "--widths", "one"], "'one'"),
+        (["cost", "mobilenet_v2", "--sizes", "nan"], "'nan'"),
+        (["cost", "mobilenet_v2", "--sizes", "224.7"], "'224.7'"),
+        (["cost", "mobilenet_v2", "--sizes", "224..96"], "'224..96'"),
         (["explain-layer", "conv", "--in", "9" * 300], "inside must be from 1 to 1,000,000"),
         (["explain-layer", "depthwise", "--out", "3"], "depthwise keeps the number of channels, got 32 before and 3"),
         (["explain-layer", "conv", "-p", "-1"], "padding must be from 0 to 1,000,000, got -1"),
         (["models", "--sort", "flops"], "no column 'flops'"),
-        (["cost", "mobilenet_v2", "--sizes", "96-224"], "'96-224'; whole numbers with commas"),
+        (["cost", "mobilenet_v2", "--sizes", "96-224"], "'96-224'"),
     ):
         assert run(wrong) == 2
         assert message in capsys.readouterr().err

@@ -86,22 +86,26 @@ def _backbone(name: str, about: str, **more: Any) -> Entry:
 
 CLASSIFIERS: dict[str, Entry] = {
     "mobilenet_v2": _backbone(
-        "mobilenet_v2", "Sandler et al. 2018: inverted residuals and linear bottlenecks, any width and size"
+        "mobilenet_v2", "Sandler et al. 2018: inverted residuals and linear bottlenecks, any width and input size"
     ),
     "efficientnet_lite0": _backbone(
         "efficientnet_lite0",
-        "Tan and Le 2019, the form for phones: no squeeze-and-excitation, ReLU6",
+        "Tan and Le 2019, variant for phones: no squeeze-and-excitation, ReLU6",
         scaling="lite",
     ),
     "dense": _classifier(
-        Dense, "no convolution at all: one hidden layer on the pixels", image_size=28, scaling="unit", num_classes=10
+        Dense,
+        "baseline without convolutions: one hidden layer on the pixels",
+        image_size=28,
+        scaling="unit",
+        num_classes=10,
     ),
     "lenet5": _classifier(
         LeNet, "LeCun et al. 1998: two convolutions, for digits", image_size=28, scaling="unit", num_classes=10
     ),
     "lenet_color": _classifier(
         partial(LeNet, in_channels=3, image_size=224, channels=(16, 32), hidden=(512,), padding=0),
-        "lenet5 for color images of 224 x 224, nearly all of it in one dense layer",
+        "lenet5 for 224 x 224 color images, most parameters in one dense layer",
         scaling="unit",
         num_classes=2,
     ),
@@ -114,7 +118,7 @@ CLASSIFIERS: dict[str, Entry] = {
         for norm in ("", "_bn")
     },
     "googlenet": _backbone(
-        "googlenet", "Szegedy et al. 2014: Inception modules, auxiliary heads while it learns", scaling="half"
+        "googlenet", "Szegedy et al. 2014: Inception modules, auxiliary heads in training", scaling="half"
     ),
     **{
         f"resnet{depth}": _backbone(f"resnet{depth}", f"He et al. 2015: {depth} layers in residual blocks")
@@ -123,7 +127,7 @@ CLASSIFIERS: dict[str, Entry] = {
     "mobilenet_v1": _backbone("mobilenet_v1", "Howard et al. 2017: depthwise separable convolutions", scaling="half"),
     "mobilenet_v1_mnist": _classifier(
         SmallMobileNetV1,
-        "a small form of it for 28 x 28 digits: pointwise first, no stride, all of it flattened",
+        "small mobilenet_v1 variant for 28 x 28 digits: pointwise first, no stride, flattened",
         image_size=28,
         scaling="unit",
         num_classes=10,
@@ -162,7 +166,7 @@ CATALOGUE: dict[str, Entry] = {
         image_size=513,
         scaling="imagenet",
         weights=(),
-        about="Chen et al. 2017: a class per pixel from dilated MobileNetV2, with ASPP or without",
+        about="Chen et al. 2017: dilated MobileNetV2, optional ASPP and decoder",
         backbone="mobilenet_v2",
     ),
     "deeplab_v3_mobilenet_v2_voc": Entry(
@@ -188,7 +192,7 @@ CATALOGUE: dict[str, Entry] = {
         image_size=512,
         scaling="imagenet",
         weights=(),
-        about="Ronneberger et al. 2015: down and up with connections across; also on a pretrained backbone",
+        about="Ronneberger et al. 2015: encoder and decoder with skip connections; optional pretrained backbone",
     ),
     "encoder_decoder": Entry(
         constructor=EncoderDecoder,
@@ -196,7 +200,7 @@ CATALOGUE: dict[str, Entry] = {
         image_size=200,
         scaling="unit",
         weights=(),
-        about="Chollet 2021: strided convolutions down, transposed ones up",
+        about="Chollet 2021: strided convolutions, then transposed convolutions",
     ),
     "ssd": Entry(
         constructor=SSD,

@@ -1,4 +1,4 @@
-"""The public sets: what each is, where its files are published, what they hash to, and how they are laid out.
+"""The public data sets: description, download addresses, checksums and layout.
 
 Addresses and digests of MNIST, Fashion-MNIST, the pets and VOC are those of torchvision.datasets; the digest of the
 binary CIFAR-10 is its authors', those of COCO 2017 and of cats and dogs are the ones that other loaders check.
@@ -30,7 +30,7 @@ MNIST_PLACES = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "http://yann.l
 FASHION_PLACES = ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",)
 PETS = "https://www.robots.ox.ac.uk/~vgg/data/pets/data/"
 COCO = "http://images.cocodataset.org/"
-KAGGLE = "download the archive of {} with an account of kaggle.com, then give the file by --from."
+KAGGLE = "download the archive of {} with a kaggle.com account, then pass it with --from."
 
 Unpack = Callable[[Sequence[Path], Path, Callable[[int, int], None]], None]
 
@@ -40,7 +40,7 @@ class PublicFile:
     """A file as its publisher names it.
 
     Attributes:
-        digest: "md5:..." or "sha256:..."; None where none is published: such a file is never fetched.
+        digest: "md5:..." or "sha256:..."; None if none is published: such a file is never downloaded.
         urls: where it is, tried in order.
     """
 
@@ -53,10 +53,10 @@ class PublicFile:
 class PublicSet:
     """
     Attributes:
-        about: what it is, in a few words.
+        about: a short description.
         unpack: (files, new folder, progress) -> the images and labels in that folder.
-        installed: a folder where a package of an operating system puts the files.
-        by_hand: how a person gets what nobody may fetch for them, as the end of a sentence.
+        installed: a folder where an operating system package puts the files.
+        by_hand: how to get files that cannot be downloaded automatically; the end of a sentence.
     """
 
     about: str
@@ -73,7 +73,7 @@ def _at(places: tuple[str, ...], name: str, md5: str) -> PublicFile:
 
 SETS: dict[str, PublicSet] = {
     "mnist": PublicSet(
-        "70,000 handwritten digits, gray, 28 x 28",
+        "70,000 handwritten digits, grayscale, 28 x 28",
         "CC BY-SA 3.0",
         (
             _at(MNIST_PLACES, "train-images-idx3-ubyte.gz", "f68b3c2dcbeaaa9fbdd348bbdeb94873"),
@@ -84,7 +84,7 @@ SETS: dict[str, PublicSet] = {
         partial(unpack.idx, names=DIGITS),
     ),
     "fashion_mnist": PublicSet(
-        "70,000 images of clothes, ten kinds, gray, 28 x 28",
+        "70,000 images of clothes, 10 classes, grayscale, 28 x 28",
         "MIT",
         (
             _at(FASHION_PLACES, "train-images-idx3-ubyte.gz", "8d4fb7e6c68d591d4c3dfef9ec88bf0d"),
@@ -96,13 +96,13 @@ SETS: dict[str, PublicSet] = {
         installed=Path("/usr/share/datasets/fashion-mnist"),  # Debian's dataset-fashion-mnist
     ),
     "cifar10": PublicSet(
-        "60,000 images of ten kinds of things, 32 x 32",
+        "60,000 images of objects, 10 classes, 32 x 32",
         "not stated by its authors",
         (_at(("https://www.cs.toronto.edu/~kriz/",), "cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530"),),
         unpack.cifar10,
     ),
     "oxford_pets": PublicSet(
-        "7,390 cats and dogs with trimaps (pet, background, border); 1,000 drawn by seed 1337 validate",
+        "7,390 cats and dogs with trimaps (pet, background, border); 1,000 chosen with seed 1337 for validation",
         "CC BY-SA 4.0",
         (
             _at((PETS,), "images.tar.gz", "5c4f3ee8e5d25df40f4fd59a7f44e54c"),
@@ -111,8 +111,8 @@ SETS: dict[str, PublicSet] = {
         unpack.oxford_pets,
     ),
     "voc2012": PublicSet(
-        "17,125 photographs with boxes of twenty kinds of objects, 2,913 of them with masks",
-        "that of each photograph at Flickr",
+        "17,125 photographs with boxes, 2,913 of them with masks, 20 classes",
+        "per photograph, see Flickr",
         (
             _at(
                 ("https://thor.robots.ox.ac.uk/pascal/VOC/voc2012/",),
@@ -123,8 +123,8 @@ SETS: dict[str, PublicSet] = {
         partial(unpack.archives, inside="VOCdevkit/VOC2012"),
     ),
     "coco_val2017": PublicSet(
-        "5,000 photographs with boxes and outlines of eighty kinds of objects",
-        "CC BY 4.0 for the labels, that of each photograph at Flickr",
+        "5,000 photographs with boxes and segmentations, 80 classes",
+        "labels CC BY 4.0; photographs: see Flickr",
         (
             _at((COCO + "zips/",), "val2017.zip", "442b8da7639aecaf257c1dceb8ba8c80"),
             _at((COCO + "annotations/",), "annotations_trainval2017.zip", "f4bbac642086de4f52a3fdda2de5fa2c"),
@@ -132,8 +132,8 @@ SETS: dict[str, PublicSet] = {
         partial(unpack.coco, splits=("val2017",)),
     ),
     "coco2017": PublicSet(
-        "123,287 photographs with boxes and outlines of eighty kinds of objects, 19 GB",
-        "CC BY 4.0 for the labels, that of each photograph at Flickr",
+        "123,287 photographs with boxes and segmentations, 80 classes, 19 GB",
+        "labels CC BY 4.0; photographs: see Flickr",
         (
             _at((COCO + "zips/",), "train2017.zip", "cced6f7f71b7629ddf16f17bbcfab6b2"),
             _at((COCO + "zips/",), "val2017.zip", "442b8da7639aecaf257c1dceb8ba8c80"),
@@ -142,8 +142,8 @@ SETS: dict[str, PublicSet] = {
         partial(unpack.coco, splits=("train2017", "val2017")),
     ),
     "cats_vs_dogs": PublicSet(
-        "cats and dogs as the small experiments take them: of each 1,000 train, 500 validate, 1,000 test",
-        "Microsoft Research's",
+        "cats and dogs, textbook subset: per class 1,000 for training, 500 for validation, 1,000 for test",
+        "Microsoft Research license",
         (
             PublicFile(
                 "kagglecatsanddogs_5340.zip",
@@ -157,17 +157,17 @@ SETS: dict[str, PublicSet] = {
         unpack.cats_vs_dogs,
     ),
     "intel_scenes": PublicSet(
-        "17,034 landscapes of six kinds, 150 x 150, and 7,301 without labels",
+        "17,034 landscape photographs, 6 classes, 150 x 150, and 7,301 unlabeled",
         "not stated",
         (PublicFile("archive.zip", None),),
         unpack.archives,
         by_hand=KAGGLE.format("puneet6060/intel-image-classification"),
     ),
     "bread": PublicSet(
-        "photographs of ten kinds of bread",
-        "that of each photograph",
+        "photographs of bread, 10 classes",
+        "per photograph",
         (PublicFile("archive.zip", None),),
         unpack.archives,
-        by_hand="photograph your own, a folder per kind; `handlens sample bakery DIR` draws ten kinds to begin with.",
+        by_hand="take your own photographs, one folder per class; `handlens sample bakery DIR` generates drawings to start.",
     ),
 }
