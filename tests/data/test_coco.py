@@ -110,10 +110,10 @@ def test_missing_and_unlisted_images_are_named(tmp_path: Path) -> None:
     )
     dataset = open_dataset(tmp_path)
     assert [record.id for record in dataset.records] == ["a.jpg"]
-    assert "left aside, listed and not found: 1 (gone.jpg)" in said(dataset)
-    assert "left aside, images that no JSON lists: 1 (other.jpg)" in said(dataset)
+    assert "skipped, listed but not found: 1 (gone.jpg)" in said(dataset)
+    assert "skipped, images that no JSON lists: 1 (other.jpg)" in said(dataset)
     (tmp_path / "a.jpg").unlink()
-    with pytest.raises(InputError, match=r"none of the 2 images .* is here: 2 \(a\.jpg, gone\.jpg\)"):
+    with pytest.raises(InputError, match=r"none of the 2 images .* exists: 2 \(a\.jpg, gone\.jpg\)"):
         open_dataset(tmp_path)
 
 
@@ -144,10 +144,10 @@ def test_an_outline_without_a_box_has_the_box_around_it(tmp_path: Path) -> None:
     dataset = open_dataset(one(tmp_path, polygon, runs))
     assert found(dataset) == {"a.jpg": [("cat", 5, 6, 15, 26.5), ("dog", 3, 2, 5, 9)]}
     with pytest.raises(
-        InputError, match=r"annotation 1 of .* has no bbox, and its segmentation is wrong: a polygon has 3 numbers"
+        InputError, match=r"annotation 1 of .* has no bbox, and its segmentation is invalid: a polygon has 3 numbers"
     ):
         open_dataset(one(tmp_path, {**polygon, "segmentation": [[5, 6, 7]]}))
-    with pytest.raises(InputError, match="its segmentation is wrong: could not convert string to float: 'x'"):
+    with pytest.raises(InputError, match="its segmentation is invalid: could not convert string to float: 'x'"):
         open_dataset(one(tmp_path, {**polygon, "segmentation": [[5, 6, 7, "x", 9, 10]]}))
     with pytest.raises(InputError, match=r"annotation 1 of .* has no bbox"):
         open_dataset(one(tmp_path, {**polygon, "segmentation": [[]]}, runs))
@@ -158,7 +158,7 @@ def test_an_outline_without_a_box_has_the_box_around_it(tmp_path: Path) -> None:
     [
         ([(1, "a.jpg"), (1, "b.jpg")], [(3, "cat")], "two images of .* have the id 1"),
         ([(1, "a.jpg"), (2, "b.jpg")], [(3, "cat"), (3, "dog")], "two categories of .* have the id 3"),
-        ([(1, "a.jpg"), (2, "b.jpg")], [(3, "cat"), ("x", "dog")], "numbers as ids and some texts"),
+        ([(1, "a.jpg"), (2, "b.jpg")], [(3, "cat"), ("x", "dog")], "numbers as ids and some have strings"),
         ([(1, "a.jpg"), (2, "b.jpg")], [(3, "cat"), ([4], "dog")], r"has id = \[4\]; a number is expected"),
     ],
 )
@@ -232,7 +232,7 @@ def test_wrong_files(tmp_path: Path) -> None:
     instances(root / "instances_2.json", {1: "b.jpg"}, categories=({"id": 18, "name": "wolf"},))
     with pytest.raises(InputError, match=r"category 18 is 'dog', and 'wolf' in .*instances_2\.json"):
         open_dataset(root)
-    with pytest.raises(InputError, match="no JSON of COCO"):
+    with pytest.raises(InputError, match="no COCO instances JSON"):
         open_dataset(write_image(tmp_path / "x/a.jpg").parent, format="coco")
 
 

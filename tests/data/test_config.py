@@ -98,4 +98,4 @@ def test_groups_come_from_the_path(tmp_path: Path) -> None:
     root = folders(tmp_path, "cat/p1_a.png", "cat/p1_b.png", "dog/p2_a.png", "dog/x.png")
     dataset = open_dataset(write(root, r"groups: '(?P<group>p\d+)_'"))
     assert [r.group for r in dataset.records] == ["p1", "p1", "p2", None]
-    assert any("each on its own: 1" in note for note in dataset.notes)
+    assert any("each its own group: 1" in note for note in dataset.notes)

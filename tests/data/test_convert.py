@@ -106,7 +106,7 @@ def test_what_is_lost_is_said(tmp_path: Path) -> None:
     assert "groups of 2 images" in lost
     assert "boxes outside their image, clipped: 2 (0.jpg, 0.jpg)" in lost
     assert {"crowd of 1 boxes", "difficult of 1 boxes", "area of 1 boxes"} <= set(lost)
-    assert "left aside, nothing is known of it: unknown.jpg" in lost
+    assert "skipped, no label: unknown.jpg" in lost
     assert any("bad.jpg" in sentence and "not an image" in sentence for sentence in lost)
     assert [len(boxes or ()) for boxes, _ in known(open_dataset(tmp_path / "yolo")).values()] == [2, 0]
     assert "boxes of one pixel, which VOC cannot tell from a point: 1" in convert(dataset, tmp_path / "voc", to="voc")
@@ -122,9 +122,9 @@ def test_what_the_reader_left_aside_is_lost_too(tmp_path: Path) -> None:
     dataset = open_dataset(tmp_path / "in")
     lost = convert(dataset, tmp_path / "voc", to="voc")
     assert any("1 label cannot be used" in sentence and "b.txt is" in sentence for sentence in lost)
-    assert "left aside, a text of boxes without an image: 1 (labels/lost.txt)" in lost
-    assert "boxes with a confidence, which is not kept: 1 (images/a.jpg)" in lost
-    assert "boxes without area or inverted: 1" in lost
+    assert "skipped, label files without an image: 1 (labels/lost.txt)" in lost
+    assert "boxes with a confidence (not kept): 1 (images/a.jpg)" in lost
+    assert "boxes inverted or without area: 1" in lost
 
 
 def test_from_coco_to_coco_outlines_and_numbers_stay(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_from_coco_to_coco_outlines_and_numbers_stay(tmp_path: Path) -> None:
     }
     text(tmp_path / "in/c.json", json.dumps(content))
     dataset = open_dataset(tmp_path / "in")
-    assert convert(dataset, tmp_path / "coco", to="coco") == ["boxes without area or inverted: 1"]
+    assert convert(dataset, tmp_path / "coco", to="coco") == ["boxes inverted or without area: 1"]
     written = json.loads((tmp_path / "coco/annotations/instances.json").read_text())
     assert {entry["id"]: entry["name"] for entry in written["categories"]} == {90: "toast", 18: "rye", 19: "bun"}
     name_of = {entry["id"]: entry["file_name"] for entry in written["images"]}
@@ -204,7 +204,7 @@ def test_one_name_in_two_folders(tmp_path: Path) -> None:
         "1_3.png": 2,
         "1_2_2.jpg": 3,
     }
-    assert lost == ["names: 3 (y/1.JPG, y/1.png, z/1_2.jpg) were taken and got a number"]
+    assert lost == ["names: 3 (y/1.JPG, y/1.png, z/1_2.jpg) were taken and got a numeric suffix"]
 
 
 def test_images_are_copied_and_a_failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -317,7 +317,7 @@ def test_outlines_become_masks(tmp_path: Path) -> None:
     }
     text(tmp_path / "in/c.json", json.dumps(content))
     lost = convert(open_dataset(tmp_path / "in"), tmp_path / "out", to="masks")
-    assert "objects without an outline, their boxes ignored: 1" in lost
+    assert "objects without a segmentation, their boxes ignored: 1" in lost
     again = open_dataset(tmp_path / "out")
     assert again.class_names == ("background", "bread")
     (record,) = again.records
@@ -407,7 +407,7 @@ def test_a_damaged_mask_is_left_out_and_named(tmp_path: Path) -> None:
     (tmp_path / "in/masks/b.png").write_bytes(b"no image")
     for to in ("masks", "voc"):
         (lost,) = convert(dataset, tmp_path / to, to=to)  # type: ignore[arg-type]
-        assert lost.startswith("left aside, images/b.jpg: the mask")
+        assert lost.startswith("skipped, images/b.jpg: the mask")
         assert [record.path.name for record in open_dataset(tmp_path / to).records] == ["a.jpg", "c.jpg"]
 
 
@@ -429,8 +429,8 @@ def test_from_coco_to_coco_all_that_the_file_says_is_kept(tmp_path: Path) -> Non
     assert json.loads((tmp_path / "coco/annotations/instances.json").read_text()) == content
     (lost,) = convert(dataset, tmp_path / "yolo", to="yolo")
     assert lost == (
-        "what only COCO has a place for: of annotations score; of images license; of categories supercategory; "
-        "of the whole info, licenses"
+        "COCO fields that the format cannot store: annotations: score; images: license; "
+        "categories: supercategory; file: info, licenses"
     )
 
 

@@ -51,7 +51,7 @@ def test_a_folder_per_class_with_nested_images(tmp_path: Path) -> None:
     assert labels(dataset) == {"cat/2024/may/c.png": "cat", "cat/a.png": "cat", "dog/b.png": "dog"}
     assert set(splits(dataset).values()) == {None}
     assert [r.id for r in dataset.records] == sorted(r.id for r in dataset.records)
-    assert "format recognised: folders" in dataset.notes
+    assert "format detected: folders" in dataset.notes
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_kaggles_doubled_folders_and_the_one_without_classes(tmp_path: Path) -> 
     )
     assert dataset.class_names == ("sea", "street")
     assert list(splits(dataset).values()) == ["test", "test", "train", "train"]
-    assert any("seg_pred" in note and "left aside" in note for note in dataset.notes)
+    assert any("seg_pred" in note and "skipped" in note for note in dataset.notes)
 
 
 def test_a_folder_around_everything_is_unwrapped_and_said(tmp_path: Path) -> None:
@@ -245,7 +245,7 @@ def test_what_is_no_folder_of_images(tmp_path: Path) -> None:
         open_dataset(tmp_path / "empty")
     with pytest.raises(InputError, match="nearest is 'folders'"):
         open_dataset(tmp_path / "one", format="folder")
-    with pytest.raises(InputError, match="no folders of classes"):
+    with pytest.raises(InputError, match="no class folders"):
         open_dataset(tmp_path / "one", format="folders")
 
 
@@ -319,7 +319,7 @@ def test_a_rule_on_the_stem_from_the_configuration(tmp_path: Path) -> None:
     assert labels(dataset) == {"train/a.b_cat.png": "cat", "val/c_dog.v2.jpg": "dog"}
     assert splits(dataset) == {"train/a.b_cat.png": "train", "val/c_dog.v2.jpg": "validation"}
     write_image(root / "odd.png")
-    with pytest.raises(InputError, match=r"1 file names do not fit.*odd\.png"):
+    with pytest.raises(InputError, match=r"1 file names do not match.*odd\.png"):
         open_dataset(root)
 
 

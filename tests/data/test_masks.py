@@ -205,8 +205,8 @@ def test_paired_by_stem_and_orphans_named(tmp_path: Path) -> None:
     dataset = open_dataset(root)
     assert [(r.path.stem, r.label.stem) for r in dataset.records if r.label] == [("a", "a"), ("b", "b"), ("d", "d")]
     assert read(dataset, "images/b.jpg") == [[1]]
-    assert "left aside, images without a mask: 1 (images/orphan.jpg)" in said(dataset)
-    assert "left aside, a mask without an image: 1 (masks/c.png)" in said(dataset)
+    assert "skipped, images without a mask: 1 (images/orphan.jpg)" in said(dataset)
+    assert "skipped, a mask without an image: 1 (masks/c.png)" in said(dataset)
 
 
 def test_two_images_of_one_stem_are_not_guessed(tmp_path: Path) -> None:
@@ -240,15 +240,15 @@ def test_numbers_found_in_all_masks_are_the_classes(tmp_path: Path) -> None:
     dataset = open_dataset(root)
     assert dataset.class_names == ("0", "4", "9")
     assert (read(dataset, "images/a.jpg"), read(dataset, "images/b.jpg")) == ([[0, 1]], [[2, 255]])
-    assert "numbers in masks that are ignored: 255" in said(dataset)
-    assert any("named by the numbers" in note for note in said(dataset))
+    assert "ignored values in masks: 255" in said(dataset)
+    assert any("named after the" in note for note in said(dataset))
 
 
 def test_0_and_255_are_two_classes(tmp_path: Path) -> None:
     root = pairs(tmp_path, "a", values=[[0, 255]])
     dataset = open_dataset(root)
     assert (dataset.class_names, read(dataset, "images/a.jpg")) == (("0", "1"), [[0, 1]])
-    assert "masks hold 0 and 255, taken as classes 0 and 1" in said(dataset)
+    assert "masks contain 0 and 255, read as classes 0 and 1" in said(dataset)
     text(root / "handlens.yaml", "class_names: [table, bread]")
     assert (open_dataset(root).class_names, read(open_dataset(root), "images/a.jpg")) == (("table", "bread"), [[0, 1]])
     pairs(root, "b", values=[[0, 1]])  # now 255 is what it is elsewhere
@@ -261,7 +261,7 @@ def test_a_soft_edge_between_0_and_255_takes_no_class_away(tmp_path: Path) -> No
     pairs(root, "b", values=[[0, 7, *[255] * 198]])
     dataset = open_dataset(root)
     assert dataset.class_names == ("0", "1") and read(dataset, "images/a.jpg") == [[0, 1] * 100]
-    assert "other numbers, in few pixels, as soft edges have: 1 (7)" in said(dataset)
+    assert "other values in a few pixels, as from soft edges: 1 (7)" in said(dataset)
     with pytest.raises(InputError, match="holds the number 7 in 1 pixels, which no class has"):
         read(dataset, "images/b.jpg")
 
@@ -284,7 +284,7 @@ def test_a_trimap(tmp_path: Path) -> None:
     text(root / "handlens.yaml", "masks: {values: {1: 0, 2: 1, 3: ignore}}")
     dataset = open_dataset(root)
     assert (dataset.class_names, read(dataset, "images/a.jpg")) == (("0", "1"), [[0, 1, 255]])
-    assert "numbers in masks: 1 is 0, 2 is 1" in said(dataset)
+    assert "pixel values in masks: 1 is 0, 2 is 1" in said(dataset)
 
 
 def test_a_number_that_no_class_has(tmp_path: Path) -> None:
@@ -323,14 +323,14 @@ def test_folders_and_suffix_in_the_configuration(tmp_path: Path) -> None:
     [
         ("masks: {value: {1: 0}}", r"no key 'masks\.value'; the nearest is 'values'"),
         ("masks: {values: {1: ignored}}", r"masks\.values\.1 = 'ignored' is not accepted"),
-        ("masks: {values: {70000: 0}}", "70000 cannot stand in a mask"),
-        ("masks: {values: {1: 255}}", "255 is no class index"),
+        ("masks: {values: {70000: 0}}", "70000 is not a valid pixel value"),
+        ("masks: {values: {1: 255}}", "255 is not a class index"),
         ("masks: {colors: {a: [1, 2]}}", r"masks\.colors\.a = \[1, 2\]"),
         ("masks: {colors: {a: [1, 2, 256]}}", "256"),
-        ("masks: {colors: {a: [1, 2, 3], b: [1, 2, 3]}}", "two classes one color"),
+        ("masks: {colors: {a: [1, 2, 3], b: [1, 2, 3]}}", "two classes the same color"),
         ("masks: {colors: {a: [1, 2, 3]}}\nclass_names: [b]", r"1 \(a\), not among class_names"),
         ("masks: {values: {1: 3}}\nclass_names: [a, b]", "names class 3, and class_names has 2"),
-        ("masks: {values: {0: ignore}}\nclass_names: [a, b, c]", "give every number its class"),
+        ("masks: {values: {0: ignore}}\nclass_names: [a, b, c]", "map every value to its class"),
         ("class_names: [a, a, b]", "has 'a' twice"),
     ],
 )
@@ -341,7 +341,7 @@ def test_wrong_configurations(tmp_path: Path, yaml: str, message: str) -> None:
 
 
 def test_shades_of_gray_are_no_classes(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"100 different numbers \(0 to 99\)"):
+    with pytest.raises(InputError, match=r"100 different values \(0 to 99\)"):
         open_dataset(pairs(tmp_path, "a", values=np.arange(100)[None]))
 
 

@@ -178,7 +178,7 @@ def test_without_a_network_it_says_what_to_do(tmp_path, monkeypatch, offline):
     monkeypatch.setenv("HANDLENS_OFFLINE", "1" if offline else "0")
     files = tuple(replace(file, urls=("http://127.0.0.1:9/" + file.name,)) for file in SETS["mnist"].files)
     monkeypatch.setitem(SETS, "mnist", replace(SETS["mnist"], files=files))
-    reason = "HANDLENS_OFFLINE=1" if offline else "the address did not give it"
+    reason = "HANDLENS_OFFLINE=1" if offline else "the server did not provide it"
     with pytest.raises(InputError, match=f"cannot be fetched: .*{reason}.*--from"):
         get_set("mnist", tmp_path / "mnist")
 

@@ -35,7 +35,7 @@ def test_corners_count_from_1_and_lie_inside(tmp_path: Path) -> None:
     dataset = open_dataset(root)
     assert (dataset.format, dataset.task, dataset.class_names) == ("voc", "detect", ("cat", "dog"))
     assert found(dataset) == {"JPEGImages/a.jpg": [("dog", 0, 0, 40, 30), ("cat", 10.5, 2, 12.25, 3)]}
-    assert any("from 1 and the last pixel included" in note for note in said(dataset))
+    assert any("1-based, last pixel included" in note for note in said(dataset))
     text(root / "handlens.yaml", "voc: {corners: edges}")
     assert found(open_dataset(root)) == {"JPEGImages/a.jpg": [("dog", 1, 1, 40, 30)]}  # the cat has no height
     text(root / "handlens.yaml", "voc: {corners: edge}")
@@ -92,7 +92,7 @@ def test_lists_give_the_splits(tmp_path: Path) -> None:
         "d": "train",
         BREAD: "test",
     }
-    assert "left aside, in no list of ImageSets/Main: 1 (JPEGImages/unlisted.jpg)" in said(dataset)
+    assert "skipped, in no list of ImageSets/Main: 1 (JPEGImages/unlisted.jpg)" in said(dataset)
     assert "in a list of ImageSets/Main and without image or XML: 1 (gone)" in said(dataset)
     with pytest.raises(InputError, match=r"a is in train\.txt and in test\.txt"):
         open_dataset(lists(root, test="a\n"))
@@ -114,8 +114,8 @@ def test_labels_without_images_and_images_without_labels(tmp_path: Path) -> None
     text(root / "Annotations/lost.xml", "<annotation/>")
     dataset = open_dataset(root)
     assert [record.id for record in dataset.records] == ["JPEGImages/a.jpg"]
-    assert "left aside, images without XML: 1 (JPEGImages/lonely.jpg)" in said(dataset)
-    assert "left aside, XML without an image: 1 (Annotations/lost.xml)" in said(dataset)
+    assert "skipped, images without XML: 1 (JPEGImages/lonely.jpg)" in said(dataset)
+    assert "skipped, XML without an image: 1 (Annotations/lost.xml)" in said(dataset)
 
 
 def test_one_damaged_xml_leaves_the_rest(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_one_damaged_xml_leaves_the_rest(tmp_path: Path) -> None:
     assert [record.path.stem for record in dataset.records] == ["a"]
     (remark,) = dataset.remarks
     assert (remark.code, remark.level, remark.files) == ("label_unreadable", "warning", ("JPEGImages/b.jpg",))
-    assert "1 label cannot be used, left aside with the images. The first: " in remark.message
+    assert "1 label cannot be used, skipped with their images. The first: " in remark.message
     assert "b.xml is not XML" in remark.message
     assert any(finding.code == "label_unreadable" for finding in audit(dataset).findings)
 

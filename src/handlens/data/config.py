@@ -21,18 +21,18 @@ class CsvColumns(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    path: str | None = Field(None, description="the table, relative to the data's folder")
+    path: str | None = Field(None, description="the table, relative to the data folder")
     file: str | None = Field(None, description="column with the image's path")
-    label: str | None = Field(None, description="column with the class, or with several of them")
-    labels: list[str] | None = Field(
-        None, description="columns of 0 and 1, one per class, where an image may have several"
-    )
+    label: str | None = Field(None, description="column with the class, or several classes (multi-label)")
+    labels: list[str] | None = Field(None, description="0/1 columns, one per class (multi-label)")
     values: list[str] | None = Field(None, description="columns of numbers, for regression")
     separator: str | None = Field(
-        None, description="what stands between several labels of one cell; '' takes every cell as one label"
+        None, description="separator of several labels in one cell; '' reads every cell as one label"
     )
     split: str | None = Field(None, description="column with train, validation or test")
-    group: str | None = Field(None, description="column that names what must not straddle a split, such as a patient")
+    group: str | None = Field(
+        None, description="column with the group, such as a patient; a group is never divided between splits"
+    )
 
 
 class MaskFiles(BaseModel):
@@ -40,15 +40,15 @@ class MaskFiles(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    images: str | None = Field(None, description="folder of the images, relative to the data's folder")
-    masks: str | None = Field(None, description="folder of the masks, relative to the data's folder")
-    suffix: str | None = Field(None, description="what a mask's name has after its image's: a.jpg and a_m.png: _m")
+    images: str | None = Field(None, description="folder of the images, relative to the data folder")
+    masks: str | None = Field(None, description="folder of the masks, relative to the data folder")
+    suffix: str | None = Field(None, description="suffix of mask names: _m for a.jpg and a_m.png")
     values: dict[int, int | Literal["ignore"]] = Field(
         default_factory=dict,
-        description="stored number -> class index or ignore; where an index is given, all numbers must be",
+        description="pixel value -> class index or ignore; if any has an index, every value needs an entry",
     )
     colors: dict[str, Color] = Field(
-        default_factory=dict, description="class name, or ignore -> stored red, green, blue, for masks in colors"
+        default_factory=dict, description="class name or ignore -> red, green, blue, for color-coded masks"
     )
 
     @field_validator("values")
@@ -56,9 +56,9 @@ class MaskFiles(BaseModel):
     def _fit_a_mask(cls, values: dict[int, int | str]) -> dict[int, int | str]:
         for stored, index in values.items():
             if not 0 <= stored <= 65535:
-                raise ValueError(f"{stored} cannot stand in a mask; stored numbers are 0 to 65535")
+                raise ValueError(f"{stored} is not a valid pixel value of a mask; use 0 to 65535")
             if isinstance(index, int) and not 0 <= index < 255:
-                raise ValueError(f"{index} is no class index; use 0 to 254, or ignore")
+                raise ValueError(f"{index} is not a class index; use 0 to 254, or ignore")
         return values
 
 
@@ -68,7 +68,8 @@ class VocFiles(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     corners: Literal["pixels", "edges"] = Field(
-        "pixels", description="pixels: VOC's own, counted from 1, the last included; edges: from 0, xmax = xmin + width"
+        "pixels",
+        description="pixels: the VOC convention, 1-based, last pixel included; edges: 0-based, xmax = xmin + width",
     )
 
 
@@ -90,7 +91,7 @@ class DataConfig(BaseModel):
         "does not; a mapping: label in the data -> class name",
     )
     ignore: list[str] = Field(
-        default_factory=list, description="patterns such as 'old/*' of files and folders to leave aside"
+        default_factory=list, description="patterns of files and folders to skip, such as 'old/*'"
     )
     groups: str | None = Field(
         None, description="regular expression with a group named group, searched in an image's path below the folder"
@@ -129,7 +130,7 @@ def read_config(folder: Path, *, path: Path | None = None) -> DataConfig:
     try:
         loaded = yaml.safe_load(source.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
-        raise InputError(f"{source} is missing; give the path of a {FILE_NAME}.") from None
+        raise InputError(f"{source} does not exist; give the path of a {FILE_NAME}.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{source} cannot be read: {error}.") from None
     except yaml.YAMLError as error:

@@ -62,7 +62,7 @@ def convert(dataset: Dataset, folder: Path, *, to: Target) -> list[str]:
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise InputError(f"{folder} is not empty; give a new folder.")
     if folder.is_relative_to(dataset.root.resolve()):
-        raise InputError(f"{folder} lies in {dataset.root} and would be read as part of it; give a folder elsewhere.")
+        raise InputError(f"{folder} is inside {dataset.root} and would be read as part of it; use a folder outside.")
     items, lost = _items(dataset, to=to)
     lost = [*_unread(dataset), *lost]
     all_or_none([item.record.split for item in items], str(dataset.root))
@@ -88,7 +88,7 @@ def _unread(dataset: Dataset) -> list[str]:
     """What stands in the data set's files and was not taken when they were read."""
     without_area = sum(len(record.bad_boxes) for record in dataset.records)
     lost = [remark.message for remark in dataset.remarks if remark.lost]
-    return [*lost, f"boxes without area or inverted: {without_area}"] if without_area else lost
+    return [*lost, f"boxes inverted or without area: {without_area}"] if without_area else lost
 
 
 def _items(dataset: Dataset, *, to: Target) -> tuple[list[Item], list[str]]:
@@ -99,12 +99,12 @@ def _items(dataset: Dataset, *, to: Target) -> tuple[list[Item], list[str]]:
     renamed: list[str] = []
     for record in dataset.records:
         if not record.labeled:
-            lost.append(f"left aside, nothing is known of it: {record.id}")
+            lost.append(f"skipped, no label: {record.id}")
             continue
         try:
             size = image_size(record.path)
         except UnreadableImageError as error:
-            lost.append(f"left aside: {error}")
+            lost.append(f"skipped: {error}")
             continue
         stem, number = record.path.stem, 1
         folder = "" if to == "voc" or record.split is None else record.split  # VOC has one for all
@@ -116,7 +116,7 @@ def _items(dataset: Dataset, *, to: Target) -> tuple[list[Item], list[str]]:
         items.append(Item(record, size, stem + record.path.suffix))
     if not items:
         raise InputError(f"none of the {len(dataset.records)} images in {dataset.root} can be written.")
-    lost += [f"names: {named(renamed)} were taken and got a number"] if renamed else []
+    lost += [f"names: {named(renamed)} were taken and got a numeric suffix"] if renamed else []
     grouped = sum(item.record.group is not None for item in items)
     lost += [f"groups of {grouped} images"] if grouped else []
     return items, lost

@@ -223,7 +223,7 @@ def _check_size(width: int, height: int, *, max_pixels: int, name: str) -> None:
     if width * height > max_pixels:
         raise UnreadableImageError(
             f"{name}: {width} x {height} = {width * height / 1e6:.0f} million pixels, above the limit of "
-            f"{max_pixels / 1e6:.0f} million; make a smaller copy of it."
+            f"{max_pixels / 1e6:.0f} million; resize it first."
         )
 
 
@@ -323,7 +323,7 @@ def _rgb(image: Image.Image, name: str) -> NDArray[np.uint8]:
         return np.repeat(gray[:, :, None], 3, axis=2)
     if image.mode in ("I", "F"):
         raise UnreadableImageError(
-            f"{name}: has 32-bit pixels (Pillow's mode {image.mode}), and nothing says which value is white; "
+            f"{name}: has 32-bit pixels (Pillow's mode {image.mode}), with no defined white value; "
             "save it with 8 or 16 bits per channel."
         )
     if image.has_transparency_data:

@@ -36,7 +36,7 @@ def download(
         with requests.get(url, stream=True, timeout=(10, 60), headers=headers) as answer:
             if answer.status_code == 416:  # nothing beyond what is there: it was whole, or is another file's
                 part.unlink()
-                raise DownloadError("the part that was there did not fit; it was thrown away, try again")
+                raise DownloadError("the partial download did not match and was deleted; try again")
             answer.raise_for_status()
             continued = answer.status_code == 206
             done = have if continued else 0
@@ -52,12 +52,12 @@ def download(
                         progress(done, total)
     except requests.RequestException as error:
         said = f"HTTP {error.response.status_code}" if error.response is not None else type(error).__name__
-        raise DownloadError(f"the address did not give it ({said})") from None
+        raise DownloadError(f"the server did not provide it ({said})") from None
     if largest is not None and done > largest:
         part.unlink()
-        raise DownloadError(f"the address had another file, of more than {largest:,} bytes")
+        raise DownloadError(f"the server has a different file, of more than {largest:,} bytes")
     if total is not None and done != total:
-        raise DownloadError(f"the line broke after {done:,} of {total:,} bytes")
+        raise DownloadError(f"the connection was lost after {done:,} of {total:,} bytes")
     part.replace(path)
 
 

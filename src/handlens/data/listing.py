@@ -1,6 +1,6 @@
 """Which files of a folder are images, in an order that is the same on every system.
 
-Hidden files, what operating systems leave behind, and files that are no images are left aside and
+Hidden files, what operating systems leave behind, and files that are no images are skipped and
 counted. A known extension is believed here, so that a broken image stays in the list and is reported;
 a file without one is an image when its first bytes say so.
 """
@@ -121,9 +121,9 @@ class LeftAside:
             names.append(name)
 
     def notes(self) -> tuple[str, ...]:
-        """One sentence per reason: "left aside, not an image: 2 (notes.txt, labels.csv)"."""
+        """One sentence per reason: "skipped, not an image: 2 (notes.txt, labels.csv)"."""
         return tuple(
-            f"left aside, {reason}: {count} ({', '.join(self.examples[reason])}{', ...' if count > 3 else ''})"
+            f"skipped, {reason}: {count} ({', '.join(self.examples[reason])}{', ...' if count > 3 else ''})"
             for reason, count in sorted(self.counts.items())
         )
 

@@ -23,7 +23,7 @@ IMAGE_EXTENSIONS = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class Remark:
-    """Something that reading left aside, changed or doubts.
+    """Something that reading skipped, changed or doubts.
 
     Attributes:
         code: a stable name for programs.
@@ -82,7 +82,7 @@ class Dataset:
             images have no labels.
         records: sorted by id (code points).
         notes: sentences for people: what was guessed, which files are no part of it.
-        remarks: what was left aside, changed or doubted of the labels.
+        remarks: what was skipped, changed or doubted of the labels.
     """
 
     root: Path

@@ -37,7 +37,7 @@ def predict(
     """Predict files and folders: one Prediction per image, in order, streaming.
 
     Args:
-        paths: files and folders; a folder is walked, sorted by name, and what is no image is left aside.
+        paths: files and folders; a folder is walked, sorted by name, and what is no image is skipped.
         threshold: lowest score, of detection, or lowest probability of a label where there may be several; None is
             the run's own, chosen on validation.
         tiles: segment large images in overlapping windows at their own size.

@@ -83,7 +83,7 @@ def test_named_columns_are_numbers_in_their_order(tmp_path):
     ("table", "yaml", "message"),
     [
         ("file,value\n0.png,heavy\n", "", "line 2 of weights.csv has 'heavy' in the column 'value'; a number"),
-        ('file,value\n0.png,"1,5"\n', "", "write the decimals behind a point"),
+        ('file,value\n0.png,"1,5"\n', "", "use a decimal point"),
         ("file,value\n0.png,nan\n", "", "has 'nan' in the column 'value'; a number is expected"),
         ("file,value\n0.png,inf\n", "", "has 'inf'"),
         ("file,a,b\n0.png,1,\n", "csv: {values: [a, b]}", "has '' in the column 'b'"),

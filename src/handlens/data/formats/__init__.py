@@ -43,7 +43,7 @@ def read(path: Path, *, format: str | None, config: Path | None, task: str | Non
     if task is not None:
         dataset = as_task(dataset, task)
     if stated is None:
-        return replace(dataset, notes=(f"format recognised: {chosen}", *dataset.notes))
+        return replace(dataset, notes=(f"format detected: {chosen}", *dataset.notes))
     return dataset
 
 

@@ -110,7 +110,7 @@ def read(path: Path, config: DataConfig) -> Dataset:
             elif image is None:
                 faults[name if image_path is None else tree.id(image_path)] = file.faults[name]
             elif image_path in first and first[image_path] is not file:
-                raise InputError(f"{name} of {file.path} stands in {first[image_path].path} too; keep it in one.")
+                raise InputError(f"{name} of {file.path} is also in {first[image_path].path}; keep it in one.")
             elif image_path in first:
                 faults[tree.id(image_path)] = f"{name} is listed twice in {file.path}; list each image once."
             if image_path is None:
@@ -130,11 +130,11 @@ def read(path: Path, config: DataConfig) -> Dataset:
     if reasons and not any(item.label for item in found.values()):
         raise InputError(reasons[0])
     if missing and not found:
-        raise InputError(f"none of the {len(missing)} images that {files[0].path} lists is here: {named(missing)}.")
+        raise InputError(f"none of the {len(missing)} images that {files[0].path} lists exists: {named(missing)}.")
     remarks += [unusable(faults)] if faults else []
-    remarks += [remark("listed_missing", "left aside, listed and not found", missing)] if missing else []
+    remarks += [remark("listed_missing", "skipped, listed but not found", missing)] if missing else []
     unlisted = [tree.id(image_path) for image_path in images if image_path not in first]
-    remarks += [remark("without_label", "left aside, images that no JSON lists", unlisted)] if unlisted else []
+    remarks += [remark("without_label", "skipped, images that no JSON lists", unlisted)] if unlisted else []
     all_or_none([item.split for item in found.values()], str(path))
     return assemble_boxes(
         path,
@@ -175,17 +175,17 @@ def source_of(dataset: Dataset) -> Source:
 
 
 def lost_keys(source: Source, images: Iterable[Path]) -> list[str]:
-    """A sentence about what only COCO has a place for; outlines and marks are another's."""
+    """A sentence about the fields that only COCO can store; segmentations and marks are reported elsewhere."""
     paths = list(images)
     groups = {
-        "of annotations": ([a for path in paths for a in source.annotations[path]], READ_OF_ANNOTATIONS),
-        "of images": ([source.images[path] for path in paths], READ_OF_IMAGES),
-        "of categories": (list(source.categories.values()), {"id", "name"}),
+        "annotations": ([a for path in paths for a in source.annotations[path]], READ_OF_ANNOTATIONS),
+        "images": ([source.images[path] for path in paths], READ_OF_IMAGES),
+        "categories": (list(source.categories.values()), {"id", "name"}),
     }
     named_keys = {where: sorted({k for e in entries for k in e} - read) for where, (entries, read) in groups.items()}
-    named_keys["of the whole"] = [*source.rest, *source.differing]
-    said = [f"{where} {', '.join(keys)}" for where, keys in named_keys.items() if keys]
-    return [f"what only COCO has a place for: {'; '.join(said)}"] if said else []
+    named_keys["file"] = [*source.rest, *source.differing]
+    said = [f"{where}: {', '.join(keys)}" for where, keys in named_keys.items() if keys]
+    return [f"COCO fields that the format cannot store: {'; '.join(said)}"] if said else []
 
 
 def instances(tree: Tree, root: Path) -> tuple[list[Instances], list[Remark]]:
@@ -212,19 +212,19 @@ def instances(tree: Tree, root: Path) -> tuple[list[Instances], list[Remark]]:
     if not files:
         if damaged:
             raise next(iter(damaged.values()))
-        raise InputError(f"{root} has no JSON of COCO's instances, with images, annotations and categories.")
-    remarks = [remark("without_boxes", "left aside, JSON without boxes", aside, level="note")] if aside else []
+        raise InputError(f"{root} has no COCO instances JSON with images, annotations and categories.")
+    remarks = [remark("without_boxes", "skipped, JSON without boxes", aside, level="note")] if aside else []
     others = [tree.id(path) for path in tree.labels(root, ".json") if path not in paths]
     if others:
-        message = f"left aside, JSON that is not COCO's: {named(others)}"
+        message = f"skipped, JSON that is not COCO: {named(others)}"
         remarks.append(Remark(code="other_json", message=message, files=tuple(others), level="note", lost=False))
     if damaged:
         reasons = tuple(map(str, damaged.values()))
-        message = f"{len(damaged)} JSON left aside with all that they list. The first: {reasons[0]}"
+        message = f"{len(damaged)} JSON skipped with all images they list. The first: {reasons[0]}"
         remarks.append(Remark(code="json_unreadable", message=message, files=tuple(damaged), reasons=reasons))
     strays = [reason for file in files for reason in file.strays]
     if strays:
-        message = f"annotations left aside, whose image cannot be told: {len(strays)}. The first: {strays[0]}"
+        message = f"annotations skipped because their image is unknown: {len(strays)}. The first: {strays[0]}"
         remarks.append(Remark(code="annotation_without_image", message=message, reasons=tuple(strays)))
     return files, remarks
 
@@ -241,7 +241,7 @@ def categories(files: Sequence[Instances]) -> dict[int, Mapping[str, Any]]:
             if entries.setdefault(id, entry)["name"] != entry["name"]:
                 raise InputError(f"category {id} is {entries[id]['name']!r}, and {entry['name']!r} in {file.path}.")
     if len(set(map(type, entries))) > 1:
-        raise InputError(f"some categories of {files[0].path} have numbers as ids and some texts; use numbers.")
+        raise InputError(f"some categories of {files[0].path} have numbers as ids and some have strings; use numbers.")
     return entries
 
 
@@ -271,7 +271,7 @@ def class_mask(
         try:
             pixels = render(outline, size=size)
         except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"annotation {annotation.get('id')}: its segmentation is wrong: {error}.") from None
+            raise InputError(f"annotation {annotation.get('id')}: its segmentation is invalid: {error}.") from None
         if outline and not annotation.get("iscrowd"):
             objects.append((int(pixels.sum()), index[annotation["category_id"]], pixels))
             continue
@@ -413,7 +413,7 @@ def _images(entries: Sequence[Any], path: Path) -> tuple[dict[Any, Mapping[str, 
             shared.add(entry["id"])
             for one in (known, entry):
                 faults[one["file_name"]] = (
-                    f"two images of {path} have the id {entry['id']}, and whose annotations are whose cannot be told."
+                    f"two images of {path} have the id {entry['id']}, so their annotations are ambiguous."
                 )
     return {id: entry for id, entry in images.items() if id not in shared}, faults
 
@@ -428,7 +428,7 @@ def _need(entry: Any, keys: tuple[str, ...], where: str) -> None:
         if (key == "id" or key.endswith("_id")) and not isinstance(entry[key], int | str):
             raise InputError(f"{where} has {key} = {entry[key]!r}; a number is expected.")
         if key == "file_name" and not (isinstance(entry[key], str) and entry[key]):
-            raise InputError(f"{where} has {key} = {entry[key]!r}; a text is expected.")
+            raise InputError(f"{where} has {key} = {entry[key]!r}; a string is expected.")
 
 
 def _with_bbox(annotation: Mapping[str, Any], where: str) -> Mapping[str, Any]:
@@ -437,7 +437,7 @@ def _with_bbox(annotation: Mapping[str, Any], where: str) -> Mapping[str, Any]:
         try:
             annotation = {**annotation, "bbox": frame(outline_of(annotation))}
         except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{where} has no bbox, and its segmentation is wrong: {error}.") from None
+            raise InputError(f"{where} has no bbox, and its segmentation is invalid: {error}.") from None
     _need(annotation, ("bbox",), where)
     box = annotation["bbox"]
     if not isinstance(box, list) or len(box) != 4 or not all(_finite(value) for value in box):

@@ -186,7 +186,7 @@ def _reading(table: Table, columns: CsvColumns, *, other: Sequence[int | None]) 
     if between is None:
         between = next((sign for sign in SEPARATORS if any(sign in cells[label] for _, cells in table.rows)), "")
         if between:
-            where += f", several with {between!r} between them (csv: separator: '' takes every cell as one)"
+            where += f", several separated by {between!r} (csv: separator: '' reads every cell as one)"
     if not between:
         return Reading(lambda line, cells: cells[label] or None, assemble, where, required=True)
 
@@ -288,7 +288,7 @@ def _table(folder: Path, columns: CsvColumns) -> Table:
         return _load(folder / columns.path)
     paths = _table_files(folder)
     if not paths:
-        raise InputError(f"{folder} has no CSV file; give its place with csv: path in handlens.yaml.")
+        raise InputError(f"{folder} has no CSV file; set csv: path in handlens.yaml.")
     if len(paths) == 1:
         return _load(paths[0])
     fitting = [path for path in paths if _fits(_peek(path), columns)]
@@ -396,4 +396,6 @@ def _split(cell: str, *, table: Table, line: int) -> Split | None:
 def _all_or_none(found: Sequence[Found], table: Table) -> None:
     without = sum(item.split is None for item in found)
     if 0 < without < len(found):
-        raise InputError(f"{without} of the {len(found)} images in {table.path.name} have no split; give all or none.")
+        raise InputError(
+            f"{without} of the {len(found)} images in {table.path.name} have no split; give a split to all or none."
+        )

@@ -42,7 +42,7 @@ def numbers(cells: Sequence[str], columns: Sequence[int], header: Sequence[str],
         except ValueError:
             value = math.nan
         if not math.isfinite(value):
-            hint = "; write the decimals behind a point" if "," in text else ""
+            hint = "; use a decimal point" if "," in text else ""
             raise InputError(f"{where} has {text!r} in the column {header[column]!r}; a number is expected{hint}.")
         found.append(value)
     return tuple(found)

@@ -59,7 +59,7 @@ def read(path: Path, config: DataConfig) -> Dataset:
         found, notes = _guessed(tree, path, aside=aside)
         if not found:
             raise InputError(
-                f"the file names in {path} show no rule; give label_pattern in handlens.yaml, "
+                f"the file names in {path} show no pattern; set label_pattern in handlens.yaml, "
                 r"for example (?P<label>[^.]+)\.\d+"
             )
         return assemble(path, format=FORMAT, found=found, config=config, notes=[*notes, *aside.notes()])
@@ -74,14 +74,14 @@ def read(path: Path, config: DataConfig) -> Dataset:
             misfits.append(tree.id(image))
     if misfits:
         raise InputError(
-            f"{len(misfits)} file names do not fit label_pattern {config.label_pattern!r}, for example {misfits[0]!r}; "
-            f"change the pattern, or name them under ignore in handlens.yaml."
+            f"{len(misfits)} file names do not match label_pattern {config.label_pattern!r}, for example {misfits[0]!r}"
+            "; change the pattern, or list them under ignore in handlens.yaml."
         )
     return assemble(path, format=FORMAT, found=found, config=config, notes=aside.notes())
 
 
 def _guessed(tree: Tree, root: Path, *, aside: LeftAside | None) -> tuple[list[Found], list[str]]:
-    """Images and notes; no images where the rule does not fit. Parts where it fits no name are left aside."""
+    """Images and notes; no images where the rule does not fit. Parts where it fits no name are skipped."""
     parts: list[tuple[Path, Split | None]] = [(root, None)]
     parts += [(sub, split_of(sub.name)) for sub in tree.folders(root) if split_of(sub.name) is not None]
     found: list[Found] = []
@@ -91,7 +91,7 @@ def _guessed(tree: Tree, root: Path, *, aside: LeftAside | None) -> tuple[list[F
         labels = [_label(image) for image in images]
         if all(label is None for label in labels):
             if images:
-                notes.append(f"left aside, names without a label: {len(images)} in {part.name}")
+                notes.append(f"skipped, names without a label: {len(images)} in {part.name}")
         elif None in labels:
             return [], []
         else:

@@ -55,7 +55,7 @@ def read(path: Path, config: DataConfig) -> Dataset:
     tree = Tree(path, ignore=tuple(config.ignore))
     layout = _layout(tree, path)
     if layout is None:
-        raise InputError(f"{path} has no folders of classes with images in them; make one folder per class.")
+        raise InputError(f"{path} has no class folders with images; make one folder per class.")
     found: list[Found] = []
     outside: list[str] = []
     empty: list[str] = []
@@ -67,7 +67,7 @@ def read(path: Path, config: DataConfig) -> Dataset:
             if not images:
                 empty.append(tree.id(folder))
     if outside:
-        layout.notes.append(f"left aside, outside the class folders: {_named(outside)}")
+        layout.notes.append(f"skipped, outside the class folders: {_named(outside)}")
     if empty:
         layout.notes.append(f"folders without an image, not classes: {_named(empty)}")
     return assemble(path, format=FORMAT, found=found, config=config, notes=[*layout.notes, *aside.notes()])
@@ -85,9 +85,9 @@ def _layout(tree: Tree, folder: Path) -> Layout | None:
     if splits and not one_word_among_classes:
         taken = {parent for parent, _ in splits}
         left = [tree.id(sub) for sub in holding if _inner(tree, sub) not in taken]
-        notes = [f"left aside, no folders of classes in it: {_named(left)}"] if left else []
+        notes = [f"skipped, contains no class folders: {_named(left)}"] if left else []
         doubled = [tree.id(parent) for parent, _ in splits if parent.parent != folder]
-        notes += [f"class folders found deeper, in {_named(doubled)}"] if doubled else []
+        notes += [f"class folders found one level deeper, in {_named(doubled)}"] if doubled else []
         return Layout(splits, notes)
     if named and not others:  # train/ and test/ full of images: parts without classes
         return None
@@ -103,7 +103,7 @@ def _single(tree: Tree, folder: Path, only: Path) -> Layout | None:
     if not _files(tree, only):
         layout = _layout(tree, only)
         if layout is not None:
-            layout.notes.insert(0, f"the data was taken from the only folder with images, {tree.id(only)}")
+            layout.notes.insert(0, f"using the only folder with images, {tree.id(only)}")
         return layout
     if only.name.lower() in IMAGE_FOLDERS or _files(tree, folder):
         return None

@@ -50,18 +50,18 @@ class Pairs:
     files: list[Path]
 
     def orphans(self, tree: Tree, *, what: str, images: bool = True) -> list[Remark]:
-        """What was left aside."""
+        """What was skipped."""
         remarks = []
         without = [*(self.images if images else ()), *self.strays]
         if without:
-            remarks.append(remark("without_label", f"left aside, images without {what}", map(tree.id, without)))
+            remarks.append(remark("without_label", f"skipped, images without {what}", map(tree.id, without)))
         if self.files:
-            remarks.append(remark("without_image", f"left aside, {what} without an image", map(tree.id, self.files)))
+            remarks.append(remark("without_image", f"skipped, {what} without an image", map(tree.id, self.files)))
         return remarks
 
 
 def remark(code: str, what: str, ids: Iterable[str], *, level: Level = "warning") -> Remark:
-    """A sentence with a count and the first names: "left aside, XML without an image: 7 (a.xml, b.xml, ...)"."""
+    """A sentence with a count and the first names: "skipped, XML without an image: 7 (a.xml, b.xml, ...)"."""
     files = tuple(ids)
     return Remark(code=code, message=f"{what}: {named(files)}", files=files, level=level)
 
@@ -90,9 +90,9 @@ def read_each(
 
 
 def unusable(reasons: Mapping[str, str]) -> Remark:
-    """That labels were left aside with their images; id of the image -> what is wrong with its label."""
+    """That labels were skipped with their images; id of the image -> what is wrong with its label."""
     count = "1 label" if len(reasons) == 1 else f"{len(reasons)} labels"
-    message = f"{count} cannot be used, left aside with the images. The first: {next(iter(reasons.values()))}"
+    message = f"{count} cannot be used, skipped with their images. The first: {next(iter(reasons.values()))}"
     return Remark(code="label_unreadable", message=message, files=tuple(reasons), reasons=tuple(reasons.values()))
 
 
@@ -128,8 +128,8 @@ def pair(
     for paths in [*(by_key[key] for key in both), *(files_by_key[key] for key in both.values())]:
         if len(paths) > 1 and not guess:
             raise InputError(
-                f"{' and '.join(map(tree.id, paths))} have one name, and what belongs to which cannot be told; "
-                f"rename one, or name it under ignore in handlens.yaml."
+                f"{' and '.join(map(tree.id, paths))} have the same name, so images and labels cannot be paired; "
+                f"rename one, or list it under ignore in handlens.yaml."
             )
     pairs = [(by_key[key][0], files_by_key[both[key]][0]) for key in by_key if key in both]
     taken = {path for pair in pairs for path in pair}
@@ -221,7 +221,7 @@ def all_or_none(splits: Collection[Split | None], what: str) -> None:
     """
     without = sum(split is None for split in splits)
     if 0 < without < len(splits):
-        raise InputError(f"{without} of the {len(splits)} images in {what} have no split; give all or none.")
+        raise InputError(f"{without} of the {len(splits)} images in {what} have no split; give a split to all or none.")
 
 
 def _by_key(

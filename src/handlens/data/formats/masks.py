@@ -88,7 +88,7 @@ def read(path: Path, config: DataConfig) -> Dataset:
     tree = Tree(path, ignore=tuple(config.ignore))
     for folder in (stated.images, stated.masks):
         if folder is not None and not (path / folder).is_dir():
-            raise InputError(f"{path / folder} is not a folder; masks: in handlens.yaml names it.")
+            raise InputError(f"{path / folder} is not a folder; it is set under masks: in handlens.yaml.")
     everything, notes = images_below(tree, path, labels=())
     images, masks = _told_apart(tree, path, everything, stated)
     suffixes = PAIRED_SUFFIXES if stated.suffix is None else (stated.suffix,)
@@ -103,7 +103,7 @@ def read(path: Path, config: DataConfig) -> Dataset:
         )
     if stated.images is not None:
         beside = sorted({*everything} - {*images, *masks})
-        notes += [f"left aside, outside {stated.images}: {named([tree.id(p) for p in beside])}"] if beside else []
+        notes += [f"skipped, outside {stated.images}: {named([tree.id(p) for p in beside])}"] if beside else []
     said: list[str | Remark] = [*pairs.orphans(tree, what="a mask"), *notes]
     return from_pairs(path, pairs.pairs, format=FORMAT, config=config, notes=said)
 
@@ -174,7 +174,7 @@ def _coding(
     if values:
         names = names or tuple(str(index) for index in range(max(values.values()) + 1))
         moved = [f"{stored} is {index}" for stored, index in sorted(values.items()) if stored != index]
-        said = [f"numbers in masks: {', '.join(moved)}"] if moved else []
+        said = [f"pixel values in masks: {', '.join(moved)}"] if moved else []
         if max(values.values()) >= len(names):
             raise InputError(f"masks: values names class {max(values.values())}, and class_names has {len(names)}.")
         return _named(names, values, ignored, said, config)
@@ -182,7 +182,7 @@ def _coding(
         kept = [number for number in range(len(names) + len(ignored)) if number not in ignored][: len(names)]
         if kept != list(range(len(names))):
             raise InputError(
-                f"masks: values ignores {sorted(ignored)}, numbers of class_names; give every number its class."
+                f"masks: values ignores {sorted(ignored)}, indices of class_names; map every value to its class."
             )
         return _named(names, {n: n for n in kept}, ignored | {IGNORE}, [], config)
 
@@ -191,23 +191,21 @@ def _coding(
     between = numbers - ignored - {0, IGNORE}
     soft = sum(counts[number] for number in between) < STRAY * counts[IGNORE]
     if {0, IGNORE} <= numbers - ignored and (not between or (soft and not (names and between == {1}))):
-        said = ["masks hold 0 and 255, taken as classes 0 and 1"]
+        said = ["masks contain 0 and 255, read as classes 0 and 1"]
         if between:
-            said.append(f"other numbers, in few pixels, as soft edges have: {named([str(n) for n in sorted(between)])}")
+            said.append(f"other values in a few pixels, as from soft edges: {named([str(n) for n in sorted(between)])}")
         return _named(names or ("0", "1"), {0: 0, 255: 1}, ignored, said, config)
     if names:
         return _named(names, {0: 0, 1: 1}, ignored | {IGNORE}, [], config)
     kept = sorted(numbers - ignored - {IGNORE})
     if not kept:
-        raise InputError(
-            f"the {len(masks)} masks hold nothing but pixels to ignore; give masks: values in handlens.yaml."
-        )
+        raise InputError(f"the {len(masks)} masks contain only ignored pixels; set masks: values in handlens.yaml.")
     if len(kept) > MOST_NUMBERS:
         raise InputError(
-            f"the masks hold {len(kept)} different numbers ({kept[0]} to {kept[-1]}), as shades of gray do; give "
-            f"class_names, or masks: values, in handlens.yaml."
+            f"the masks contain {len(kept)} different values ({kept[0]} to {kept[-1]}), like shades of gray; set "
+            f"class_names or masks: values in handlens.yaml."
         )
-    said = [f"classes are named by the numbers found in {len(masks)} masks; class_names in handlens.yaml names them"]
+    said = [f"classes are named after the values in {len(masks)} masks; set class_names in handlens.yaml to name them"]
     classes = tuple(map(str, kept))
     return _named(classes, {n: i for i, n in enumerate(kept)}, ignored | ({IGNORE} & numbers), said, config)
 
@@ -220,14 +218,14 @@ def _named(
     class_names, merged, remarks = numbered_classes(dict(enumerate(names)), config)
     coding = {stored: merged[index] for stored, index in values.items()} | dict.fromkeys(ignored - set(values), IGNORE)
     numbers = sorted(stored for stored, index in coding.items() if index == IGNORE)
-    said = [f"numbers in masks that are ignored: {', '.join(map(str, numbers))}"] if numbers else []
+    said = [f"ignored values in masks: {', '.join(map(str, numbers))}"] if numbers else []
     return class_names, MaskCoding(values=coding), [*notes, *remarks, *said]
 
 
 def _of_colors(stated: MaskFiles, names: tuple[str, ...]) -> tuple[tuple[str, ...], MaskCoding, list[str | Remark]]:
     by_name = {nfc(name): (color[0], color[1], color[2]) for name, color in stated.colors.items()}
     if len(set(by_name.values())) != len(by_name):
-        raise InputError("masks: colors in handlens.yaml gives two classes one color; each needs its own.")
+        raise InputError("masks: colors in handlens.yaml gives two classes the same color; each needs its own.")
     class_names = names or tuple(name for name in by_name if name != IGNORED)
     strange = sorted(by_name.keys() - {*class_names, IGNORED})
     if strange:

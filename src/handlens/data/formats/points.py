@@ -66,7 +66,7 @@ def read(path: Path, config: DataConfig) -> Dataset:
     entries, remarks = read_each(tree, pairs.pairs, lambda _, file: _entries(file))
     remarks += pairs.orphans(tree, what="a JSON of boxes")
     if any(entry.name == NO_NAME for items in entries.values() for entry in items):
-        notes.append(f"boxes without a name are of the class {NO_NAME!r}")
+        notes.append(f"boxes without a name get the class {NO_NAME!r}")
     labels = {entry.name: f"{entry.where}: " for items in entries.values() for entry in reversed(items)}
     class_names, index, merged = named_classes(labels, config)
     found = []

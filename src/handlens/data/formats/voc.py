@@ -94,7 +94,7 @@ def read(path: Path, config: DataConfig) -> Dataset:
     images = [image for image in everything if not _is_mask(tree, image)]
     masks = [tree.id(image) for image in everything if _is_mask(tree, image)]
     if masks:
-        notes.append(f"left aside, masks, which --format {MASKS_FORMAT} reads: {named(masks)}")
+        notes.append(f"skipped, masks, which --format {MASKS_FORMAT} reads: {named(masks)}")
     pairs = pair(tree, images, tree.labels(path, ".xml"), folders=FOLDERS)
     if not pairs.pairs:
         raise InputError(f"{path} has no image with an XML file of the same name; put them into Annotations/.")
@@ -117,7 +117,7 @@ def read(path: Path, config: DataConfig) -> Dataset:
     if convention == "pixels":
         remarks += _counted_from_0({tree.id(image): file.objects for image, file in files.items()})
         notes.append(
-            "corners are read as VOC counts them, from 1 and the last pixel included; else voc: corners: edges"
+            "box corners follow the VOC convention (1-based, last pixel included); otherwise set voc: corners: edges"
         )
     remarks += _not_kept({tree.id(image): files[image].unkept for image, _, _ in chosen})
     return assemble_boxes(
@@ -155,7 +155,7 @@ def read_masks(path: Path, config: DataConfig) -> Dataset:
     masks = [image for image in everything if in_folder(tree, image, MASK_FOLDERS)]
     others = [tree.id(p) for p in everything if _is_mask(tree, p) and not in_folder(tree, p, MASK_FOLDERS)]
     if others:
-        notes.append(f"left aside, masks of objects: {named(others)}")
+        notes.append(f"skipped, instance masks: {named(others)}")
     pairs = pair(tree, images, masks, folders=MASK_FOLDERS)
     if not pairs.pairs:
         raise InputError(f"{base} has no image with a mask of the same name in SegmentationClass.")
@@ -207,9 +207,9 @@ def _by_lists(
     missing = sorted(split_of.keys() - paired)
     remarks = replace(pairs, strays=[]).orphans(tree, what=what, images=False)
     if unlisted:  # VOC's own lists for masks name one image of six
-        remarks.append(remark("not_listed", f"left aside, in no list of ImageSets/{sets}", unlisted, level="note"))
+        remarks.append(remark("not_listed", f"skipped, in no list of ImageSets/{sets}", unlisted, level="note"))
     if missing:
-        remarks.append(remark("listed_missing", f"in a list of ImageSets/{sets} and without image or {what}", missing))
+        remarks.append(remark("listed_missing", f"in a list of ImageSets/{sets} but without image or {what}", missing))
     if not any(split for _, _, split in chosen):
         raise InputError(f"none of the {len(chosen)} images in {root} is in the lists of {folder}.")
     return [item for item in chosen if item[2] is not None], remarks
@@ -223,8 +223,8 @@ def _counted_from_0(objects: Mapping[str, Sequence[Labeled]]) -> list[Remark]:
     boxes = sum(item.at_zero for items in objects.values() for item in items)
     count = "1 box has" if boxes == 1 else f"{boxes} boxes have"
     message = (
-        f"{count} a corner at 0, and VOC counts from 1: if your tool counts from 0, give voc: {{corners: edges}} in "
-        f"handlens.yaml, or every box is a pixel off. The first: {ids[0]}"
+        f"{count} a corner at 0, but VOC is 1-based: if your tool is 0-based, set voc: {{corners: edges}} in "
+        f"handlens.yaml, or every box is off by a pixel. The first: {ids[0]}"
     )
     return [Remark(code="corners_at_zero", message=message, files=ids, lost=False)]
 
@@ -235,7 +235,7 @@ def _not_kept(tags: Mapping[str, Sequence[str]]) -> list[Remark]:
     if not ids:
         return []
     listed = ", ".join(sorted({tag for unkept in tags.values() for tag in unkept}))
-    return [remark("not_kept", f"{listed} of objects, which are not kept, in files about", ids, level="note")]
+    return [remark("not_kept", f"{listed} of objects (not kept) in the files of", ids, level="note")]
 
 
 def _listed(path: Path, stems: Collection[str]) -> list[str]:

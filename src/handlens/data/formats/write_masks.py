@@ -51,7 +51,7 @@ def write_outlines(dataset: Dataset, items: Sequence[Item], folder: Path) -> lis
     )
     _write_coding(folder, "masks", class_names)
     without = sum(not outline_of(entry) for item in items for entry in source.annotations[item.record.path])
-    lost += [f"objects without an outline, their boxes ignored: {without}"] if without else []
+    lost += [f"objects without a segmentation, their boxes ignored: {without}"] if without else []
     lost += ["which pixels belong to which object of a class", *lost_marks(items, "crowd", "difficult", "area")]
     return lost + lost_keys(source, [item.record.path for item in items])
 
@@ -87,7 +87,7 @@ def _write_pairs(
         try:
             mask = mask_of(item)
         except InputError as error:
-            reasons.append(f"left aside, {item.record.id}: {error}")
+            reasons.append(f"skipped, {item.record.id}: {error}")
             continue
         images, masks = place(item)
         copy(item, images)

@@ -45,9 +45,9 @@ TOLERANCE = 0.01  # of the image
 CLIPPED = "boxes clipped by a pixel or more"
 SPLIT_KEYS: dict[str, Split] = {"train": "train", "val": "validation", "valid": "validation", "test": "test"}
 SEEN = {  # what is said about images: code and sentence
-    "confidence": "boxes with a confidence, which is not kept",
-    "outlines": "outlines, of which the boxes around them are kept",
-    "rounded": "fractions up to 1 % outside 0 to 1 clipped",
+    "confidence": "boxes with a confidence (not kept)",
+    "outlines": "polygons, replaced by their bounding boxes",
+    "rounded": "fractions up to 1 % outside 0 to 1, clipped",
     "clipped": CLIPPED,
 }
 # Texts that tools put beside labels; an image may still have one of these names.
@@ -84,14 +84,14 @@ def read(path: Path, config: DataConfig) -> Dataset:
     texts = [text for text in tree.labels(path, ".txt") if text.name.lower() not in OTHER_TEXTS or _has_rows(text)]
     pairs = pair(tree, images, texts, folders=LABEL_FOLDERS)
     if not pairs.pairs:
-        raise InputError(f"{path} has no image with a text of the same name; put them into images/ and labels/.")
+        raise InputError(f"{path} has no image with a label file of the same name; put them into images/ and labels/.")
     names, said = _names(described, source, path, config)
     notes = [*said, *notes]
     if pairs.images:
         shown = named([tree.id(image) for image in pairs.images])
-        notes.append(f"images without a text of boxes, taken as images without objects: {shown}")
+        notes.append(f"images without a label file, read as images without objects: {shown}")
     if pairs.strays:
-        what = "left aside, images without a text and outside the folders of the others"
+        what = "skipped, images without a label file and outside the folders of the others"
         notes.append(f"{what}: {named([tree.id(image) for image in pairs.strays])}")
     splits, split_remarks = _splits(tree, path, [p for p, _ in pairs.pairs] + pairs.images, described, source)
 
@@ -145,12 +145,12 @@ class _Reader:
         try:
             number, *fractions = [float(cell) for cell in cells]
         except ValueError:
-            raise InputError(f"{where} is {' '.join(cells)!r}; numbers with spaces between are expected.") from None
+            raise InputError(f"{where} is {' '.join(cells)!r}; numbers separated by spaces are expected.") from None
         outline = len(cells) > 6 and len(cells) % 2 == 1
         if len(cells) not in (5, 6) and not outline:
             raise InputError(f"{where} has {len(cells)} columns; class, center x, y, width, height are expected.")
         if not number.is_integer() or number < 0:  # NaN and infinity are no integers
-            raise InputError(f"{where} has class {cells[0]}; whole numbers from 0 on are expected.")
+            raise InputError(f"{where} has class {cells[0]}; an integer from 0 up is expected.")
         if self.names is not None and int(number) not in self.names:
             raise InputError(f"{where}: class {int(number)} has no name; there are {len(self.names)}.")
         if len(cells) == 6:
@@ -207,9 +207,9 @@ def _without_image(tree: Tree, texts: Sequence[Path]) -> list[Remark]:
     remarks = []
     if labels:
         ids = map(tree.id, labels)
-        remarks.append(remark("without_image", "left aside, a text of boxes without an image", ids))
+        remarks.append(remark("without_image", "skipped, label files without an image", ids))
     if others:
-        message = f"left aside, texts that hold no boxes: {named(others)}"
+        message = f"skipped, text files that are not labels: {named(others)}"
         remarks.append(Remark(code="other_texts", message=message, files=tuple(others), level="note", lost=False))
     return remarks
 
@@ -253,7 +253,7 @@ def _names(
     listed = listed_names(config)
     if listed:
         return dict(enumerate(listed)), []
-    return None, ["classes are named by the numbers found; class_names in handlens.yaml names them"]
+    return None, ["classes are named after the numbers found; set class_names in handlens.yaml to name them"]
 
 
 def _splits(
@@ -275,7 +275,7 @@ def _splits(
     places = {key: [base / name for name in listed if (base / name).exists()] for key, listed in entries.items()}
     remarks = []
     if missing:
-        message = f"{source.name} names {named(missing)}, not here; there folders' names tell the splits"
+        message = f"{source.name} names {named(missing)}, which do not exist; splits are taken from folder names"
         remarks.append(Remark(code="split_missing", message=message, level="note", lost=False))
     if not any(places.values()):
         all_or_none(list(by_folder.values()), str(root))
@@ -295,13 +295,13 @@ def _splits(
     splits = {image: split or by_folder[image] for image, split in splits.items()}
     outside = [tree.id(image) for image, split in splits.items() if split is None]
     if twice:
-        what = f"images that {source.name} puts into two splits, kept in the first"
+        what = f"images in two splits of {source.name}, kept in the first"
         message = f"{what}: {named(twice)}"
         remarks.append(Remark(code="two_splits", message=message, files=tuple(twice), lost=False))
     if absent:
-        remarks.append(remark("listed_missing", f"left aside, in a list of {source.name} and not found", absent))
+        remarks.append(remark("listed_missing", f"skipped, in a list of {source.name} and not found", absent))
     if outside:
-        remarks.append(remark("not_listed", f"left aside, in no split of {source.name}", outside))
+        remarks.append(remark("not_listed", f"skipped, in no split of {source.name}", outside))
     return {image: split for image, split in splits.items() if split is not None}, remarks
 
 

@@ -168,6 +168,6 @@ SETS: dict[str, PublicSet] = {
         "per photograph",
         (PublicFile("archive.zip", None),),
         unpack.archives,
-        by_hand="take your own photographs, one folder per class; `handlens sample bakery DIR` generates drawings to start.",
+        by_hand="take your own photographs, one folder per class; to start, `handlens sample bakery DIR` draws some.",
     ),
 }
