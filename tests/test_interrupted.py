@@ -178,7 +178,7 @@ def test_told_to_end_while_it_validates_it_saves_and_told_again_it_ends_at_once(
     )
     assert told.returncode == 130, told.stderr
     at_once = "," in signals  # told twice
-    assert ("since the last save is lost" if at_once else "Stopped, and everything is saved.") in told.stderr
+    assert ("since the last checkpoint is lost" if at_once else "Stopped, and everything is saved.") in told.stderr
     assert [row["epoch"] for row in csv.DictReader((broken / "metrics.csv").read_text().splitlines())] == epochs
     handlens("train", "--resume", broken, XDG_CACHE_HOME=weights)
     assert_equal_bit_for_bit(broken, unbroken)

@@ -33,7 +33,7 @@ def trained(
         "sample", "bakery", data, "--task", request.param, "--per-class", "2", "--test-per-class", "1", "--size", "96"
     )
     done = handlens("train", data, "--recipe", recipe, "--out", run, XDG_CACHE_HOME=weights)
-    assert f"Training to {request.param} has no use for augment.mixup, augmented_copies." in done.stderr
+    assert f"Not used for the task {request.param}: augment.mixup, augmented_copies." in done.stderr
     value = read_json(run / "model.json")
     assert set(value["validation"]) >= {"miou" if request.param == "segment" else "map50", "loss", "count"}
     return request.param, data, run
@@ -161,12 +161,12 @@ def test_what_does_not_fit_the_task_is_refused(trained: tuple[str, Path, Path], 
     image = held_out(data, run)[0]
     if task == "segment":
         done = handlens("predict", run, image, "--threshold", "0.5", check=False)
-        assert "a threshold is for scores of boxes" in done.stderr
+        assert "a threshold applies to detection and multi-label models" in done.stderr
     else:
         (tmp_path / "old").mkdir()
         (tmp_path / "old/classes.txt").write_text("cat")
         done = handlens("predict", run, image, "--yolo", tmp_path / "old", check=False)
-        assert "holds files already" in done.stderr
+        assert "is not empty; choose a new folder" in done.stderr
         assert (tmp_path / "old/classes.txt").read_text() == "cat"
     assert done.returncode == 2
 

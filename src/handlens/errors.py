@@ -10,9 +10,9 @@ from importlib.util import find_spec
 
 
 def nearest(name: str, known: Collection[str]) -> str:
-    """The end of a sentence about an unknown name: "the nearest is 'x'", or what there is."""
+    """The end of a sentence about an unknown name: "the closest match is 'x'", or what there is."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.65)
-    return f"the nearest is {near[0]!r}" if near else f"there are {', '.join(known)}"
+    return f"the closest match is {near[0]!r}" if near else f"available: {', '.join(known)}"
 
 
 def require(package: str, *, extra: str, what: str) -> None:
@@ -24,7 +24,7 @@ def require(package: str, *, extra: str, what: str) -> None:
         InputError: it is not installed; with the line that installs it.
     """
     if find_spec(package) is None:
-        raise InputError(f"{what} needs more packages: pip install 'handlens[{extra}]'.")
+        raise InputError(f"{what} needs additional packages: pip install 'handlens[{extra}]'.")
 
 
 class InputError(ValueError):

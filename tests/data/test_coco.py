@@ -304,7 +304,7 @@ def test_wrong_outlines(outline: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         render(outline, size=(4, 4))
     if isinstance(outline, list):
-        with pytest.raises(InputError, match="annotation None: its segmentation is wrong"):
+        with pytest.raises(InputError, match="annotation None: its segmentation is invalid"):
             class_mask([annotation(1, 3, 0, 0, 1, 1, segmentation=outline)], size=(4, 4), index={3: 1})
 
 

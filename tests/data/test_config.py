@@ -44,10 +44,10 @@ def test_nothing_is_needed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("formt: csv", "no key 'formt'; the nearest is 'format'"),
+        ("formt: csv", "no key 'formt'; the closest match is 'format'"),
         ("csv: {colum: x, labl: y}", "no key 'csv.colum'"),
-        ("csv: {labl: y}", "the nearest is 'label'"),
-        ("format: folder", "format 'folder' is not known; the nearest is 'folders'"),
+        ("csv: {labl: y}", "the closest match is 'label'"),
+        ("format: folder", "format 'folder' is not known; the closest match is 'folders'"),
         ("ignore: old", r"ignore = 'old' is not accepted: should be a valid list"),
         ("ignore: [1]", r"ignore\.0 = 1 .* put it in quotes"),
         ("class_names: [no, yes]", r"class_names\.0 = False .* put it in quotes"),  # YAML's no is a bool
@@ -66,7 +66,7 @@ def test_mistakes_are_one_sentence(tmp_path: Path, text: str, message: str) -> N
 
 
 def test_a_missing_or_unreadable_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"other\.yaml is missing"):
+    with pytest.raises(InputError, match=r"other\.yaml does not exist"):
         read_config(tmp_path, path=tmp_path / "other.yaml")
     (tmp_path / "handlens.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match="cannot be read"):

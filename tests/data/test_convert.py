@@ -150,7 +150,7 @@ def test_from_coco_to_coco_outlines_and_numbers_stay(tmp_path: Path) -> None:
     assert (kept["a.jpg"]["category_id"], kept["a.jpg"]["segmentation"], kept["a.jpg"]["score"]) == (90, polygon, 0.5)
     assert (kept["b.jpg"]["category_id"], kept["b.jpg"]["keypoints"]) == (18, [1, 2, 2])
     assert open_dataset(tmp_path / "coco").class_names == dataset.class_names
-    assert "outlines of 1 boxes" in convert(dataset, tmp_path / "voc", to="voc")
+    assert "segmentations of boxes: 1" in convert(dataset, tmp_path / "voc", to="voc")
     text(tmp_path / "in/handlens.yaml", "class_names: {toast: white}")
     renamed = open_dataset(tmp_path / "in")
     lost = convert(renamed, tmp_path / "again", to="coco")
@@ -236,7 +236,7 @@ def test_images_are_copied_and_a_failure_leaves_nothing(tmp_path: Path, monkeypa
 
 def test_what_cannot_be_written(tmp_path: Path) -> None:
     dataset = images(tmp_path, (A_BOX,), (A_BOX,))
-    with pytest.raises(InputError, match="'coca' is not known; the nearest is 'coco'"):
+    with pytest.raises(InputError, match="'coca' is not known; the closest match is 'coco'"):
         convert(dataset, tmp_path / "x", to="coca")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="with boxes cannot be written as masks; use voc or coco or yolo"):
         convert(dataset, tmp_path / "x", to="masks")

@@ -113,7 +113,7 @@ def test_wrong_masks_are_named(tmp_path: Path) -> None:
     good = mask(tmp_path / "good.png", NUMBERS)
     with pytest.raises(InputError, match=r"gone\.png is missing"):
         read_mask(tmp_path / "gone.png", PLAIN, size=(2, 3))
-    with pytest.raises(InputError, match=r"good\.png is 3 x 2 pixels and its image 2 x 3"):
+    with pytest.raises(InputError, match=r"good\.png is 3 x 2 pixels but its image 2 x 3"):
         read_mask(good, PLAIN, size=(3, 2))
     with pytest.raises(InputError, match=r"rgb\.png is in colors .* number per pixel"):
         read_mask(mask(tmp_path / "rgb.png", np.zeros((2, 3, 3)), mode="RGB"), PLAIN, size=(2, 3))
@@ -212,7 +212,7 @@ def test_paired_by_stem_and_orphans_named(tmp_path: Path) -> None:
 def test_two_images_of_one_stem_are_not_guessed(tmp_path: Path) -> None:
     root = pairs(tmp_path, "a")
     write_image(root / "images/a.png")
-    with pytest.raises(InputError, match=r"images/a\.jpg and images/a\.png have one name"):
+    with pytest.raises(InputError, match=r"images/a\.jpg and images/a\.png have the same name"):
         open_dataset(root)
 
 
@@ -321,7 +321,7 @@ def test_folders_and_suffix_in_the_configuration(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("yaml", "message"),
     [
-        ("masks: {value: {1: 0}}", r"no key 'masks\.value'; the nearest is 'values'"),
+        ("masks: {value: {1: 0}}", r"no key 'masks\.value'; the closest match is 'values'"),
         ("masks: {values: {1: ignored}}", r"masks\.values\.1 = 'ignored' is not accepted"),
         ("masks: {values: {70000: 0}}", "70000 is not a valid pixel value"),
         ("masks: {values: {1: 255}}", "255 is not a class index"),
@@ -331,7 +331,7 @@ def test_folders_and_suffix_in_the_configuration(tmp_path: Path) -> None:
         ("masks: {colors: {a: [1, 2, 3]}}\nclass_names: [b]", r"1 \(a\), not among class_names"),
         ("masks: {values: {1: 3}}\nclass_names: [a, b]", "names class 3, and class_names has 2"),
         ("masks: {values: {0: ignore}}\nclass_names: [a, b, c]", "map every value to its class"),
-        ("class_names: [a, a, b]", "has 'a' twice"),
+        ("class_names: [a, a, b]", "lists 'a' twice"),
     ],
 )
 def test_wrong_configurations(tmp_path: Path, yaml: str, message: str) -> None:

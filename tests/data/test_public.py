@@ -160,7 +160,7 @@ def test_a_part_of_something_longer_is_thrown_away(server, tmp_path):
 def test_another_file_than_the_published_one_is_refused(server, tmp_path, monkeypatch):
     published(monkeypatch, "mnist", mnist_files(), server)
     server.files["train-images-idx3-ubyte.gz"] = b"<html>please log in</html>"
-    with pytest.raises(InputError, match="another file than the published one"):
+    with pytest.raises(InputError, match="a different file than the published one"):
         get_set("mnist", tmp_path / "mnist")
     assert not (tmp_path / "mnist").exists()
 
@@ -179,7 +179,7 @@ def test_without_a_network_it_says_what_to_do(tmp_path, monkeypatch, offline):
     files = tuple(replace(file, urls=("http://127.0.0.1:9/" + file.name,)) for file in SETS["mnist"].files)
     monkeypatch.setitem(SETS, "mnist", replace(SETS["mnist"], files=files))
     reason = "HANDLENS_OFFLINE=1" if offline else "the server did not provide it"
-    with pytest.raises(InputError, match=f"cannot be fetched: .*{reason}.*--from"):
+    with pytest.raises(InputError, match=f"cannot be downloaded: .*{reason}.*--from"):
         get_set("mnist", tmp_path / "mnist")
 
 
@@ -331,8 +331,8 @@ def test_the_command(tmp_path):
     assert done.stdout.strip() == str(tmp_path / "mnist")
     again = handlens("data", "get", "mnist", tmp_path / "mnist", "--from", folder, check=False)
     assert (again.returncode, again.stderr.count("\n")) == (2, 1)
-    assert "is not an empty folder" in again.stderr
+    assert "is not empty; choose a new folder" in again.stderr
     wrong = handlens("data", "get", "minst", tmp_path / "x", check=False)
-    assert "the nearest is 'mnist'" in wrong.stderr
+    assert "the closest match is 'mnist'" in wrong.stderr
     assert "fashion_mnist" in handlens("data", "list").stdout
     assert has_digest(folder / "t10k-labels-idx1-ubyte.gz", md5((folder / "t10k-labels-idx1-ubyte.gz").read_bytes()))

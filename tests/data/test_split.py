@@ -100,7 +100,7 @@ def test_what_is_given_is_kept() -> None:
     assert split_dataset(dataset(whole)).records == tuple(whole)
     without_test = split_dataset(dataset(whole[:12]))
     assert without_test.records == tuple(whole[:12])
-    assert any("no test images" in note for note in without_test.notes)
+    assert any("no test split" in note for note in without_test.notes)
 
 
 def test_train_alone_gives_all_three() -> None:
@@ -128,7 +128,7 @@ def test_large_groups_still_give_a_validation_set() -> None:
     [
         ({"validation": -0.1}, "validation = -0.1"),
         ({"test": 1.0}, "test = 1.0"),
-        ({"validation": 0.5, "test": 0.5}, "leave nothing"),
+        ({"validation": 0.5, "test": 0.5}, "leave no training images"),
         ({"validation": 9, "test": 0}, "at most 8"),
         ({"validation": 4, "test": 5}, "test = 5 .* at most 4"),
     ],
@@ -141,9 +141,9 @@ def test_sizes_out_of_range(options: dict[str, float], message: str) -> None:
 def test_data_that_cannot_be_split() -> None:
     with pytest.raises(InputError, match=r"1 images have no label, for example 'x\.jpg'"):
         split_dataset(dataset([record("x.jpg", None), record("y.jpg", 0)]))
-    with pytest.raises(InputError, match="none to train on"):
+    with pytest.raises(InputError, match="none for training"):
         split_dataset(dataset(classes_of([3, 3], split="test")))
-    with pytest.raises(InputError, match="give all or none"):
+    with pytest.raises(InputError, match="give a split to all or none"):
         split_dataset(dataset([record("x.jpg", 0, split="train"), record("y.jpg", 0)]))
 
 
@@ -213,7 +213,7 @@ def test_folds_are_stratified() -> None:
 
 
 def test_folds_need_images() -> None:
-    with pytest.raises(InputError, match="5 folds cannot be made of 4"):
+    with pytest.raises(InputError, match="5 folds are not possible with 4"):
         folds(classes_of([2, 2]), ClassLabels())
     with pytest.raises(InputError, match="1 folds"):
         folds(classes_of([2, 2]), ClassLabels(), count=1)

@@ -93,7 +93,7 @@ def test_lists_give_the_splits(tmp_path: Path) -> None:
         BREAD: "test",
     }
     assert "skipped, in no list of ImageSets/Main: 1 (JPEGImages/unlisted.jpg)" in said(dataset)
-    assert "in a list of ImageSets/Main and without image or XML: 1 (gone)" in said(dataset)
+    assert "in a list of ImageSets/Main but without image or XML: 1 (gone)" in said(dataset)
     with pytest.raises(InputError, match=r"a is in train\.txt and in test\.txt"):
         open_dataset(lists(root, test="a\n"))
 
@@ -140,7 +140,7 @@ def test_a_size_that_is_not_the_images_is_warned_of(tmp_path: Path) -> None:
     assert seen.to_dict()["wrong_sizes"] == [{"file": "JPEGImages/b.jpg", "stated": [30, 40], "true": [40, 30]}]
     (finding,) = (finding for finding in seen.findings if finding.code == "label_size")
     assert finding.files == ("JPEGImages/b.jpg",)
-    assert "b.jpg is 40 x 30 pixels, upright, and its label is for 30 x 40" in finding.message
+    assert "b.jpg is 40 x 30 pixels (upright), its label states 30 x 40" in finding.message
 
 
 def test_corners_at_0_are_warned_of(tmp_path: Path) -> None:

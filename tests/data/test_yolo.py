@@ -76,7 +76,7 @@ def test_splits_by_the_yamls_folders_and_lists(tmp_path: Path) -> None:
     text(root / "data.yaml", "train: images/first\nval: val.txt\ntest: [images/second]\nnames: [dog]")
     dataset = open_dataset(root, format="yolo")  # first/ and second/ may be classes as well
     assert {r.path.stem: r.split for r in dataset.records} == {"1": "train", "2": "validation", "3": "test"}
-    assert "images that data.yaml puts into two splits, kept in the first: 1 (images/second/2.jpg)" in said(dataset)
+    assert "images in two splits of data.yaml, kept in the first: 1 (images/second/2.jpg)" in said(dataset)
 
 
 def test_a_part_that_is_missing_and_images_of_no_part(tmp_path: Path) -> None:

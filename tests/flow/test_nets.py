@@ -27,9 +27,9 @@ def test_every_net_is_counted_as_it_was_published():
     }
     assert {name: rows[name]["parameters"] for name in published} == published
     assert {row["task"] for row in flow.models(task="detect")} == {"detect"}
-    with pytest.raises(InputError, match="no task 'find'; there are classify, segment, detect"):
+    with pytest.raises(InputError, match="unknown task 'find'; available: classify, segment, detect"):
         flow.models(task="find")
-    with pytest.raises(InputError, match="no column 'flops'; there are name, task"):
+    with pytest.raises(InputError, match="unknown column 'flops'; available: name, task"):
         flow.models(task="detect", sort="flops")
 
 

@@ -83,6 +83,6 @@ def test_a_sheet_never_lands_among_the_images(boxes: Path):
     before = {path: path.read_bytes() for path in boxes.rglob("*") if path.is_file()}
     image = next(path for path in before if path.suffix in (".jpg", ".png"))
     for out in (image, boxes / "sheet.png"):
-        with pytest.raises(InputError, match="would count as an image; name a place outside"):
+        with pytest.raises(InputError, match="would be read as an image; choose a path outside"):
             handlens.show(boxes, out=out)
     assert {path: path.read_bytes() for path in boxes.rglob("*") if path.is_file()} == before

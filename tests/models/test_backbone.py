@@ -112,7 +112,7 @@ def test_an_output_stride_leaves_one_alias_at_that_stride():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"maps": ("block18",)}, "'block18'; the nearest is 'block"),
+        ({"maps": ("block18",)}, "'block18'; the closest match is 'block"),
         ({"maps": ("s64",)}, "'s64'"),
         ({"maps": ()}, "empty"),
         ({"output_stride": 4}, "output_stride .*4"),

@@ -60,7 +60,7 @@ def test_anything_else_is_answered_in_one_sentence(run: Path, image: object, mes
 
 
 def test_a_recipe_is_a_dict_or_an_object_and_a_mode_is_one_word(data: Path, tmp_path: Path):
-    with pytest.raises(InputError, match="has no key 'epoch'; the nearest is 'epochs'"):
+    with pytest.raises(InputError, match="has no key 'epoch'; the closest match is 'epochs'"):
         handlens.train(data, out=tmp_path / "a", recipe={"epoch": 1})
     with pytest.raises(InputError, match="no net called 'resnet19'"):
         handlens.train(data, out=tmp_path / "b", recipe=make_recipe({"model": "resnet19"}), mode="scratch")
@@ -70,11 +70,11 @@ def test_a_mode_that_boxes_do_not_have_is_refused_before_an_image_is_read(tmp_pa
     handlens.sample("bakery", tmp_path / "b", task="detect", per_class=1, test_per_class=1, size=64)
     told: list[str] = []
     report = handlens.Reporter(progress=lambda what, done, total: told.append(what))
-    with pytest.raises(InputError, match="there is no mode 'head' for a data set to detect"):
+    with pytest.raises(InputError, match="mode head is not available for the task detect"):
         handlens.train(tmp_path / "b", out=tmp_path / "run", mode="head", report=report)
     assert told == [] and not (tmp_path / "run").exists()
 
 
 def test_a_mistyped_run_is_answered_with_the_run_beside_it(run: Path):
-    with pytest.raises(InputError, match=f"the nearest is '{run}'"):
+    with pytest.raises(InputError, match=f"the closest match is '{run}'"):
         handlens.load(run.with_name("rum"))

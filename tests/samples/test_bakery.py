@@ -187,7 +187,7 @@ def test_splits_and_seeds_share_no_image_and_a_larger_training_set_keeps_the_res
 def test_nothing_is_overwritten(tmp_path: Path):
     (tmp_path / "mine.txt").write_text("mine")
     for taken in (tmp_path, tmp_path / "mine.txt"):
-        with pytest.raises(InputError, match="not an empty folder"):
+        with pytest.raises(InputError, match="is not empty; choose a new folder"):
             write_bakery(taken)
     assert [path.name for path in tmp_path.rglob("*")] == ["mine.txt"]
     assert (tmp_path / "mine.txt").read_text() == "mine"

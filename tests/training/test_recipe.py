@@ -65,10 +65,10 @@ def test_an_empty_file_is_all_defaults_and_yaml_numbers_that_are_text_are_explai
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"epoch": 3}, "no key 'epoch'; the nearest is 'epochs'"),
-        ({"augment": {"rotat": 10.0}}, "augment has no key 'rotat'; the nearest is 'rotate'"),
+        ({"epoch": 3}, "no key 'epoch'; the closest match is 'epochs'"),
+        ({"augment": {"rotat": 10.0}}, "augment has no key 'rotat'; the closest match is 'rotate'"),
         ({"mixup": 0.2}, "no key 'mixup'; it stands below augment"),
-        ({"lr": 0.1}, "no key 'lr'; there are model, width"),
+        ({"lr": 0.1}, "no key 'lr'; available: model, width"),
     ],
 )
 def test_a_key_that_does_not_exist_is_answered_with_the_nearest(values, message):

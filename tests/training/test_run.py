@@ -92,13 +92,13 @@ def test_metrics_are_continued_and_a_repeated_epoch_replaced(tmp_path: Path):
     ("name", "message"),
     [
         ("resnet50", "there are resnet50:imagenet1k_v1, resnet50:imagenet1k_v2"),
-        ("mobilnet_v2", "the nearest is 'mobilenet_v2'"),
+        ("mobilnet_v2", "the closest match is 'mobilenet_v2'"),
         ("runs/breads", "there are mobilenet_v2, efficientnet_lite0"),
     ],
 )
 def test_what_is_neither_a_run_nor_a_net_is_answered_with_the_nearest(name, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match=f"{name} is neither a run folder nor a pretrained net; {message}"):
+    with pytest.raises(InputError, match=f"{name} is neither a run folder nor a pretrained model; {message}"):
         find_run(name)
 
 

@@ -120,7 +120,7 @@ def test_a_head_that_was_interrupted_is_resumed(data, weights, tmp_path, monkeyp
         with pytest.raises(KeyboardInterrupt):
             train(data, tmp_path / "run", said, mode="head")
     assert said[-1].endswith(f"Continue with: handlens train --resume {tmp_path / 'run'}")
-    with pytest.raises(InputError, match="holds an unfinished run"):
+    with pytest.raises(InputError, match="contains an unfinished run"):
         train(data, tmp_path / "run", mode="head")
     assert open_run(handlens.train(resume=tmp_path / "run", golden=False)).class_names
 
@@ -141,7 +141,7 @@ def test_a_folder_that_another_training_took_meanwhile_is_left_alone(data, weigh
 
 
 def test_a_misspelt_net_is_answered_with_the_nearest_and_leaves_no_folder(data, tmp_path):
-    with pytest.raises(InputError, match=r"no net called 'mobilnet_v2'; the nearest is 'mobilenet_v2'"):
+    with pytest.raises(InputError, match=r"no net called 'mobilnet_v2'; the closest match is 'mobilenet_v2'"):
         train(data, tmp_path / "run", model="mobilnet_v2")
     assert not (tmp_path / "run").exists()
 
@@ -319,7 +319,7 @@ def test_few_steps_take_a_lower_rate_and_an_epoch_that_brings_nothing_is_named(d
     assert read_recipe(run / "recipe.yaml").learning_rate == 0.5
     head, best = (float(row["validation_top1"]) for row in read_metrics(run))
     assert best < head  # else what follows could not be seen
-    assert any("No epoch was better on validation than the head alone" in text for text in said)
+    assert any("No epoch improved on the head alone" in text for text in said)
     assert open_run(run).model["validation"]["top1"] == head
 
 

@@ -122,7 +122,7 @@ def read_config(folder: Path, *, path: Path | None = None) -> DataConfig:
     """`path`, or handlens.yaml in the data's folder, or an empty configuration where there is none.
 
     Raises:
-        InputError: `path` is missing; the file is not YAML; an unknown key (the nearest is named), a wrong type.
+        InputError: `path` is missing; the file is not YAML; an unknown key (the closest match is named), a wrong type.
     """
     source = path if path is not None else folder / FILE_NAME
     if path is None and not source.is_file():

@@ -34,27 +34,29 @@ def _errors(audit: Audit) -> Iterator[Finding]:
 def _warnings(audit: Audit) -> Iterator[Finding]:
     if audit.unreadable:
         ids, reasons = tuple(id for id, _ in audit.unreadable), tuple(reason for _, reason in audit.unreadable)
-        sentence = f"{images(len(ids))} cannot be read and would be left out. The first: {reasons[0]}"
+        sentence = f"{images(len(ids))} cannot be read and will be left out. The first: {reasons[0]}"
         yield Finding("warning", "unreadable", sentence, ids, reasons)
     if audit.across_splits:
         yield Finding(
             "warning",
             "duplicates_across_splits",
-            f"{_photographs(len(audit.across_splits))} in more than one split: test results look better than they are.",
+            f"{_groups(len(audit.across_splits))} in more than one split: test results would be too optimistic.",
             _members(audit.across_splits),
         )
     if audit.conflicting:
         yield Finding(
             "warning",
             "conflicting_labels",
-            f"{_photographs(len(audit.conflicting))} under more than one label; at most one can be right.",
+            f"{_groups(len(audit.conflicting))} with different labels; at most one label can be correct.",
             _members(audit.conflicting),
         )
     yield from _remarks(audit, "warning")
     if audit.dataset.class_names:
         yield from audit.dataset.kind.warnings(audit)
     if audit.small:
-        yield Finding("note", "small", f"{images(len(audit.small))} below {SMALLEST_SIDE} pixels a side.", audit.small)
+        yield Finding(
+            "note", "small", f"{images(len(audit.small))} smaller than {SMALLEST_SIDE} pixels on a side.", audit.small
+        )
 
 
 def _remarks(audit: Audit, level: Level) -> Iterator[Finding]:
@@ -69,32 +71,36 @@ def _notes(audit: Audit) -> Iterator[Finding]:
         yield Finding("note", "layout", note)
     yield from _remarks(audit, "note")
     if audit.dataset.records and not audit.dataset.class_names:
-        yield Finding("note", "no_labels", "the images have no labels: they can be predicted, not trained on.")
+        yield Finding(
+            "note", "no_labels", "the images have no labels: they can be used for prediction, not for training."
+        )
     yield from audit.dataset.kind.notes(audit)
     within = tuple(group for group in audit.duplicates if group not in set(audit.across_splits))
     if within:
         yield Finding(
             "note",
             "duplicates",
-            f"{_photographs(len(within))} more than once; copies stay on one side of a split made here.",
+            f"{_groups(len(within))}; duplicates are kept in one split.",
             _members(within),
         )
     if audit.wrong_extension:
         ids = tuple(id for id, _ in audit.wrong_extension)
-        yield Finding("note", "wrong_extension", f"{images(len(ids))} of another type than the name says.", ids)
+        yield Finding(
+            "note", "wrong_extension", f"{images(len(ids))} whose content does not match the file extension.", ids
+        )
     if audit.rotated:
-        yield Finding("note", "rotated", f"{images(len(audit.rotated))} turned upright as EXIF says.", audit.rotated)
+        yield Finding("note", "rotated", f"{images(len(audit.rotated))} rotated according to EXIF.", audit.rotated)
     if audit.animated:
         yield Finding(
             "note",
             "animated",
-            f"{images(len(audit.animated))} with several frames; the first counts.",
+            f"{images(len(audit.animated))} with several frames; only the first is used.",
             audit.animated,
         )
 
 
-def _photographs(count: int) -> str:
-    return "1 photograph is there" if count == 1 else f"{count} photographs are there"
+def _groups(count: int) -> str:
+    return "1 image has duplicates" if count == 1 else f"{count} images have duplicates"
 
 
 def _members(groups: Groups) -> tuple[str, ...]:

@@ -66,7 +66,7 @@ def frame(outline: Outline) -> list[float]:
 
 def _check(polygon: Sequence[float]) -> None:
     if len(polygon) < 6 or len(polygon) % 2:
-        raise ValueError(f"a polygon has {len(polygon)} numbers; three points, six numbers, are the least")
+        raise ValueError(f"a polygon has {len(polygon)} numbers; at least three points (six numbers) are needed")
 
 
 def _from_counts(counts: Sequence[int], size: tuple[int, int]) -> NDArray[np.bool_]:

@@ -57,28 +57,30 @@ def split_dataset(
     unlabeled = [record.id for record in dataset.records if not record.labeled]
     if unlabeled:
         raise InputError(
-            f"{len(unlabeled)} images have no label, for example {unlabeled[0]!r}; training needs one for each."
+            f"{len(unlabeled)} images have no label, for example {unlabeled[0]!r}; training needs one for every image."
         )
     given = dataset.splits()
     if given and any(record.split is None for record in dataset.records):
-        raise InputError("some images have a split and some have none; give all or none.")
+        raise InputError("some images have a split and some have none; give a split to all or none.")
     if given and "train" not in given:
-        raise InputError(f"the data has {' and '.join(given)} images and none to train on; add a train folder.")
+        raise InputError(f"the data has {' and '.join(given)} images but none for training; add a train folder.")
     if "validation" in given:
-        note = () if "test" in given else ("no test images are given; validation is kept as it is",)
+        note = () if "test" in given else ("there is no test split; the given validation split is used",)
         return replace(dataset, notes=(*dataset.notes, *note))
 
     parts: dict[Split, float | int] = {"validation": validation}
     if "test" not in given:
         parts["test"] = test
         if isinstance(validation, float) and isinstance(test, float) and validation + test >= 1:
-            raise InputError(f"validation {validation} and test {test} leave nothing to train on; give smaller shares.")
+            raise InputError(
+                f"validation {validation} and test {test} leave no training images; use smaller fractions."
+            )
     pool = [record for record in dataset.records if record.split in (None, "train")]
     assigned = _assign(_units(pool, together, seed=seed), parts, _strata(pool, dataset.kind))
     records = [replace(record, split=assigned.get(record.id, record.split)) for record in dataset.records]
     taken = " and ".join(f"{sum(split == part for split in assigned.values())} for {part}" for part in parts)
     source = "of the training images" if given else f"of {len(pool)} images"
-    return replace(dataset, records=tuple(records), notes=(*dataset.notes, f"taken out {source}, seed {seed}: {taken}"))
+    return replace(dataset, records=tuple(records), notes=(*dataset.notes, f"split {source} with seed {seed}: {taken}"))
 
 
 def folds(
@@ -92,7 +94,7 @@ def folds(
         InputError: fewer than two folds, or more folds than images.
     """
     if not 2 <= count <= len(records):
-        raise InputError(f"{count} folds cannot be made of {len(records)} images; use 2 to {len(records)}.")
+        raise InputError(f"{count} folds are not possible with {len(records)} images; use 2 to {len(records)}.")
     of_class: list[Classes] = [Counter() for _ in range(count)]
     sizes = [0] * count
     fold_of: dict[str, int] = {}
@@ -108,7 +110,7 @@ def folds(
 
 def _check_size(name: str, size: float | int) -> None:
     if size < 0 or (isinstance(size, float) and size >= 1):
-        raise InputError(f"{name} = {size} is out of range; use a share from 0 to below 1 or a number of images.")
+        raise InputError(f"{name} = {size} is out of range; use a fraction in [0, 1) or a number of images.")
 
 
 def _units(records: Sequence[Record], together: Sequence[Collection[str]], *, seed: int) -> list[Unit]:
@@ -185,7 +187,7 @@ def _quota(part: Split, size: float | int, *, available: Classes, left: Classes)
         return Counter({c: min(max(int(size * n + 0.5), at_least), left[c] - 1) for c, n in available.items()})
     most = sum(n - 1 for n in left.values())
     if size > most:
-        raise InputError(f"{part} = {size} images are too many; at most {most} can be spared here.")
+        raise InputError(f"{part} = {size} images are too many; at most {most} are available.")
     exact = {c: size * (n - 1) / max(most, 1) for c, n in left.items()}
     quota = Counter({c: int(share) for c, share in exact.items()})
     largest_remainder = sorted(exact, key=lambda c: (quota[c] - exact[c], str(c)))

@@ -29,7 +29,7 @@ def sample(
     from handlens.samples.bakery_set import write_bakery
 
     if name != "bakery":
-        raise InputError(f"there is no sample called {name!r}; the one there is: bakery.")
+        raise InputError(f"unknown sample {name!r}; available: bakery.")
     return write_bakery(
         Path(folder),
         task=task,
@@ -60,7 +60,7 @@ def public_sets() -> list[dict[str, Any]]:
             "name": name,
             "about": chosen.about,
             "license": chosen.license,
-            "from": "its publisher" if all(file.urls for file in chosen.files) else "you, by --from",
+            "from": "its publisher" if all(file.urls for file in chosen.files) else "your file, given with --from",
         }
         for name, chosen in SETS.items()
     ]

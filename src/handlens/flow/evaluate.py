@@ -133,7 +133,7 @@ def test_images(run: Run, data: Path | str | None, *, format: str | None, config
 
     trained_on = run.model.get("data", {}).get("root")
     if data is None and trained_on is None:
-        raise InputError(f"{run.folder.name} was not trained here and has no data of its own; name DATA.")
+        raise InputError(f"{run.folder.name} is a pretrained model without data; give DATA.")
     root = Path(trained_on if data is None else data)
     own = data is None or (trained_on is not None and root.resolve() == Path(trained_on))
     started = read_json(run.folder / DATA) if (run.folder / DATA).is_file() else {"splits": {}}
@@ -146,8 +146,12 @@ def test_images(run: Run, data: Path | str | None, *, format: str | None, config
     if own:
         split = "test" if started["splits"].get("test") else "validation"
         if split == "validation":
-            how = "" if run.model.get("recipe", {}).get("mode") == "head" else ", which picked the weights"
-            notes.append(f"There is no test split: these are the validation images{how}.")
+            how = (
+                ""
+                if run.model.get("recipe", {}).get("mode") == "head"
+                else ", which were used to choose the best epoch"
+            )
+            notes.append(f"There is no test split: evaluated on the validation images{how}.")
         found = {record.id: record for record in dataset.records}
         records = [found[id] for id in started["splits"].get(split, []) if id in found]
         missing = [id for id in started["splits"].get(split, []) if id not in found]
@@ -162,7 +166,9 @@ def test_images(run: Run, data: Path | str | None, *, format: str | None, config
         learned = {Path(trained_on or "") / id for part in parts for id in started["splits"].get(part, [])}
         known = sum(record.path.resolve() in learned for record in records)
         if known:
-            notes.append(f"{known} of these {len(records)} images were trained on: their share is no test.")
+            notes.append(
+                f"{known} of these {len(records)} images were used for training: they do not measure generalization."
+            )
     records = [record for record in records if record.labeled]
     if not records:
         raise InputError(f"{root} has no labeled images to evaluate on.")
@@ -183,7 +189,7 @@ def _changes(
         return [f"{len(missing)} of the {count} {split} images are no longer in {root}, for example {missing[0]}."]
     there = {record.id: sha256_of(record.path) for record in records}
     if contents_fingerprint(there) != fingerprint:
-        return [f"Some of the {split} images in {root} have other contents than when the run was started."]
+        return [f"Some of the {split} images in {root} have changed since the run was started."]
     return []
 
 
@@ -195,12 +201,12 @@ def _run_classes(dataset: Dataset, run: Run, notes: list[str]) -> dict[int, int]
     if not any(name.isdecimal() for name in names) and all(
         name.isdecimal() and int(name) < len(names) for name in dataset.class_names
     ):
-        notes.append("The labels are numbers: taken as indices in the model's class order.")
+        notes.append("The labels are numbers: read as class indices of the model.")
         return {i: int(name) for i, name in enumerate(dataset.class_names)}
     unknown = [name for name in dataset.class_names if name not in names]
     raise InputError(
-        f"the data has classes that the model does not know: {', '.join(unknown[:5])}; "
-        f"it knows {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}."
+        f"the data has classes that the model was not trained on: {', '.join(unknown[:5])}; "
+        f"the model has {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}."
     )
 
 

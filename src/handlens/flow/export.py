@@ -40,7 +40,7 @@ def export(
     Args:
         to: a name of RUNTIMES.
         out: the file; None is <run>/exports/<run> with the runtime's suffix.
-        data: images for the proof, labeled or not; None is the run's own test or validation images, or else its
+        data: images for the parity check, labeled or not; None is the run's own test or validation images, or else its
             golden ones.
         with_resize: the graph takes images of any size, one at a time, and resizes inside.
         suppress: False leaves non-maximum suppression (NMS) to the app; for detectors.
@@ -59,21 +59,21 @@ def export(
     from handlens.runtimes.parity import measure_parity
 
     if to not in RUNTIMES:
-        raise InputError(f"there is no export to {to!r}; there are {', '.join(RUNTIMES)}.")
+        raise InputError(f"unknown export target {to!r}; available: {', '.join(RUNTIMES)}.")
     runtime = RUNTIMES[to]
     run = find_run(run, report=report)
     task, preprocess = TASKS[run.task], run.preprocess
     name = run.folder.resolve().name + ("-any-size" if with_resize else "") + ("" if suppress else "-no-nms")
     path = Path(out) if out else run.folder / "exports" / f"{name}{runtime.suffix}"
     if path.suffix.lower() != runtime.suffix or path.is_dir():
-        raise InputError(f"an export to {to} is a file that ends in {runtime.suffix}, got {path}.")
+        raise InputError(f"an export to {to} must have the suffix {runtime.suffix}, got {path}.")
     sources = ProofImages(run, data, limit=images)
     net = build_from(run)
     refusal = task.refusal(with_resize=with_resize, suppress=suppress)
     if refusal is not None:
-        raise InputError(f"{refusal}, and {run.folder.name} is a model to {task.name}.")
+        raise InputError(f"{refusal}; the task of {run.folder.name} is {task.name}.")
     if with_resize and preprocess.resize == "pad":
-        raise InputError("resizing inside the graph is for images that are cropped or stretched; here they are padded.")
+        raise InputError("--with-resize supports crop and stretch; this model pads its images.")
     deployed = DeployGraph(net, preprocess, last_step=task.last_step, suppress=suppress)
     graph = ResizingGraph(deployed, preprocess) if with_resize else deployed
     metadata = {"class_names": list(run.class_names), "preprocess": preprocess.to_dict()}
@@ -89,7 +89,7 @@ def export(
         report.say(f"Converting to {to}.")
         report.progress("converting", 0, None)
         runtime.convert(graph, preprocess, made, outputs=task.outputs, metadata=metadata, any_size=with_resize)
-        report.say(f"Comparing on {len(sources)} images, in a process without PyTorch.")
+        report.say(f"Comparing predictions on {len(sources)} images, in a process without PyTorch.")
         parity = measure_parity(
             made,
             task=task.name,
@@ -116,7 +116,7 @@ def export(
         worst = max(parity.rows, key=lambda row: (row.passed is False, row.largest_difference or 1 - row.equal))
         far = f", {task.differs} by up to {worst.largest_difference:.2g}" if worst.largest_difference else ""
         raise ParityError(
-            f"{to} answers differently from PyTorch: {100 * (1 - worst.equal):.2f} % of the {task.compared}{far}. "
-            f"It was not kept; the numbers are in {bad}."
+            f"the export to {to} does not match PyTorch: {100 * (1 - worst.equal):.2f} % of the {task.compared} "
+            f"differ{far}. The file was deleted; the parity report is in {bad}."
         )
     return path, parity

@@ -26,12 +26,12 @@ NOT_FOR_A_HEAD = {"epochs", "batch_size", "learning_rate", "layer_decay", "warmu
 def require_known(name: str) -> None:
     """
     Raises:
-        InputError: the catalogue has no such net; the nearest is named.
+        InputError: the catalogue has no such net; the closest match is named.
     """
     from handlens.models import CATALOGUE
 
     if name not in CATALOGUE:
-        raise InputError(f"there is no net called {name!r}; {nearest(name, CATALOGUE)}.")
+        raise InputError(f"unknown model {name!r}; {nearest(name, CATALOGUE)}.")
 
 
 def require_mode(recipe: Recipe, task: Task) -> None:
@@ -40,7 +40,7 @@ def require_mode(recipe: Recipe, task: Task) -> None:
         InputError: a mode that the task does not have.
     """
     if recipe.mode == "head" and not task.has_head:
-        raise InputError(f"there is no mode 'head' for a data set to {task.name}; use finetune or scratch.")
+        raise InputError(f"mode head is not available for the task {task.name}; use finetune or scratch.")
 
 
 def choose_mode(recipe: Recipe, task: Task, images: int, report: Reporter) -> Recipe:
@@ -66,12 +66,14 @@ def choose_mode(recipe: Recipe, task: Task, images: int, report: Reporter) -> Re
     elif not task.has_head:
         mode, why = "finetune", f"the model starts from {source}"
     elif images < 1000:
-        mode, why = "head", f"{images} images are few: a head on frozen features is quick and does not overfit"
+        mode, why = "head", f"with only {images} images, a head on frozen features is fast and does not overfit"
     else:
-        mode, why = "finetune", f"{images} images are enough to improve on frozen features"
+        mode, why = "finetune", f"{images} images are enough for fine-tuning"
     report.say(f"Mode {mode}: {why}.")
     if mode == "scratch" and images < FEW:
-        report.say(f"From scratch, {images} images are few: with pretrained weights the same images give far more.")
+        report.say(
+            f"{images} images are few for training from scratch; pretrained weights would give much better results."
+        )
     return _settled(recipe, mode, task, images)
 
 
@@ -94,10 +96,10 @@ def say_unused(recipe: Recipe, task: Task, report: Reporter) -> None:
     of_others = frozenset().union(*(other.uses for other in TASKS.values())) - task.uses
     unused = sorted(asked & of_others)
     if unused:
-        report.say(f"Training to {task.name} has no use for {', '.join(unused)}.")
+        report.say(f"Not used for the task {task.name}: {', '.join(unused)}.")
     unused = sorted(recipe.model_fields_set & NOT_FOR_A_HEAD) if recipe.mode == "head" else []
     if unused:
-        report.say(f"A head alone has no use for {', '.join(unused)}; ask for --mode finetune to use it.")
+        report.say(f"Not used in mode head: {', '.join(unused)}; use --mode finetune.")
 
 
 def require_a_batch(net: nn.Module, recipe: Recipe, task: Task, images: int) -> None:
@@ -114,4 +116,4 @@ def require_a_batch(net: nn.Module, recipe: Recipe, task: Task, images: int) -> 
     all_frozen = task.has_head and recipe.freeze_batch_norm  # of others a new head has norms without statistics yet
     learns = not all_frozen and any(isinstance(m, BatchNorm) for m in net.modules())
     if learns and min(recipe.batch_size, images) < 2:
-        raise InputError(f"{recipe.model} learns from two images in a batch or more, for its batch norm.")
+        raise InputError(f"{recipe.model} needs at least two images per batch, for its batch norm.")

@@ -35,9 +35,9 @@ def models(*, task: str | None = None, sort: str = "name", report: Reporter = QU
 
     listed = list(dict.fromkeys(entry.models for entry in TASKS.values()))
     if task is not None and task not in listed:
-        raise InputError(f"there is no task {task!r}; there are {', '.join(listed)}.")
+        raise InputError(f"unknown task {task!r}; available: {', '.join(listed)}.")
     if sort not in COLUMNS:
-        raise InputError(f"there is no column {sort!r}; there are {', '.join(COLUMNS)}.")
+        raise InputError(f"unknown column {sort!r}; available: {', '.join(COLUMNS)}.")
     chosen = {name: entry for name, entry in CATALOGUE.items() if task in (None, entry.task)}
     rows = []
     for done, (name, entry) in enumerate(chosen.items(), start=1):
@@ -207,7 +207,7 @@ def _built(name: str, *, size: int, num_classes: int | None, **options: Any) -> 
     from handlens.models import build, flattens
 
     if not 1 <= size <= LARGEST:
-        raise InputError(f"the side of an image must be from 1 to {LARGEST:,} pixels, got {size}.")
+        raise InputError(f"the input size must be from 1 to {LARGEST:,} pixels, got {size}.")
     if num_classes is not None and not 1 <= num_classes <= LARGEST_CLASSES:
         raise InputError(f"the number of classes must be from 1 to {LARGEST_CLASSES:,}, got {num_classes}.")
     if flattens(name):

@@ -57,7 +57,7 @@ def predict(
     run = find_run(run, report=report)
     if threshold is not None and not TASKS[run.task].has_threshold:
         raise InputError(
-            f"a threshold is for scores of boxes, or for several labels; {run.folder.name} is a net to {run.task}."
+            f"a threshold applies to detection and multi-label models; the task of {run.folder.name} is {run.task}."
         )
     predictor = Predictor(run, precision=precision, latency=len(first) <= FEW, threshold=threshold, tiles=tiles)
     return predictor.predict(itertools.chain(first, files))

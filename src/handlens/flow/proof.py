@@ -55,7 +55,7 @@ class ProofImages:
             InputError: not one can be read.
         """
         for done, record in enumerate(self.records, start=1):
-            report.progress("images for the proof", done, len(self))
+            report.progress("images for the parity check", done, len(self))
             try:
                 image = decode(record.path)
             except UnreadableImageError:  # the audit and evaluate name them; the proof needs images, not these ones
@@ -64,7 +64,9 @@ class ProofImages:
             yield record.id, image
         report.progress("comparing", 0, None)
         if not self._sizes:
-            raise InputError(f"none of the {len(self)} images for the proof can be read; name others by --data.")
+            raise InputError(
+                f"none of the {len(self)} images for the parity check can be read; give others with --data."
+            )
 
     def score(self, arrays: Arrays) -> float | None:
         """What `evaluate` would say of these answers, by the task's metric; None without labels.
@@ -101,7 +103,7 @@ def _found(run: Run, data: Path | str | None) -> tuple[Sequence[Record], Kind | 
         folder = run.folder / "golden"
         golden = _loose(folder) if folder.is_dir() else []
         if not golden:
-            raise InputError(f"there are no images to prove the export of {run.folder.name} with; name some by --data.")
+            raise InputError(f"there are no images for the parity check of {run.folder.name}; give some with --data.")
         return golden, None, False
     try:
         test = test_images(run, data, format=None, config=None)

@@ -44,7 +44,7 @@ def find_run(run: Path | str | Run, *, report: Reporter = QUIET) -> Run:
         try:
             return open_run(folder)
         except InputError as error:
-            report.say(f"The cached net is made again, because {error}")
+            report.say(f"Rebuilding the cached model, because {error}")
     return _make_pretrained(str(run), folder, report)
 
 

@@ -63,11 +63,11 @@ class PredictionWriter:
         print_line: Callable[[str], None],
     ) -> None:
         if yolo and yolo.is_dir() and any(yolo.iterdir()):
-            raise InputError(f"--yolo {yolo} holds files already; name a new folder.")
+            raise InputError(f"--yolo {yolo} is not empty; choose a new folder.")
         if masks and kind is not Mask:
-            raise InputError("--masks writes the class maps of a net that segments; this one does not.")
+            raise InputError("--masks needs a segmentation model.")
         if (coco or yolo) and kind is not Boxes:
-            raise InputError("--coco and --yolo write the boxes of a net that detects; this one does not.")
+            raise InputError("--coco and --yolo need a detection model.")
         self.columns = kind.columns(top)
         self.category_ids = category_ids
         self.masks, self.coco, self.yolo = masks, coco, yolo

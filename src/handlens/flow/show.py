@@ -55,7 +55,9 @@ def show(
         raise InputError(f"{data} holds no images{f' of {split!r}; it has {there}' if split else ''}.")
     folder = dataset.root.resolve()
     if out.resolve().is_relative_to(folder):
-        raise InputError(f"{out} lies in {folder}, where it would count as an image; name a place outside by --out.")
+        raise InputError(
+            f"{out} lies in {folder}, where it would be read as an image; choose a path outside with --out."
+        )
     order = np.random.default_rng(seed_for(seed, "show")).permutation(len(records))[:count]
     tiles, captions = [], []
     seen: set[int] = set()

@@ -93,7 +93,9 @@ def train(
         format, config = format or started["format"], config or kept_config(folder)
         report.say(f"Resuming {folder}.")
         if started["machine"] != machine():
-            report.say("This machine or its versions differ from those the run was started with: it is not exact.")
+            report.say(
+                "The machine or package versions have changed since the run was started: resuming is not bit-identical."
+            )
     elif data is None:
         raise InputError("train needs DATA, or --resume RUN.")
     else:
@@ -132,9 +134,7 @@ def train(
             except KeyboardInterrupt as stop:
                 if unfinished(folder):
                     saved = (
-                        "everything is saved"
-                        if stop.args == (SAVED,)
-                        else "what was learned since the last save is lost"
+                        "everything is saved" if stop.args == (SAVED,) else "progress since the last checkpoint is lost"
                     )
                     report.say(f"Stopped, and {saved}. Continue with: handlens train --resume {folder}")
                 raise
@@ -197,12 +197,12 @@ def _train(
     task = TASKS[dataset.task]
     training, validation = dataset.part("train"), dataset.part("validation")
     names = counted(len(dataset.class_names), dataset.kind.named)
-    report.say(f"{len(training)} images to train on, {len(validation)} to validate, {names}.")
+    report.say(f"{len(training)} training images, {len(validation)} validation images, {names}.")
     recipe = choose_mode(recipe, task, len(training), report)
     summary = _data_summary(data, audit, dataset)
     if resuming:
         if read_json(folder / DATA)["fingerprint"] != summary["fingerprint"]:
-            raise InputError(f"the images in {data} are not those that {folder} was started with; start a new run.")
+            raise InputError(f"the images in {data} have changed since {folder} was started; start a new run.")
     else:
         say_unused(recipe, task, report)
 
@@ -257,7 +257,9 @@ def _train_head(job: _Job) -> _Outcome:
     records = list(dataset.part("train"))
     if dataset.part("test"):
         records += dataset.part("validation")
-        job.report.say("The validation images are learned from too: a head is judged by cross-validation, and on test.")
+        job.report.say(
+            "The head is fitted on the validation images too; cross-validation measures it, evaluate uses test."
+        )
     head = fit_frozen_head(
         frozen, job.start.net, records, job.audit, job.recipe, job.start.preprocess, job.names, job.report
     )
@@ -284,7 +286,7 @@ def _train_by_epochs(job: _Job) -> _Outcome:
     metric, loss = _fit(net, folder, recipe, learning, training, validation, score, job.report)
     trained = folder / BEST
     if not trained.is_file() and metric == float("-inf"):
-        raise InputError("the loss was not a number from the first epoch on; take a lower learning_rate.")
+        raise InputError("the loss was NaN from the first epoch on; use a lower learning_rate.")
     net.load_state_dict(load_file(trained if trained.is_file() else first))
     if task.has_head and recipe.mode == "finetune":
         better = trained.is_file()
@@ -301,13 +303,13 @@ def _compare_with_head(task: Task, head: float, best: float | None, images: int,
         head, best: the metric on validation; None where no epoch was chosen.
     """
     if best is None:
-        report.say(f"No epoch was better on validation than the head alone ({task.shown(head)}): the head is kept.")
+        report.say(f"No epoch improved on the head alone ({task.shown(head)} on validation): the head is kept.")
         return
     interval = task.interval(head, images)
     if interval is not None and head < best <= interval[1]:
         report.say(
-            f"The head alone had {task.shown(head)}, the best epoch {task.shown(best)}: on {counted(images, 'image')} "
-            "of validation such a difference can be chance."
+            f"The head alone has {task.shown(head)}, the best epoch {task.shown(best)}: with "
+            f"{counted(images, 'validation image')} this difference may be due to chance."
         )
 
 
@@ -327,7 +329,7 @@ def _head_first(job: _Job, first: Path) -> tuple[float, float]:
         save_net(net, first)
     metric, loss = validate_head(frozen, net, job.dataset.part("validation"), job.audit, recipe, preprocess, report)
     append_metrics(job.folder, {"epoch": 0, "validation_loss": -loss, f"validation_{job.task.metric}": metric})
-    report.say(f"Epoch 0, the head alone: {job.task.shown(metric)} on validation.")
+    report.say(f"Epoch 0 (head only): {job.task.shown(metric)} on validation.")
     return metric, loss
 
 
@@ -393,16 +395,16 @@ def _new_run_folder(data: Path, out: Path | str | None) -> Path:
         folder = Path("runs") / (name if number == 1 else f"{name}-{number}")
         if not folder.exists():
             return folder
-    raise InputError("runs/ is full; use --out.")
+    raise InputError("runs/ has too many runs of this name; use --out.")
 
 
 def _require_empty(folder: Path) -> None:
     if unfinished(folder):
-        raise InputError(f"{folder} holds an unfinished run; continue it with --resume {folder}.")
+        raise InputError(f"{folder} contains an unfinished run; resume it with --resume {folder}.")
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; a run needs a folder. Choose another --out.")
     if folder.exists() and any(entry.name != ".lock" for entry in folder.iterdir()):
-        raise InputError(f"{folder} is not empty; nothing in it was changed. Choose another --out.")
+        raise InputError(f"{folder} is not empty; choose another --out.")
 
 
 def _require_unfinished(folder: Path) -> None:

@@ -239,7 +239,7 @@ def build(name: str, *, num_classes: int, **options: Any) -> nn.Module:
     """Build a net of the catalogue with fresh weights.
 
     Raises:
-        InputError: no such net, or no such option; the nearest is named.
+        InputError: no such net, or no such option; the closest match is named.
         ValueError: an option out of range.
     """
     constructors = {name: entry.constructor for name, entry in CATALOGUE.items()}

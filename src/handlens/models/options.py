@@ -15,11 +15,11 @@ def construct(name: str, constructors: Mapping[str, Callable[..., Net]], argumen
     """Call the constructor of a net with its arguments.
 
     Raises:
-        InputError: no such net, or no such option; the nearest is named.
+        InputError: no such net, or no such option; the closest match is named.
         ValueError: an option out of range.
     """
     if name not in constructors:
-        raise InputError(f"there is no net called {name!r}; {nearest(name, constructors)}.")
+        raise InputError(f"unknown model {name!r}; {nearest(name, constructors)}.")
     constructor = constructors[name]
     known = [key for key in inspect.signature(constructor).parameters if key != "num_classes"]
     for option in arguments:

@@ -104,7 +104,7 @@ def write_bakery(
             out of range.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder} is not an empty folder; name a new one, nothing is overwritten.")
+        raise InputError(f"{folder} is not empty; choose a new folder, nothing is overwritten.")
     if task not in LAYOUTS:
         raise InputError(f"task must be one of {', '.join(LAYOUTS)}, got {task!r}.")
     layout = LAYOUTS[task]()

@@ -69,7 +69,7 @@ def open_run(folder: Path) -> Run:
     """
     if not (folder / MODEL).is_file():
         if unfinished(folder):
-            raise InputError(f"{folder} holds an unfinished run; finish it with: handlens train --resume {folder}")
+            raise InputError(f"{folder} contains an unfinished run; finish it with: handlens train --resume {folder}")
         raise InputError(f"{folder} is not a run folder: it has no {MODEL}.")
     model = read_json(folder / MODEL)
     found = model.get("format") if isinstance(model, dict) else None
@@ -77,13 +77,13 @@ def open_run(folder: Path) -> Run:
         raise InputError(f"{folder} has format {found!r}, and this version of handlens reads format {FORMAT}.")
     missing = [key for key in ("architecture", "class_names", "preprocess", "files") if key not in model]
     if missing:
-        raise InputError(f"{folder / MODEL} lacks {', '.join(missing)}; take the file from a copy of the run.")
+        raise InputError(f"{folder / MODEL} lacks {', '.join(missing)}; restore the file from a copy of the run.")
     for name, digest in model["files"].items():
         path = folder / name
         if not path.is_file():
             raise InputError(f"{path} is missing; copy the whole run folder again.")
         if sha256_of(path) != digest:
-            raise InputError(f"{path} has changed since it was written (SHA-256 differs); take it from a copy.")
+            raise InputError(f"{path} has changed since it was written (SHA-256 differs); restore it from a copy.")
     return Run(folder, model)
 
 

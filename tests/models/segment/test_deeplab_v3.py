@@ -124,7 +124,7 @@ def test_other_backbones_by_name():
         assert net(torch.zeros(1, 3, 40, 56)).shape == (1, 2, 40, 56)
     with pytest.raises(InputError, match="efficientnet_lite0 has no option 'width'"):
         build("deeplab_v3", num_classes=2, backbone="efficientnet_lite0", width=0.5)
-    with pytest.raises(InputError, match="the nearest is 'mobilenet_v2'"):
+    with pytest.raises(InputError, match="the closest match is 'mobilenet_v2'"):
         build("deeplab_v3", num_classes=2, backbone="mobilenetv2")
 
 

@@ -59,7 +59,7 @@ def test_a_backbone_is_the_way_down():
     assert net.backbone.state_dict().keys() == backbone("mobilenet_v2", maps=maps).state_dict().keys()
     with torch.inference_mode():
         assert net(torch.zeros(1, 3, 65, 33)).shape == (1, 3, 65, 33)
-    with pytest.raises(InputError, match="'resnet19'; the nearest is 'resnet1"):
+    with pytest.raises(InputError, match="'resnet19'; the closest match is 'resnet1"):
         build("unet", num_classes=2, backbone="resnet19")
 
 

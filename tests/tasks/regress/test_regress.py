@@ -114,7 +114,7 @@ def test_the_audit_says_what_training_cannot_use(tmp_path):
 
 def test_the_order_of_the_columns_may_differ_from_the_models():
     assert ValueLabels().relabeled((1.0, 2.0), {0: 1, 1: 0}) == (2.0, 1.0)
-    with pytest.raises(InputError, match="gives a number for which the data has no column"):
+    with pytest.raises(InputError, match="predicts a value for which the data has no column"):
         ValueLabels().relabeled((1.0,), {0: 1})
 
 
@@ -230,7 +230,7 @@ def test_fine_tuning_starts_from_the_head(run, tmp_path):
     recipe = make_recipe({"mode": "finetune", "image_size": 64, "epochs": 1, "workers": 0})
     report = handlens.Reporter(say=said.append)
     made = handlens.train(run.parent / "data", out=tmp_path / "fine", recipe=recipe, golden=False, report=report)
-    assert any(line.startswith("Epoch 0, the head alone: R2 0.") for line in said)
+    assert any(line.startswith("Epoch 0 (head only): R2 0.") for line in said)
     assert handlens.evaluate(made)["metrics"]["r2"] > 0.6
 
 

@@ -135,7 +135,7 @@ def _lost_of_coco(dataset: Dataset, items: Sequence[Item]) -> list[str]:
     source = source_of(dataset)
     annotations = [annotation for item in items for annotation in source.annotations[item.record.path]]
     outlines = sum(bool(outline_of(annotation)) for annotation in annotations)
-    lost = [f"segmentations of {outlines} boxes"] if outlines else []
+    lost = [f"segmentations of boxes: {outlines}"] if outlines else []
     return lost + lost_keys(source, [item.record.path for item in items])
 
 

@@ -31,8 +31,8 @@ def as_task(dataset: Dataset, task: str) -> Dataset:
         InputError: no such task, or the labels are for another.
     """
     if task not in KINDS:
-        raise InputError(f"there is no task {task!r}; {nearest(task, KINDS)}.")
+        raise InputError(f"unknown task {task!r}; {nearest(task, KINDS)}.")
     taken = KINDS[task].taken_from(dataset)
     if taken is None:
-        raise InputError(f"{dataset.root} is data to {dataset.task}, and cannot be taken as data to {task}.")
+        raise InputError(f"{dataset.root} is labeled for {dataset.task} and cannot be used to {task}.")
     return taken

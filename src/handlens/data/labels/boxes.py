@@ -26,11 +26,11 @@ SAME_PLACE = 1.5  # pixels of the smaller of two copies of an image, by which th
 
 # What is wrong, and what training does about it.
 SENTENCES: dict[BoxKind, tuple[str, str]] = {
-    "inverted": ("with left and right or top and bottom swapped", "left out, and the objects look like background"),
+    "inverted": ("with left and right or top and bottom swapped", "left out, so their objects count as background"),
     "empty": ("without width or height", "left out"),
-    "outside": ("outside the image", "cut at its frame"),
-    "duplicate": ("there twice", "the second one is left out"),
-    "tiny": ("below 1 % of the image's side", "a larger input or a finer grid of anchors may be needed"),
+    "outside": ("outside the image", "clipped to the image"),
+    "duplicate": ("duplicated", "the copies are left out"),
+    "tiny": ("smaller than 1 % of the image's side", "a larger input size or finer anchors may be needed"),
 }
 
 
@@ -166,11 +166,11 @@ class BoxLabels(Kind):
 
     def errors(self, audit: Audit) -> Iterator[Finding]:
         if not sum(audit.training_counts().values()):
-            yield Finding("error", "no_boxes", "no training image has a box: there is nothing to learn to find.")
+            yield Finding("error", "no_boxes", "no training image has a box.")
 
     def warnings(self, audit: Audit) -> Iterator[Finding]:
         if ids := tuple(record.id for record in audit.dataset.records if record.label is None):
-            yield Finding("warning", "without_label", f"{images(len(ids))} without a list of objects.", ids)
+            yield Finding("warning", "without_label", f"{images(len(ids))} without annotations.", ids)
         wrong = self.wrong_sizes(audit)
         if wrong:
             id, seen = next(iter(wrong.items()))
@@ -178,8 +178,8 @@ class BoxLabels(Kind):
             yield Finding(
                 "warning",
                 "label_size",
-                f"{images(len(wrong))} of another size than the labels say, so boxes may lie elsewhere. The first: "
-                f"{id} is {seen.size[0]} x {seen.size[1]} pixels, upright, and its label is for "
+                f"{images(len(wrong))} whose size differs from the one in their labels, so boxes may be misplaced. "
+                f"The first: {id} is {seen.size[0]} x {seen.size[1]} pixels (upright), its label states "
                 f"{stated[0]} x {stated[1]}.",
                 tuple(wrong),
             )
@@ -203,7 +203,7 @@ class BoxLabels(Kind):
     def notes(self, audit: Audit) -> Iterator[Finding]:
         background = tuple(record.id for record in audit.dataset.records if record.label == ())
         if background and len(background) < len(audit.dataset.records):
-            sentence = f"{images(len(background))} without any object: background to learn from."
+            sentence = f"{images(len(background))} without objects, used as background images."
             yield Finding("note", "background", sentence, background)
 
 

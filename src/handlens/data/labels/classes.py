@@ -38,12 +38,16 @@ class ClassLabels(Kind):
             yield Finding(
                 "error",
                 "class_without_images",
-                f"no readable training image of {', '.join(without)}; add some, or take the class out everywhere.",
+                f"no readable training image of {', '.join(without)}; add some, or remove the class.",
             )
 
     def warnings(self, audit: Audit) -> Iterator[Finding]:
         yield from imbalance(audit, unit=self.unit, hint="class weights or ")
         single = [name for name, count in audit.training_counts().items() if count == 1]
         if single:
-            yield Finding("warning", "single_image", f"one image cannot be validated as well: {', '.join(single)}.")
+            yield Finding(
+                "warning",
+                "single_image",
+                f"classes with only one training image cannot be validated: {', '.join(single)}.",
+            )
         yield from few(audit, unit=self.unit, code="few_images", at_least=2)

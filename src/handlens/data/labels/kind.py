@@ -139,7 +139,9 @@ def without_labels(audit: Audit, *, what: str) -> Iterator[Finding]:
     without = [name for name, count in counts.items() if not count]
     if without and len(without) < len(counts):
         yield Finding(
-            "warning", "class_without_labels", f"no training {what} of {listed(without)}: that cannot be learned."
+            "warning",
+            "class_without_labels",
+            f"no training {what} of {listed(without)}: these classes cannot be learned.",
         )
 
 
@@ -155,4 +157,4 @@ def few(audit: Audit, *, unit: str, code: str, at_least: int = 1) -> Iterator[Fi
 def one_class(audit: Audit, *, where: str) -> Iterator[Finding]:
     present = audit.present_classes()
     if len(present) == 1:
-        yield Finding("error", "one_class", f"all {where} of one class, {present[0]}; a second is needed.")
+        yield Finding("error", "one_class", f"all {where} of one class, {present[0]}; at least two are needed.")

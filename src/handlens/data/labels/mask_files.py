@@ -63,8 +63,8 @@ def read_mask(path: Path, coding: MaskCoding, *, size: tuple[int, int]) -> NDArr
     with open_mask(path) as image:
         if (image.height, image.width) != size:
             raise InputError(
-                f"{path} is {image.width} x {image.height} pixels and its image {size[1]} x {size[0]}; "
-                f"a mask must be as large as its image."
+                f"{path} is {image.width} x {image.height} pixels but its image is {size[1]} x {size[0]}; "
+                f"they must have the same size."
             )
         if coding.colors:
             return _from_colors(_color_codes(image, path), coding, path)
@@ -102,7 +102,7 @@ def open_mask(path: Path) -> Image.Image:
         raise InputError(f"the mask {path} cannot be read: {error.strerror}.") from None
     format = true_format(content[:HEAD_BYTES])
     if format in (None, "jpeg", "webp", "heic"):
-        kind = "not an image" if format is None else f"a {format.upper()}, which changes the numbers of pixels"
+        kind = "not an image" if format is None else f"a {format.upper()}, which changes pixel values"
         raise InputError(f"the mask {path} is {kind}; save masks as PNG.")
     try:
         image: Image.Image = Image.open(BytesIO(content))
@@ -118,7 +118,7 @@ def open_mask(path: Path) -> Image.Image:
 def _numbers(image: Image.Image, path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
     if image.mode not in NUMBER_MODES:
         raise InputError(
-            f"the mask {path} is in colors (Pillow's mode {image.mode}) where a number per pixel is expected; "
+            f"the mask {path} is in colors (Pillow's mode {image.mode}) where one value per pixel is expected; "
             f"give masks: colors in handlens.yaml, or save one channel."
         )
     stored = np.asarray(image)
@@ -130,7 +130,7 @@ def _numbers(image: Image.Image, path: Path) -> NDArray[np.uint8] | NDArray[np.u
 def _color_codes(image: Image.Image, path: Path) -> NDArray[np.uint32]:
     """(H, W) red * 65536 + green * 256 + blue."""
     if image.mode.startswith("I") or image.mode not in ("1", "L", "P", "RGB", "RGBA", "LA", "PA"):
-        raise InputError(f"the mask {path} has Pillow's mode {image.mode}, whose pixels are no colors of 8 bits.")
+        raise InputError(f"the mask {path} has Pillow's mode {image.mode}, which has no 8-bit colors.")
     if image.has_transparency_data and np.asarray(image.convert("RGBA"))[:, :, 3].min() < 255:
         raise InputError(f"the mask {path} has transparent pixels, which have no color; save it without alpha.")
     red, green, blue = np.moveaxis(np.asarray(image.convert("RGB")).astype(np.uint32), 2, 0)
@@ -162,7 +162,11 @@ def _known(
         values, counts = np.unique(wrong, return_counts=True)
         most = int(values[counts.argmax()])
         shown = f"the color {(most >> 16, most >> 8 & 255, most & 255)}" if colors else f"the number {most}"
-        more = f", and {len(values) - 1} more that no class has" if len(values) > 1 else ", which no class has"
+        more = (
+            f", and {len(values) - 1} more values that belong to no class"
+            if len(values) > 1
+            else ", which belongs to no class"
+        )
         raise InputError(
             f"the mask {path} holds {shown} in {int(counts.max())} pixels{more}; see masks: in docs/data.md."
         )

@@ -26,8 +26,8 @@ MaskFault = Literal["mask_missing", "mask_unreadable", "mask_size", "mask_values
 SENTENCES: dict[MaskFault, str] = {
     "mask_missing": "missing",
     "mask_unreadable": "that cannot be read",
-    "mask_size": "of another size than the image",
-    "mask_values": "with values that no class has",
+    "mask_size": "of a different size than the image",
+    "mask_values": "with values that belong to no class",
 }
 # Masks of copies of one image in two sizes are alike where so many cells of a coarse grid are, and where no class has a
 # share of the pixels that differs by more. Our choice.
@@ -155,9 +155,9 @@ class MaskLabels(Kind):
     def errors(self, audit: Audit) -> Iterator[Finding]:
         if not audit.present_classes():
             faulty = list(self.faulty(audit).values())
-            reason = faulty[0].reason if faulty else "there are none, or all their pixels are ignored."
-            yield Finding("error", "no_usable_mask", f"no mask can be used: {reason}")
-        yield from one_class(audit, where="pixels that count are")
+            reason = faulty[0].reason if faulty else "there are no masks, or all their pixels are ignored."
+            yield Finding("error", "no_usable_mask", f"no usable mask: {reason}")
+        yield from one_class(audit, where="labeled pixels are")
 
     def warnings(self, audit: Audit) -> Iterator[Finding]:
         if ids := tuple(record.id for record in audit.dataset.records if record.label is None):
@@ -169,13 +169,12 @@ class MaskLabels(Kind):
                 yield Finding(
                     "warning",
                     fault,
-                    f"{counted(len(bad), 'mask')} {sentence}, and the images would be left out. The first: "
-                    f"{reasons[0]}",
+                    f"{counted(len(bad), 'mask')} {sentence}; the images will be left out. The first: {reasons[0]}",
                     ids,
                     reasons,
                 )
         if ignored := self.all_ignored(audit):
-            sentence = f"{images(len(ignored))} of ignored pixels alone; they would be left out."
+            sentence = f"{images(len(ignored))} with only ignored pixels; they will be left out."
             yield Finding("warning", "all_ignored", sentence, ignored)
         yield from without_labels(audit, what="pixel")
         yield from few(audit, unit=self.unit, code="few_images")

@@ -53,14 +53,14 @@ class TagLabels(Kind):
             yield Finding(
                 "warning",
                 "class_of_all",
-                f"every training image is {listed(always)}: without an image that is not, that cannot be learned.",
+                f"every training image has {listed(always)}: this cannot be learned without negative examples.",
             )
         yield from few(audit, unit=self.unit, code="few_images")
 
     def notes(self, audit: Audit) -> Iterator[Finding]:
         untagged = tuple(record.id for record in audit.dataset.records if record.label == ())
         if untagged:
-            yield Finding("note", "no_tags", f"{images(len(untagged))} with none of the labels.", untagged)
+            yield Finding("note", "no_tags", f"{images(len(untagged))} with none of the classes.", untagged)
 
 
 def tag_targets(records: Sequence[Record], num_classes: int) -> NDArray[np.float32]:

@@ -42,7 +42,7 @@ class ValueLabels(Kind):
             InputError: the model gives a number that the data does not have.
         """
         if set(index.values()) != set(range(len(index))):
-            raise InputError("the model gives a number for which the data has no column.")
+            raise InputError("the model predicts a value for which the data has no column.")
         places = {there: here for here, there in index.items()}
         return tuple(label[places[place]] for place in range(len(label)))
 
@@ -73,9 +73,7 @@ class ValueLabels(Kind):
             name for name, column in zip(audit.dataset.class_names, values.T, strict=True) if not column.std() > 0
         ]
         if constant:
-            yield Finding(
-                "error", "one_value", f"{', '.join(constant)} is the same in every training image: nothing to learn."
-            )
+            yield Finding("error", "one_value", f"{', '.join(constant)} has the same value in every training image.")
 
     def warnings(self, audit: Audit) -> Iterator[Finding]:
         if ids := tuple(record.id for record in audit.dataset.records if record.label is None):
@@ -91,8 +89,8 @@ class ValueLabels(Kind):
             ]
             if far:
                 sentence = (
-                    f"{images(len(far))} with a {name} far from all others, for example {far[0].label[place]:.6g} in "
-                    f"{far[0].id}; half of them lie from {low:.6g} to {high:.6g}."
+                    f"{images(len(far))} with an outlier in {name}, for example {far[0].label[place]:.6g} in "
+                    f"{far[0].id}; the middle half of the values is {low:.6g} to {high:.6g}."
                 )
                 yield Finding("warning", "far_out", sentence, tuple(record.id for record in far))
         if len(training) < FEWEST:

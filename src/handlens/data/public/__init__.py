@@ -37,10 +37,10 @@ def get_set(
     """
     say, progress = say or (lambda text: None), progress or (lambda what, done, total: None)
     if name not in SETS:
-        raise InputError(f"there is no public set called {name!r}; {nearest(name, SETS)}.")
+        raise InputError(f"unknown public data set {name!r}; {nearest(name, SETS)}.")
     chosen = SETS[name]
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder} is not an empty folder; name a new one, nothing is overwritten.")
+        raise InputError(f"{folder} is not empty; choose a new folder, nothing is overwritten.")
     files = _from_source(name, chosen, source, say) if source else _fetched(name, chosen, say, progress)
     say(f"{name}: {chosen.about}. License: {chosen.license}.")
     new = folder.with_name(f".{folder.name}.{os.getpid()}.new")
@@ -58,7 +58,7 @@ def get_set(
 def _from_source(name: str, chosen: PublicSet, source: Path, say: Say) -> list[Path]:
     """The files of the user's own."""
     if not source.exists():
-        raise InputError(f"there is no {source}.")
+        raise InputError(f"{source} does not exist.")
     if source.is_file() and len(chosen.files) > 1:
         source = source.parent
     found = []
@@ -67,7 +67,7 @@ def _from_source(name: str, chosen: PublicSet, source: Path, say: Say) -> list[P
         if path is None:
             raise InputError(f"{source} has no {file.name}; {name} needs {', '.join(f.name for f in chosen.files)}.")
         if file.digest is not None and not has_digest(path, file.digest):
-            say(f"{path.name} is not the file that its publisher states; it is taken as it is.")
+            say(f"{path.name} does not match the published checksum; it is used as it is.")
         found.append(path)
     return found
 
@@ -81,11 +81,11 @@ def _there(folder: Path, file: PublicFile) -> Path | None:
 def _fetched(name: str, chosen: PublicSet, say: Say, progress: Progress) -> list[Path]:
     """The files in the cache, from an installed package or from their publisher."""
     if chosen.installed is not None and all(_there(chosen.installed, file) for file in chosen.files):
-        say(f"Taken from {chosen.installed}, where a package has put it.")
+        say(f"Using {chosen.installed}, from an installed package.")
         return [path for file in chosen.files if (path := _there(chosen.installed, file))]
     unreachable = [file.name for file in chosen.files if not file.urls]
     if unreachable:
-        raise InputError(f"{name} has no address that anybody may fetch: {chosen.by_hand}")
+        raise InputError(f"{name} cannot be downloaded automatically: {chosen.by_hand}")
     cache = cache_folder() / "sets" / name
     return [_fetch(name, chosen, file, cache / file.name, progress) for file in chosen.files]
 
@@ -97,7 +97,7 @@ def _fetch(name: str, chosen: PublicSet, file: PublicFile, path: Path, progress:
     reasons = []
     for url in file.urls:
         if os.environ.get("HANDLENS_OFFLINE") == "1":
-            reasons.append("nobody was asked, because HANDLENS_OFFLINE=1")
+            reasons.append("no download was tried, because HANDLENS_OFFLINE=1")
             break
         try:
             download(url, path, progress=lambda done, total: progress(f"fetching {file.name}", done, total))
@@ -107,9 +107,9 @@ def _fetch(name: str, chosen: PublicSet, file: PublicFile, path: Path, progress:
         if has_digest(path, file.digest):
             return path
         path.unlink()
-        reasons.append("the address gave another file than the published one")
+        reasons.append("the server has a different file than the published one")
     addresses = " ".join(file.urls[0] for file in chosen.files if file.urls)
     raise InputError(
-        f"{file.name} of {name} cannot be fetched: {'; '.join(dict.fromkeys(reasons))}. Where there is a network, "
+        f"{file.name} of {name} cannot be downloaded: {'; '.join(dict.fromkeys(reasons))}. Where there is a network, "
         f"download {addresses} and give their folder by --from."
     )

@@ -180,7 +180,7 @@ def _extract_files(packed: tarfile.TarFile, folder: Path) -> None:
     tarfile's filter does the same, but Python has it from 3.11.4 on, and Debian 12 has 3.11.2.
 
     Raises:
-        tarfile.TarError: a name leads outside of the folder.
+        tarfile.TarError: a name would be unpacked outside the folder.
         EOFError, OSError, zlib.error: the compressed file is cut off or damaged.
     """
     folder = folder.resolve()
@@ -190,7 +190,7 @@ def _extract_files(packed: tarfile.TarFile, folder: Path) -> None:
             continue
         target = (folder / member.name).resolve()
         if not target.is_relative_to(folder):
-            raise tarfile.TarError(f"{member.name} leads outside of the folder")
+            raise tarfile.TarError(f"{member.name} would be unpacked outside the folder")
         target.parent.mkdir(parents=True, exist_ok=True)
         with content, target.open("wb") as file:
             shutil.copyfileobj(content, file)
