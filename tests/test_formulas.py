@@ -44,7 +44,7 @@ def test_a_convolution(inside, outside, kernel, stride, padding, size, bias):
     )
     separable = measure(apart, height=size, width=size, channels=inside).multiply_adds
     assert found["multiply-adds if separable"] == worked("separable", question)["multiply-adds"] == separable
-    assert found["as a share of the ordinary one"] == pytest.approx(separable / ordinary)
+    assert found["as a fraction of the standard convolution"] == pytest.approx(separable / ordinary)
 
 
 @pytest.mark.parametrize("expansion", [1, 6])
@@ -53,7 +53,7 @@ def test_an_inverted_residual(expansion, stride, outside):
     question = Question(inside=24, outside=outside, stride=stride, size=28, expansion=expansion)
     block = InvertedResidual(24, outside, expansion=expansion, stride=stride)
     found = worked("inverted_residual", question)
-    assert found["with batch norm's scale and shift"] == parameters(block)
+    assert found["with batch norm scale and shift"] == parameters(block)
     assert found["multiply-adds"] == measure(block, height=28, width=28, channels=24).multiply_adds
     assert found["skip: stride 1, same size and channels"] == int(block.skip)
     if "the same in one product" in found:
@@ -98,7 +98,7 @@ def test_same_valid_and_dense():
         ("conv", {"outside": 10**300}, "outside must be from 1 to 1,000,000"),
         ("pool", {}, "pool keeps the number of channels, got 3 before and 4 behind"),
         ("inverted_residual", {"bias": True}, "inverted_residual has no bias"),
-        ("conv", {"kernel": 9, "size": 5, "padding": 1}, "a kernel of 9 is larger than a map of 5"),
+        ("conv", {"kernel": 9, "size": 5, "padding": 1}, "a kernel of 9 is larger than an input of 5"),
     ],
 )
 def test_what_cannot_be_is_said(kind, numbers, message):

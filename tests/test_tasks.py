@@ -51,7 +51,7 @@ def test_check_and_show_know_the_labels(trained: tuple[str, Path, Path], tmp_pat
     assert ("% of pixels" if task == "segment" else "boxes") in table
     if task == "detect":
         assert set(result["boxes_without_anchor"]) <= set(result["class_names"])
-        assert "Training boxes without an anchor of the default detector: " in table
+        assert "Training boxes that match no anchor of the default detector: " in table
     handlens("show", data, "-n", "4", "--out", tmp_path / "sheet.png")
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert min(sheet.size) > 150
@@ -153,7 +153,7 @@ def test_tiles_are_for_masks(trained: tuple[str, Path, Path], tmp_path: Path):
         assert json.loads(done.stdout)["height"] == 190
     else:
         assert done.returncode == 2
-        assert "tiles are for segmenters" in done.stderr
+        assert "tiles are available for segmentation only" in done.stderr
 
 
 def test_what_does_not_fit_the_task_is_refused(trained: tuple[str, Path, Path], tmp_path: Path):

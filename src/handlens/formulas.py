@@ -68,11 +68,9 @@ def explain(kind: str, question: Question) -> list[Step]:
         InputError: no such kind of layer; what it does not have; a kernel larger than the padded map.
     """
     if kind not in KINDS:
-        raise InputError(f"there is no layer {kind!r}; there are {', '.join(KINDS)}.")
+        raise InputError(f"unknown layer {kind!r}; available: {', '.join(KINDS)}.")
     if kind in KEEPS_CHANNELS and question.outside != question.inside:
-        raise InputError(
-            f"{kind} keeps the number of channels, got {question.inside} before and {question.outside} behind."
-        )
+        raise InputError(f"{kind} keeps the number of channels, got {question.inside} in and {question.outside} out.")
     if kind in WITHOUT_BIAS and question.bias:
         raise InputError(f"{kind} has no bias.")
     return KINDS[kind](question)
@@ -86,7 +84,7 @@ def output_size(question: Question) -> Step:
     pixels = padding if isinstance(padding, int) else 0
     left = size - kernel + 2 * pixels
     if left < 0:
-        raise InputError(f"a kernel of {kernel} is larger than a map of {size} with {pixels} pixels of padding.")
+        raise InputError(f"a kernel of {kernel} is larger than an input of {size} with {pixels} pixels of padding.")
     return Step(
         "output size",
         "floor((W - F + 2P) / S) + 1",
@@ -105,14 +103,14 @@ def _conv(q: Question) -> list[Step]:
         out,
         _parameters("k²·d_i·d_j", f"{q.kernel}²·{q.inside}·{q.outside}", weights, q.outside, q.bias),
         Step("multiply-adds", "h·w·k²·d_i·d_j", f"{h}·{h}·{q.kernel}²·{q.inside}·{q.outside}", h * h * weights),
-        Step("memory of the output, numbers", "h·w·d_j", f"{h}·{h}·{q.outside}", h * h * q.outside),
+        Step("output values", "h·w·d_j", f"{h}·{h}·{q.outside}", h * h * q.outside),
         Step(
             "multiply-adds if separable",
             "h·w·d_i·(k² + d_j)",
             f"{h}·{h}·{q.inside}·({q.kernel}² + {q.outside})",
             h * h * (depthwise + pointwise),
         ),
-        Step("as a share of the ordinary one", "1/d_j + 1/k²", f"1/{q.outside} + 1/{q.kernel}²", share),
+        Step("as a fraction of the standard convolution", "1/d_j + 1/k²", f"1/{q.outside} + 1/{q.kernel}²", share),
         Step("times cheaper", "1 / (1/d_j + 1/k²)", f"1 / {share:.4f}", 1 / share),
     ]
 
@@ -127,7 +125,7 @@ def _separable(q: Question) -> list[Step]:
         out,
         _parameters("d_i·(k² + d_j)", numbers, weights, q.inside + q.outside, q.bias),
         Step("multiply-adds", "h·w·d_i·(k² + d_j)", f"{h}·{h}·{numbers}", h * h * weights),
-        Step("as a share of the ordinary one", "1/d_j + 1/k²", f"1/{q.outside} + 1/{q.kernel}²", share),
+        Step("as a fraction of the standard convolution", "1/d_j + 1/k²", f"1/{q.outside} + 1/{q.kernel}²", share),
     ]
 
 
@@ -173,7 +171,7 @@ def _inverted_residual(q: Question) -> list[Step]:
     steps += [
         Step("parameters of the convolutions", formula, numbers, wide + narrow),
         Step(
-            "with batch norm's scale and shift",
+            "with batch norm scale and shift",
             "+ 2·(channels of each norm)",
             f"{wide + narrow} + {norms}",
             wide + narrow + norms,
@@ -226,7 +224,7 @@ def _dense(q: Question) -> list[Step]:
 def _pool(q: Question) -> list[Step]:
     out = output_size(q)
     h = int(out.value)
-    return [out, Step("memory of the output, numbers", "h·w·d_i", f"{h}·{h}·{q.inside}", h * h * q.inside)]
+    return [out, Step("output values", "h·w·d_i", f"{h}·{h}·{q.inside}", h * h * q.inside)]
 
 
 def _parameters(formula: str, worked: str, weights: int, outputs: int, bias: bool) -> Step:

@@ -115,7 +115,7 @@ def test_wrong_masks_are_named(tmp_path: Path) -> None:
         read_mask(tmp_path / "gone.png", PLAIN, size=(2, 3))
     with pytest.raises(InputError, match=r"good\.png is 3 x 2 pixels but its image 2 x 3"):
         read_mask(good, PLAIN, size=(3, 2))
-    with pytest.raises(InputError, match=r"rgb\.png is in colors .* number per pixel"):
+    with pytest.raises(InputError, match=r"rgb\.png is in colors .* value per pixel"):
         read_mask(mask(tmp_path / "rgb.png", np.zeros((2, 3, 3)), mode="RGB"), PLAIN, size=(2, 3))
     with pytest.raises(InputError, match=r"a\.jpg is a JPEG"):
         read_mask(write_image(tmp_path / "a.jpg"), PLAIN, size=(30, 40))

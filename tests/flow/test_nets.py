@@ -78,15 +78,15 @@ def test_a_summary_on_the_command_line(capsys):
     assert "blocks.16.project.conv" in said and "in int8" in said and "block by block" in said
     for wrong, message in (
         (["summary", "mobilnet"], "nearest is 'mobilenet_v2'"),
-        (["summary", "vgg16", "--size", "20"], "32 pixels a side and more, got 20 x 20"),
+        (["summary", "vgg16", "--size", "20"], "32 x 32 pixels, got 20 x 20"),
         (["summary", "lenet5", "--width", "2"], "no option 'width'"),
         (["summary", "mobilenet_v2", "--width", "0"], "width must be in (0, 4], got 0.0"),
         (["summary", "mobilenet_v2", "--width", "nan"], "width must be in (0, 4], got nan"),
         (["summary", "mobilenet_v2", "--size", "0"], "from 1 to 16,384 pixels, got 0."),
         (["summary", "mobilenet_v2", "--size", "99999999999"], "from 1 to 16,384 pixels, got 99999999999."),
         (["summary", "mobilenet_v2", "--classes", "0"], "number of classes must be from 1 to 1,000,000, got 0."),
-        (["summary", "lenet5", "--size", "8"], "8 x 8 pixels are too small: it takes 12 pixels a side and more"),
-        (["summary", "simple_convnet", "--size", "20"], "are too small: it takes 78 pixels a side and more"),
+        (["summary", "lenet5", "--size", "8"], "8 x 8 pixels are too small: at least 12 x 12 are needed"),
+        (["summary", "simple_convnet", "--size", "20"], "are too small: at least 78 x 78 are needed"),
         (["cost", "mobilenet_v2", "--widths", "5"], "width must be in (0, 4], got 5.0"),
         (["cost", "mobilenet_v2", "--widths", "one"], "'one'"),
         (["cost", "mobilenet_v2", "--sizes", "nan"], "'nan'"),

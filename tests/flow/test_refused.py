@@ -14,7 +14,7 @@ from handlens.training.recipe import make_recipe
 @pytest.mark.parametrize(
     ("recipe", "message"),
     [
-        ({"model": "googlenet", "image_size": 20}, "googlenet takes images of 32 pixels a side and more, got"),
+        ({"model": "googlenet", "image_size": 20}, "googlenet needs at least 32 x 32 pixels, got"),
         ({"model": "mini_xception", "image_size": 8}, "mini_xception takes images of 36 pixels a side and more"),
         ({"model": "lenet5", "image_size": 8}, "lenet5: images of 8 x 8 pixels are too small: it takes 12"),
         ({"model": "resnet18", "image_size": 32, "batch_size": 1}, "resnet18 needs at least two images per batch"),

@@ -104,7 +104,7 @@ def test_any_size_from_the_smallest_up(net, images_of, name, size):
         assert logits.isfinite().all()
         assert net(images_of(2, height=smallest, width=smallest)).isfinite().all()
         if smallest > 1:
-            with pytest.raises(ValueError, match=f"{smallest} pixels a side and more, got {smallest - 1} x 80"):
+            with pytest.raises(ValueError, match=f"{smallest} x {smallest} pixels, got {smallest - 1} x 80"):
                 net(images_of(1, height=smallest - 1, width=80))
 
 

@@ -239,7 +239,7 @@ def test_what_differs_is_listed_and_nothing_is_loaded():
     message = str(caught.value)
     assert "1 missing: stem.conv.weight" in message
     assert "1 unexpected: stray" in message
-    assert "1 of another shape: blocks.0.project.conv.weight (3, 3) instead of" in message
+    assert "1 with a different shape: blocks.0.project.conv.weight (3, 3) instead of" in message
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
 
 
@@ -297,7 +297,7 @@ def test_a_backbone_refuses_weights_that_are_not_its_own():
     state.pop("blocks.3.project.conv.weight")
     with pytest.raises(InputError, match=r"1 missing: blocks\.3\.project\.conv\.weight"):
         load_backbone(extractor, state)
-    with pytest.raises(InputError, match="of another shape"):
+    with pytest.raises(InputError, match="with a different shape"):
         load_backbone(extractor, build("mobilenet_v2", num_classes=2).state_dict())
     assert all(torch.equal(value, before[key]) for key, value in extractor.state_dict().items())
 
@@ -307,7 +307,8 @@ def test_the_classifier_of_a_segmenter_is_replaced_for_other_classes():
     net = build("deeplab_v3", num_classes=11, width=0.35)
     fresh = net.classifier.weight.clone()
     assert (
-        load_into(net, old, new_head=True) == "The head for 21 classes was replaced by one for 11; the rest was kept."
+        load_into(net, old, new_head=True)
+        == "The pretrained classifier (21 classes) was replaced by a new one (11 classes)."
     )
     assert torch.equal(net.classifier.weight, fresh)
     assert torch.equal(net.aspp.project.conv.weight, old["aspp.project.conv.weight"])

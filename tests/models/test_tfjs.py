@@ -121,13 +121,13 @@ def test_a_new_number_of_classes_and_new_anchors_keep_all_but_the_last_layers(pu
     net = build(NAME, num_classes=3, anchors=anchors)
     fresh = {key: value.clone() for key, value in net.state_dict().items()}
     sentence = load_into(net, state, new_head=True)
-    assert sentence == "The predictors were replaced by ones for other classes or anchors; the rest was kept."
+    assert sentence == "The box and class predictors were replaced by new ones (different classes or anchors)."
     for key, value in net.state_dict().items():
         if key in ("boxes.s16.1.weight", "classes.s16.1.weight", "boxes.s32.1.bias", "classes.s32.1.bias"):
             assert torch.equal(value, fresh[key]), key
         elif not key.endswith("num_batches_tracked") and ".1.weight" not in key and ".1.bias" not in key:
             assert torch.equal(value, state[key]), key
-    with pytest.raises(InputError, match="of another shape"):
+    with pytest.raises(InputError, match="with a different shape"):
         load_into(build(NAME, num_classes=3), state, new_head=False)
 
 

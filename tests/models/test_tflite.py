@@ -106,7 +106,8 @@ def test_a_new_number_of_classes_keeps_all_but_the_classifier(published):
     state = load_weights(NAME)
     net = build(NAME, num_classes=3)
     assert (
-        load_into(net, state, new_head=True) == "The head for 21 classes was replaced by one for 3; the rest was kept."
+        load_into(net, state, new_head=True)
+        == "The pretrained classifier (21 classes) was replaced by a new one (3 classes)."
     )
     assert all(torch.equal(net.state_dict()[key], value) for key, value in state.items() if "classifier" not in key)
 

@@ -342,7 +342,7 @@ def test_the_published_files_fit_their_nets_and_another_head_is_said(published, 
     fresh = net.classifier.weight.clone()
     assert (
         load_into(net, state, new_head=True)
-        == "The head for 1000 classes was replaced by one for 5; the rest was kept."
+        == "The pretrained classifier (1000 classes) was replaced by a new one (5 classes)."
     )
     assert torch.equal(net.classifier.weight, fresh)
     loaded = net.state_dict()

@@ -211,7 +211,7 @@ def test_weights_of_ones_own(data, weights, tmp_path):
     first = train(data, tmp_path / "first", mode="head")
     again = train(data, tmp_path / "again", mode="head", weights=str(first / "model.safetensors"))
     assert open_run(again).model["validation"]["top1"] == open_run(first).model["validation"]["top1"]
-    with pytest.raises(InputError, match="do not fit the net and nothing was loaded"):
+    with pytest.raises(InputError, match="do not fit the model; nothing was loaded"):
         train(
             data, tmp_path / "other", mode="head", model="efficientnet_lite0", weights=str(first / "model.safetensors")
         )

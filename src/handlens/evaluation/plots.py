@@ -132,14 +132,14 @@ def reliability_plot(bins: Sequence[Mapping[str, Any]]) -> bytes:
     widths = [92 * (bin["high"] - bin["low"]) for bin in filled]
     shares = np.array([100 * bin["accuracy"] for bin in filled])
     ends = 100 * np.array([wilson_interval(bin["right"], bin["count"]) for bin in filled])
-    upper.bar(middles, shares, widths, color=BLUE, alpha=0.75, label="right, %")
+    upper.bar(middles, shares, widths, color=BLUE, alpha=0.75, label="accuracy, %")
     upper.errorbar(middles, shares, np.abs(ends.T - shares), fmt="none", ecolor=INK, elinewidth=1, capsize=2)
-    upper.plot([0, 100], [0, 100], color=QUIET, linewidth=1, linestyle=(0, (4, 3)), label="as sure as right")
+    upper.plot([0, 100], [0, 100], color=QUIET, linewidth=1, linestyle=(0, (4, 3)), label="perfect calibration")
     upper.set_ylim(0, 103)
     upper.legend(frameon=False, labelcolor=INK, fontsize=9, loc="upper left")
     lower.bar(middles, [bin["count"] for bin in filled], widths, color=QUIET)
     lower.set_xlim(0, 100)
-    lower.set_xlabel("confidence of the answer, %", color=QUIET)
+    lower.set_xlabel("confidence of the prediction, %", color=QUIET)
     lower.set_ylabel("images", color=QUIET)
     for axes in (upper, lower):
         axes.grid(axis="y", color=GRID)

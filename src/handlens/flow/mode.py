@@ -112,7 +112,7 @@ def require_a_batch(net: nn.Module, recipe: Recipe, task: Task, images: int) -> 
     if recipe.mode == "head":
         return
     if recipe.mode == "scratch" and recipe.epochs == 0:
-        raise InputError("a net from scratch learns nothing in 0 epochs; give 1 or more.")
+        raise InputError("training from scratch needs at least 1 epoch.")
     all_frozen = task.has_head and recipe.freeze_batch_norm  # of others a new head has norms without statistics yet
     learns = not all_frozen and any(isinstance(m, BatchNorm) for m in net.modules())
     if learns and min(recipe.batch_size, images) < 2:

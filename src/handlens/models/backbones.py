@@ -54,7 +54,7 @@ class Backbone(nn.Module):
     def __init__(self, net: Any, maps: Sequence[str]) -> None:
         super().__init__()
         if not maps:
-            raise InputError(f"maps is empty; name at least one of {', '.join(net.maps)}.")
+            raise InputError(f"maps is empty; give at least one of {', '.join(net.maps)}.")
         self.names = {asked: resolve_map(asked, net.maps) for asked in maps}
         self.channels = {asked: net.maps[name][0] for asked, name in self.names.items()}
         self.strides = {asked: net.maps[name][1] for asked, name in self.names.items()}
@@ -144,7 +144,7 @@ def resolve_map(asked: str, known: dict[str, tuple[int, int]]) -> str:
             return found[-1]
         if "stem" in known and known["stem"][1] == int(asked[1:]):
             return "stem"
-    raise InputError(f"there is no map {asked!r}; {nearest(asked, known)}.")
+    raise InputError(f"unknown map {asked!r}; {nearest(asked, known)}.")
 
 
 def _is_block(name: str) -> bool:

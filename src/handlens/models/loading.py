@@ -66,7 +66,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except NOT_TENSORS:
         raise InputError(
-            f"{path} was refused: it is not a whole file of tensors and nothing else, and loading other things could "
+            f"{path} was rejected: it is not a complete file of tensors only, and loading anything else could "
             "run code. Save only the state dict, best as safetensors."
         ) from None
     return _unwrap(loaded, path)
@@ -76,7 +76,7 @@ def _unwrap(loaded: Any, path: Path) -> dict[str, Tensor]:
     while isinstance(loaded, dict) and (key := next((k for k in WRAPPERS if isinstance(loaded.get(k), dict)), None)):
         loaded = loaded[key]
     if not isinstance(loaded, dict) or not loaded or not all(isinstance(value, Tensor) for value in loaded.values()):
-        raise InputError(f"{path} holds no state dict: names with tensors. Save net.state_dict().")
+        raise InputError(f"{path} has no state dict (names and tensors). Save model.state_dict().")
     state = {str(key): value for key, value in loaded.items() if key != "n_averaged"}  # torch's AveragedModel counts
     while prefix := next((p for p in PREFIXES if all(key.startswith(p) for key in state)), None):
         state = {key.removeprefix(prefix): value for key, value in state.items()}
@@ -131,10 +131,10 @@ def load_into(net: nn.Module, weights: dict[str, Tensor], *, new_head: bool) -> 
     if missing or extra or shapes:
         parts = [
             f"{len(items)} {kind}: {', '.join(items[:10])}{' ...' if len(items) > 10 else ''}"
-            for kind, items in (("missing", missing), ("unexpected", extra), ("of another shape", shapes))
+            for kind, items in (("missing", missing), ("unexpected", extra), ("with a different shape", shapes))
             if items
         ]
-        raise InputError(f"the weights do not fit the net and nothing was loaded; {'; '.join(parts)}.")
+        raise InputError(f"the weights do not fit the model; nothing was loaded: {'; '.join(parts)}.")
     net.load_state_dict(weights)
     return sentence
 
@@ -150,7 +150,7 @@ def load_backbone(backbone: Backbone, weights: dict[str, Tensor]) -> str:
     """
     kept, left = backbone.part_of(weights)
     load_into(backbone, kept, new_head=False)
-    return f"The backbone starts from pretrained weights; left out: {', '.join(sorted(left)) or 'nothing'}."
+    return f"The backbone starts from pretrained weights; not used: {', '.join(sorted(left)) or 'nothing'}."
 
 
 def with_new_head(net: nn.Module, weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str | None]:
@@ -159,5 +159,5 @@ def with_new_head(net: nn.Module, weights: Mapping[str, Tensor]) -> tuple[dict[s
     bias, ours = weights.get("classifier.bias"), wanted.get("classifier.bias")
     if bias is None or ours is None or len(bias) == len(ours):
         return dict(weights), None
-    sentence = f"The head for {len(bias)} classes was replaced by one for {len(ours)}; the rest was kept."
+    sentence = f"The pretrained classifier ({len(bias)} classes) was replaced by a new one ({len(ours)} classes)."
     return dict(weights) | {key: value for key, value in wanted.items() if key.startswith("classifier.")}, sentence

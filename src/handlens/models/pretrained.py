@@ -41,7 +41,7 @@ def get_weights(name: str, *, progress: Progress = _silently) -> Path:
         InputError: no such weights, or they cannot be had; the message names what was tried and what can be done.
     """
     if name not in SOURCES:
-        raise InputError(f"there are no published weights called {name!r}; there are {', '.join(SOURCES)}.")
+        raise InputError(f"unknown weights {name!r}; available: {', '.join(SOURCES)}.")
     source, kept = SOURCES[name], cached_weights(name)
     if _is_whole(kept, source):
         return kept
@@ -60,8 +60,8 @@ def get_weights(name: str, *, progress: Progress = _silently) -> Path:
             write_bytes(kept, save(state, {"seal": _seal(state, source)}))
             return kept
     raise InputError(
-        f"the weights of {name} cannot be had: {'; '.join(tried)}. Do one of these: "
-        f"{source.by_hand}; copy {kept.name} there from a computer that has it; "
+        f"the weights of {name} are not available: {'; '.join(tried)}. Options: "
+        f"{source.by_hand}; copy {kept.name} there from another computer; "
         f"or train with --weights FILE, a copy of {source.file}, or with --mode scratch."
     )
 

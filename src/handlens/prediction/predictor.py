@@ -59,7 +59,9 @@ class Predictor:
     ) -> None:
         self.task = TASKS[run.task]
         if tiles and not self.task.has_windows:
-            raise InputError(f"tiles are for segmenters; {run.folder.name} is a model to {self.task.name}.")
+            raise InputError(
+                f"tiles are available for segmentation only; the task of {run.folder.name} is {self.task.name}."
+            )
         self.tiles = tiles
         self.preprocess = preprocess or run.preprocess
         self.names = run.class_names
@@ -89,7 +91,7 @@ class Predictor:
 
         Raises:
             UnreadableImageError: the file cannot be read.
-            InputError: anything else, or an array of another shape or type.
+            InputError: anything else, or an array with a different shape or type.
         """
         if isinstance(image, (list, tuple)):
             return [self._one(entry) for entry in image]

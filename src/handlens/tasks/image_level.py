@@ -55,7 +55,7 @@ def start_image_model(recipe: Recipe, num_classes: int, report: Reporter) -> Sta
     smallest = getattr(net, "smallest", 1)
     if min(preprocess.height, preprocess.width) < smallest:
         raise InputError(
-            f"{recipe.model} takes images of {smallest} pixels a side and more, got image_size "
+            f"{recipe.model} needs at least {smallest} x {smallest} pixels, got image_size "
             f"{preprocess.height} x {preprocess.width}."
         )
     return Start(net, preprocess, {"name": recipe.model, "arguments": arguments})

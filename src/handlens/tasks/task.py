@@ -225,7 +225,7 @@ class Task(Protocol):
         Raises:
             InputError: the task has no such prediction.
         """
-        raise InputError(f"tiles are for segmenters; this is a model to {self.name}.")
+        raise InputError(f"tiles are available for segmentation only; the task of this model is {self.name}.")
 
     def measure(self, run: Run, kind: Any) -> Measure:
         """
@@ -268,7 +268,7 @@ class Task(Protocol):
 
     def refusal(self, *, with_resize: bool, suppress: bool) -> str | None:
         """Why a graph cannot be made so, as the end of a sentence; None where it can."""
-        return None if suppress else "only boxes are suppressed"
+        return None if suppress else "--no-suppress applies to detection only"
 
     def start(self, recipe: Recipe, dataset: Dataset, report: Reporter) -> Start:
         """The model that a recipe starts from, with weights unless trained from scratch, and its Preprocess.
@@ -288,7 +288,7 @@ class Task(Protocol):
         Args:
             dataset: with the split that is trained on.
         """
-        raise InputError(f"there is no head on frozen features for data to {self.name}.")
+        raise InputError(f"mode head is not available for the task {self.name}.")
 
     def finish(self, net: nn.Module, dataset: Dataset) -> None:
         """The last change of a trained model's weights, before it is saved."""
@@ -326,4 +326,6 @@ class Task(Protocol):
         Raises:
             InputError: the task has no such search.
         """
-        raise InputError(f"label errors are searched among images with one class each; this is data to {self.name}.")
+        raise InputError(
+            f"--labels is available for single-label classification only; the task of this data is {self.name}."
+        )

@@ -84,7 +84,7 @@ def cached_features(
             results = answers([record.path for record in missing], engine(), preprocess=preprocess, load=load)
             for record, answer in zip(missing, results, strict=True):
                 if answer.arrays is None:
-                    raise InputError(f"{record.id} could be read a moment ago and now cannot: {answer.error}")
+                    raise InputError(f"{record.id} can no longer be read: {answer.error}")
                 rows[record.id] = answer.arrays[FEATURES]
                 fresh.append((digests[record.id], answer.arrays[FEATURES]))
                 if len(fresh) == 256:  # a kill costs at most this many

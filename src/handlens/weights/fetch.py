@@ -27,7 +27,7 @@ class NotHereError(Exception):
 
 def _from_installed(source: Source, scratch: Path, progress: Progress) -> Path:
     if source.package is None or source.package.startswith(NPM):
-        raise NotHereError("no Python package has it")
+        raise NotHereError("not published as a Python package")
     name = source.package.partition("==")[0]
     try:
         files = importlib.metadata.files(name) or []  # the package's own list: nothing is imported
@@ -41,7 +41,7 @@ def _from_installed(source: Source, scratch: Path, progress: Progress) -> Path:
 
 def _from_index(source: Source, scratch: Path, progress: Progress) -> Path:
     if source.package is None or source.package.startswith(NPM):
-        raise NotHereError("the package index of Python does not have it")
+        raise NotHereError("not on the Python package index")
     _refuse_offline("the package index")
     progress(f"fetching {source.package}", 0, None)
     form, wanted = ["--only-binary", ":all:"], [source.package]
@@ -72,7 +72,7 @@ def _from_index(source: Source, scratch: Path, progress: Progress) -> Path:
     elif uv := shutil.which("uv"):
         command = [uv, "pip", "install", "--quiet", "--no-deps", "--no-cache", "--target", str(scratch), *wanted]
     else:
-        raise NotHereError("neither pip nor uv is here to ask the package index")
+        raise NotHereError("neither pip nor uv is installed")
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode:
         said = done.stderr.strip().splitlines() or ["nothing"]
@@ -97,7 +97,7 @@ def _from_index(source: Source, scratch: Path, progress: Progress) -> Path:
 
 def _from_npm(source: Source, scratch: Path, progress: Progress) -> Path:
     if source.package is None or not source.package.startswith(NPM):
-        raise NotHereError("npm does not have it")
+        raise NotHereError("not on npm")
     _refuse_offline("npm")
     progress(f"fetching {source.package.removeprefix(NPM)}", 0, None)
     npm = shutil.which("npm")
@@ -134,7 +134,7 @@ def _from_address(source: Source, scratch: Path, progress: Progress) -> Path:
 
 def _refuse_offline(place: str) -> None:
     if os.environ.get("HANDLENS_OFFLINE") == "1":
-        raise NotHereError(f"{place} was not asked, because HANDLENS_OFFLINE=1")
+        raise NotHereError(f"{place} was not tried, because HANDLENS_OFFLINE=1")
 
 
 # Tried in this order. Each takes a source, a scratch folder and a progress, and returns the published file, still

@@ -47,7 +47,7 @@ class SimpleConvNet(Flattening):
         if min(self.image_size) < self.smallest:
             raise ValueError(
                 f"images of {self.image_size[0]} x {self.image_size[1]} pixels are too small: "
-                f"it takes {self.smallest} pixels a side and more"
+                f"at least {self.smallest} x {self.smallest} are needed"
             )
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(PLAIN[-1] * height * width, num_classes)

@@ -48,7 +48,7 @@ class LeNet(Flattening):
         check_counts(num_classes=num_classes, in_channels=in_channels)
         if len(channels) != 2 or min(*channels, *hidden) < 1:
             raise ValueError(
-                f"channels must be two numbers from 1 up, and hidden any, got {list(channels)} and {list(hidden)}"
+                f"channels must be two numbers of at least 1, and hidden any, got {list(channels)} and {list(hidden)}"
             )
         self.image_size = sides(image_size)
         if padding is None:
@@ -61,7 +61,7 @@ class LeNet(Flattening):
         if min(self.image_size) < self.smallest:
             raise ValueError(
                 f"images of {self.image_size[0]} x {self.image_size[1]} pixels are too small: "
-                f"it takes {self.smallest} pixels a side and more"
+                f"at least {self.smallest} x {self.smallest} are needed"
             )
         widths = [channels[1] * height * width, *hidden]
         self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))

@@ -256,9 +256,9 @@ def check_table(table: Table) -> None:
             raise ValueError(f"row {number} of the table must be (t, c, n, s), got {row!r}")
         expansion, *whole, stride = row
         if type(expansion) not in (int, float) or not 1 <= expansion < math.inf:
-            raise ValueError(f"row {number} of the table: t must be a number from 1 up, got {expansion!r}")
+            raise ValueError(f"row {number} of the table: t must be a number of at least 1, got {expansion!r}")
         for name, value in zip("cn", whole, strict=True):
             if type(value) is not int or value < 1:
-                raise ValueError(f"row {number} of the table: {name} must be a whole number from 1 up, got {value!r}")
+                raise ValueError(f"row {number} of the table: {name} must be an integer of at least 1, got {value!r}")
         if type(stride) is not int or stride not in (1, 2):
             raise ValueError(f"row {number} of the table: s must be 1 or 2, got {stride!r}")

@@ -74,7 +74,8 @@ class StagedNet(nn.Module):
         height, width = images.shape[-2:]
         if min(height, width) < self.smallest:
             raise ValueError(
-                f"{type(self).__name__} takes images of {self.smallest} pixels a side and more, got {height} x {width}"
+                f"{type(self).__name__} needs images of at least {self.smallest} x {self.smallest} pixels, "
+                f"got {height} x {width}"
             )
 
 

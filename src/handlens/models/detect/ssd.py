@@ -180,7 +180,7 @@ class SSD(nn.Module):
         }
         if all(key in weights and weights[key].shape == value.shape for key, value in last.items()):
             return kept, None
-        return kept | last, "The predictors were replaced by ones for other classes or anchors; the rest was kept."
+        return kept | last, "The box and class predictors were replaced by new ones (different classes or anchors)."
 
     @staticmethod
     def to_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:

@@ -43,7 +43,7 @@ class FrozenClasses:
 
     def validation(self, head: Head, records: Sequence[Record], names: Sequence[str]) -> dict[str, float]:
         if head.out_of_fold is None:
-            raise FindingsError("there are too few images to validate on: every class needs at least two.")
+            raise FindingsError("there are too few images for cross-validation: every class needs at least two.")
         measured = classification_metrics(head.out_of_fold, _labels(records), names)
         return {"top1": measured["top1"], "loss": measured["loss"]}
 

@@ -31,7 +31,7 @@ def suspected_label_errors(audit: Audit, report: Reporter) -> list[dict[str, Any
     start = start_image_model(recipe, len(names), report)
     head = fit_frozen_head(FrozenClasses(), start.net, records, audit, recipe, start.preprocess, names, report)
     if head.out_of_fold is None:
-        raise FindingsError("label errors cannot be found among so few images: every class needs at least two.")
+        raise FindingsError("there are too few images to search for label errors: every class needs at least two.")
     found = []
     for record, row in zip(records, head.out_of_fold, strict=True):
         best = int(row.argmax())

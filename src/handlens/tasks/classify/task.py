@@ -32,7 +32,7 @@ class Classify(Task):
     name = "classify"
     models = name
     metric = "top1"
-    metric_title = "right"
+    metric_title = "accuracy"
     tolerated = "Probabilities"
     outputs = (PROBABILITIES,)
     result = Classes
@@ -74,12 +74,12 @@ class Classify(Task):
         metrics = result["metrics"]
         low, high = metrics["top1_interval"]
         sentences = [
-            f"[bold]{percent(metrics['top1'])}[/] right of {result['images']} images ({result['split']}); "
+            f"[bold]Accuracy {percent(metrics['top1'])}[/] on {result['images']} images ({result['split']}); "
             f"95 % interval {percent(low)} to {percent(high)}; "
-            f"always guessing the commonest class: {percent(metrics['majority_baseline']['share'])}."
+            f"majority class baseline: {percent(metrics['majority_baseline']['share'])}."
         ]
         if metrics["top5"] is not None:
-            sentences.append(f"Among the first five: {percent(metrics['top5'])}.")
+            sentences.append(f"Top-5 accuracy {percent(metrics['top5'])}.")
         sentences.append(f"Loss {metrics['loss']:.4f}; calibration error {percent(metrics['calibration']['ece'])}.")
         rows = tuple(row for row in metrics["per_class"] if row["count"])
         return Headline(tuple(sentences), rows if len(rows) <= LISTED else ())

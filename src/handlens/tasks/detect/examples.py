@@ -63,7 +63,7 @@ class BoxedImages(Examples):
 def _labeled(record: Record) -> tuple[NDArray[np.uint8], NDArray[np.float32], Tensor]:
     """(H, W, 3), corners (n, 4) in its pixels, class indices (n,) as BoxedImages has them."""
     if record.label is None:
-        raise ValueError(f"{record.id} has no boxes, not even the statement that there are none")
+        raise ValueError(f"{record.id} has no boxes, not even an empty list")
     image = decode(record.path)
     objects = usable_boxes(record, size=(image.shape[1], image.shape[0]))
     corners = np.array([(b.left, b.top, b.right, b.bottom) for b in objects], np.float32).reshape(-1, 4)

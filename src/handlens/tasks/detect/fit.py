@@ -91,5 +91,5 @@ def _all_boxes(records: Sequence[Record]) -> tuple[list[tuple[float, ...]], list
                 boxes.append((box.left / width, box.top / height, box.right / width, box.bottom / height))
                 labels.append(box.label)
     if not boxes:
-        raise InputError("the training images hold no box with an area: there is nothing to learn.")
+        raise InputError("the training images have no box with an area.")
     return boxes, labels

@@ -102,9 +102,7 @@ class BoxMeasure:
             there = with_boxes(image, corners, labels, [self.names[label] for label in labels])
             return np.concatenate([there, answer.draw(image)], axis=1)
 
-        captions = [
-            f"{record.path.name}: {count} {'mistake' if count == 1 else 'mistakes'}" for count, record, _ in shown
-        ]
+        captions = [f"{record.path.name}: {count} {'error' if count == 1 else 'errors'}" for count, record, _ in shown]
         images = (pair(record, taken) for _, record, taken in shown)  # one at a time: they have their full size
         sizes = [(answer.height, answer.width) for _, _, answer in shown]
         return jpeg_bytes(sheet_of_pairs(images, captions, sizes)) if shown else None

@@ -18,5 +18,5 @@ def start_detector(recipe: Recipe, dataset: Dataset, report: Reporter) -> Start:
     net = built(recipe.model, arguments)
     load_published(net, recipe, report)
     for name, share in fit.unreached.items():
-        report.say(f"{name}: {100 * share:.1f} % of the boxes have no anchor.")
+        report.say(f"{name}: {100 * share:.1f} % of the boxes match no anchor.")
     return Start(net, preprocess, {"name": recipe.model, "arguments": arguments})

@@ -94,7 +94,7 @@ class Detect(Task):
         ]
         if point:
             sentences.append(
-                f"At scores of {point['threshold']:.2f} and above: precision {percent(point['precision'])}, "
+                f"At score threshold {point['threshold']:.2f}: precision {percent(point['precision'])}, "
                 f"recall {percent(point['recall'])}."
             )
         return Headline.by_class(tuple(sentences), metrics["per_class"], ("objects", "ap", "ap50"))
@@ -160,7 +160,7 @@ class Detect(Task):
         return {"threshold": USUAL_THRESHOLD if best is None else best}
 
     def chosen(self, values: Mapping[str, Any]) -> str:
-        return f"Score threshold {values['threshold']:.3f}: the best F1 on validation."
+        return f"Score threshold {values['threshold']:.3f}, chosen by best F1 on validation."
 
     def last_step(self, net: nn.Module, raw: Any, *, suppress: bool = True) -> tuple[Tensor, ...]:
         boxes, scores, labels = net.decode(raw, suppress=suppress)  # type: ignore[operator]
@@ -191,5 +191,5 @@ class Detect(Task):
         except InputError:  # the audit has said already that there is no box to learn from
             return None
         named = [f"{name} {percent(share)}" for name, share in unreached.items() if share]
-        sentence = f"Training boxes without an anchor of the default detector: {', '.join(named) or 'none'}."
+        sentence = f"Training boxes that match no anchor of the default detector: {', '.join(named) or 'none'}."
         return Found({"boxes_without_anchor": unreached}, sentence)

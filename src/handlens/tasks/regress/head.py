@@ -69,7 +69,7 @@ class FrozenNumbers:
 
     def validation(self, head: Head, records: Sequence[Record], names: Sequence[str]) -> dict[str, float]:
         if head.out_of_fold is None:
-            raise FindingsError("there are too few images to validate on: at least five are needed.")
+            raise FindingsError("there are too few images for cross-validation: at least five are needed.")
         share = mean_r2(head.out_of_fold, self.scale.scaled(records))
         return {"r2": 0.0 if share is None else share, "loss": head.losses[head.weight_decay]}
 

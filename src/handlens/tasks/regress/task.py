@@ -63,8 +63,8 @@ class Regress(Task):
     def headline(self, result: Mapping[str, Any]) -> Headline:
         rows = result["metrics"]["per_value"]
         sentences = tuple(
-            f"[bold]{escape(row['name'])}: off by {row['mae']:.4g}[/] on average of {result['images']} images "
-            f"({result['split']}){_interval(row['mae_interval'])}; always guessing the training mean: "
+            f"[bold]{escape(row['name'])}: MAE {row['mae']:.4g}[/] on {result['images']} images "
+            f"({result['split']}){_interval(row['mae_interval'])}; baseline, predicting the training mean: "
             f"{row['mae_of_mean']:.4g}."
             for row in rows
         )

@@ -57,7 +57,7 @@ class MaskMeasure:
         try:
             return self.counts.metrics()
         except ValueError as error:
-            raise InputError(f"there is nothing to measure: {error}.") from None
+            raise InputError(f"no metric can be computed: {error}.") from None
 
     def write_report(self, path: Path, run: Run, *, metrics: dict[str, Any], **parts: Any) -> None:
         from handlens.evaluation.report import write_report
@@ -94,7 +94,7 @@ class MaskMeasure:
             truth = self.kind.read(record.label, size=(answer.shape[0], answer.shape[1]))
             return np.concatenate([with_mask(image, mask, self.names) for mask in (truth, answer)], axis=1)
 
-        captions = [f"{record.path.name}: {right:.1f} % right" for right, record, _ in shown]
+        captions = [f"{record.path.name}: {right:.1f} % correct" for right, record, _ in shown]
         images = (pair(record, answer) for _, record, answer in shown)  # one at a time: they have their full size
         sheet = sheet_of_pairs(images, captions, [answer.shape for _, _, answer in shown])
         return jpeg_bytes(with_legend(sheet, dict(enumerate(self.names[:LEGEND]))))

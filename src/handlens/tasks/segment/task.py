@@ -85,9 +85,9 @@ class Segment(Task):
         metrics = result["metrics"]
         sentence = (
             f"[bold]Mean IoU {percent(metrics['miou'])}[/] on {result['images']} images ({result['split']}); "
-            f"{percent(metrics['pixel_accuracy'])} of the pixels right; boundary IoU "
-            f"{percent(metrics['boundary_iou'])}; always answering the commonest class: "
-            f"{percent(metrics['majority_baseline']['share'])} of the pixels."
+            f"pixel accuracy {percent(metrics['pixel_accuracy'])}; boundary IoU "
+            f"{percent(metrics['boundary_iou'])}; majority class baseline: "
+            f"{percent(metrics['majority_baseline']['share'])} pixel accuracy."
         )
         return Headline.by_class(
             (sentence,), metrics["per_class"], ("share", "recall", "precision", "boundary_iou", "iou")
@@ -111,7 +111,7 @@ class Segment(Task):
         drawn = with_mask(small, shrunk(mask, Image.Resampling.NEAREST), names)
         largest = [int(index) for index in np.argsort(-counts, kind="stable")[:4] if counts[index]]
         caption = caption_of([f"{names[index]} {100 * counts[index] / mask.size:.0f} %" for index in largest])
-        return Tile(drawn, caption or "nothing that counts", frozenset(int(index) for index in np.flatnonzero(counts)))
+        return Tile(drawn, caption or "only ignored pixels", frozenset(int(index) for index in np.flatnonzero(counts)))
 
     def compare(
         self, values: Arrays, expected: Arrays, ids: Sequence[str], *, thresholds: Sequence[float]
@@ -127,7 +127,7 @@ class Segment(Task):
 
     def refusal(self, *, with_resize: bool, suppress: bool) -> str | None:
         if with_resize:
-            return "resizing inside the graph is not for segmenters: a mask has the model's own size"
+            return "--with-resize is not available for segmentation: the mask has the model's input size"
         return super().refusal(with_resize=with_resize, suppress=suppress)
 
     def start(self, recipe: Recipe, dataset: Dataset, report: Reporter) -> Start:

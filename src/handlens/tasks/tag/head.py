@@ -45,7 +45,7 @@ class FrozenTags:
 
     def validation(self, head: Head, records: Sequence[Record], names: Sequence[str]) -> dict[str, float]:
         if head.out_of_fold is None:
-            raise FindingsError("there are too few images to validate on: every class needs at least two.")
+            raise FindingsError("there are too few images for cross-validation: every class needs at least two.")
         truth = tag_targets(records, len(names)) > 0
         return {
             "map": mean_average_precision(head.out_of_fold, truth),

@@ -57,7 +57,7 @@ class TagMeasure:
         ]
         drawn = None
         if curves:
-            drawn = plots.precision_recall_plot(curves, found="images with it", answered="answers", ap="AP")
+            drawn = plots.precision_recall_plot(curves, found="images of the class", answered="predictions", ap="AP")
         write_report(
             path,
             template=Path(__file__).with_name("report.html.jinja"),

@@ -70,9 +70,9 @@ class Tag(Task):
         base = metrics["exact_baseline"]
         sentences = (
             f"[bold]mAP {percent(metrics['map'])}[/] on {result['images']} images ({result['split']}); "
-            f"a random order: {percent(metrics['chance'])}.",
-            f"F1 {percent(metrics['f1'])}; all labels right in {percent(metrics['exact'])} of the images; "
-            f"always answering {escape(', '.join(base['labels']) or 'no label')}: {percent(base['share'])}.",
+            f"random ranking: {percent(metrics['chance'])}.",
+            f"F1 {percent(metrics['f1'])}; exact match {percent(metrics['exact'])}; "
+            f"baseline, always predicting {escape(', '.join(base['labels']) or 'no class')}: {percent(base['share'])}.",
         )
         return Headline.by_class(
             sentences, metrics["per_class"], ("count", "threshold", "precision", "recall", "f1", "ap")
@@ -81,9 +81,7 @@ class Tag(Task):
     def tile(self, record: Record, dataset: Dataset) -> Tile:
         if record.label is None:
             return image_tile(record, "no label")
-        return image_tile(
-            record, caption_of([dataset.class_names[tag] for tag in record.label]) or "none of the labels"
-        )
+        return image_tile(record, caption_of([dataset.class_names[tag] for tag in record.label]) or "no class")
 
     def compare(
         self, values: Arrays, expected: Arrays, ids: Sequence[str], *, thresholds: Sequence[float]
@@ -129,7 +127,7 @@ class Tag(Task):
         return {"thresholds": best_thresholds(np.stack(rows), tag_targets(records, len(names)) > 0)}
 
     def chosen(self, chosen: Mapping[str, Any]) -> str:
-        return "Each label's threshold is the one with its best F1 on validation."
+        return "The threshold of each class is the one with the best F1 on validation."
 
     def last_step(self, net: nn.Module, raw: Tensor, *, suppress: bool = True) -> Tensor:
         return raw.sigmoid()
