@@ -91,12 +91,12 @@ def test_same_valid_and_dense():
 @pytest.mark.parametrize(
     ("kind", "numbers", "message"),
     [
-        ("convolution", {}, "no layer 'convolution'; there are conv, depthwise"),
+        ("convolution", {}, "unknown layer 'convolution'; available: conv, depthwise"),
         ("conv", {"inside": 0}, "inside must be from 1 to 1,000,000, got 0"),
         ("conv", {"padding": "full"}, "padding must be pixels, same or valid"),
         ("conv", {"padding": -1}, "padding must be from 0"),
         ("conv", {"outside": 10**300}, "outside must be from 1 to 1,000,000"),
-        ("pool", {}, "pool keeps the number of channels, got 3 before and 4 behind"),
+        ("pool", {}, "pool keeps the number of channels, got 3 in and 4 out"),
         ("inverted_residual", {"bias": True}, "inverted_residual has no bias"),
         ("conv", {"kernel": 9, "size": 5, "padding": 1}, "a kernel of 9 is larger than an input of 5"),
     ],

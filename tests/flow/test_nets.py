@@ -93,7 +93,7 @@ def test_a_summary_on_the_command_line(capsys):
         (["cost", "mobilenet_v2", "--sizes", "224.7"], "'224.7'"),
         (["cost", "mobilenet_v2", "--sizes", "224..96"], "'224..96'"),
         (["explain-layer", "conv", "--in", "9" * 300], "inside must be from 1 to 1,000,000"),
-        (["explain-layer", "depthwise", "--out", "3"], "depthwise keeps the number of channels, got 32 before and 3"),
+        (["explain-layer", "depthwise", "--out", "3"], "depthwise keeps the number of channels, got 32 in and 3"),
         (["explain-layer", "conv", "-p", "-1"], "padding must be from 0 to 1,000,000, got -1"),
         (["models", "--sort", "flops"], "no column 'flops'"),
         (["cost", "mobilenet_v2", "--sizes", "96-224"], "'96-224'"),

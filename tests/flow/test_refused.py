@@ -15,13 +15,13 @@ from handlens.training.recipe import make_recipe
     ("recipe", "message"),
     [
         ({"model": "googlenet", "image_size": 20}, "googlenet needs at least 32 x 32 pixels, got"),
-        ({"model": "mini_xception", "image_size": 8}, "mini_xception takes images of 36 pixels a side and more"),
-        ({"model": "lenet5", "image_size": 8}, "lenet5: images of 8 x 8 pixels are too small: it takes 12"),
+        ({"model": "mini_xception", "image_size": 8}, "mini_xception needs at least 36 x 36 pixels"),
+        ({"model": "lenet5", "image_size": 8}, "lenet5: images of 8 x 8 pixels are too small: at least 12"),
         ({"model": "resnet18", "image_size": 32, "batch_size": 1}, "resnet18 needs at least two images per batch"),
         ({"model": "lenet5", "epochs": 0}, "needs at least 1 epoch"),
         ({"model": "lenet5", "options": {"kernel": 3}}, "lenet5 has no option 'kernel'"),
         ({"model": "lenet5", "mode": "head"}, "there are no published weights for lenet5; use --mode scratch"),
-        ({"model": "unet"}, "unet is a net to segment, and .* is data to classify"),
+        ({"model": "unet"}, "unet is a model for the task segment, but .* is labeled for classify"),
     ],
 )
 def test_nothing_is_left_of_it(recipe: dict[str, object], message: str, data: Path, tmp_path: Path):

@@ -57,7 +57,7 @@ PUBLISHED = [
 def test_a_net_that_flattens_says_its_least_size(name, options, least):
     net = build(name, num_classes=2, image_size=least, **options)
     assert net(torch.rand(1, 1 if name == "lenet5" else 3, least, least)).isfinite().all()
-    with pytest.raises(ValueError, match=f"it takes {least} pixels a side and more"):
+    with pytest.raises(ValueError, match=f"at least {least} x {least} are needed"):
         build(name, num_classes=2, image_size=(200, least - 1), **options)
 
 

@@ -181,7 +181,7 @@ def test_a_hostile_pickle_is_refused_and_never_run(form, tmp_path):
         torch.save(tiny().state_dict() | {"extra": hostile}, file)
     else:
         torch.save({"state_dict": hostile}, file, _use_new_zipfile_serialization=form == "zip")
-    with pytest.raises(InputError, match=r"weights\.pth was refused: .*could run code") as caught:
+    with pytest.raises(InputError, match=r"weights\.pth was rejected: .*could run code") as caught:
         load_weights(file)
     assert "\n" not in str(caught.value)
     assert not ran.exists()
@@ -194,14 +194,14 @@ def test_a_hostile_pickle_is_refused_and_never_run(form, tmp_path):
 @pytest.mark.parametrize("name", ["w.pth", "w.pt", "w.safetensors"])
 def test_what_is_no_weights_file_is_refused_in_one_sentence(content, name, tmp_path):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(InputError, match=rf"{name} (was refused|is not a whole safetensors file)"):
+    with pytest.raises(InputError, match=rf"{name} (was rejected|is not a whole safetensors file)"):
         load_weights(tmp_path / name)
 
 
 def test_a_pickled_module_and_a_list_are_refused(tmp_path):
     for value in (argparse.Namespace(lr=1), tiny()):
         torch.save(value, tmp_path / "w.pth")
-        with pytest.raises(InputError, match="was refused"):
+        with pytest.raises(InputError, match="was rejected"):
             load_weights(tmp_path / "w.pth")
     for value in ([torch.zeros(1)], {}, {"a": 1}):
         torch.save(value, tmp_path / "w.pth")

@@ -30,8 +30,8 @@ def begin(task: Task, recipe: Recipe, dataset: Dataset, report: Reporter) -> Sta
     if CATALOGUE[recipe.model].task != task.models:
         fitting = [name for name, entry in CATALOGUE.items() if entry.task == task.models]
         raise InputError(
-            f"{recipe.model} is a model for the task {CATALOGUE[recipe.model].task}, but {dataset.root.name} is labeled for "
-            f"{task.name}; use one of {', '.join(fitting)}."
+            f"{recipe.model} is a model for the task {CATALOGUE[recipe.model].task}, but {dataset.root.name} is "
+            f"labeled for {task.name}; use one of {', '.join(fitting)}."
         )
     return task.start(recipe, dataset, report)
 

@@ -43,7 +43,7 @@ def test_deeplab_learns_on_nets_that_pool(name):
 
 def test_a_net_for_small_images_is_refused_in_a_sentence():
     for top in ("ssdlite", "deeplab_v3"):
-        with pytest.raises(InputError, match=r"there is no map 's16'; available: stem, block1, block2"):
+        with pytest.raises(InputError, match=r"unknown map 's16'; available: stem, block1, block2"):
             build(top, num_classes=3, backbone="residual_convnet")
 
 
