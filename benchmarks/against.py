@@ -1,8 +1,8 @@
-"""Whole commands of this tree beside those of another one: python benchmarks/against.py BEFORE [ROUNDS]
+"""Whole commands of this version compared with another version: python benchmarks/against.py BEFORE [ROUNDS]
 
-BEFORE is a checkout of an earlier version, which runs with the same environment. Each command runs once per round with
-either, in turn; the ratio of medians is what counts. Of training by epochs the seconds in metrics.csv are compared,
-without starting and checking.
+BEFORE is a checkout of an earlier version, which runs with the same environment. Each command runs once per round
+with each version, in turn; the ratio of medians is reported. For training by epochs, the seconds in metrics.csv are
+compared, without startup and data check.
 
 At most: 0.6 for `train` with a head on 400 images whose features are not cached; 1.03 for the others.
 """

@@ -1,6 +1,6 @@
-"""Share of the training boxes of bccd that no anchor reaches: python benchmarks/anchor_reach.py
+"""Fraction of the training boxes of bccd that match no anchor: python benchmarks/anchor_reach.py
 
-At most: 5 % of any class with the fitted anchors, at the input size that `train` takes. Beside them the published ones.
+At most 5 % of any class with the fitted anchors, at the input size that `train` chooses. Also: the published anchors.
 """
 
 from common import shared_images, store

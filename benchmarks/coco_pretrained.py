@@ -1,7 +1,7 @@
 """The pretrained SSDLite on 128 images of COCO val2017: python benchmarks/coco_pretrained.py
 
 At least, at score > 0.3 and IoU >= 0.5: precision over all boxes 0.65, recall of objects above 5 % of the image 0.85.
-The published mAP, 22.1, is of test-dev: other images, with COCO's crowds, which the YOLO labels here do not have.
+The published mAP, 22.1, is on test-dev: different images, and with COCO's crowd annotations, which YOLO labels lack.
 """
 
 import numpy as np

@@ -1,6 +1,6 @@
-"""What the benchmarks share: where the images are, how a result is stored, how times are compared.
+"""Shared by the benchmarks: locating images, storing results, comparing times.
 
-Machines are noisy, so rivals take turns within one run, and ratios of medians are what is reported.
+Machines are noisy, so alternatives run in turn within one process, and ratios of medians are reported.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A 12-megapixel JPEG to 224 x 224, against Pillow: python benchmarks/decode_large.py. At least 8 times.
 
-A real photograph enlarged to 4000 x 3000, as four files: from a messenger's quality without noise to a camera's with
-much. Every code in the file has to be read, whatever the size of the result: that is the limit, and it grows
-with the file's size while the rest of Pillow's work does not.
+A real photograph upscaled to 4000 x 3000, saved as four files, from messenger quality without noise to camera quality
+with strong noise. Entropy decoding has to read the whole file, whatever the output size: that is the limit, and it
+grows with the file size, while the rest of Pillow's work does not.
 """
 
 import tempfile

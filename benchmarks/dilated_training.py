@@ -1,4 +1,4 @@
-"""Dilated depthwise convolutions, forward and backward, PyTorch's against ours: python benchmarks/dilated_training.py
+"""Dilated depthwise convolutions, forward and backward, PyTorch and ours: python benchmarks/dilated_training.py
 
 The layers of MobileNetV2 in DeepLabv3 at 360 x 480, 8 images; then a whole training step without and with it.
 """

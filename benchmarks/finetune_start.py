@@ -1,8 +1,8 @@
-"""How fine-tuning on few images starts, beside the head it starts from: python benchmarks/finetune_start.py
+"""Fine-tuning on few images compared with the head it starts from: python benchmarks/finetune_start.py
 
 Three small data sets (60 flowers of each class; the bakery; 500 photographs as animal or thing), a third of each for
-validation, two seeds. Per recipe: the head's accuracy, the lowest and the last epoch's, and how often the last is worse
-than the head. The default recipe takes a lower learning rate where the steps are few; beside it stands the full one.
+validation, two seeds. Per recipe: accuracy of the head, of the worst and of the last epoch, and how often the last is
+worse than the head. The default recipe lowers the learning rate for few steps; it is compared with the full rate.
 More candidates: python benchmarks/finetune_start.py 'warm={"warmup": 0.4}'
 """
 

@@ -1,7 +1,7 @@
-"""Top-1 of the pretrained nets on 500 validation images of ImageNet, 1000-way: python benchmarks/imagenet_accuracy.py
+"""Top-1 of the pretrained models on 500 ImageNet validation images: python benchmarks/imagenet_accuracy.py
 
-At least: mobilenet_v2 68 % fed as they are (224 x 224), 66 % through resize 256 + center crop 224.
-Seen before: 68.6, 66.6, and 58.0 with 0.5/0.5 normalization; efficientnet_lite0 69.6, 63.4 with the wrong one.
+At least: mobilenet_v2 68 % at the stored size (224 x 224), 66 % through resize 256 + center crop 224.
+Measured before: 68.6, 66.6, and 58.0 with 0.5/0.5 normalization; efficientnet_lite0 69.6, 63.4 with the wrong one.
 """
 
 import tempfile

@@ -1,4 +1,4 @@
-"""How long `import handlens.models` takes beside `import torch`: python benchmarks/import_time.py"""
+"""Time of `import handlens.models` compared with `import torch`: python benchmarks/import_time.py"""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""How large a plain installation is, and that it predicts without torch: python benchmarks/install_size.py
+"""Size of the plain installation, and prediction without torch: python benchmarks/install_size.py
 
 A new virtual environment, `pip install .` with the versions of constraints.txt, then `predict` of a run trained
 here. Needs the package index.

@@ -1,10 +1,10 @@
-"""SIGKILL at random moments of the real command, then --resume, against an unbroken run.
+"""SIGKILL at random moments of the real command, then --resume, compared with an uninterrupted run.
 
 python benchmarks/kill_resume.py [KILLS]
 
 At least 20 kills each with 0 and 2 workers; `finetune` with dropout, mixup, EMA and schedule on; the weights must be
-equal bit for bit. A small net on a part of the flowers, so that 40 kills take minutes; saves every 2 seconds, so that
-kills fall into saves and into validation as well.
+bit-identical. A small model on a subset of the flowers, so that 40 kills take minutes; checkpoints every 2 seconds, so
+that kills also hit saving and validation.
 """
 
 import hashlib

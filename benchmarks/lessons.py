@@ -1,7 +1,7 @@
-"""What each classifier learns from scratch on handwritten digits, so that none of them only looks right.
+"""Every classifier is trained from scratch on handwritten digits, to check that it learns.
 
 The digits are scikit-learn's: 1,797 scans of 8 x 8 (Alpaydin and Kaynak 1998, Optical Recognition of Handwritten
-Digits), enlarged to 28 x 28. A stratified random fifth of them is the test; no training sees it.
+Digits), upscaled to 28 x 28. A stratified random fifth is the test split.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What batch norms guess with in short trainings from nothing: python benchmarks/norm_statistics.py
+"""Batch norm statistics in short trainings from scratch: python benchmarks/norm_statistics.py
 
-Per net, over 420 of scikit-learn's digits and two seeds: accuracy after each of four epochs on 180 others, with running
-statistics begun anew in each epoch (as handlens trains) and with each norm's own fixed share of every batch.
+Per model, trained on 420 of scikit-learn's digits with two seeds: accuracy on 180 others after each of four epochs,
+with running statistics restarted every epoch (as handlens trains) and with the momentum of each norm.
 """
 
 import json

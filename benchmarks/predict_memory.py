@@ -1,6 +1,6 @@
 """Peak memory of `handlens predict` over 100 and over 10,000 files: python benchmarks/predict_memory.py
 
-At most 100 MB apart. The files are links to the flowers, in one folder.
+At most 100 MB difference. The files are links to the flowers, in one folder.
 """
 
 import subprocess

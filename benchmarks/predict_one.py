@@ -1,4 +1,4 @@
-"""Whole commands that people wait for: python benchmarks/predict_one.py
+"""Wall time of interactive commands: python benchmarks/predict_one.py
 
 At most: `predict` of one image 1.5 s; `--help` 0.4 s.
 """

@@ -1,11 +1,11 @@
-"""The same numbers before and after a change of the code, bit by bit: weights, metrics, tables, JSON, exported graphs.
+"""Bit-identical numbers before and after a code change: weights, metrics, tables, JSON, exported graphs.
 
 python benchmarks/same_bits.py record FOLDER [SOURCE]   trains the tasks with the sources in SOURCE (default: this tree)
 python benchmarks/same_bits.py compare BEFORE AFTER     two recorded folders; stores the result, exit code 1 on a change
 
 For each task: a small generated data set, a short training in fp32 at a fixed seed and one thread, `evaluate --json`,
-`predict --csv` and `--json`, and the exported ONNX graph run on fixed pixels. Sentences and keys may change: words that
-were replaced everywhere (RENAMED) are taken for each other; numbers may not.
+`predict --csv` and `--json`, and the exported ONNX graph run on fixed pixels. Messages and keys may change: renamed
+words (RENAMED) count as equal; numbers may not change.
 """
 
 import csv

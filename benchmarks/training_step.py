@@ -1,8 +1,8 @@
-"""Images per second of whole training steps, from files: python benchmarks/training_step.py
+"""Training throughput in images per second, including data loading: python benchmarks/training_step.py
 
-At least 2.5 times a plain torch + torchvision loop (fp32, Pillow, 2 workers) with the same net.
-Both train MobileNetV2 1.0 at 224 on the same JPEGs in batches of 32, data loading and optimizer included, each in
-a process of its own, in turn.
+At least 2.5 times a plain torch + torchvision loop (fp32, Pillow, 2 workers) with the same model.
+Both train MobileNetV2 1.0 at 224 on the same JPEGs in batches of 32, including data loading and optimizer, each in
+its own process, in turn.
 """
 
 import json
