@@ -29,10 +29,10 @@ def with_mask(image: NDArray[np.uint8], mask: NDArray[np.uint8], names: Sequence
         ValueError: the sizes differ, or the mask holds a class without a name.
     """
     if image.shape != (*mask.shape, 3):
-        raise ValueError(f"image and mask must have one size, got {image.shape} and {mask.shape}")
+        raise ValueError(f"image and mask must have the same size, got {image.shape} and {mask.shape}")
     present = {int(index) for index in np.unique(mask)} - {IGNORE}
     if present and max(present) >= len(names):
-        raise ValueError(f"the mask holds class {max(present)}, and there are {len(names)} names")
+        raise ValueError(f"the mask has class {max(present)}, but there are {len(names)} names")
     share = np.zeros(IGNORE + 1, dtype=np.float32)
     share[[index for index in present if names[index] != BACKGROUND]] = OPACITY
     share[IGNORE] = 1 - IGNORED
@@ -59,7 +59,9 @@ def with_boxes(
     """
     corners = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
     if not len(corners) == len(labels) == len(texts):
-        raise ValueError(f"boxes and labels must be as many, got {len(corners)}, {len(labels)} and {len(texts)} texts")
+        raise ValueError(
+            f"boxes and labels must have the same length, got {len(corners)}, {len(labels)} and {len(texts)} texts"
+        )
     canvas = Image.fromarray(image)  # Pillow copies what it cannot write to
     draw = ImageDraw.Draw(canvas)
     size = max(10, round(min(canvas.size) / 28))

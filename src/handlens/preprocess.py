@@ -122,7 +122,7 @@ class Preprocess:
             ValueError: the policy is "crop", which leaves a part of the image without an answer.
         """
         if self.resize == "crop":
-            raise ValueError("a class map cannot be restored to the whole image where its sides were cut off")
+            raise ValueError("a mask cannot be mapped back to the whole image after a center crop")
         new_height, new_width, top, left = self._placement(height, width)
         return _nearest(classes[top : top + new_height, left : left + new_width], height, width)
 

@@ -215,7 +215,7 @@ def test_images_are_copied_and_a_failure_leaves_nothing(tmp_path: Path, monkeypa
     copy = target / "images/0.jpg"
     assert copy.read_bytes() == (tmp_path / "in/0.jpg").read_bytes()
     assert not copy.is_symlink() and copy.stat().st_nlink == 1
-    with pytest.raises(InputError, match="is not empty; give a new folder"):
+    with pytest.raises(InputError, match="is not empty; choose a new folder"):
         convert(dataset, target, to="coco")
     with pytest.raises(InputError, match="would be read as part of it"):
         convert(dataset, tmp_path / "in/coco", to="coco")

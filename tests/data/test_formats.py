@@ -243,7 +243,7 @@ def test_what_is_no_folder_of_images(tmp_path: Path) -> None:
     (tmp_path / "empty" / "a.txt").write_text("words")
     with pytest.raises(InputError, match=r"holds no images.*a\.txt"):
         open_dataset(tmp_path / "empty")
-    with pytest.raises(InputError, match="nearest is 'folders'"):
+    with pytest.raises(InputError, match="closest match is 'folders'"):
         open_dataset(tmp_path / "one", format="folder")
     with pytest.raises(InputError, match="no class folders"):
         open_dataset(tmp_path / "one", format="folders")

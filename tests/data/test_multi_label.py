@@ -101,7 +101,7 @@ def test_the_audit_counts_each_label_and_names_what_cannot_be_learned(tmp_path):
     found = audit(open_dataset(write(tmp_path, table)))
     assert found.class_counts == {"train": {"a": 3, "b": 1, "c": 0}, "test": {"a": 1, "b": 0, "c": 1}}
     codes = {finding.code: finding.message for finding in found.findings}
-    assert "every training image is a" in codes["class_of_all"]
+    assert "every training image has a" in codes["class_of_all"]
     assert "no training image of c" in codes["class_without_labels"]
     assert not of_level(found, "error")
 

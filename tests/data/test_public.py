@@ -193,7 +193,7 @@ def test_files_of_the_users_own_are_left_as_they_are(tmp_path, monkeypatch):
     said: list[str] = []
     made = get_set("mnist", tmp_path / "mnist", source=folder, say=said.append)
     assert len(open_dataset(made).records) == 60
-    assert any("train-labels-idx1-ubyte is not the file that its publisher states" in text for text in said)
+    assert any("train-labels-idx1-ubyte does not match the published checksum" in text for text in said)
     assert sorted(path.name for path in folder.iterdir()) == sorted({*contents} - {plain.name} | {plain.stem})
     (folder / "t10k-labels-idx1-ubyte.gz").unlink()
     with pytest.raises(InputError, match=r"has no t10k-labels-idx1-ubyte\.gz; mnist needs"):
@@ -275,7 +275,7 @@ def test_an_archive_of_ones_own_becomes_what_is_in_it(tmp_path):
     folder = on_disk(tmp_path / "files", {"scenes.zip": zipped(members)})
     made = get_set("intel_scenes", tmp_path / "scenes", source=folder / "scenes.zip")
     assert open_dataset(made).class_names == ("forest", "sea")
-    with pytest.raises(InputError, match="no address that anybody may fetch: download the archive"):
+    with pytest.raises(InputError, match="cannot be downloaded automatically: download the archive"):
         get_set("intel_scenes", tmp_path / "other")
 
 

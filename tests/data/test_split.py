@@ -92,7 +92,7 @@ def test_validation_comes_from_train_where_test_is_given() -> None:
     data = split_dataset(dataset(classes_of([20, 40], split="train") + given_test))
     assert {r.id for r in data.part("test")} == {r.id for r in given_test}
     assert counts(data, "validation") == {0: 3, 1: 6}
-    assert any("taken out of the training images" in note for note in data.notes)
+    assert any("split of the training images" in note for note in data.notes)
 
 
 def test_what_is_given_is_kept() -> None:

@@ -196,7 +196,7 @@ def test_wrong_xml_is_named(tmp_path: Path, xml: str, message: str) -> None:
 def test_a_class_that_is_not_in_the_list(tmp_path: Path) -> None:
     root = annotated(tmp_path, "a", object_xml("dog", 1, 1, 9, 9), object_xml("cta", 1, 1, 9, 9))
     text(root / "handlens.yaml", "class_names: [zebra, dog, cat]")
-    with pytest.raises(InputError, match=r"a\.xml: class 'cta' is not among class_names .* nearest is 'cat'"):
+    with pytest.raises(InputError, match=r"a\.xml: class 'cta' is not among class_names .* closest match is 'cat'"):
         open_dataset(root)
     annotated(root, "a", object_xml("dog", 1, 1, 9, 9))
     assert open_dataset(root).class_names == ("zebra", "dog", "cat")  # the list's order

@@ -67,7 +67,7 @@ def test_splits_by_folder_where_the_yamls_are_missing(tmp_path: Path, layout: st
     text(tmp_path / "data.yaml", "train: ../elsewhere/train\nval: ../elsewhere/valid\nnames: [dog]")
     dataset = open_dataset(tmp_path)
     assert dataset.splits() == ("train", "validation")
-    assert any("folders' names tell the splits" in note for note in said(dataset))
+    assert any("splits are taken from folder names" in note for note in said(dataset))
 
 
 def test_splits_by_the_yamls_folders_and_lists(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_a_summary_on_the_command_line(capsys):
     said = capsys.readouterr().out
     assert "blocks.16.project.conv" in said and "in int8" in said and "block by block" in said
     for wrong, message in (
-        (["summary", "mobilnet"], "nearest is 'mobilenet_v2'"),
+        (["summary", "mobilnet"], "closest match is 'mobilenet_v2'"),
         (["summary", "vgg16", "--size", "20"], "32 x 32 pixels, got 20 x 20"),
         (["summary", "lenet5", "--width", "2"], "no option 'width'"),
         (["summary", "mobilenet_v2", "--width", "0"], "width must be in (0, 4], got 0.0"),

@@ -155,7 +155,7 @@ def test_what_is_no_such_package_is_refused(tmp_path, package):
     whole = package.read_bytes()
     for content in (b"", b"no archive", whole[: len(whole) // 2]):
         (tmp_path / "x.tgz").write_bytes(content)
-        with pytest.raises(InputError, match="not a whole package"):
+        with pytest.raises(InputError, match="not a complete package"):
             load_weights(tmp_path / "x.tgz")
     (tmp_path / "hello").write_text("hello")
     with tarfile.open(tmp_path / "x.tgz", "w:gz") as archive:

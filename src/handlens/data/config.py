@@ -138,7 +138,7 @@ def read_config(folder: Path, *, path: Path | None = None) -> DataConfig:
     if loaded is None:
         return DataConfig.model_validate({})
     if not isinstance(loaded, dict):
-        raise InputError(f"{source} must hold 'key: value' lines, got a {type(loaded).__name__}.")
+        raise InputError(f"{source} must contain 'key: value' lines, got a {type(loaded).__name__}.")
     try:
         return DataConfig.model_validate(loaded)
     except ValidationError as error:

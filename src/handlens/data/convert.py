@@ -60,7 +60,7 @@ def convert(dataset: Dataset, folder: Path, *, to: Target) -> list[str]:
         can = f"use {' or '.join(writers)}" if writers else "there is nothing to convert"
         raise InputError(known or f"images with {dataset.kind.noun} cannot be written as {to}; {can}.")
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-        raise InputError(f"{folder} is not empty; give a new folder.")
+        raise InputError(f"{folder} is not empty; choose a new folder.")
     if folder.is_relative_to(dataset.root.resolve()):
         raise InputError(f"{folder} is inside {dataset.root} and would be read as part of it; use a folder outside.")
     items, lost = _items(dataset, to=to)

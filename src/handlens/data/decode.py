@@ -182,7 +182,7 @@ def _read(path: Path, name: str) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        raise UnreadableImageError(f"{name}: there is no such file.") from None
+        raise UnreadableImageError(f"{name}: file not found.") from None
     except IsADirectoryError:
         raise UnreadableImageError(f"{name}: is a folder, not an image.") from None
     except PermissionError:
@@ -197,7 +197,9 @@ def _known_format(content: bytes, name: str) -> str:
     format = true_format(content[:HEAD_BYTES])
     if format is None:
         known = ", ".join(FORMAT_NAMES.values())
-        raise UnreadableImageError(f"{name}: is not an image: it begins with {content[:12]!r}, none of {known} does.")
+        raise UnreadableImageError(
+            f"{name}: is not an image: it begins with {content[:12]!r}, which is none of {known}."
+        )
     return format
 
 

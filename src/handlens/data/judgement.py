@@ -21,7 +21,7 @@ def findings_of(audit: Audit) -> Iterator[Finding]:
 def _errors(audit: Audit) -> Iterator[Finding]:
     count = len(audit.dataset.records)
     if not count:
-        yield Finding("error", "empty", f"{audit.dataset.root} holds no images.")
+        yield Finding("error", "empty", f"{audit.dataset.root} contains no images.")
         return
     if len(audit.unreadable) == count:
         yield Finding("error", "nothing_readable", f"none of the {images(count)} can be read.")

@@ -85,7 +85,7 @@ def _from_text(text: str | bytes) -> list[int]:
     for byte in text.encode("ascii") if isinstance(text, str) else text:
         bits = byte - 48
         if not 0 <= bits < 64:
-            raise ValueError(f"{chr(byte)!r} does not stand in run lengths")
+            raise ValueError(f"{chr(byte)!r} is not valid in run lengths")
         number |= (bits & 31) << shift
         shift += 5
         if bits & 32:

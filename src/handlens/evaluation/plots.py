@@ -125,7 +125,7 @@ def reliability_plot(bins: Sequence[Mapping[str, Any]]) -> bytes:
     """
     filled = [bin for bin in bins if bin["count"]]
     if not filled:
-        raise ValueError(f"all {len(bins)} bins are empty: there is no image to draw")
+        raise ValueError(f"all {len(bins)} bins are empty: there are no images")
     figure = new_figure(4.6, 4.6)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3.2, 1))
     middles = [50 * (bin["low"] + bin["high"]) for bin in filled]
@@ -184,7 +184,7 @@ def precision_recall_plot(
     from handlens.palette import colors
 
     if not curves:
-        raise ValueError("there is no curve to draw")
+        raise ValueError("no curves to draw")
     palette = colors(1 + max(curve.place for curve in curves)) / 255
     figure = new_figure(6.2, 3.9)
     axes = figure.add_subplot()

@@ -158,7 +158,7 @@ def _check(predicted: Mask, truth: Mask, classes: int) -> None:
         if mask.ndim != 2 or mask.size == 0 or mask.dtype != np.uint8:
             raise ValueError(f"{name} must be (H, W) uint8, got {mask.shape} {mask.dtype}")
     if predicted.shape != truth.shape:
-        raise ValueError(f"predicted and truth must have one size, got {predicted.shape} and {truth.shape}")
+        raise ValueError(f"predicted and truth must have the same size, got {predicted.shape} and {truth.shape}")
     if predicted.max() >= classes:
         raise ValueError(f"predicted must be in [0, {classes}), got {predicted.max()}")
     wrong = truth[(truth >= classes) & (truth != IGNORE)]

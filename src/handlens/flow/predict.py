@@ -49,7 +49,7 @@ def predict(
 
     named = [Path(path) for path in paths]
     if not any(path.exists() for path in named):
-        raise InputError(f"there is no {' and no '.join(map(str, named[:5]))}.")
+        raise InputError(f"not found: {', '.join(map(str, named[:5]))}.")
     files = walk(named)
     first = list(itertools.islice(files, FEW + 1))
     if not first:

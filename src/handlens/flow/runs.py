@@ -37,7 +37,7 @@ def find_run(run: Path | str | Run, *, report: Reporter = QUIET) -> Run:
     if str(run) not in SOURCES:
         versions = [name for name in SOURCES if name.partition(":")[0] == str(run)]
         beside = [str(found.parent) for found in sorted(path.parent.glob(f"*/{MODEL}"))] if path.parent.is_dir() else []
-        hint = f"there are {', '.join(versions)}" if versions else nearest(str(run), [*beside, *SOURCES])
+        hint = f"available: {', '.join(versions)}" if versions else nearest(str(run), [*beside, *SOURCES])
         raise InputError(f"{run} is neither a run folder nor a pretrained model; {hint}.")
     folder = cache_folder() / "pretrained" / str(run).replace(":", "-")
     if (folder / MODEL).is_file():

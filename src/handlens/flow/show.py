@@ -52,7 +52,7 @@ def show(
     records = dataset.records if split is None else dataset.part(split)
     if not records:
         there = ", ".join(dataset.splits()) or "no splits"
-        raise InputError(f"{data} holds no images{f' of {split!r}; it has {there}' if split else ''}.")
+        raise InputError(f"{data} contains no images{f' of {split!r}; it has {there}' if split else ''}.")
     folder = dataset.root.resolve()
     if out.resolve().is_relative_to(folder):
         raise InputError(

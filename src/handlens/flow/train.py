@@ -409,6 +409,6 @@ def _require_empty(folder: Path) -> None:
 
 def _require_unfinished(folder: Path) -> None:
     if (folder / MODEL).is_file():
-        raise InputError(f"{folder} is finished; there is nothing to resume.")
+        raise InputError(f"{folder} is finished and cannot be resumed.")
     if not unfinished(folder):
         raise InputError(f"{folder} cannot be resumed: it has no {RECIPE} or no {DATA}.")

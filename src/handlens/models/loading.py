@@ -59,7 +59,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         try:
             return _unwrap(load_file(path), path)
         except (SafetensorError, OSError) as error:
-            raise InputError(f"{path} is not a whole safetensors file: {error}.") from None
+            raise InputError(f"{path} is not a complete safetensors file: {error}.") from None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # on the pickle's protocol; what counts is the error

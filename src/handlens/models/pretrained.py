@@ -54,7 +54,9 @@ def get_weights(name: str, *, progress: Progress = _silently) -> Path:
                 tried.append(str(error))
                 continue
             if not (digest := sha256_of(found)).startswith(source.sha256):
-                tried.append(f"{place} had another {source.file}, SHA-256 {digest[:8]}... not {source.sha256[:8]}...")
+                tried.append(
+                    f"{place} has a different {source.file}, SHA-256 {digest[:8]}... instead of {source.sha256[:8]}..."
+                )
                 continue
             state = to_our_names(read_state(found))
             write_bytes(kept, save(state, {"seal": _seal(state, source)}))
@@ -77,7 +79,7 @@ def load_weights(name: str | Path, *, progress: Progress = _silently) -> dict[st
     path = Path(name).expanduser()
     if not path.is_file():
         raise InputError(
-            f"there is no weights file {name}, and no published weights of that name; {nearest(str(name), SOURCES)}."
+            f"{name} is neither a weights file nor the name of published weights; {nearest(str(name), SOURCES)}."
         )
     return to_our_names(read_state(path))
 

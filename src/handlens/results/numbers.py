@@ -40,7 +40,7 @@ class Numbers:
             ValueError: there are several.
         """
         if len(self.names) != 1:
-            raise ValueError(f"there are {len(self.names)} numbers: {', '.join(self.names)}")
+            raise ValueError(f"there are {len(self.names)} values: {', '.join(self.names)}")
         return float(self.values[0])
 
     @staticmethod

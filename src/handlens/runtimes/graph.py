@@ -82,7 +82,7 @@ class ResizingGraph(nn.Module):
     def __init__(self, graph: DeployGraph, preprocess: Preprocess) -> None:
         super().__init__()
         if preprocess.resize == "pad":
-            raise ValueError(f"the resize inside a graph knows crop and stretch, got {preprocess}")
+            raise ValueError(f"the resize inside a graph supports crop and stretch, got {preprocess}")
         self.deployed = graph  # not "graph": exporters keep their own under that name
         self.preprocess = preprocess
 

@@ -228,7 +228,7 @@ def _sentence(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         *parents, key = map(str, first["loc"])
         if not parents and key in Augment.model_fields:
-            return f"the recipe has no key {key!r}; it stands below augment: 'augment: {{{key}: ...}}'."
+            return f"the recipe has no key {key!r}; it belongs under augment: 'augment: {{{key}: ...}}'."
         owner, known = ("augment", Augment.model_fields) if parents else ("the recipe", Recipe.model_fields)
         return f"{owner} has no key {key!r}; {nearest(key, known)}."
     hint = ""

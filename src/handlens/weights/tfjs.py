@@ -39,7 +39,7 @@ def read_tensors(archive: Path) -> Tensors:
     except (tarfile.TarError, EOFError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{archive} is not a whole package with a TensorFlow.js model: {error}.") from None
+        raise InputError(f"{archive} is not a complete package with a TensorFlow.js model: {error}.") from None
 
 
 def _content(package: tarfile.TarFile, name: PurePosixPath) -> bytes:

@@ -49,7 +49,7 @@ def read_constants(file: Path) -> Constants:
             shape = _vector(content, _field(content, tensor, TENSOR_SHAPE), "<i4")
             found[name] = _vector(content, data, "u1").view("<f4").reshape(shape)
     except (struct.error, IndexError, ValueError) as error:
-        raise InputError(f"{file} is not a whole TensorFlow Lite file: {error}.") from None
+        raise InputError(f"{file} is not a complete TensorFlow Lite file: {error}.") from None
     return found
 
 

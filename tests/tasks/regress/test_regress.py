@@ -108,7 +108,7 @@ def test_the_audit_says_what_training_cannot_use(tmp_path):
     assert "few_images" in codes
     assert found.to_dict()["values"]["all"]["value"]["median"] == 5.5
     same = write(tmp_path / "same", "file,value\n0.png,7\n1.png,7\n")
-    with pytest.raises(FindingsError, match="value is the same in every training image"):
+    with pytest.raises(FindingsError, match="value has the same value in every training image"):
         handlens.train(same, out=tmp_path / "run")
 
 
@@ -259,7 +259,7 @@ def test_what_is_the_same_number_for_two_runtimes():
 
 
 def test_a_data_set_of_another_kind_is_refused(run, data):
-    with pytest.raises(InputError, match="is data to classify, and cannot be taken as data to regress"):
+    with pytest.raises(InputError, match="is labeled for classify and cannot be used for regress"):
         handlens.evaluate(run, data)
 
 

@@ -33,7 +33,7 @@ def read(path: Path, *, format: str | None, config: Path | None, task: str | Non
     if not path.exists():
         raise InputError(f"{path} does not exist; give a folder of images.")
     if not path.is_dir():
-        raise InputError(f"{path} is a file; give the folder that holds the images.")
+        raise InputError(f"{path} is a file; give the folder that contains the images.")
     settings = read_config(path, path=config)
     stated = format or settings.stated_format()
     if stated is not None and stated not in READERS:

@@ -161,7 +161,7 @@ def assemble_boxes(
         bad = tuple(box for box in item.label or () if not has_area(box))
         records.append(record if item.label is None else replace(record, label=whole, bad_boxes=bad))
     if not any(record.label for record in records):
-        raise InputError(f"none of the {len(records)} images in {root} has a box; label the objects in some.")
+        raise InputError(f"none of the {len(records)} images in {root} has a box; at least one is needed.")
     said += _untrained_boxes(records, class_names)
     return Dataset(
         root=root,
@@ -256,7 +256,7 @@ def _sorted(
     items = sorted(((tree.id(item.path), item) for item in found), key=lambda pair: pair[0])
     if not items:
         left = "".join(f" ({note})" for note in notes)
-        raise InputError(f"{root} holds no images{left}; give a folder with JPEG, PNG or similar files.")
+        raise InputError(f"{root} contains no images{left}; give a folder with JPEG, PNG or similar files.")
     records = []
     ungrouped = 0
     for id, item in items:

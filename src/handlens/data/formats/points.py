@@ -126,7 +126,7 @@ def number(value: Any) -> float:
 def _entries(path: Path) -> list[Entry]:
     content = read_json(path)
     if not isinstance(content, list):
-        raise InputError(f"{path} holds a {type(content).__name__}; a list of boxes is expected.")
+        raise InputError(f"{path} contains a {type(content).__name__}; a list of boxes is expected.")
     entries = []
     for position, item in enumerate(content, start=1):
         where = f"entry {position} of {path}"

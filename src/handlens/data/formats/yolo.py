@@ -152,7 +152,7 @@ class _Reader:
         if not number.is_integer() or number < 0:  # NaN and infinity are no integers
             raise InputError(f"{where} has class {cells[0]}; an integer from 0 up is expected.")
         if self.names is not None and int(number) not in self.names:
-            raise InputError(f"{where}: class {int(number)} has no name; there are {len(self.names)}.")
+            raise InputError(f"{where}: class {int(number)} has no name; there are {len(self.names)} names.")
         if len(cells) == 6:
             self.seen["confidence"][id] = None
             fractions.pop()

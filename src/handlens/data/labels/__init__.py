@@ -34,5 +34,5 @@ def as_task(dataset: Dataset, task: str) -> Dataset:
         raise InputError(f"unknown task {task!r}; {nearest(task, KINDS)}.")
     taken = KINDS[task].taken_from(dataset)
     if taken is None:
-        raise InputError(f"{dataset.root} is labeled for {dataset.task} and cannot be used to {task}.")
+        raise InputError(f"{dataset.root} is labeled for {dataset.task} and cannot be used for {task}.")
     return taken

@@ -123,7 +123,7 @@ def _numbers(image: Image.Image, path: Path) -> NDArray[np.uint8] | NDArray[np.u
         )
     stored = np.asarray(image)
     if image.mode == "I" and (stored.min() < 0 or stored.max() > 65535):
-        raise InputError(f"the mask {path} holds numbers from {stored.min()} to {stored.max()}; use 0 to 65535.")
+        raise InputError(f"the mask {path} has values from {stored.min()} to {stored.max()}; use 0 to 65535.")
     return stored.astype(np.uint8) if image.mode in ("1", "L", "P") else stored.astype(np.uint16)
 
 
@@ -161,14 +161,14 @@ def _known(
     if wrong.size:
         values, counts = np.unique(wrong, return_counts=True)
         most = int(values[counts.argmax()])
-        shown = f"the color {(most >> 16, most >> 8 & 255, most & 255)}" if colors else f"the number {most}"
+        shown = f"the color {(most >> 16, most >> 8 & 255, most & 255)}" if colors else f"the value {most}"
         more = (
             f", and {len(values) - 1} more values that belong to no class"
             if len(values) > 1
             else ", which belongs to no class"
         )
         raise InputError(
-            f"the mask {path} holds {shown} in {int(counts.max())} pixels{more}; see masks: in docs/data.md."
+            f"the mask {path} has {shown} in {int(counts.max())} pixels{more}; see masks: in docs/data.md."
         )
     assert indices.size == 0 or indices.max() <= IGNORE
     return np.asarray(indices).astype(np.uint8)

@@ -199,7 +199,9 @@ def look_at_mask(path: Path, coding: MaskCoding, *, classes: int, size: tuple[in
     ignored = counts.pop(IGNORE)
     pixels = {index: count for index, count in enumerate(counts) if count}
     if pixels and max(pixels) >= classes:
-        reason = f"the mask {path} holds {pixels[max(pixels)]} pixels of class {max(pixels)}, and there are {classes}."
+        reason = (
+            f"the mask {path} has {pixels[max(pixels)]} pixels of class {max(pixels)}, but there are {classes} classes."
+        )
         return MaskSeen(digest=digest, fault="mask_values", reason=reason)
     rows, columns = (((np.arange(GRID) + 0.5) * side / GRID).astype(int) for side in mask.shape)
     return MaskSeen(

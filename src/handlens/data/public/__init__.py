@@ -111,5 +111,5 @@ def _fetch(name: str, chosen: PublicSet, file: PublicFile, path: Path, progress:
     addresses = " ".join(file.urls[0] for file in chosen.files if file.urls)
     raise InputError(
         f"{file.name} of {name} cannot be downloaded: {'; '.join(dict.fromkeys(reasons))}. Where there is a network, "
-        f"download {addresses} and give their folder by --from."
+        f"download {addresses} and pass their folder with --from."
     )

@@ -250,7 +250,7 @@ def check_table(table: Table) -> None:
         ValueError: naming the row, the column and the value.
     """
     if not table:
-        raise ValueError("the table of bottlenecks is empty; give rows (t, c, n, s)")
+        raise ValueError("the table of bottlenecks is empty; it needs rows (t, c, n, s)")
     for number, row in enumerate(table, start=1):
         if not isinstance(row, Sequence) or len(row) != 4:
             raise ValueError(f"row {number} of the table must be (t, c, n, s), got {row!r}")

@@ -63,7 +63,7 @@ def detection_augment(
 
 def _with_its_boxes(moves: Moves, image: Tensor, boxes: tv_tensors.BoundingBoxes, labels: Tensor) -> Boxed:
     if len(boxes) != len(labels):
-        raise ValueError(f"boxes and labels must be as many, got {len(boxes)} and {len(labels)}")
+        raise ValueError(f"boxes and labels must have the same length, got {len(boxes)} and {len(labels)}")
     size = (image.shape[-2], image.shape[-1])
     taken = taken_by(moves.preprocess, size)
     for _ in range(CROP_TRIES):

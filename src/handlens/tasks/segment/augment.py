@@ -49,7 +49,7 @@ def segmentation_augment(
 
 def _with_its_mask(moves: Moves, image: Tensor, mask: tv_tensors.Mask) -> tuple[Tensor, tv_tensors.Mask]:
     if image.shape[-2:] != mask.shape[-2:]:
-        raise ValueError(f"image and mask must have one size, got {image.shape} and {mask.shape}")
+        raise ValueError(f"image and mask must have the same size, got {image.shape} and {mask.shape}")
     size = (image.shape[-2], image.shape[-1])
     window = random_window(size, taken_by(moves.preprocess, size), moves.shape, scale=moves.scale, aspect=0)
     image, mask = moves.mirror(tv_tensors.Image(window.image(image)), tv_tensors.Mask(window.mask(mask)))
