@@ -73,7 +73,7 @@ def test_what_needs_more_packages_says_the_line_that_brings_them(arguments, run:
     places = {"DATA": str(data), "RUN": str(run), "x": str(tmp_path / "x")}
     done = light(*(places.get(argument, argument) for argument in arguments))
     assert done.returncode == 2, done.stderr
-    assert done.stderr.strip().splitlines()[-1].endswith("needs more packages: pip install 'handlens[train]'.")
+    assert done.stderr.strip().splitlines()[-1].endswith("needs additional packages: pip install 'handlens[train]'.")
     assert "Traceback" not in done.stderr
 
 

@@ -55,7 +55,7 @@ def test_it_learns_and_says_by_how_much_more_than_chance(trained: tuple[Path, Pa
     assert stored["metrics"].items() <= metrics.items()
     assert [row["threshold"] for row in metrics["per_class"]] == stored["thresholds"]
     assert "mAP</small>" in (copy / "report.html").read_text(encoding="utf-8")
-    assert "a random order" in handlens("evaluate", copy, XDG_CACHE_HOME=weights).stdout
+    assert "random ranking" in handlens("evaluate", copy, XDG_CACHE_HOME=weights).stdout
 
 
 def test_predictions_are_a_table_that_can_be_trained_on(trained: tuple[Path, Path], tmp_path: Path):

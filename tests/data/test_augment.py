@@ -304,7 +304,7 @@ def test_a_mosaic_shows_four_images_with_their_boxes():
 
 def test_wrong_inputs_are_named():
     image, boxes, labels = drawn((70, 90), (10, 10, 60, 50))
-    with pytest.raises(ValueError, match="one size"):
+    with pytest.raises(ValueError, match="the same size"):
         segmentation_augment(NET, flip=0, crop_area=1, color=0)(image, tv_tensors.Mask(image[0, 1:]))
     with pytest.raises(ValueError, match="1 and 0"):
         detection_augment(NET, flip=0, crop_area=1, color=0)(image, boxes, labels[:0])

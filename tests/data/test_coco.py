@@ -296,7 +296,7 @@ def test_long_runs() -> None:
         ([[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]], "has 7 numbers"),
         ({"size": [3, 3], "counts": [9]}, r"for \[3, 3\] pixels"),
         ({"size": [4, 4], "counts": [9]}, "cover 9 pixels of 16"),
-        ({"size": [4, 4], "counts": "zz"}, "'z' does not stand"),
+        ({"size": [4, 4], "counts": "zz"}, "'z' is not valid in run lengths"),
         ({"size": [4, 4], "counts": "P"}, "end within a number"),
     ],
 )

@@ -467,7 +467,7 @@ def test_empty_text_missing_folder_and_loop(tmp_path: Path) -> None:
     text = tmp_path / "text.jpg"
     text.write_text("404 not found\n")
     assert "text.jpg: is not an image: it begins with b'404 not foun'" in refusal(text)
-    assert "no such file" in refusal(tmp_path / "missing.jpg")
+    assert "file not found" in refusal(tmp_path / "missing.jpg")
     assert "is a folder" in refusal(tmp_path)
     loop = tmp_path / "loop.jpg"
     loop.symlink_to(loop)

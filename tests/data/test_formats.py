@@ -237,11 +237,11 @@ def test_what_is_no_folder_of_images(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is a file"):
         open_dataset(write_image(tmp_path / "one" / "a.png"))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="holds no images"):
+    with pytest.raises(InputError, match="contains no images"):
         open_dataset(tmp_path / "empty")
     (tmp_path / "empty" / "class").mkdir()
     (tmp_path / "empty" / "a.txt").write_text("words")
-    with pytest.raises(InputError, match=r"holds no images.*a\.txt"):
+    with pytest.raises(InputError, match=r"contains no images.*a\.txt"):
         open_dataset(tmp_path / "empty")
     with pytest.raises(InputError, match="closest match is 'folders'"):
         open_dataset(tmp_path / "one", format="folder")

@@ -110,7 +110,7 @@ def test_no_width_and_one_row(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ("[", "not valid JSON"),
-        ("{}", "holds a dict; a list"),
+        ("{}", "contains a dict; a list"),
         ("[3]", "entry 1 of .* is 3"),
         ('[{"W": "1", "H": "1"}]', r"no point\(x,y\); it has W, H"),
         (json.dumps([entry(), entry("wide")]), "entry 2 of .*'wide' is not a number"),

@@ -95,7 +95,7 @@ def test_a_summary_on_the_command_line(capsys):
         (["explain-layer", "conv", "--in", "9" * 300], "inside must be from 1 to 1,000,000"),
         (["explain-layer", "depthwise", "--out", "3"], "depthwise keeps the number of channels, got 32 in and 3"),
         (["explain-layer", "conv", "-p", "-1"], "padding must be from 0 to 1,000,000, got -1"),
-        (["models", "--sort", "flops"], "no column 'flops'"),
+        (["models", "--sort", "flops"], "unknown column 'flops'"),
         (["cost", "mobilenet_v2", "--sizes", "96-224"], "'96-224'"),
     ):
         assert run(wrong) == 2

@@ -53,7 +53,7 @@ def test_the_first_version_is_the_one_that_training_starts_from():
     [
         ("mobilnet_v2", {}, "'mobilnet_v2'; the closest match is 'mobilenet_v2'"),
         ("mobilenet_v2", {"widht": 1.0}, "no option 'widht'; the closest match is 'width'"),
-        ("resnet18", {"width": 0.5}, "no option 'width'; there are "),
+        ("resnet18", {"width": 0.5}, "no option 'width'; available: "),
         ("mobilenet_v2", {"zzz": 1}, "no option 'zzz'; available: width, in_channels"),
         ("efficientnet_lite0", {"width": 0.5}, "no option 'width'"),
     ],

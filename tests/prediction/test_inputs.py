@@ -62,7 +62,7 @@ def test_anything_else_is_answered_in_one_sentence(run: Path, image: object, mes
 def test_a_recipe_is_a_dict_or_an_object_and_a_mode_is_one_word(data: Path, tmp_path: Path):
     with pytest.raises(InputError, match="has no key 'epoch'; the closest match is 'epochs'"):
         handlens.train(data, out=tmp_path / "a", recipe={"epoch": 1})
-    with pytest.raises(InputError, match="no net called 'resnet19'"):
+    with pytest.raises(InputError, match="unknown model 'resnet19'"):
         handlens.train(data, out=tmp_path / "b", recipe=make_recipe({"model": "resnet19"}), mode="scratch")
 
 

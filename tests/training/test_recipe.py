@@ -67,7 +67,7 @@ def test_an_empty_file_is_all_defaults_and_yaml_numbers_that_are_text_are_explai
     [
         ({"epoch": 3}, "no key 'epoch'; the closest match is 'epochs'"),
         ({"augment": {"rotat": 10.0}}, "augment has no key 'rotat'; the closest match is 'rotate'"),
-        ({"mixup": 0.2}, "no key 'mixup'; it stands below augment"),
+        ({"mixup": 0.2}, "no key 'mixup'; it belongs under augment"),
         ({"lr": 0.1}, "no key 'lr'; available: model, width"),
     ],
 )

@@ -141,7 +141,7 @@ def test_a_folder_that_another_training_took_meanwhile_is_left_alone(data, weigh
 
 
 def test_a_misspelt_net_is_answered_with_the_nearest_and_leaves_no_folder(data, tmp_path):
-    with pytest.raises(InputError, match=r"no net called 'mobilnet_v2'; the closest match is 'mobilenet_v2'"):
+    with pytest.raises(InputError, match=r"unknown model 'mobilnet_v2'; the closest match is 'mobilenet_v2'"):
         train(data, tmp_path / "run", model="mobilnet_v2")
     assert not (tmp_path / "run").exists()
 

@@ -194,7 +194,7 @@ def test_predictions_are_numbers_in_python_and_in_a_table(run, tmp_path, capsys)
     data = run.parent / "data"
     result = handlens.load(run)(data / "test" / "0.png")
     assert result.names == ("light", "dark") and 1000 < result.values[0] < 1800
-    with pytest.raises(ValueError, match="there are 2 numbers"):
+    with pytest.raises(ValueError, match="there are 2 values"):
         float(result)
     assert command(["predict", str(run), str(data / "test"), "--csv", str(tmp_path / "a.csv"), "--quiet"]) == 0
     lines = (tmp_path / "a.csv").read_text(encoding="utf-8-sig").splitlines()

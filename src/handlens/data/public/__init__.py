@@ -110,6 +110,6 @@ def _fetch(name: str, chosen: PublicSet, file: PublicFile, path: Path, progress:
         reasons.append("the server has a different file than the published one")
     addresses = " ".join(file.urls[0] for file in chosen.files if file.urls)
     raise InputError(
-        f"{file.name} of {name} cannot be downloaded: {'; '.join(dict.fromkeys(reasons))}. Where there is a network, "
-        f"download {addresses} and pass their folder with --from."
+        f"{file.name} of {name} cannot be downloaded: {'; '.join(dict.fromkeys(reasons))}. On a computer "
+        f"with a network, download {addresses} and pass their folder with --from."
     )
