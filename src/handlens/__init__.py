@@ -5,7 +5,7 @@
     run = handlens.train("photos")            # a run folder
     handlens.evaluate(run)["metrics"]["top1"]
     handlens.load(run)("photo.jpg").label     # without importing torch
-    handlens.export(run, to="onnx")           # fails loudly if it answers differently
+    handlens.export(run, to="onnx")           # fails if its predictions differ
 
 Heavy modules load on first use.
 """
