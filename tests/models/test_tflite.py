@@ -153,7 +153,7 @@ def test_parts_behind_the_backbone_that_the_weights_do_not_have_are_fresh(publis
     state = load_weights(NAME)
     net = build(NAME, num_classes=3, decoder=32)
     fresh = {key: value.clone() for key, value in net.state_dict().items()}
-    assert load_into(net, state, new_head=True) == "Replaced by fresh ones: decoder, classifier; the rest was kept."
+    assert load_into(net, state, new_head=True) == "Replaced by new layers: decoder, classifier; the rest was kept."
     for key, value in net.state_dict().items():
         own = key.startswith(("decoder.", "classifier.")) or key.endswith(".num_batches_tracked")
         assert torch.equal(value, (fresh if own else state)[key]), key

@@ -60,11 +60,11 @@ def choose_mode(recipe: Recipe, task: Task, images: int, report: Reporter) -> Re
     source = recipe.weights or next(found, None)
     mode: Mode
     if source is None:
-        mode, why = "scratch", f"no pretrained weights of {wanted.model} can be had for this recipe"
+        mode, why = "scratch", f"no pretrained weights of {wanted.model} are available for this recipe"
         if fitting:
-            why += f" (handlens weights get {fitting[0]} says why)"
+            why += f" (to see why: handlens weights get {fitting[0]})"
     elif not task.has_head:
-        mode, why = "finetune", f"the model starts from {source}"
+        mode, why = "finetune", f"the model starts from pretrained weights, {source}"
     elif images < 1000:
         mode, why = "head", f"with only {images} images, a head on frozen features is fast and does not overfit"
     else:

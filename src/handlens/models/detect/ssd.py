@@ -219,7 +219,7 @@ class SSD(nn.Module):
                     f"classes.{name}", state, f"{theirs}/ClassPredictor", PUBLISHED_CLASSES, COCO_IDS
                 )
         except KeyError as error:
-            raise InputError(f"this is another model than ssdlite_mobilenet_v2_coco: it has no {error}.") from None
+            raise InputError(f"this is not ssdlite_mobilenet_v2_coco: it has no {error}.") from None
         return ours
 
     def _initialise(self) -> None:

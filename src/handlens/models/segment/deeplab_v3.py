@@ -160,7 +160,7 @@ class DeepLabV3(nn.Module):
         if fresh == ["classifier"]:
             counts = len(weights["classifier.bias"]), len(wanted["classifier.bias"])
             return kept | new, "The head for {} classes was replaced by one for {}; the rest was kept.".format(*counts)
-        return kept | new, f"Replaced by fresh ones: {', '.join(fresh)}; the rest was kept."
+        return kept | new, f"Replaced by new layers: {', '.join(fresh)}; the rest was kept."
 
     @staticmethod
     def to_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
@@ -201,7 +201,7 @@ class DeepLabV3(nn.Module):
                 ours["classifier.weight"] = weight.permute(3, 2, 0, 1)
                 ours["classifier.bias"] = state["logits/semantic/biases"]
         except KeyError as error:
-            raise InputError(f"this is another model than DeepLabv3 on MobileNetV2: it has no {error}.") from None
+            raise InputError(f"this is not DeepLabv3 on MobileNetV2: it has no {error}.") from None
         return ours
 
 
