@@ -20,9 +20,8 @@ from PIL import Image
 from torchvision import transforms as T
 
 import handlens
-from handlens.flow.sheets import PredictionWriter
+from handlens.flow.predict import writing
 from handlens.preprocess import Preprocess
-from handlens.results import Classes
 from handlens.runtimes.openvino.engine import OpenVINOEngine
 from handlens.runtimes.stream import load_pixels
 from handlens.training.recipe import make_recipe
@@ -84,15 +83,12 @@ def engine_alone(engine: OpenVINOEngine) -> None:
 
 
 def predict(run: Run, precision: str) -> None:
-    with (
-        tempfile.TemporaryDirectory() as scratch,
-        PredictionWriter(
-            Classes, csv=Path(scratch) / "a.csv", as_json=False, images=None, sheet=None, top=1, print_line=print
-        ) as writer,
-    ):
+    count = 0
+    with tempfile.TemporaryDirectory() as scratch, writing(run, csv=Path(scratch) / "a.csv") as write:
         for prediction in handlens.predict(run, [folder], precision=precision):
-            writer.write(prediction)
-        assert writer.count == len(files)
+            write(prediction)
+            count += 1
+    assert count == len(files)
 
 
 def measured(name: str, run: Run) -> list[dict]:

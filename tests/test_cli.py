@@ -306,7 +306,8 @@ def test_answers_go_to_standard_output_also_beside_a_progress_bar(run: Path, dat
     )
     os.close(slave)
     assert len([json.loads(line) for line in done.stdout.splitlines()]) == 15
-    assert b"predicting" in os.read(master, 65536)
+    shown = os.read(master, 65536)
+    assert b"predicting" in shown and b"15/15" in shown
     os.close(master)
 
 

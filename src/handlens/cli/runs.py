@@ -150,48 +150,44 @@ def predict(
 ) -> None:
     """Predict with a run or a pretrained model. Unreadable files are reported and skipped; the exit code is then 1."""
     import handlens
+    from handlens.flow.predict import writing
     from handlens.flow.runs import find_run
-    from handlens.flow.sheets import SHEET_LIMIT, PredictionWriter
-    from handlens.tasks import TASKS
+    from handlens.flow.sheets import SHEET_LIMIT
 
-    bad = 0
-    lines_on_screen = sys.stdout.isatty() and (as_json or not csv)  # no progress bar needed
-    writer = None
+    of_task = {name: path for name, path in {"masks": masks, "coco": coco, "yolo": yolo}.items() if path}
+    count = bad = 0
+    lines_on_screen = sys.stdout.isatty() and (as_json or not csv)  # they are progress enough
     try:
         with reporting(quiet or lines_on_screen) as report:
             opened = find_run(run, report=report)
             predictions = handlens.predict(
                 opened, paths, precision=known_precision(precision), threshold=threshold, tiles=tiles, report=report
             )
-            writer = PredictionWriter(
-                TASKS[opened.task].result,
+            # Outputs open files, which a wrong path or an unknown run must leave as they are.
+            outputs = writing(
+                opened,
                 csv=csv,
-                as_json=as_json,
-                images=annotate,
-                masks=masks,
-                coco=coco,
-                yolo=yolo,
+                annotate=annotate,
                 sheet=sheet,
-                category_ids=opened.model.get("category_ids"),
+                of_task=of_task,
+                as_json=as_json,
                 top=top,
                 print_line=print_line,
             )
-            # The writer opens files, which a wrong path or an unknown run must leave as they are.
-            with reader_may_leave(), writer:
+            with reader_may_leave(), outputs as write:
                 for prediction in predictions:
+                    count += 1
                     if prediction.result is None:
                         bad += 1
                         typer.echo(f"handlens: {prediction.error}", err=True)
-                    writer.write(prediction)
-                    report.progress("predicting", writer.count, None)
-    except KeyboardInterrupt:
-        if writer and writer.partial:
-            typer.echo(f"handlens: stopped; the {writer.count} predictions so far are in {writer.partial}.", err=True)
+                    write(prediction)
+    except KeyboardInterrupt as stop:
+        for note in getattr(stop, "__notes__", ()):
+            typer.echo(f"handlens: {note}", err=True)
         raise
-    if not quiet and (csv or annotate or masks or coco or yolo or sheet):
-        left_out = writer.count - bad - SHEET_LIMIT if sheet else 0
-        cut = f" The sheet shows the first {SHEET_LIMIT}." if left_out > 0 else ""
-        typer.echo(f"{writer.count} images, {bad} unreadable.{cut}", err=True)
+    if not quiet and (csv or annotate or sheet or of_task):
+        cut = f" The sheet shows the first {SHEET_LIMIT}." if sheet and count - bad > SHEET_LIMIT else ""
+        typer.echo(f"{count} images, {bad} unreadable.{cut}", err=True)
     if bad:
         raise typer.Exit(1)
 

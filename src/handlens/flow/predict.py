@@ -1,23 +1,28 @@
-"""load and predict, without torch."""
+"""load and predict, and the outputs of predictions, without torch."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from handlens.errors import InputError
 from handlens.flow.runs import find_run
-from handlens.prediction.predictor import Prediction, Predictor
+from handlens.flow.sinks import annotated_copies, contact_sheet, csv_table, json_lines, text_lines
+from handlens.prediction.predictor import Predictor
 from handlens.reporter import QUIET, Reporter
+from handlens.results import Prediction
 from handlens.tasks import TASKS
+from handlens.tasks.sinks import Shown, Sink, Table
 from handlens.training.run import Run
 
 if TYPE_CHECKING:
     from handlens.runtimes.engine import Precision
 
 FEW = 8  # up to so many images, answering the first one soon matters more than images per second
+COUNTED = 100_000  # files: a second is spent on counting so many, and nobody waits for more
 
 
 def load(run: Path | str | Run, *, precision: Precision = "auto") -> Predictor:
@@ -60,4 +65,63 @@ def predict(
             f"a threshold applies to detection and multi-label models; the task of {run.folder.name} is {run.task}."
         )
     predictor = Predictor(run, precision=precision, latency=len(first) <= FEW, threshold=threshold, tiles=tiles)
-    return predictor.predict(itertools.chain(first, files))
+    counted = len(first) if len(first) <= FEW else sum(1 for _ in itertools.islice(walk(named), COUNTED + 1))
+    total = counted if counted <= COUNTED else None
+    return _reported(predictor.predict(itertools.chain(first, files)), total=total, report=report)
+
+
+def _reported(predictions: Iterator[Prediction], *, total: int | None, report: Reporter) -> Iterator[Prediction]:
+    for done, prediction in enumerate(predictions, start=1):
+        yield prediction
+        report.progress("predicting", done, total)
+
+
+@contextmanager
+def writing(
+    run: Run,
+    *,
+    csv: Path | None = None,
+    annotate: Path | None = None,
+    sheet: Path | None = None,
+    of_task: Mapping[str, Path] | None = None,
+    as_json: bool = False,
+    top: int = 1,
+    print_line: Callable[[str], None] = print,
+) -> Iterator[Callable[[Prediction], None]]:
+    """Opens outputs and gives the function that writes a prediction to all of them.
+
+    Args:
+        csv: a file. annotate: a folder for copies with the answer on them. sheet: a file for one contact sheet.
+        of_task: paths of the outputs of `Task.sinks`, by option.
+        as_json: one JSON object per line to `print_line`; otherwise, without a csv, text with tabs.
+        top: classes per image.
+
+    Raises:
+        InputError: the run's task has no such output, or an output refuses its path; nothing was written then.
+    """
+    task, asked = TASKS[run.task], dict(of_task or {})
+    own = task.sinks(run)
+    for option in asked.keys() - own.keys():
+        others = " or ".join(other.name for other in TASKS.values() if option in other.sinks(run))
+        raise InputError(f"--{option} is written by models to {others}; {run.folder.name} is a model to {task.name}.")
+    files: list[Sink] = [contact_sheet(sheet)] if sheet else []  # closed last: the others are in place by then
+    files += [make(asked[option]) for option, make in own.items() if option in asked]
+    files += [annotated_copies(annotate)] if annotate else []
+    tables: list[Table] = [csv_table(csv, task.result, top=top)] if csv else []
+    if as_json or not csv:
+        tables.append((json_lines if as_json else text_lines)(print_line, top=top))
+    with ExitStack() as stack:
+        to_files = [stack.enter_context(sink) for sink in files]
+        to_tables = [stack.enter_context(table) for table in tables]
+        places = itertools.count(start=1)
+
+        def write(prediction: Prediction) -> None:
+            place = next(places)
+            for note in to_tables:
+                note(prediction)
+            if prediction.result is not None:
+                image = Shown(prediction.path, place, prediction.result)
+                for add in to_files:
+                    add(image)
+
+        yield write

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
@@ -14,7 +13,7 @@ from PIL import Image, ImageOps
 from handlens.data.decode import UnreadableImageError, decode
 from handlens.errors import InputError
 from handlens.preprocess import Preprocess
-from handlens.results import Result
+from handlens.results import Prediction, Result
 from handlens.runtimes.engine import Arrays, Engine, Precision
 from handlens.runtimes.openvino.engine import OpenVINOEngine
 from handlens.runtimes.stream import answers
@@ -22,15 +21,6 @@ from handlens.tasks import TASKS
 from handlens.training.run import Run
 
 Input = Path | str | bytes | Image.Image | NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What came of one file: a result, or the reason why there is none."""
-
-    path: Path
-    result: Result | None
-    error: str | None = None
 
 
 class Predictor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -45,4 +47,13 @@ class Result(Protocol):
         ...
 
 
-__all__ = ["Boxes", "Classes", "Mask", "Numbers", "Result", "Tags"]
+@dataclass(frozen=True)
+class Prediction:
+    """What came of one file: a result, or the reason why there is none."""
+
+    path: Path
+    result: Result | None
+    error: str | None = None
+
+
+__all__ = ["Boxes", "Classes", "Mask", "Numbers", "Prediction", "Result", "Tags"]

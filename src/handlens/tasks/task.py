@@ -6,7 +6,7 @@ line in `TASKS`. Importing one does not import torch: methods that need it do.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from handlens.results import Result
     from handlens.runtimes.agreement import Agreement
     from handlens.runtimes.engine import Arrays, Engine
+    from handlens.tasks.sinks import Sink
     from handlens.training.fit import Learning
     from handlens.training.head import Head
     from handlens.training.recipe import Recipe
@@ -192,6 +193,11 @@ class Task(Protocol):
     evaluated_at: ClassVar[float | None] = None
     has_threshold: ClassVar[bool] = False
     has_windows: ClassVar[bool] = False
+
+    def sinks(self, run: Run) -> dict[str, Callable[[Path], Sink]]:
+        """The outputs that only this task's predictions have, by the option of `predict` that names their path; those
+        that can refuse it first."""
+        return {}
 
     def thresholds(self, model: Mapping[str, Any]) -> tuple[float, ...]:
         """What a run was given on its validation images, from its model.json."""

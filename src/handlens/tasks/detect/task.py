@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,6 +18,8 @@ from handlens.reporter import Reporter
 from handlens.results import Boxes
 from handlens.runtimes.agreement import Agreement
 from handlens.runtimes.names import BOXES, LABELS, SCORES
+from handlens.tasks.detect.sinks import coco_file, yolo_folder
+from handlens.tasks.sinks import Sink
 from handlens.tasks.task import Found, Headline, Measure, Start, Task, Tile
 from handlens.tasks.tiles import caption_of, shrunk
 
@@ -54,6 +57,9 @@ class Detect(Task):
     reduced = False
     evaluated_at = 0.0  # every box counts in a precision-recall curve
     has_threshold = True
+
+    def sinks(self, run: Run) -> dict[str, Callable[[Path], Sink]]:
+        return {"yolo": yolo_folder, "coco": partial(coco_file, category_ids=run.model.get("category_ids"))}
 
     def thresholds(self, model: Mapping[str, Any]) -> tuple[float, ...]:
         return (float(model.get("threshold", 0.0)),)

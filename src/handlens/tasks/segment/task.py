@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -15,7 +16,9 @@ from handlens.reporter import Reporter
 from handlens.results import Mask
 from handlens.runtimes.agreement import Agreement
 from handlens.runtimes.names import CLASS_MAP
+from handlens.tasks.segment.sinks import mask_folder
 from handlens.tasks.segment.windows import tiled_classes
+from handlens.tasks.sinks import Sink
 from handlens.tasks.task import Headline, Measure, Start, Task, Tile
 from handlens.tasks.tiles import caption_of, shrunk
 
@@ -51,6 +54,9 @@ class Segment(Task):
     reduced = False
     has_windows = True
     proof_images = 250  # a class map is compared at every pixel
+
+    def sinks(self, run: Run) -> dict[str, Callable[[Path], Sink]]:
+        return {"masks": mask_folder}
 
     def answer(
         self,
