@@ -52,7 +52,8 @@ def export(
     Raises:
         ParityError: the exported file answers differently. It is thrown away, a file of that name from before stays
             as it was, and the report is kept as <file>.parity-failed.json.
-        InputError: the packages for this runtime are not installed, there are no images, or `out` is no such file.
+        InputError: the packages for this runtime are not installed, it does not take this model, there are no images,
+            or `out` is no such file.
     """
     require("torch", extra="train", what="export")
     from handlens.runtimes.graph import DeployGraph, ResizingGraph
@@ -72,6 +73,9 @@ def export(
     refusal = task.refusal(with_resize=with_resize, suppress=suppress)
     if refusal is not None:
         raise InputError(f"{refusal}; the task of {run.folder.name} is {task.name}.")
+    reason = runtime.refuses(run.model["architecture"]["name"])
+    if reason is not None:
+        raise InputError(reason)
     if with_resize and preprocess.resize == "pad":
         raise InputError("--with-resize supports crop and stretch; this model pads its images.")
     deployed = DeployGraph(net, preprocess, last_step=task.last_step, suppress=suppress)

@@ -50,7 +50,7 @@ def models(*, task: str | None = None, sort: str = "name", report: Reporter = QU
             cost.parameters,
             cost.multiply_adds,
             ", ".join(entry.weights),
-            ", ".join(to for to, runtime in RUNTIMES.items() if runtime.takes(name)),
+            ", ".join(to for to, runtime in RUNTIMES.items() if not runtime.refuses(name)),
             entry.about,
         )
         rows.append(dict(zip(COLUMNS, values, strict=True)))

@@ -20,10 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from handlens.errors import InputError
 from handlens.preprocess import Preprocess
 from handlens.runtimes.agreement import TOLERANCE, Agreement
 from handlens.runtimes.engine import Arrays
-from handlens.runtimes.runtime import Runtime
+from handlens.runtimes.runtime import UNREADABLE, Runtime
 
 BATCH = 16  # images
 Pixels = NDArray[np.uint8]
@@ -210,7 +211,8 @@ def run_outside(model: Path, runtime: Runtime, *, precision: str, pixels: Path) 
         arrays by "file/output", and "runtime version precision".
 
     Raises:
-        RuntimeError: the process failed; with what it printed.
+        InputError: the runtime cannot read the model.
+        RuntimeError: the process failed otherwise; with what it printed.
     """
     with tempfile.TemporaryDirectory() as folder:
         destination = Path(folder) / "out.npz"
@@ -218,6 +220,8 @@ def run_outside(model: Path, runtime: Runtime, *, precision: str, pixels: Path) 
         # ONNX Runtime leaves a device identifier in the user's cache: it gets a home that is thrown away.
         homes = {"HOME": folder, "XDG_CACHE_HOME": folder}
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | homes)
+        if done.returncode == UNREADABLE:
+            raise InputError(done.stderr.strip().splitlines()[-1])
         if done.returncode:
             raise RuntimeError(f"{runtime.name} could not run {model}:\n{done.stderr.strip()}")
         with np.load(destination) as loaded:

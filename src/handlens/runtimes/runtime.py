@@ -13,13 +13,18 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+UNREADABLE = 2  # exit code of a runner
+
+
 class Runtime(Protocol):
     """
     Attributes:
         name: on the command line.
         suffix: of its file.
         precisions: in which an export is proved: "fp32" decides, "auto", the runtime's default, informs.
-        runner: a script that imports the runtime and NumPy only: MODEL FOLDER OUT.npz PRECISION.
+        runner: a script that imports the runtime and NumPy only: MODEL FOLDER OUT.npz PRECISION. It prints the
+            runtime's name, version and precision; or one sentence on standard error, and exits with UNREADABLE, where
+            the model cannot be read.
     """
 
     name: ClassVar[str]
@@ -49,9 +54,9 @@ class Runtime(Protocol):
         """
         ...
 
-    def takes(self, model: str) -> bool:
-        """Whether a model of the catalogue converts, by name."""
-        return True
+    def refuses(self, model: str) -> str | None:
+        """Why a model of the catalogue does not convert, as a sentence; None where it does."""
+        return None
 
     def files(self, path: Path) -> tuple[Path, ...]:
         """What was written for a path, in the order in which it is to be put in place."""

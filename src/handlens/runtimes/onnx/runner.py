@@ -7,7 +7,11 @@ import numpy as np
 import onnxruntime
 
 model, source, destination, precision = sys.argv[1:]
-session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+try:
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+except Exception as error:  # ONNX Runtime's own have no common class
+    print(f"{model} cannot be read: {str(error).strip().splitlines()[-1]}", file=sys.stderr)
+    sys.exit(2)
 names = [output.name for output in session.get_outputs()]
 results = {}
 for path in sorted(Path(source).glob("*.npy")):  # in each: batches, one array after the other

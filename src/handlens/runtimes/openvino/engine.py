@@ -32,7 +32,8 @@ class OpenVINOEngine:
             try:
                 model = core.read_model(model)
             except RuntimeError as error:
-                raise InputError(f"OpenVINO cannot read {model}: {str(error).splitlines()[0]}") from None
+                # The first line says where in OpenVINO's own source.
+                raise InputError(f"OpenVINO cannot read {model}: {str(error).strip().splitlines()[-1]}") from None
         hints: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY" if latency else "THROUGHPUT"}
         if precision == "fp32":
             hints["INFERENCE_PRECISION_HINT"] = "f32"

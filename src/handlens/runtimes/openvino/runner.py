@@ -10,7 +10,11 @@ import openvino  # noqa: E402 - its usage statistics are blocked first
 
 model, source, destination, precision = sys.argv[1:]
 hints = {"INFERENCE_PRECISION_HINT": "f32"} if precision == "fp32" else {}
-compiled = openvino.Core().compile_model(model, "CPU", hints)
+try:
+    compiled = openvino.Core().compile_model(model, "CPU", hints)
+except RuntimeError as error:  # the first line says where in OpenVINO's own source, the last ones what is wrong
+    print(f"{model} cannot be read: {str(error).strip().splitlines()[-1]}", file=sys.stderr)
+    sys.exit(2)
 names = [output.get_any_name() for output in compiled.outputs]
 results = {}
 for path in sorted(Path(source).glob("*.npy")):  # in each: batches, one array after the other
