@@ -12,7 +12,7 @@ from pycocotools import mask as pycoco
 
 from handlens.data import open_dataset
 from handlens.data.formats.coco import class_mask
-from handlens.data.outlines import render
+from handlens.data.outlines import frame, render
 from handlens.errors import InputError
 from handlens.palette import IGNORE
 from label_images import BREAD, NFD, corners, found, said, text, write_image
@@ -264,15 +264,18 @@ def test_a_large_polygon() -> None:
     assert np.array_equal(ours, expected([star], 480, 640))
 
 
+def as_text(pixels: np.ndarray) -> dict[str, Any]:
+    """Run lengths as JSON holds them."""
+    packed = pycoco.encode(pixels)
+    return {"size": packed["size"], "counts": packed["counts"].decode()}
+
+
 @given(data=st.data(), height=st.integers(1, 20), width=st.integers(1, 20))
 @settings(max_examples=100, deadline=None)
 def test_run_lengths_of_both_kinds_are_those_of_pycocotools(data: st.DataObject, height: int, width: int) -> None:
     bits = data.draw(st.lists(st.booleans(), min_size=height * width, max_size=height * width))
     pixels = np.asfortranarray(np.array(bits, dtype=np.uint8).reshape(height, width))
-    packed = pycoco.encode(pixels)
-    assert np.array_equal(render(packed, size=(height, width)), pixels.astype(bool))
-    as_text = {"size": packed["size"], "counts": packed["counts"].decode()}  # as JSON holds it
-    assert np.array_equal(render(as_text, size=(height, width)), pixels.astype(bool))
+    assert np.array_equal(render(as_text(pixels), size=(height, width)), pixels.astype(bool))
     down_columns = pixels.ravel(order="F")
     edges = np.flatnonzero(np.diff(down_columns)) + 1
     counts = np.diff([0, *edges, len(down_columns)]).tolist()
@@ -286,7 +289,7 @@ def test_long_runs() -> None:
     pixels = np.zeros((700, 900), dtype=np.uint8, order="F")
     pixels[3:690, 5:800] = 1
     pixels[100:300, 200:210] = 0
-    assert np.array_equal(render(pycoco.encode(pixels), size=(700, 900)), pixels.astype(bool))
+    assert np.array_equal(render(as_text(pixels), size=(700, 900)), pixels.astype(bool))
 
 
 @pytest.mark.parametrize(
@@ -294,18 +297,50 @@ def test_long_runs() -> None:
     [
         ([[1.0, 2.0, 3.0, 4.0]], "has 4 numbers"),
         ([[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]], "has 7 numbers"),
+        ([[[1, 2], [3, 4], [5, 6], [1, 2], [3, 4], [5, 6]]], "one list of numbers"),
+        ([[1.0, 2.0, 3.0, 1e9, 5.0, 6.0]], r"a point at 1e\+09"),  # of which the evaluator would walk every pixel
+        ([[1.0, 2.0, 3.0, float("nan"), 5.0, 6.0]], "a point at nan"),
+        ([[1.0, 2.0, 3.0, float("inf"), 5.0, 6.0]], "a point at inf"),
+        ([[1.0, 2.0, 3.0, "x", 5.0, 6.0]], "could not convert string to float: 'x'"),
+        ([[1.0, 2.0, 3.0, None, 5.0, 6.0]], "a point at nan"),
+        ([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], "float"),
         ({"size": [3, 3], "counts": [9]}, r"for \[3, 3\] pixels"),
         ({"size": [4, 4], "counts": [9]}, "cover 9 pixels of 16"),
-        ({"size": [4, 4], "counts": "zz"}, "'z' is not valid in run lengths"),
-        ({"size": [4, 4], "counts": "P"}, "end within a number"),
+        ({"size": [4, 4], "counts": [18, -2]}, "whole numbers, and none is below 0"),
+        ({"size": [4, 4], "counts": [9.5, 6.5]}, "whole numbers"),
+        ({"size": [4, 4], "counts": [9, "x"]}, "whole numbers"),
+        ({"size": [4, 4], "counts": None}, "NoneType"),
+        ({"size": [4, 4], "counts": "zz"}, "'z' is not valid"),
+        ({"size": [4, 4], "counts": "P"}, "run lengths are wrong: .*early end"),
+        ({"size": [4, 4], "counts": "34"}, "decoded 7 pixels but expected 16"),
+        ({"size": [4, 4], "counts": "PPPPPPPPPPPPPPPPPPPPPPPPPPPP"}, "run lengths are wrong"),
+        ({"size": [4, 4]}, "counts"),
+        ({"counts": [16]}, "size"),
+        ({"size": None, "counts": [16]}, "NoneType"),
     ],
 )
-def test_wrong_outlines(outline: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        render(outline, size=(4, 4))
-    if isinstance(outline, list):
-        with pytest.raises(InputError, match="annotation None: its segmentation is invalid"):
-            class_mask([annotation(1, 3, 0, 0, 1, 1, segmentation=outline)], size=(4, 4), index={3: 1})
+def test_wrong_outlines_are_one_sentence(outline: Any, message: str) -> None:
+    with pytest.raises(InputError, match=f"annotation None: its segmentation is invalid: .*{message}") as caught:
+        class_mask([annotation(1, 3, 0, 0, 1, 1, segmentation=outline)], size=(4, 4), index={3: 1})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("size", [[100_000, 100_000], [0, 5], ["a", 3], [2.0, 2.0], [3]])
+def test_run_lengths_for_no_size_of_an_image_take_no_memory(size: list[Any]) -> None:
+    with pytest.raises(ValueError, match=r"no size of an image|not enough values"):
+        frame({"size": size, "counts": "34"})
+
+
+@given(text=st.text(st.characters(min_codepoint=40, max_codepoint=125), max_size=12), long=st.booleans())
+@settings(max_examples=300, deadline=None)
+def test_any_text_is_pixels_or_one_sentence(text: str, long: bool) -> None:
+    runs = {"size": [4, 4], "counts": 3 * text if long else text}
+    try:
+        pixels = render(runs, size=(4, 4))
+    except ValueError as error:
+        assert "\n" not in str(error)
+    else:
+        assert np.array_equal(pixels, pycoco.decode(runs))
 
 
 def test_a_class_mask() -> None:
