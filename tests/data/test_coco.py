@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pycocotools import mask as pycoco
 
 from handlens.data import open_dataset
-from handlens.data.formats.coco import class_mask
+from handlens.data.formats.coco_source import class_mask
 from handlens.data.outlines import frame, render
 from handlens.errors import InputError
 from handlens.palette import IGNORE

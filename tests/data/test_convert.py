@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from handlens.data.record import Dataset, Record, Split
 from handlens.errors import InputError
 from label_images import BREAD, mask, text, write_image
 
+open_whole = partial(open_dataset, whole=True)
 Known = dict[str, tuple[tuple[Box, ...] | None, Split | None]]
 
 
@@ -76,7 +78,7 @@ def test_reading_what_was_written_gives_the_same(
     here = [box for boxes in found for box in boxes]
     for to, keeps in (("coco", {"crowd", "difficult", "area"}), ("voc", {"difficult"}), ("yolo", set())):
         lost = convert(dataset, root / to, to=to)  # type: ignore[arg-type]
-        again = open_dataset(root / to)
+        again = open_whole(root / to)
         assert (again.format, again.class_names) == (to, dataset.class_names)
         plain = {"crowd": False, "difficult": False, "area": None}
         assert known(again) == {
@@ -108,9 +110,9 @@ def test_what_is_lost_is_said(tmp_path: Path) -> None:
     assert {"crowd of 1 boxes", "difficult of 1 boxes", "area of 1 boxes"} <= set(lost)
     assert "skipped, no label: unknown.jpg" in lost
     assert any("bad.jpg" in sentence and "not an image" in sentence for sentence in lost)
-    assert [len(boxes or ()) for boxes, _ in known(open_dataset(tmp_path / "yolo")).values()] == [2, 0]
+    assert [len(boxes or ()) for boxes, _ in known(open_whole(tmp_path / "yolo")).values()] == [2, 0]
     assert "boxes of one pixel, which VOC cannot tell from a point: 1" in convert(dataset, tmp_path / "voc", to="voc")
-    assert known(open_dataset(tmp_path / "voc"))["0.jpg"][0] == (outside, gone)
+    assert known(open_whole(tmp_path / "voc"))["0.jpg"][0] == (outside, gone)
 
 
 def test_what_the_reader_left_aside_is_lost_too(tmp_path: Path) -> None:
@@ -119,7 +121,7 @@ def test_what_the_reader_left_aside_is_lost_too(tmp_path: Path) -> None:
     text(tmp_path / "in/labels/a.txt", "0 0.5 0.5 0.2 0.2 0.9\n0 0.5 0.5 0 0.2\n")
     text(tmp_path / "in/labels/b.txt", "zero")
     text(tmp_path / "in/labels/lost.txt", "0 0.5 0.5 0.2 0.2\n")
-    dataset = open_dataset(tmp_path / "in")
+    dataset = open_whole(tmp_path / "in")
     lost = convert(dataset, tmp_path / "voc", to="voc")
     assert any("1 label cannot be used" in sentence and "b.txt is" in sentence for sentence in lost)
     assert "skipped, label files without an image: 1 (labels/lost.txt)" in lost
@@ -141,21 +143,36 @@ def test_from_coco_to_coco_outlines_and_numbers_stay(tmp_path: Path) -> None:
         ],
     }
     text(tmp_path / "in/c.json", json.dumps(content))
-    dataset = open_dataset(tmp_path / "in")
-    assert convert(dataset, tmp_path / "coco", to="coco") == ["boxes inverted or without area: 1"]
+    dataset = open_whole(tmp_path / "in")
+    assert convert(dataset, tmp_path / "coco", to="coco") == ["boxes without area or inverted: 1"]
     written = json.loads((tmp_path / "coco/annotations/instances.json").read_text())
     assert {entry["id"]: entry["name"] for entry in written["categories"]} == {90: "toast", 18: "rye", 19: "bun"}
     name_of = {entry["id"]: entry["file_name"] for entry in written["images"]}
     kept = {name_of[entry["image_id"]]: entry for entry in written["annotations"]}
     assert (kept["a.jpg"]["category_id"], kept["a.jpg"]["segmentation"], kept["a.jpg"]["score"]) == (90, polygon, 0.5)
     assert (kept["b.jpg"]["category_id"], kept["b.jpg"]["keypoints"]) == (18, [1, 2, 2])
-    assert open_dataset(tmp_path / "coco").class_names == dataset.class_names
-    assert "segmentations of boxes: 1" in convert(dataset, tmp_path / "voc", to="voc")
+    assert open_whole(tmp_path / "coco").class_names == dataset.class_names
+    assert "outlines of 1 boxes" in convert(dataset, tmp_path / "voc", to="voc")
     text(tmp_path / "in/handlens.yaml", "class_names: {toast: white}")
-    renamed = open_dataset(tmp_path / "in")
+    renamed = open_whole(tmp_path / "in")
     lost = convert(renamed, tmp_path / "again", to="coco")
     assert "numbers of the categories, which have other names in handlens.yaml" in lost
-    assert open_dataset(tmp_path / "again").class_names == renamed.class_names
+    assert open_whole(tmp_path / "again").class_names == renamed.class_names
+
+
+def test_a_data_set_of_coco_is_opened_whole_or_refused(tmp_path: Path) -> None:
+    """Its outlines would be lost without a word."""
+    write_image(tmp_path / "in/a.jpg")
+    content = {
+        "images": [{"id": 1, "file_name": "a.jpg"}],
+        "categories": [{"id": 1, "name": "rye"}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9]}],
+    }
+    text(tmp_path / "in/c.json", json.dumps(content))
+    for to in ("voc", "coco", "masks"):
+        with pytest.raises(InputError, match=r"use open_dataset\(path, whole=True\)"):
+            convert(open_dataset(tmp_path / "in"), tmp_path / "out", to=to)  # type: ignore[arg-type]
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_category_called_background_is_the_background(tmp_path: Path) -> None:
@@ -181,8 +198,8 @@ def test_a_category_called_background_is_the_background(tmp_path: Path) -> None:
         ],
     }
     text(tmp_path / "in/c.json", json.dumps(content))
-    convert(open_dataset(tmp_path / "in"), tmp_path / "masks", to="masks")
-    (record,) = (again := open_dataset(tmp_path / "masks")).records
+    convert(open_whole(tmp_path / "in"), tmp_path / "masks", to="masks")
+    (record,) = (again := open_whole(tmp_path / "masks")).records
     assert again.class_names == ("background", "rye") and again.kind.coding is not None and record.label is not None
     assert read_mask(record.label, again.kind.coding, size=(1, 3)).tolist() == [[1, 0, 0]]
 
@@ -197,7 +214,7 @@ def test_one_name_in_two_folders(tmp_path: Path) -> None:
         root=tmp_path / "in", format="voc", class_names=("0", "1", "2", "3"), records=tuple(records), kind=BoxLabels()
     )
     lost = convert(dataset, tmp_path / "voc", to="voc")
-    again = open_dataset(tmp_path / "voc")
+    again = open_whole(tmp_path / "voc")
     assert {r.path.name: r.label[0].label for r in again.records if r.label} == {
         "1.jpg": 0,
         "1_2.JPG": 1,
@@ -266,7 +283,7 @@ def test_masks_to_voc_and_to_pairs(tmp_path: Path) -> None:
     )
     for to, format in (("voc", "voc-masks"), ("masks", "masks")):
         assert convert(dataset, tmp_path / to, to=to) == []  # type: ignore[arg-type]
-        again = open_dataset(tmp_path / to)
+        again = open_whole(tmp_path / to)
         assert (again.format, again.class_names, again.splits()) == (format, ("sky", "bread"), ("train", "validation"))
         for record in again.records:
             assert record.label is not None and again.kind.coding is not None
@@ -316,9 +333,9 @@ def test_outlines_become_masks(tmp_path: Path) -> None:
         ],
     }
     text(tmp_path / "in/c.json", json.dumps(content))
-    lost = convert(open_dataset(tmp_path / "in"), tmp_path / "out", to="masks")
-    assert "objects without a segmentation, their boxes ignored: 1" in lost
-    again = open_dataset(tmp_path / "out")
+    lost = convert(open_whole(tmp_path / "in"), tmp_path / "out", to="masks")
+    assert "objects without an outline, their boxes ignored: 1" in lost
+    again = open_whole(tmp_path / "out")
     assert again.class_names == ("background", "bread")
     (record,) = again.records
     assert record.label is not None and again.kind.coding is not None
@@ -340,9 +357,9 @@ def test_a_damaged_outline_is_left_out_and_named(tmp_path: Path, bad: object) ->
         "annotations": [entry(1, [[0, 0, 2, 0, 2, 2, 0, 2]]), entry(2, bad)],
     }
     text(tmp_path / "in/c.json", json.dumps(content))
-    lost = convert(open_dataset(tmp_path / "in"), tmp_path / "out", to="masks")
+    lost = convert(open_whole(tmp_path / "in"), tmp_path / "out", to="masks")
     assert [sentence for sentence in lost if "b.jpg" in sentence or "annotation 2" in sentence], lost
-    assert [record.path.name for record in open_dataset(tmp_path / "out").records] == ["a.jpg"]
+    assert [record.path.name for record in open_whole(tmp_path / "out").records] == ["a.jpg"]
 
 
 # Real data
@@ -350,14 +367,14 @@ def test_a_damaged_outline_is_left_out_and_named(tmp_path: Path, bad: object) ->
 
 def test_blood_cells_round_the_formats(shared_data: Path, tmp_path: Path) -> None:
     """VOC -> COCO -> YOLO -> VOC, each read by somebody else's reader as well."""
-    blood = open_dataset(shared_data / "bccd")
+    blood = open_whole(shared_data / "bccd")
     some = blood.with_records([record for number, record in enumerate(blood.records) if number % 7 == 0])
     before = known(some)
     data = some
     for to in ("coco", "yolo", "voc"):
         lost = convert(data, tmp_path / to, to=to)  # type: ignore[arg-type]
         assert [sentence.split(" of objects")[0] for sentence in lost] == (["truncated"] if to == "coco" else [])
-        data = open_dataset(tmp_path / to)
+        data = open_whole(tmp_path / to)
         assert (data.class_names, known(data)) == (blood.class_names, before)
 
     with contextlib.redirect_stdout(io.StringIO()):
@@ -385,11 +402,11 @@ def test_blood_cells_round_the_formats(shared_data: Path, tmp_path: Path) -> Non
 
 def test_coco_images_round_the_formats(shared_data: Path, tmp_path: Path) -> None:
     """80 classes, of which some have no box: YOLO -> VOC -> COCO -> YOLO."""
-    first = open_dataset(shared_data / "coco_val128")
+    first = open_whole(shared_data / "coco_val128")
     data = first
     for to in ("voc", "coco", "yolo"):
         assert convert(data, tmp_path / to, to=to) == []  # type: ignore[arg-type]
-        data = open_dataset(tmp_path / to)
+        data = open_whole(tmp_path / to)
         assert (data.class_names, known(data)) == (first.class_names, known(first))
     columns = {}
     for name in ("coco_val128", "yolo"):
@@ -403,12 +420,12 @@ def test_a_damaged_mask_is_left_out_and_named(tmp_path: Path) -> None:
     for stem in "abc":
         write_image(tmp_path / "in/images" / f"{stem}.jpg")
         mask(tmp_path / "in/masks" / f"{stem}.png", np.eye(30, 40))
-    dataset = open_dataset(tmp_path / "in")
+    dataset = open_whole(tmp_path / "in")
     (tmp_path / "in/masks/b.png").write_bytes(b"no image")
     for to in ("masks", "voc"):
         (lost,) = convert(dataset, tmp_path / to, to=to)  # type: ignore[arg-type]
-        assert lost.startswith("skipped, images/b.jpg: the mask")
-        assert [record.path.name for record in open_dataset(tmp_path / to).records] == ["a.jpg", "c.jpg"]
+        assert lost.startswith("left aside, images/b.jpg: the mask")
+        assert [record.path.name for record in open_whole(tmp_path / to).records] == ["a.jpg", "c.jpg"]
 
 
 def test_from_coco_to_coco_all_that_the_file_says_is_kept(tmp_path: Path) -> None:
@@ -424,7 +441,7 @@ def test_from_coco_to_coco_all_that_the_file_says_is_kept(tmp_path: Path) -> Non
         "categories": [{"id": 18, "name": "dog", "supercategory": "animal"}],
     }
     text(root / "x.json", json.dumps(content))
-    dataset = open_dataset(root)
+    dataset = open_whole(root)
     assert convert(dataset, tmp_path / "coco", to="coco") == []
     assert json.loads((tmp_path / "coco/annotations/instances.json").read_text()) == content
     (lost,) = convert(dataset, tmp_path / "yolo", to="yolo")
@@ -438,10 +455,10 @@ def test_images_of_one_name_in_two_splits_keep_it(tmp_path: Path) -> None:
     for split in ("train", "val"):
         write_image(tmp_path / "in/images" / split / "a.jpg")
         text(tmp_path / "in/labels" / split / "a.txt", "0 0.5 0.5 0.5 0.4\n")
-    dataset = open_dataset(tmp_path / "in")
+    dataset = open_whole(tmp_path / "in")
     for to in ("yolo", "coco"):
         assert convert(dataset, tmp_path / to, to=to) == []  # type: ignore[arg-type]
-        again = open_dataset(tmp_path / to)
+        again = open_whole(tmp_path / to)
         assert [(r.path.name, r.split) for r in again.records] == [("a.jpg", "train"), ("a.jpg", "validation")]
     (lost,) = convert(dataset, tmp_path / "voc", to="voc")  # one folder for all images
     assert lost.startswith("names: 1")

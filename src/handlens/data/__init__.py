@@ -14,7 +14,12 @@ if TYPE_CHECKING:
 
 
 def open_dataset(
-    path: Path | str, *, format: str | None = None, config: Path | None = None, task: str | None = None
+    path: Path | str,
+    *,
+    format: str | None = None,
+    config: Path | None = None,
+    task: str | None = None,
+    whole: bool = False,
 ) -> Dataset:
     """Read a folder of images and what is known about each.
 
@@ -23,8 +28,9 @@ def open_dataset(
         format: a key of `formats.READERS`, such as "folders" (one per class), "voc" or "flat" (no labels); None
             recognises it.
         config: a handlens.yaml; None takes the one in the folder, where there is one.
-
         task: what the labels shall be for, where they serve several; None is what the format says.
+        whole: keep what the files say beyond the labels, which `data.convert.convert` needs of COCO: outlines, ids and
+            keys that no other format has. They take several times the room of the files.
 
     Raises:
         InputError: the folder is missing, is a file, or holds no images; two formats match; files that a table
@@ -32,7 +38,7 @@ def open_dataset(
     """
     from handlens.data.formats import read  # pydantic and yaml load with it: prediction starts without them
 
-    return read(Path(path), format=format, config=config, task=task)
+    return read(Path(path), format=format, config=config, task=task, whole=whole)
 
 
 def walk(paths: Iterable[Path | str]) -> Iterator[Path]:

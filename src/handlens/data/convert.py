@@ -14,6 +14,7 @@ from typing import Literal, get_args
 
 from handlens.data.config import nearest
 from handlens.data.decode import UnreadableImageError
+from handlens.data.formats import coco
 from handlens.data.formats.assemble import named
 from handlens.data.formats.label_files import all_or_none, image_size
 from handlens.data.formats.write_boxes import write_coco, write_voc, write_yolo
@@ -44,15 +45,18 @@ def convert(dataset: Dataset, folder: Path, *, to: Target) -> list[str]:
     set read from COCO goes to "masks" as well: its outlines become masks, with "background" as class 0.
 
     Args:
+        dataset: of COCO one that was opened whole, as by `open_dataset(path, whole=True)`.
         folder: not inside the data set's own.
 
     Returns:
         Sentences that say what was lost, in reading and in writing; empty where nothing was.
 
     Raises:
-        InputError: the format does not hold this task; the folder is not empty, is a file or lies in the data set; no
-            image can be read; some images have a split and some have none.
+        InputError: a data set of COCO was not opened whole; the format does not hold this task; the folder is not
+            empty, is a file or lies in the data set; no image can be read; some images have a split and some none.
     """
+    if dataset.format == coco.FORMAT and dataset.source is None:
+        raise InputError(f"{dataset.root} was read without its outlines; use open_dataset(path, whole=True).")
     folder = folder.resolve()
     writers = _writers(dataset)
     if to not in writers:
@@ -80,7 +84,7 @@ def convert(dataset: Dataset, folder: Path, *, to: Target) -> list[str]:
 
 
 def _writers(dataset: Dataset) -> dict[str, Writer]:
-    outlines: dict[str, Writer] = {"masks": write_outlines} if dataset.format == "coco" else {}
+    outlines: dict[str, Writer] = {"masks": write_outlines} if dataset.format == coco.FORMAT else {}
     return WRITERS.get(type(dataset.kind), {}) | outlines
 
 

@@ -82,7 +82,8 @@ class Dataset:
             images have no labels.
         records: sorted by id (code points).
         notes: sentences for people: what was guessed, which files are no part of it.
-        remarks: what was skipped, changed or doubted of the labels.
+        remarks: what was left aside, changed or doubted of the labels.
+        source: what the files say beyond all this, of a type of the format's own, where it was opened whole.
     """
 
     root: Path
@@ -92,6 +93,7 @@ class Dataset:
     kind: Kind = field(default_factory=ClassLabels)
     notes: tuple[str, ...] = ()
     remarks: tuple[Remark, ...] = ()
+    source: Any = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         names = sorted_class_names(self.class_names)

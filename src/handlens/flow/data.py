@@ -94,7 +94,7 @@ def convert(
     from handlens.data.convert import convert as write
 
     report.progress(f"writing {to}", 0, None)
-    dataset = open_dataset(Path(data), format=format, config=config)
+    dataset = open_dataset(Path(data), format=format, config=config, whole=True)
     return write(dataset, Path(folder), to=to)  # type: ignore[arg-type]  # checked there
 
 

@@ -28,7 +28,7 @@ READERS: dict[str, tuple[Callable[[Path], bool], Callable[[Path, DataConfig], Da
 }
 
 
-def read(path: Path, *, format: str | None, config: Path | None, task: str | None = None) -> Dataset:
+def read(path: Path, *, format: str | None, config: Path | None, task: str | None, whole: bool) -> Dataset:
     """As `handlens.data.open_dataset`."""
     if not path.exists():
         raise InputError(f"{path} does not exist; give a folder of images.")
@@ -40,6 +40,8 @@ def read(path: Path, *, format: str | None, config: Path | None, task: str | Non
         raise InputError(f"format {stated!r} is not known; {nearest(stated, READERS)}.")
     chosen = stated or _recognise(path)
     dataset = READERS[chosen][1](path, settings)
+    if not whole:
+        dataset = replace(dataset, source=None)
     if task is not None:
         dataset = as_task(dataset, task)
     if stated is None:

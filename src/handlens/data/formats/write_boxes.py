@@ -11,7 +11,8 @@ from typing import Any
 import yaml
 
 from handlens.data.formats.assemble import named
-from handlens.data.formats.coco import Source, lost_keys, outline_of, source_of
+from handlens.data.formats.coco_file import outline_of
+from handlens.data.formats.coco_source import Source, lost_keys
 from handlens.data.formats.writing import SHORT, Item, copy, lost_marks, write, write_config, write_lists
 from handlens.data.record import Dataset, Split, nfc
 
@@ -44,7 +45,7 @@ def write_voc(dataset: Dataset, items: Sequence[Item], folder: Path) -> list[str
 
 def write_coco(dataset: Dataset, items: Sequence[Item], folder: Path) -> list[str]:
     """From COCO to COCO all that the files say is kept, ids for one, where each is there once."""
-    source = source_of(dataset) if dataset.format == "coco" else None
+    source: Source | None = dataset.source
     categories: dict[int, Mapping[str, Any]] = {n: {"name": s} for n, s in enumerate(dataset.class_names, start=1)}
     rest: dict[str, Any] = {}
     lost: list[str] = []
@@ -130,9 +131,9 @@ def write_yolo(dataset: Dataset, items: Sequence[Item], folder: Path) -> list[st
 
 
 def _lost_of_coco(dataset: Dataset, items: Sequence[Item]) -> list[str]:
-    if dataset.format != "coco":
+    source: Source | None = dataset.source
+    if source is None:
         return []
-    source = source_of(dataset)
     annotations = [annotation for item in items for annotation in source.annotations[item.record.path]]
     outlines = sum(bool(outline_of(annotation)) for annotation in annotations)
     lost = [f"segmentations of boxes: {outlines}"] if outlines else []

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from handlens.data.formats.coco import class_mask, lost_keys, outline_of, source_of
+from handlens.data.formats.coco_file import outline_of
+from handlens.data.formats.coco_source import Source, class_mask, lost_keys
 from handlens.data.formats.writing import Item, copy, lost_marks, write_config, write_lists
 from handlens.data.labels.masks import MaskLabels
 from handlens.data.record import Dataset, nfc
@@ -37,7 +38,7 @@ def write_masks(dataset: Dataset, items: Sequence[Item], folder: Path) -> list[s
 
 
 def write_outlines(dataset: Dataset, items: Sequence[Item], folder: Path) -> list[str]:
-    source = source_of(dataset)
+    source: Source = dataset.source
     names = {id: entry["name"] for id, entry in source.categories.items()}
     renamed = [name for name in names.values() if nfc(name) not in dataset.class_names]
     if renamed:
