@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from handlens.data.findings import Audit
-from handlens.data.labels.boxes import Box
+from handlens.data.labels.boxes import Box, BoxLabels
 from handlens.data.labels.finding import Finding
 from handlens.data.record import Dataset
 
@@ -59,6 +59,12 @@ def found(dataset: Dataset) -> dict[str, list[tuple[str, float, float, float, fl
     """Name and corners of every box, by the image's id."""
     names = dataset.class_names
     return {r.id: [(names[box.label], *corners(box)) for box in r.label or ()] for r in dataset.records}
+
+
+def without_area(dataset: Dataset) -> list[tuple[float, float, float, float]]:
+    """Corners of what was set aside."""
+    assert isinstance(dataset.kind, BoxLabels)
+    return [corners(box) for boxes in dataset.kind.without_area.values() for box in boxes]
 
 
 def of_level(audit: Audit, level: str) -> list[Finding]:

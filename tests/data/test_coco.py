@@ -12,10 +12,11 @@ from pycocotools import mask as pycoco
 
 from handlens.data import open_dataset
 from handlens.data.formats.coco_source import class_mask
+from handlens.data.labels.boxes import BoxLabels
 from handlens.data.outlines import frame, render
 from handlens.errors import InputError
 from handlens.palette import IGNORE
-from label_images import BREAD, NFD, corners, found, said, text, write_image
+from label_images import BREAD, NFD, found, said, text, without_area, write_image
 
 # pycocotools 2.0.11 with NumPy 2
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:pycocotools")
@@ -129,7 +130,7 @@ def test_images_without_objects_and_boxes_without_width(tmp_path: Path) -> None:
     )
     dataset = open_dataset(tmp_path)
     assert found(dataset) == {"a.jpg": [], "b.jpg": [("cat", 0, 0, 40, 1), ("cat", -9, 0, -6, 1)]}
-    assert [corners(box) for record in dataset.records for box in record.bad_boxes] == [(5, 0, 5, 1)]
+    assert without_area(dataset) == [(5, 0, 5, 1)]
     instances(tmp_path / "c.json", {1: "a.jpg", 2: "b.jpg"})
     with pytest.raises(InputError, match=r"none of the 2 images .* has a box"):
         open_dataset(tmp_path)
@@ -188,8 +189,9 @@ def test_a_byte_order_mark_and_a_stray_json(tmp_path: Path) -> None:
 def test_a_size_that_is_not_the_images_is_kept_for_the_audit(tmp_path: Path) -> None:
     write_image(tmp_path / "a.jpg", width=30, height=40)
     instances(tmp_path / "c.json", {1: "a.jpg"}, annotation(1, 3, 0, 0, 9, 9))
-    (record,) = open_dataset(tmp_path).records
-    assert record.stated_size == (40, 30)
+    kind = open_dataset(tmp_path).kind
+    assert isinstance(kind, BoxLabels)
+    assert kind.stated_sizes == {"a.jpg": (40, 30)}
 
 
 def test_two_categories_of_one_name_are_merged_and_said(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from handlens.data import open_dataset
 from handlens.data.check import audit
 from handlens.data.record import Record
 from handlens.errors import InputError
-from label_images import BREAD, NFD, corners, found, mask, said, text, write_image
+from label_images import BREAD, NFD, found, mask, said, text, without_area, write_image
 
 
 def object_xml(name: str, *corners: object, difficult: object = 0) -> str:
@@ -72,7 +72,7 @@ def test_boxes_without_area_are_dropped_and_named(tmp_path: Path) -> None:
     )
     dataset = open_dataset(root)
     assert found(dataset) == {"JPEGImages/a.jpg": [("dog", 0, 0, 90, 90)]}  # over the edge: the audit's to say
-    assert [corners(box) for box in dataset.records[0].bad_boxes] == [(5, 5, 5, 5), (8, 0, 3, 4)]
+    assert without_area(dataset) == [(5, 5, 5, 5), (8, 0, 3, 4)]
 
 
 def test_an_image_of_one_row(tmp_path: Path) -> None:
@@ -252,7 +252,7 @@ def test_blood_cells(shared_data: Path) -> None:
     assert [len(dataset.part(split)) for split in dataset.splits()] == [205, 87, 72]
     # 4,155 RBC stand in the files (grep -c); two of them are points.
     assert dataset.class_counts() == {"Platelets": 361, "RBC": 4153, "WBC": 372}
-    assert sum(len(record.bad_boxes) for record in dataset.records) == 2
+    assert len(without_area(dataset)) == 2
 
 
 def test_marks_without_a_place_are_said_and_true_is_true(tmp_path: Path) -> None:

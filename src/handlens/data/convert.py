@@ -68,7 +68,8 @@ def convert(dataset: Dataset, folder: Path, *, to: Target) -> list[str]:
     if folder.is_relative_to(dataset.root.resolve()):
         raise InputError(f"{folder} is inside {dataset.root} and would be read as part of it; use a folder outside.")
     items, lost = _items(dataset, to=to)
-    lost = [*_unread(dataset), *lost]
+    unread = [remark.message for remark in dataset.remarks if remark.lost]
+    lost = [*unread, *dataset.kind.unread(dataset.records), *lost]
     all_or_none([item.record.split for item in items], str(dataset.root))
     folder.parent.mkdir(parents=True, exist_ok=True)
     new = folder.with_name(f".{folder.name}.{os.getpid()}.new")
@@ -86,13 +87,6 @@ def convert(dataset: Dataset, folder: Path, *, to: Target) -> list[str]:
 def _writers(dataset: Dataset) -> dict[str, Writer]:
     outlines: dict[str, Writer] = {"masks": write_outlines} if dataset.format == coco.FORMAT else {}
     return WRITERS.get(type(dataset.kind), {}) | outlines
-
-
-def _unread(dataset: Dataset) -> list[str]:
-    """What stands in the data set's files and was not taken when they were read."""
-    without_area = sum(len(record.bad_boxes) for record in dataset.records)
-    lost = [remark.message for remark in dataset.remarks if remark.lost]
-    return [*lost, f"boxes inverted or without area: {without_area}"] if without_area else lost
 
 
 def _items(dataset: Dataset, *, to: Target) -> tuple[list[Item], list[str]]:

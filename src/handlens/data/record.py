@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from handlens.data.labels.boxes import Box
 from handlens.data.labels.classes import ClassLabels
 from handlens.data.labels.finding import Level
 from handlens.data.labels.kind import Kind
@@ -50,8 +49,6 @@ class Record:
         path: where the file is, as found on disk: never normalized, so that it can be opened.
         id: its path below the data set's root, with "/", for tables and caches.
         label: of the data set's kind: a class index, several, the file of a mask, boxes; None where nothing is known.
-        bad_boxes: what stands in the file as a box and is inverted or has no area: kept for the audit alone.
-        stated_size: (width, height) of the image that the file with its boxes speaks of, where it does.
         split: given by the data, or None where a split is still to be made.
         group: images of one group (one patient, one burst of shots) never straddle a split.
     """
@@ -59,8 +56,6 @@ class Record:
     path: Path
     id: str
     label: Any = None
-    bad_boxes: tuple[Box, ...] = ()
-    stated_size: tuple[int, int] | None = None
     split: Split | None = None
     group: str | None = None
 

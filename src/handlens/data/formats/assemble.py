@@ -25,7 +25,6 @@ class Found:
 
     path: Path
     label: Any = None
-    stated_size: tuple[int, int] | None = None  # (width, height), where a label says it
     split: Split | None = None
     group: str | None = None
 
@@ -146,20 +145,28 @@ def assemble_boxes(
     class_names: Sequence[str],
     found: Iterable[Found],
     config: DataConfig,
+    stated_sizes: Mapping[Path, tuple[int, int]] | None = None,
     notes: Sequence[str | Remark] = (),
 ) -> Dataset:
     """Boxes without area are set aside, and the audit names them: their overlap with anything is 0 / 0.
+
+    Args:
+        stated_sizes: (width, height) of images, where their labels say it.
 
     Raises:
         InputError: no image at all; no box in any.
     """
     said, remarks = _told_apart(notes)
     items, said = _sorted(root, found=found, config=config, notes=said)
+    tree = Tree(root)
     records: list[Record] = []
+    without_area: dict[str, tuple[Box, ...]] = {}
     for item, record in items:
-        whole = tuple(box for box in item.label or () if has_area(box))
-        bad = tuple(box for box in item.label or () if not has_area(box))
-        records.append(record if item.label is None else replace(record, label=whole, bad_boxes=bad))
+        if item.label is not None:
+            record = replace(record, label=tuple(box for box in item.label if has_area(box)))
+            if len(record.label) < len(item.label):
+                without_area[record.id] = tuple(box for box in item.label if not has_area(box))
+        records.append(record)
     if not any(record.label for record in records):
         raise InputError(f"none of the {len(records)} images in {root} has a box; at least one is needed.")
     said += _untrained_boxes(records, class_names)
@@ -168,7 +175,10 @@ def assemble_boxes(
         format=format,
         class_names=tuple(class_names),
         records=tuple(records),
-        kind=BoxLabels(),
+        kind=BoxLabels(
+            without_area=without_area,
+            stated_sizes={tree.id(image): size for image, size in (stated_sizes or {}).items()},
+        ),
         notes=tuple(said),
         remarks=remarks,
     )
@@ -268,7 +278,6 @@ def _sorted(
         record = Record(
             path=item.path,
             id=id,
-            stated_size=item.stated_size,
             split=item.split,
             group=group,
         )

@@ -77,7 +77,6 @@ def read(path: Path, config: DataConfig) -> Dataset:
             found[image_path] = Found(
                 path=image_path,
                 label=boxes,
-                stated_size=_stated_size(image),
                 split=file.split or split_by_folder(tree, image_path),
             )
     found = {image_path: item for image_path, item in found.items() if tree.id(image_path) not in faults}
@@ -97,6 +96,7 @@ def read(path: Path, config: DataConfig) -> Dataset:
         class_names=class_names,
         found=found.values(),
         config=config,
+        stated_sizes={path: size for path, (image, _) in entries.items() if (size := _stated_size(image))},
         notes=[*said, *merged, *remarks],
     )
     return replace(dataset, source=Source.of(files, entries))

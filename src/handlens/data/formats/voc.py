@@ -109,7 +109,6 @@ def read(path: Path, config: DataConfig) -> Dataset:
         Found(
             path=image,
             label=tuple(replace(item.box, label=index[item.name]) for item in files[image].objects),
-            stated_size=files[image].size,
             split=split,
         )
         for image, _, split in chosen
@@ -126,6 +125,7 @@ def read(path: Path, config: DataConfig) -> Dataset:
         class_names=class_names,
         found=found,
         config=config,
+        stated_sizes={image: file.size for image, file in files.items() if file.size},
         notes=[*notes, *merged, *remarks, *damaged],
     )
 

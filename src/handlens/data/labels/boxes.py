@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -95,6 +95,16 @@ class BoxesSeen:
 
 @dataclass(frozen=True)
 class BoxLabels(Kind):
+    """What the files say beside the boxes is kept for the audit alone.
+
+    Attributes:
+        without_area: id of an image -> what stands in its file as a box and is inverted or has no area.
+        stated_sizes: id of an image -> (width, height) that the file with its boxes speaks of, where it does.
+    """
+
+    without_area: Mapping[str, tuple[Box, ...]] = field(default_factory=dict)
+    stated_sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
     task = "detect"
     unit = "boxes"
     noun = "boxes"
@@ -108,9 +118,10 @@ class BoxLabels(Kind):
 
     def look(self, record: Record, *, classes: int, size: tuple[int, int]) -> Facts:
         upright = size[1], size[0]
-        stated = record.stated_size
+        stated = self.stated_sizes.get(record.id)
+        boxes = [*((-1, box) for box in self.without_area.get(record.id, ())), *enumerate(record.label)]
         seen = BoxesSeen(
-            faults=tuple(box_faults(record, size=upright)),
+            faults=tuple(_faults(record.id, boxes, size=upright)),
             size=upright,
             wrong_size=stated if stated and stated != upright else None,
         )
@@ -140,6 +151,10 @@ class BoxLabels(Kind):
 
     def line(self, record: Record, facts: Facts | None, names: Sequence[str]) -> tuple[Any, ...]:
         return None, None if record.label is None else [list(asdict(box).values()) for box in record.label]
+
+    def unread(self, records: Iterable[Record]) -> list[str]:
+        count = sum(len(self.without_area.get(record.id, ())) for record in records)
+        return [f"boxes without area or inverted: {count}"] if count else []
 
     def faults(self, audit: Audit) -> list[BoxFault]:
         return [fault for facts in audit.facts.values() for fault in facts.details.faults]
@@ -207,15 +222,15 @@ class BoxLabels(Kind):
             yield Finding("note", "background", sentence, background)
 
 
-def box_faults(record: Record, *, size: tuple[int, int]) -> Iterator[BoxFault]:
+def _faults(id: str, boxes: Iterable[tuple[int, Box]], *, size: tuple[int, int]) -> Iterator[BoxFault]:
     """
     Args:
+        boxes: each with its place.
         size: (width, height) of the upright image, pixels.
     """
-    boxes = [*((-1, box) for box in record.bad_boxes), *enumerate(record.label or ())]
-    repeated = _repeated([box for _, box in boxes])
-    for (place, box), again in zip(boxes, repeated, strict=True):
-        fault = BoxFault(id=record.id, place=place, kind="empty")
+    good: list[Box] = []
+    for place, box in boxes:
+        fault = BoxFault(id=id, place=place, kind="empty")
         width, height = box.right - box.left, box.bottom - box.top
         if width < 0 or height < 0:
             yield replace(fault, kind="inverted")
@@ -240,8 +255,9 @@ def usable_boxes(record: Record, *, size: tuple[int, int]) -> tuple[Box, ...]:
     Args:
         size: (width, height) of the upright image, pixels.
     """
-    unusable = {fault.place for fault in box_faults(record, size=size) if fault.unusable}
-    kept = [box for place, box in enumerate(record.label or ()) if place not in unusable]
+    boxes = list(enumerate(record.label or ()))
+    unusable = {fault.place for fault in _faults(record.id, boxes, size=size) if fault.unusable}
+    kept = [box for place, box in boxes if place not in unusable]
     width, height = size
     cut = [
         replace(

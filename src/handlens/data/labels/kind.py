@@ -5,7 +5,7 @@ A new kind is a new file beside this one and a line in `KINDS`. Nothing here imp
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -99,6 +99,10 @@ class Kind(Protocol):
     def meaning(self, names: Sequence[str]) -> list[Any] | None:
         """What a fingerprint begins with; None where the lines say it all."""
         return [list(names), []]
+
+    def unread(self, records: Iterable[Record]) -> list[str]:
+        """Sentences about what stands in the files of these images and is in no label."""
+        return []
 
     def to_dict(self, audit: Audit) -> dict[str, Any]:
         """What `check --json` has of these labels beside the class counts."""
