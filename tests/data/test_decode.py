@@ -20,7 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from handlens.data.decode import MAX_PIXELS, ImageInfo, UnreadableImageError, decode, probe, true_format
+from handlens.data.decode import MAX_PIXELS, ImageInfo, UnreadableImageError, decode, probe
+from handlens.data.image_format import true_format
 
 RED, GRAY, BLUE = (230, 30, 30), (40, 40, 40), (30, 30, 230)
 SOURCE = Path(__file__).resolve().parents[2] / "src"

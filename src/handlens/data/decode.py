@@ -15,33 +15,22 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image, ImageFile
+from PIL import Image
 
+from handlens.data.image_format import FORMAT_NAMES, HEAD_BYTES, true_format
+from handlens.data.orientation import jpeg_orientation, orientation_of, upright
+from handlens.data.readers import opened
 from handlens.errors import InputError
 
 MAX_PIXELS = 178_956_970  # above this Pillow calls an image a decompression bomb: 0.5 GB as RGB
-HEAD_BYTES = 64  # enough for true_format
 
-FORMAT_NAMES = {
-    "jpeg": "JPEG",
-    "png": "PNG",
-    "webp": "WebP",
-    "gif": "GIF",
-    "bmp": "BMP",
-    "tiff": "TIFF",
-    "heic": "HEIC",
-}
-BMP_HEADER_SIZES = frozenset({12, 16, 40, 52, 56, 64, 108, 124})  # "BM" alone also begins a text about a BMW
-TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two: BigTIFF
-HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"})
 
-ORIENTATION, BITS_PER_SAMPLE, PHOTOMETRIC = 274, 258, 262  # TIFF tags; EXIF is a TIFF structure
+BITS_PER_SAMPLE, PHOTOMETRIC = 258, 262  # TIFF tags
 TURNED_BY_LIBRARY = frozenset({"tiff", "heic"})  # Pillow turns a TIFF while loading it, libheif a HEIC
 
 # What libjpeg-turbo says when pixels are missing (jerror.h, the JWRN_ messages). Pillow would fill them with gray
@@ -92,25 +81,6 @@ class ImageInfo:
     frames: int
 
 
-def true_format(head: bytes) -> str | None:
-    """The format that the first bytes (HEAD_BYTES suffice) belong to, or None."""
-    if head.startswith(b"\xff\xd8\xff"):
-        return "jpeg"
-    if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "png"
-    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
-        return "webp"
-    if head.startswith((b"GIF87a", b"GIF89a")):
-        return "gif"
-    if head.startswith(b"BM") and int.from_bytes(head[14:18], "little") in BMP_HEADER_SIZES:
-        return "bmp"
-    if head.startswith(TIFF_HEADS):
-        return "tiff"
-    if head[4:8] == b"ftyp" and head[8:12] in HEIC_BRANDS and b"avif" not in head[16:40]:
-        return "heic"
-    return None
-
-
 def probe(content: bytes, name: str) -> ImageInfo:
     """Read the header; no pixel is decoded and no limit is applied.
 
@@ -122,8 +92,8 @@ def probe(content: bytes, name: str) -> ImageInfo:
         UnreadableImageError: the bytes are no image, or its header is damaged.
     """
     format = _known_format(content, name)
-    with _readable(format, name), _open(format, content) as image:
-        orientation = _orientation(image, format, content)
+    with _readable(format, name), opened(format, content) as image:
+        orientation = orientation_of(image, format, content)
         width, height = image.size
         if orientation >= 5 and format not in TURNED_BY_LIBRARY:
             width, height = height, width
@@ -167,15 +137,15 @@ def decode(
     format = _known_format(content, name)
     with _readable(format, name):
         if format == "jpeg":
-            orientation = _exif_orientation(_jpeg_exif(content))
+            orientation = jpeg_orientation(content)
             pixels = _turbo_jpeg(content, orientation, at_least=at_least, max_pixels=max_pixels, name=name)
             if pixels is not None:
-                return _upright(pixels, orientation)
-        with _open(format, content) as image:
+                return upright(pixels, orientation)
+        with opened(format, content) as image:
             _check_size(*image.size, max_pixels=max_pixels, name=name)
-            orientation = _orientation(image, format, content)
+            orientation = orientation_of(image, format, content)
             image.load()
-            return _upright(_rgb(image, name), 1 if format in TURNED_BY_LIBRARY else orientation)
+            return upright(_rgb(image, name), 1 if format in TURNED_BY_LIBRARY else orientation)
 
 
 def _read(path: Path, name: str) -> bytes:
@@ -257,61 +227,6 @@ def _turbo_jpeg(
         return None
 
 
-def _open(format: str, content: bytes) -> ImageFile.ImageFile:
-    """Pillow's reader of a format with the header read. Imported when the format is first met: 30 ms.
-
-    Called directly because `Image.open` would guess the format again and apply its own limit of pixels.
-    """
-    if format == "jpeg":
-        from PIL.JpegImagePlugin import JpegImageFile
-
-        return JpegImageFile(BytesIO(content))
-    if format == "png":
-        from PIL.PngImagePlugin import PngImageFile
-
-        return PngImageFile(BytesIO(content))
-    if format == "webp":
-        from PIL.WebPImagePlugin import WebPImageFile
-
-        return WebPImageFile(BytesIO(content))
-    if format == "gif":
-        from PIL.GifImagePlugin import GifImageFile
-
-        return GifImageFile(BytesIO(content))
-    if format == "bmp":
-        from PIL.BmpImagePlugin import BmpImageFile
-
-        return BmpImageFile(BytesIO(content))
-    if format == "tiff":
-        from PIL.TiffImagePlugin import TiffImageFile
-
-        return TiffImageFile(BytesIO(content))
-    from pi_heif import HeifImageFile
-
-    return HeifImageFile(BytesIO(_heic_without_metadata(content)))
-
-
-def _heic_without_metadata(content: bytes) -> bytes:
-    """The same file with its EXIF and XMP detached from the image: pi_heif 1.4.0 reads them while opening, and a
-    damaged reference there ends the process with a segmentation fault.
-
-    Raises:
-        ValueError: there is no "meta" box, without which there is no image either.
-
-    Source: ISO/IEC 14496-12 (boxes), 23008-12 ("cdsc": this item describes that one).
-    """
-    position = 0
-    while position + 16 <= len(content):
-        size = int.from_bytes(content[position : position + 4], "big")
-        if size == 1:  # a 64-bit size follows the name
-            size = int.from_bytes(content[position + 8 : position + 16], "big")
-        end = position + size if size else len(content)
-        if content[position + 4 : position + 8] == b"meta":
-            return content[:position] + content[position:end].replace(b"cdsc", b"skip") + content[end:]
-        position = max(end, position + 8)
-    raise ValueError("no meta box")
-
-
 def _rgb(image: Image.Image, name: str) -> NDArray[np.uint8]:
     """A loaded image of any mode as (H, W, 3)."""
     tags = getattr(image, "tag_v2", {})  # TIFF only
@@ -337,77 +252,3 @@ def _rgb(image: Image.Image, name: str) -> NDArray[np.uint8]:
         white_paper.paste(rgba, mask=rgba)
         return np.array(white_paper)
     return np.array(image.convert("RGB"))
-
-
-# Orientation: EXIF tag 274 says how the stored image is to be turned, 1 (as it is) to 8.
-
-
-def _upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """(H, W, 3) as stored -> as it is to be seen, contiguous."""
-    if orientation >= 5:
-        pixels = pixels.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    return np.ascontiguousarray(pixels)
-
-
-def _orientation(image: Image.Image, format: str, content: bytes) -> int:
-    if format == "jpeg":
-        return _exif_orientation(_jpeg_exif(content))
-    if format == "png":
-        return _exif_orientation(_png_exif(content))
-    if format == "webp":
-        return _exif_orientation(image.info.get("exif", b""))
-    if format == "tiff":
-        value = image.tag_v2.get(ORIENTATION)  # type: ignore[attr-defined]
-        return value if value in range(1, 9) else 1
-    return 1  # GIF and BMP have none; a HEIC's rotation is part of the container and of its size
-
-
-def _jpeg_exif(content: bytes) -> bytes:
-    """The EXIF block of a JPEG, b"" where there is none. Own code: opening Pillow would cost a tenth of a decode."""
-    position = 2
-    while position + 4 <= len(content) and content[position] == 0xFF:
-        marker = content[position + 1]
-        if marker == 0xFF:  # a fill byte
-            position += 1
-            continue
-        if marker == 0xDA:  # the scan begins
-            break
-        end = position + 2 + int.from_bytes(content[position + 2 : position + 4], "big")
-        if marker == 0xE1 and content[position + 4 : position + 10] == b"Exif\0\0":
-            return content[position + 10 : end]
-        position = end
-    return b""
-
-
-def _png_exif(content: bytes) -> bytes:
-    """The eXIf chunk. Own code: it may follow the pixels, and Pillow would decode them to find it."""
-    position = 8
-    while position + 12 <= len(content):
-        length = int.from_bytes(content[position : position + 4], "big")
-        if content[position + 4 : position + 8] == b"eXIf":
-            return content[position + 8 : position + 8 + length]
-        position += 12 + length
-    return b""
-
-
-def _exif_orientation(exif: bytes) -> int:
-    """1 to 8; 1 where the block is missing or malformed, as every viewer has it."""
-    exif = exif.removeprefix(b"Exif\0\0")
-    order = {b"II": "<", b"MM": ">"}.get(exif[:2])
-    if order is None:
-        return 1
-    try:
-        (start,) = struct.unpack_from(order + "I", exif, 4)
-        (count,) = struct.unpack_from(order + "H", exif, start)
-        for entry in range(start + 2, start + 2 + 12 * count, 12):
-            tag, kind = struct.unpack_from(order + "HH", exif, entry)
-            if tag == ORIENTATION:
-                (value,) = struct.unpack_from(order + ("I" if kind == 4 else "H"), exif, entry + 8)
-                return value if 1 <= value <= 8 else 1
-    except struct.error:
-        return 1
-    return 1

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from handlens.data.decode import true_format
+from handlens.data.image_format import true_format
 from handlens.data.record import IMAGE_EXTENSIONS
 from handlens.errors import InputError
 

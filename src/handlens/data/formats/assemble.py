@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from handlens.data.config import DataConfig
+from handlens.data.formats.class_names import class_name, spelled_twice
 from handlens.data.labels.boxes import Box, BoxLabels
 from handlens.data.labels.mask_files import MaskCoding
 from handlens.data.labels.masks import MaskLabels
@@ -16,7 +17,7 @@ from handlens.data.labels.tags import TagLabels
 from handlens.data.labels.values import ValueLabels
 from handlens.data.listing import Tree
 from handlens.data.record import Dataset, Record, Remark, Split, nfc, sorted_class_names
-from handlens.errors import InputError, nearest
+from handlens.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +42,7 @@ def assemble(
     names = {label: class_name(label, config) for label in sorted(spellings)}
     class_names = sorted_class_names(config.class_names if isinstance(config.class_names, list) else names.values())
     index = {name: position for position, name in enumerate(class_names)}
-    said += _spelled_twice(spellings)
+    said += spelled_twice(spellings)
     records = [
         replace(record, label=None if item.label is None else index[names[item.label]]) for item, record in items
     ]
@@ -76,7 +77,7 @@ def assemble_tags(
         class_names=tuple(class_names),
         records=tuple(records),
         kind=TagLabels(),
-        notes=(*said, *_spelled_twice(spellings)),
+        notes=(*said, *spelled_twice(spellings)),
     )
 
 
@@ -184,58 +185,6 @@ def assemble_boxes(
     )
 
 
-def numbered_classes(
-    labels: Mapping[int, str], config: DataConfig
-) -> tuple[tuple[str, ...], dict[int, int], list[Remark]]:
-    """For data that numbers its classes: names in that order, number -> index into them, and remarks.
-
-    Two numbers of one name become one class.
-
-    Raises:
-        InputError: a name that `class_names` does not allow.
-    """
-    names: dict[str, list[int]] = {}
-    for number in sorted(labels):
-        names.setdefault(class_name(labels[number], config), []).append(number)
-    merged = [
-        Remark(
-            code="classes_merged",
-            message=f"class {name} has {len(numbers)} numbers ({', '.join(map(str, numbers))}) and was merged",
-            level="note",
-        )
-        for name, numbers in names.items()
-        if len(numbers) > 1
-    ]
-    return tuple(names), {number: i for i, numbers in enumerate(names.values()) for number in numbers}, merged
-
-
-def named_classes(labels: Mapping[str, str], config: DataConfig) -> tuple[tuple[str, ...], dict[str, int], list[str]]:
-    """For boxes with names: class names (the list in handlens.yaml, in its order, or sorted), label -> index, notes.
-
-    Args:
-        labels: as spelled in the data, each with where it stands, as the beginning of a sentence about it.
-
-    Raises:
-        InputError: a label that `class_names` does not allow; the list names a class twice.
-    """
-    name_of = {label: class_name(label, config, where=where) for label, where in labels.items()}
-    names = listed_names(config) or tuple(sorted_class_names(name_of.values()))
-    return names, {label: names.index(name) for label, name in name_of.items()}, _spelled_twice(labels)
-
-
-def listed_names(config: DataConfig) -> tuple[str, ...]:
-    """The list `class_names` in its order; () where there is none.
-
-    Raises:
-        InputError: a name stands in it twice.
-    """
-    names = tuple(map(nfc, config.class_names)) if isinstance(config.class_names, list) else ()
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        raise InputError(f"class_names in handlens.yaml lists {twice[0]!r} twice; list each class once.")
-    return names
-
-
 def corners(label: int, left: float, top: float, right: float, bottom: float) -> Box:
     """A box with coordinates rounded to 1/10,000 pixel: the same box written as corners, as a size or as fractions
     of the image is the same Box."""
@@ -285,33 +234,6 @@ def _sorted(
     if ungrouped:
         said.append(f"images whose path does not match the groups pattern, each its own group: {ungrouped}")
     return records, said
-
-
-def class_name(label: str, config: DataConfig, *, where: str = "") -> str:
-    """The name of the class that a label in the data stands for, NFC.
-
-    Raises:
-        InputError: `class_names` does not allow it.
-    """
-    name = nfc(label)
-    if isinstance(config.class_names, dict):
-        return nfc({nfc(old): new for old, new in config.class_names.items()}.get(name, name))
-    if isinstance(config.class_names, list):
-        allowed = tuple(sorted_class_names(config.class_names))
-        if name not in allowed:
-            raise InputError(
-                f"{where}class {name!r} is not among class_names in handlens.yaml; {nearest(name, allowed)}."
-            )
-    return name
-
-
-def _spelled_twice(spellings: Iterable[str]) -> list[str]:
-    """macOS decomposes names (NFD): a folder copied from there beside one made elsewhere is the same class."""
-    composed: dict[str, int] = {}
-    for spelling in spellings:
-        composed[nfc(spelling)] = composed.get(nfc(spelling), 0) + 1
-    merged = sorted(name for name, count in composed.items() if count > 1)
-    return [f"class {name} is spelled in two Unicode forms (NFC and NFD) and was merged" for name in merged]
 
 
 def _untrained(records: Sequence[Record], class_names: Sequence[str]) -> list[str]:

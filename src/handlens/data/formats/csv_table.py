@@ -6,20 +6,19 @@ columns of their own.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from handlens.data.config import CsvColumns, DataConfig
 from handlens.data.formats import filename, folders
 from handlens.data.formats.assemble import Found, assemble, assemble_tags, assemble_values, named
+from handlens.data.formats.csv_file import Finder, Table, column_of, known, load, optional_column, peek, table_files
 from handlens.data.formats.csv_values import VALUE_COLUMN, numbers, value_columns
 from handlens.data.formats.split_names import SPLIT_WORDS
-from handlens.data.record import IMAGE_EXTENSIONS, Dataset, Split, nfc
+from handlens.data.record import Dataset, Split
 from handlens.errors import InputError
 
 FORMAT = "csv"
@@ -66,19 +65,6 @@ SEPARATORS = ("|", ";")  # between labels of one cell, found by themselves; any 
 FLAGS = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
 SPLIT_COLUMNS = ("split", "subset", "set", "partition", "fold_name")
 GROUP_COLUMNS = ("group", "patient", "patient_id", "subject", "subject_id", "session")
-# Folders beside the table in which its files are looked for.
-IMAGE_FOLDERS = (
-    "images",
-    "image",
-    "imgs",
-    "img",
-    "pictures",
-    "photos",
-    "JPEGImages",
-    "data",
-    "train",
-    "train_images",
-)
 
 
 @dataclass(frozen=True)
@@ -97,20 +83,13 @@ class Reading:
     required: bool = False
 
 
-@dataclass(frozen=True)
-class Table:
-    path: Path
-    header: list[str]
-    rows: list[tuple[int, list[str]]]  # (line in the file, cells)
-
-
 def recognise(path: Path) -> bool:
     """A table with a column of files and one of labels, or several of 0 and 1, whose first files exist.
 
     Where nothing else has labels either, one whose files are missing too: better an error that names them than
     images without labels.
     """
-    fitting = [table for table in map(_peek, _table_files(path)) if _fits(table)]
+    fitting = [table for table in map(peek, table_files(path)) if _fits(table)]
     if any(_first_exist(table) for table in fitting):
         return True
     return bool(fitting) and not folders.recognise(path) and not filename.recognise(path)
@@ -124,9 +103,9 @@ def read(path: Path, config: DataConfig) -> Dataset:
     """
     columns = config.csv or CsvColumns.model_validate({})
     table = _table(path, columns)
-    file = _column(table, "file", columns.file, _file_names(table.header))
-    split = _optional_column(table, "split", columns.split, SPLIT_COLUMNS)
-    group = _optional_column(table, "group", columns.group, GROUP_COLUMNS)
+    file = column_of(table, "file", columns.file, _file_names(table.header))
+    split = optional_column(table, "split", columns.split, SPLIT_COLUMNS)
+    group = optional_column(table, "group", columns.group, GROUP_COLUMNS)
     reading = _reading(table, columns, other=[file, split, group])
 
     finder = Finder(table.path.parent)
@@ -165,7 +144,7 @@ def read(path: Path, config: DataConfig) -> Dataset:
 def _reading(table: Table, columns: CsvColumns, *, other: Sequence[int | None]) -> Reading:
     """How the labels of a row are read: numbers, several labels or one."""
     stated = columns.labels
-    unnamed = stated is None and columns.label is None and not _known(table.header, LABEL_COLUMNS)
+    unnamed = stated is None and columns.label is None and not known(table.header, LABEL_COLUMNS)
     if columns.values is not None or unnamed:
         values = value_columns(table.header, columns.values, table=table.path.name)
         if values:
@@ -180,7 +159,7 @@ def _reading(table: Table, columns: CsvColumns, *, other: Sequence[int | None]) 
             missing = unknown[0] if unknown else ""
             raise InputError(f"{table.path.name} has no column {missing!r}; it has {', '.join(table.header)}.")
         return _flagged(table, [table.header.index(name) for name in stated], several=True)
-    label = _column(table, "label", columns.label, LABEL_COLUMNS)
+    label = column_of(table, "label", columns.label, LABEL_COLUMNS)
     where = f"labels in {table.header[label]!r}"
     between = columns.separator
     if between is None:
@@ -238,106 +217,25 @@ def _ones(cells: Sequence[str], flags: Sequence[int]) -> int:
     return sum(FLAGS[cells[column].lower()] for column in flags)
 
 
-class Finder:
-    """Where the files are that a table names; by NFC, since macOS spells the same name in NFD."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folders = [folder, *(folder / name for name in IMAGE_FOLDERS if (folder / name).is_dir())]
-        self._names: dict[Path, dict[str, str]] = {}
-
-    def find(self, name: str) -> Path | None:
-        """The path as found on disk, or None. Kaggle's ids have no extension: the usual ones are tried."""
-        if not name:
-            return None
-        parts = nfc(name.replace("\\", "/")).split("/")
-        for folder in [Path("/")] if name.startswith("/") else self.folders:
-            for ending in ("", *sorted(IMAGE_EXTENSIONS)):
-                path = self._below(folder, [*parts[:-1], parts[-1] + ending])
-                if path is not None:
-                    return path
-        return None
-
-    def _below(self, folder: Path, parts: Sequence[str]) -> Path | None:
-        path = folder
-        for part in parts:
-            if part in ("", "."):
-                continue
-            name = ".." if part == ".." else self._listing(path).get(part)
-            if name is None:
-                return None
-            path = path / name
-        return path if path != folder and not path.is_dir() else None
-
-    def _listing(self, folder: Path) -> dict[str, str]:
-        if folder not in self._names:
-            try:
-                self._names[folder] = {nfc(path.name): path.name for path in sorted(folder.iterdir())}
-            except (NotADirectoryError, FileNotFoundError):
-                self._names[folder] = {}
-        return self._names[folder]
-
-
-def _table_files(folder: Path) -> list[Path]:
-    """The tables directly in a folder, by name."""
-    paths = sorted(folder.iterdir())
-    return [p for p in paths if p.suffix.lower() in (".csv", ".tsv") and not p.name.startswith(".") and p.is_file()]
-
-
 def _table(folder: Path, columns: CsvColumns) -> Table:
     if columns.path is not None:
-        return _load(folder / columns.path)
-    paths = _table_files(folder)
+        return load(folder / columns.path)
+    paths = table_files(folder)
     if not paths:
         raise InputError(f"{folder} has no CSV file; set csv: path in handlens.yaml.")
     if len(paths) == 1:
-        return _load(paths[0])
-    fitting = [path for path in paths if _fits(_peek(path), columns)]
+        return load(paths[0])
+    fitting = [path for path in paths if _fits(peek(path), columns)]
     if len(fitting) != 1:
         names = ", ".join(path.name for path in fitting or paths)
         raise InputError(f"{folder} has several tables ({names}); choose one with csv: path in handlens.yaml.")
-    return _load(fitting[0])
-
-
-def _load(path: Path) -> Table:
-    """
-    Raises:
-        InputError: missing, not UTF-8, or a row of another length than the header.
-    """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            table = Table(path, *_rows(file))
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing; set csv: path relative to the data folder.") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path} is not UTF-8; save it again as 'CSV UTF-8'.") from None
-    except (OSError, csv.Error) as error:
-        raise InputError(f"{path} cannot be read: {error}.") from None
-    for line, cells in table.rows:
-        if len(cells) != len(table.header):
-            raise InputError(f"line {line} of {path.name} has {len(cells)} cells, not {len(table.header)}.")
-    return table
-
-
-def _peek(path: Path) -> Table:
-    """The header and the first rows, whatever is wrong with them: `_load` says what it is."""
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        return Table(path, *_rows(file, first=20))
-
-
-def _rows(file: TextIO, *, first: int | None = None) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """The header, and (line, cells) of the rows that are not blank."""
-    top = file.readline()
-    file.seek(0)
-    reader = csv.reader(file, delimiter=max(",;\t", key=top.count))
-    header = [name.strip() for name in next(reader, [])]
-    rows = [(reader.line_num, [cell.strip() for cell in cells]) for cells in islice(reader, first)]
-    return header, [(line, cells) for line, cells in rows if any(cells)]
+    return load(fitting[0])
 
 
 def _fits(table: Table, columns: CsvColumns | None = None) -> bool:
     columns = columns or CsvColumns.model_validate({})
-    file = [columns.file] if columns.file else _known(table.header, _file_names(table.header))
-    label = [columns.label] if columns.label else columns.labels or _known(table.header, LABEL_COLUMNS)
+    file = [columns.file] if columns.file else known(table.header, _file_names(table.header))
+    label = [columns.label] if columns.label else columns.labels or known(table.header, LABEL_COLUMNS)
     values = columns.values or [name for name in table.header if name.lower() == VALUE_COLUMN]
     labeled = any(name in table.header for name in [*label, *values]) or len(_flag_columns(table)) >= 2
     return any(name in table.header for name in file) and labeled
@@ -346,43 +244,12 @@ def _fits(table: Table, columns: CsvColumns | None = None) -> bool:
 def _first_exist(table: Table) -> bool:
     """Whether any of the first rows names an image that is there. A table of answers to hand in names none."""
     finder = Finder(table.path.parent)
-    columns = [table.header.index(name) for name in _known(table.header, _file_names(table.header))]
+    columns = [table.header.index(name) for name in known(table.header, _file_names(table.header))]
     return any(finder.find(cells[column]) for _, cells in table.rows for column in columns if column < len(cells))
 
 
-def _known(header: Sequence[str], names: Sequence[str]) -> list[str]:
-    """The columns that go by one of the names; the first name alone where it is there."""
-    candidates = [column for column in header if column.lower() in names]
-    exact = [column for column in candidates if column.lower() == names[0]]
-    return exact or candidates
-
-
 def _file_names(header: Sequence[str]) -> tuple[str, ...]:
-    return FILE_COLUMNS if _known(header, FILE_COLUMNS) else ID_COLUMNS
-
-
-def _column(table: Table, role: str, stated: str | None, names: Sequence[str]) -> int:
-    index = _optional_column(table, role, stated, names)
-    if index is None:
-        raise InputError(
-            f"{table.path.name} has no column that could be the {role} (it has {', '.join(table.header)}); "
-            f"name it with csv: {role} in handlens.yaml."
-        )
-    return index
-
-
-def _optional_column(table: Table, role: str, stated: str | None, names: Sequence[str]) -> int | None:
-    if stated is not None:
-        if stated not in table.header:
-            raise InputError(f"{table.path.name} has no column {stated!r}; it has {', '.join(table.header)}.")
-        return table.header.index(stated)
-    candidates = _known(table.header, names)
-    if len(candidates) > 1:
-        raise InputError(
-            f"{table.path.name} has several columns that could be the {role}: {', '.join(candidates)}; "
-            f"choose one with csv: {role} in handlens.yaml."
-        )
-    return table.header.index(candidates[0]) if candidates else None
+    return FILE_COLUMNS if known(header, FILE_COLUMNS) else ID_COLUMNS
 
 
 def _split(cell: str, *, table: Table, line: int) -> Split | None:

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from handlens.data.config import DataConfig, MaskFiles
-from handlens.data.formats.assemble import Found, assemble_masks, listed_names, named, numbered_classes
+from handlens.data.formats.assemble import Found, assemble_masks, named
+from handlens.data.formats.class_names import listed_names, numbered_classes
 from handlens.data.formats.label_files import (
     IMAGE_FOLDERS,
     all_or_none,

@@ -15,7 +15,8 @@ from typing import Any
 
 from handlens.data.config import DataConfig
 from handlens.data.decode import UnreadableImageError
-from handlens.data.formats.assemble import Found, assemble_boxes, named_classes
+from handlens.data.formats.assemble import Found, assemble_boxes
+from handlens.data.formats.class_names import named_classes
 from handlens.data.formats.label_files import (
     all_or_none,
     image_size,

@@ -16,7 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from handlens.data.config import DataConfig, VocFiles
-from handlens.data.formats.assemble import Found, assemble_boxes, corners, named, named_classes
+from handlens.data.formats.assemble import Found, assemble_boxes, corners, named
+from handlens.data.formats.class_names import named_classes
 from handlens.data.formats.label_files import (
     Pairs,
     all_or_none,
@@ -115,9 +116,7 @@ def read(path: Path, config: DataConfig) -> Dataset:
     ]
     if convention == "pixels":
         remarks += _counted_from_0({tree.id(image): file.objects for image, file in files.items()})
-        notes.append(
-            "box corners follow the VOC convention (1-based, last pixel included); otherwise set voc: corners: edges"
-        )
+        notes += ["corners are read as VOC counts them, from 1 and the last pixel included; else voc: corners: edges"]
     remarks += _not_kept({tree.id(image): files[image].unkept for image, _, _ in chosen})
     return assemble_boxes(
         path,

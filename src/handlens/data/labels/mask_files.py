@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from handlens.data.decode import BAD_DATA, HEAD_BYTES, true_format
+from handlens.data.decode import BAD_DATA
+from handlens.data.image_format import HEAD_BYTES, true_format
 from handlens.errors import InputError
 from handlens.palette import IGNORE
 
