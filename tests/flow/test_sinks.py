@@ -15,7 +15,7 @@ from handlens.data.decode import decode
 from handlens.errors import InputError
 from handlens.flow.predict import writing
 from handlens.reporter import Reporter
-from handlens.results import Boxes, Classes, Prediction
+from handlens.results import Boxes, Classes, Numbers, Prediction
 from handlens.training.run import Run
 
 NAMES = ("cat", "dog")
@@ -92,6 +92,34 @@ def test_copies_of_jpegs_are_jpegs_of_about_their_size_and_the_rest_is_png(tmp_p
     expected = classified(drawing).result
     assert expected is not None
     assert np.array_equal(decode(made["c.png"]), expected.draw(decode(drawing)))  # of PNG nothing is lost
+
+
+def test_an_image_is_decoded_whole_once_and_only_where_something_is_drawn_in_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    image = photo(tmp_path / "a.jpg")
+    numbers = Numbers(np.array([1.5], np.float32), ("weight",))
+    reads: list[object] = []
+
+    def read(path: Path, *, at_least: tuple[int, int] | None = None) -> np.ndarray:
+        reads.append(at_least)
+        return decode(path, at_least=at_least)
+
+    monkeypatch.setattr("handlens.tasks.sinks.decode", read)
+    sheet = tmp_path / "sheet.png"
+    for task, prediction, expected in (
+        ("classify", classified(image), [(160, 160)]),
+        ("regress", Prediction(image, numbers), [(160, 160)]),
+        ("detect", detected(image), [None]),
+    ):
+        reads.clear()
+        with writing(run_of(task), sheet=sheet, csv=tmp_path / "a.csv") as write:
+            write(prediction)
+        assert reads == expected, task
+    reads.clear()
+    with writing(run_of("detect"), sheet=sheet, annotate=tmp_path / "out", csv=tmp_path / "a.csv") as write:
+        write(detected(image))
+    assert reads == [None]
 
 
 def test_what_could_not_be_read_has_a_row_and_keeps_its_place(tmp_path: Path):
