@@ -144,7 +144,7 @@ def test_from_coco_to_coco_outlines_and_numbers_stay(tmp_path: Path) -> None:
     }
     text(tmp_path / "in/c.json", json.dumps(content))
     dataset = open_whole(tmp_path / "in")
-    assert convert(dataset, tmp_path / "coco", to="coco") == ["boxes without area or inverted: 1"]
+    assert convert(dataset, tmp_path / "coco", to="coco") == ["boxes inverted or without area: 1"]
     written = json.loads((tmp_path / "coco/annotations/instances.json").read_text())
     assert {entry["id"]: entry["name"] for entry in written["categories"]} == {90: "toast", 18: "rye", 19: "bun"}
     name_of = {entry["id"]: entry["file_name"] for entry in written["images"]}
@@ -152,7 +152,7 @@ def test_from_coco_to_coco_outlines_and_numbers_stay(tmp_path: Path) -> None:
     assert (kept["a.jpg"]["category_id"], kept["a.jpg"]["segmentation"], kept["a.jpg"]["score"]) == (90, polygon, 0.5)
     assert (kept["b.jpg"]["category_id"], kept["b.jpg"]["keypoints"]) == (18, [1, 2, 2])
     assert open_whole(tmp_path / "coco").class_names == dataset.class_names
-    assert "outlines of 1 boxes" in convert(dataset, tmp_path / "voc", to="voc")
+    assert "segmentations of boxes: 1" in convert(dataset, tmp_path / "voc", to="voc")
     text(tmp_path / "in/handlens.yaml", "class_names: {toast: white}")
     renamed = open_whole(tmp_path / "in")
     lost = convert(renamed, tmp_path / "again", to="coco")
@@ -334,7 +334,7 @@ def test_outlines_become_masks(tmp_path: Path) -> None:
     }
     text(tmp_path / "in/c.json", json.dumps(content))
     lost = convert(open_whole(tmp_path / "in"), tmp_path / "out", to="masks")
-    assert "objects without an outline, their boxes ignored: 1" in lost
+    assert "objects without a segmentation, their boxes ignored: 1" in lost
     again = open_whole(tmp_path / "out")
     assert again.class_names == ("background", "bread")
     (record,) = again.records
@@ -424,7 +424,7 @@ def test_a_damaged_mask_is_left_out_and_named(tmp_path: Path) -> None:
     (tmp_path / "in/masks/b.png").write_bytes(b"no image")
     for to in ("masks", "voc"):
         (lost,) = convert(dataset, tmp_path / to, to=to)  # type: ignore[arg-type]
-        assert lost.startswith("left aside, images/b.jpg: the mask")
+        assert lost.startswith("skipped, images/b.jpg: the mask")
         assert [record.path.name for record in open_whole(tmp_path / to).records] == ["a.jpg", "c.jpg"]
 
 

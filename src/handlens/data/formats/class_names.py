@@ -57,7 +57,7 @@ def listed_names(config: DataConfig) -> tuple[str, ...]:
     names = tuple(map(nfc, config.class_names)) if isinstance(config.class_names, list) else ()
     twice = [name for name in names if names.count(name) > 1]
     if twice:
-        raise InputError(f"class_names in handlens.yaml has {twice[0]!r} twice; name each class once.")
+        raise InputError(f"class_names in handlens.yaml lists {twice[0]!r} twice; list each class once.")
     return names
 
 

@@ -85,19 +85,19 @@ def instances(tree: Tree, root: Path) -> tuple[list[Instances], list[Remark]]:
     if not files:
         if damaged:
             raise next(iter(damaged.values()))
-        raise InputError(f"{root} has no JSON of COCO's instances, with images, annotations and categories.")
-    remarks = [remark("without_boxes", "left aside, JSON without boxes", aside, level="note")] if aside else []
+        raise InputError(f"{root} has no COCO instances JSON with images, annotations and categories.")
+    remarks = [remark("without_boxes", "skipped, JSON without boxes", aside, level="note")] if aside else []
     others = [tree.id(path) for path in tree.labels(root, ".json") if path not in paths]
     if others:
-        message = f"left aside, JSON that is not COCO's: {named(others)}"
+        message = f"skipped, JSON that is not COCO: {named(others)}"
         remarks.append(Remark(code="other_json", message=message, files=tuple(others), level="note", lost=False))
     if damaged:
         reasons = tuple(map(str, damaged.values()))
-        message = f"{len(damaged)} JSON left aside with all that they list. The first: {reasons[0]}"
+        message = f"{len(damaged)} JSON skipped with all images they list. The first: {reasons[0]}"
         remarks.append(Remark(code="json_unreadable", message=message, files=tuple(damaged), reasons=reasons))
     strays = [reason for file in files for reason in file.strays]
     if strays:
-        message = f"annotations left aside, whose image cannot be told: {len(strays)}. The first: {strays[0]}"
+        message = f"annotations skipped because their image is unknown: {len(strays)}. The first: {strays[0]}"
         remarks.append(Remark(code="annotation_without_image", message=message, reasons=tuple(strays)))
     return files, remarks
 
@@ -114,7 +114,7 @@ def categories(files: Sequence[Instances]) -> dict[int, Mapping[str, Any]]:
             if entries.setdefault(id, entry)["name"] != entry["name"]:
                 raise InputError(f"category {id} is {entries[id]['name']!r}, and {entry['name']!r} in {file.path}.")
     if len(set(map(type, entries))) > 1:
-        raise InputError(f"some categories of {files[0].path} have numbers as ids and some texts; use numbers.")
+        raise InputError(f"some categories of {files[0].path} have numbers as ids and some have strings; use numbers.")
     return entries
 
 
@@ -195,7 +195,7 @@ def _images(entries: Sequence[Any], path: Path) -> tuple[dict[Any, Mapping[str, 
             shared.add(entry["id"])
             for one in (known, entry):
                 faults[one["file_name"]] = (
-                    f"two images of {path} have the id {entry['id']}, and whose annotations are whose cannot be told."
+                    f"two images of {path} have the id {entry['id']}, so their annotations are ambiguous."
                 )
     return {id: entry for id, entry in images.items() if id not in shared}, faults
 
@@ -210,7 +210,7 @@ def _need(entry: Any, keys: tuple[str, ...], where: str) -> None:
         if (key == "id" or key.endswith("_id")) and not isinstance(entry[key], int | str):
             raise InputError(f"{where} has {key} = {entry[key]!r}; a number is expected.")
         if key == "file_name" and not (isinstance(entry[key], str) and entry[key]):
-            raise InputError(f"{where} has {key} = {entry[key]!r}; a text is expected.")
+            raise InputError(f"{where} has {key} = {entry[key]!r}; a string is expected.")
 
 
 def _with_bbox(annotation: Mapping[str, Any], where: str) -> Mapping[str, Any]:
@@ -219,7 +219,7 @@ def _with_bbox(annotation: Mapping[str, Any], where: str) -> Mapping[str, Any]:
         try:
             annotation = {**annotation, "bbox": frame(outline_of(annotation))}
         except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{where} has no bbox, and its segmentation is wrong: {error}.") from None
+            raise InputError(f"{where} has no bbox, and its segmentation is invalid: {error}.") from None
     _need(annotation, ("bbox",), where)
     box = annotation["bbox"]
     if not isinstance(box, list) or len(box) != 4 or not all(finite(value) for value in box):

@@ -52,17 +52,17 @@ class Source:
 
 
 def lost_keys(source: Source, images: Iterable[Path]) -> list[str]:
-    """A sentence about what only COCO has a place for; outlines and marks are another's."""
+    """A sentence about the fields that only COCO can store; segmentations and marks are reported elsewhere."""
     paths = list(images)
     groups = {
-        "of annotations": ([a for path in paths for a in source.annotations[path]], READ_OF_ANNOTATIONS),
-        "of images": ([source.images[path] for path in paths], READ_OF_IMAGES),
-        "of categories": (list(source.categories.values()), {"id", "name"}),
+        "annotations": ([a for path in paths for a in source.annotations[path]], READ_OF_ANNOTATIONS),
+        "images": ([source.images[path] for path in paths], READ_OF_IMAGES),
+        "categories": (list(source.categories.values()), {"id", "name"}),
     }
     named_keys = {where: sorted({k for e in entries for k in e} - read) for where, (entries, read) in groups.items()}
-    named_keys["of the whole"] = [*source.rest, *source.differing]
-    said = [f"{where} {', '.join(keys)}" for where, keys in named_keys.items() if keys]
-    return [f"what only COCO has a place for: {'; '.join(said)}"] if said else []
+    named_keys["file"] = [*source.rest, *source.differing]
+    said = [f"{where}: {', '.join(keys)}" for where, keys in named_keys.items() if keys]
+    return [f"COCO fields that the format cannot store: {'; '.join(said)}"] if said else []
 
 
 def class_mask(
@@ -91,7 +91,7 @@ def class_mask(
         try:
             pixels = render(outline, size=size)
         except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"annotation {annotation.get('id')}: its segmentation is wrong: {error}.") from None
+            raise InputError(f"annotation {annotation.get('id')}: its segmentation is invalid: {error}.") from None
         if outline and not annotation.get("iscrowd"):
             objects.append((int(pixels.sum()), index[annotation["category_id"]], pixels))
             continue

@@ -88,7 +88,7 @@ def load(path: Path) -> Table:
         with path.open(encoding="utf-8-sig", newline="") as file:
             table = Table(path, *_rows(file))
     except FileNotFoundError:
-        raise InputError(f"{path} is missing; give csv: path relative to the data's folder.") from None
+        raise InputError(f"{path} is missing; set csv: path relative to the data folder.") from None
     except UnicodeDecodeError:
         raise InputError(f"{path} is not UTF-8; save it again as 'CSV UTF-8'.") from None
     except (OSError, csv.Error) as error:

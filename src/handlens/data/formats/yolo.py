@@ -79,7 +79,7 @@ def read(path: Path, config: DataConfig) -> Dataset:
     texts = [text for text in tree.labels(path, ".txt") if text.name.lower() not in OTHER_TEXTS or has_rows(text)]
     pairs = pair(tree, images, texts, folders=LABEL_FOLDERS)
     if not pairs.pairs:
-        raise InputError(f"{path} has no image with a text of the same name; put them into images/ and labels/.")
+        raise InputError(f"{path} has no image with a label file of the same name; put them into images/ and labels/.")
     names, said = class_names_of(described, source, path, config)
     notes = [*said, *notes]
     if pairs.images:

@@ -59,7 +59,7 @@ def class_names_of(
     listed = listed_names(config)
     if listed:
         return dict(enumerate(listed)), []
-    return None, ["classes are named by the numbers found; class_names in handlens.yaml names them"]
+    return None, ["classes are named after the numbers found; set class_names in handlens.yaml to name them"]
 
 
 def splits_of(
@@ -81,7 +81,7 @@ def splits_of(
     places = {key: [base / name for name in listed if (base / name).exists()] for key, listed in entries.items()}
     remarks = []
     if missing:
-        message = f"{source.name} names {named(missing)}, not here; there folders' names tell the splits"
+        message = f"{source.name} names {named(missing)}, which do not exist; splits are taken from folder names"
         remarks.append(Remark(code="split_missing", message=message, level="note", lost=False))
     if not any(places.values()):
         all_or_none(list(by_folder.values()), str(root))
@@ -101,13 +101,13 @@ def splits_of(
     splits = {image: split or by_folder[image] for image, split in splits.items()}
     outside = [tree.id(image) for image, split in splits.items() if split is None]
     if twice:
-        what = f"images that {source.name} puts into two splits, kept in the first"
+        what = f"images in two splits of {source.name}, kept in the first"
         message = f"{what}: {named(twice)}"
         remarks.append(Remark(code="two_splits", message=message, files=tuple(twice), lost=False))
     if absent:
-        remarks.append(remark("listed_missing", f"left aside, in a list of {source.name} and not found", absent))
+        remarks.append(remark("listed_missing", f"skipped, in a list of {source.name} and not found", absent))
     if outside:
-        remarks.append(remark("not_listed", f"left aside, in no split of {source.name}", outside))
+        remarks.append(remark("not_listed", f"skipped, in no split of {source.name}", outside))
     return {image: split for image, split in splits.items() if split is not None}, remarks
 
 

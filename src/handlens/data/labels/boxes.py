@@ -228,8 +228,9 @@ def _faults(id: str, boxes: Iterable[tuple[int, Box]], *, size: tuple[int, int])
         boxes: each with its place.
         size: (width, height) of the upright image, pixels.
     """
-    good: list[Box] = []
-    for place, box in boxes:
+    placed = list(boxes)
+    repeated = _repeated([box for _, box in placed])
+    for (place, box), again in zip(placed, repeated, strict=True):
         fault = BoxFault(id=id, place=place, kind="empty")
         width, height = box.right - box.left, box.bottom - box.top
         if width < 0 or height < 0:
