@@ -116,7 +116,9 @@ def read(path: Path, config: DataConfig) -> Dataset:
     ]
     if convention == "pixels":
         remarks += _counted_from_0({tree.id(image): file.objects for image, file in files.items()})
-        notes += ["corners are read as VOC counts them, from 1 and the last pixel included; else voc: corners: edges"]
+        notes += [
+            "box corners follow the VOC convention (1-based, last pixel included); otherwise set voc: corners: edges"
+        ]
     remarks += _not_kept({tree.id(image): files[image].unkept for image, _, _ in chosen})
     return assemble_boxes(
         path,

@@ -154,7 +154,7 @@ class BoxLabels(Kind):
 
     def unread(self, records: Iterable[Record]) -> list[str]:
         count = sum(len(self.without_area.get(record.id, ())) for record in records)
-        return [f"boxes without area or inverted: {count}"] if count else []
+        return [f"boxes inverted or without area: {count}"] if count else []
 
     def faults(self, audit: Audit) -> list[BoxFault]:
         return [fault for facts in audit.facts.values() for fault in facts.details.faults]
