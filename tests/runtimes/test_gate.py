@@ -50,7 +50,7 @@ def test_another_normalization_inside_ends_with_exit_code_3_and_keeps_the_old_fi
     assert command(arguments) == 0
     assert not failed.exists()
     assert command([*arguments[:-2], str(tmp_path / "model.onnx")]) == 2
-    assert "ends in .xml" in capsys.readouterr().err
+    assert "have the suffix .xml" in capsys.readouterr().err
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -91,9 +91,9 @@ def test_metrics_are_continued_and_a_repeated_epoch_replaced(tmp_path: Path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("resnet50", "there are resnet50:imagenet1k_v1, resnet50:imagenet1k_v2"),
+        ("resnet50", "available: resnet50:imagenet1k_v1, resnet50:imagenet1k_v2"),
         ("mobilnet_v2", "the closest match is 'mobilenet_v2'"),
-        ("runs/breads", "there are mobilenet_v2, efficientnet_lite0"),
+        ("runs/breads", "available: mobilenet_v2, efficientnet_lite0"),
     ],
 )
 def test_what_is_neither_a_run_nor_a_net_is_answered_with_the_nearest(name, message, tmp_path, monkeypatch):

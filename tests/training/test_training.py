@@ -107,7 +107,7 @@ def test_where_there_is_no_test_split_a_head_does_not_learn_from_what_it_is_eval
 def test_a_head_says_what_it_has_no_use_for(data, weights, tmp_path):
     said: list[str] = []
     train(data, tmp_path / "run", said, mode="head", epochs=9)
-    assert "A head alone has no use for batch_size, epochs; ask for --mode finetune to use it." in said
+    assert "Not used in mode head: batch_size, epochs; use --mode finetune." in said
 
 
 def test_a_head_that_was_interrupted_is_resumed(data, weights, tmp_path, monkeypatch):
