@@ -55,7 +55,8 @@ def choose_mode(recipe: Recipe, task: Task, images: int, report: Reporter) -> Re
     if recipe.mode != "auto":
         return _settled(recipe, recipe.mode, task, images)
     wanted = recipe.settled("finetune", task.defaults)
-    fitting = published_for(wanted) if recipe.width in (None, 1.0) else ()
+    fits = recipe.width in (None, 1.0) and not recipe.has_own_blocks
+    fitting = published_for(wanted) if fits else ()
     found = (name for name in fitting if have_weights(name, progress=report.progress))
     source = recipe.weights or next(found, None)
     mode: Mode

@@ -11,6 +11,7 @@ from handlens.errors import InputError, nearest, require
 from handlens.files import cache_folder
 from handlens.reporter import QUIET, Reporter
 from handlens.tasks import TASKS
+from handlens.training.parts import found, is_part_name, named
 from handlens.training.run import ENGINE, MODEL, WEIGHTS, Run, locked, open_run, write_model_json
 from handlens.weights import SOURCES
 
@@ -55,7 +56,11 @@ def build_from(run: Run) -> nn.Module:
     from handlens.models import build
 
     architecture = run.model["architecture"]
-    net = build(architecture["name"], **architecture["arguments"])
+    arguments = {
+        key: found(value, {}, keyword="model") if is_part_name(value) else value
+        for key, value in architecture["arguments"].items()
+    }
+    net = build(architecture["name"], **arguments)
     net.load_state_dict(load_file(run.weights))
     return net.eval()
 
@@ -81,7 +86,7 @@ def write_run(
     save_openvino(model, folder / ENGINE, metadata=metadata)
     return write_model_json(
         folder,
-        {"architecture": architecture, "task": task.name, **metadata, "machine": machine()} | extra,
+        {"architecture": named(architecture), "task": task.name, **metadata, "machine": machine()} | extra,
         files=(WEIGHTS, ENGINE, str(Path(ENGINE).with_suffix(".bin").as_posix())),
     )
 

@@ -103,6 +103,7 @@ def train(
         asked = recipe.model_dump(exclude_unset=True) if isinstance(recipe, BaseModel) else dict(recipe or {})
         recipe = make_recipe(asked | ({} if mode is None else {"mode": mode}))
     require_known(recipe.model)
+    recipe = recipe.with_parts({})
 
     dataset = open_dataset(data, format=format, config=config)
     require_mode(recipe, TASKS[dataset.task])
@@ -110,39 +111,32 @@ def train(
     for finding in audit.findings:
         report.say(f"{finding.level}: {finding.message}")
     stop_on_findings(audit, strict=strict)
-    ours = False
-    try:
-        with locked(folder):
-            ours = True
-            # Only now is the folder ours: another training may have begun or ended in it since it was chosen.
-            if resume is None:
-                _require_empty(folder)
-            else:
-                _require_unfinished(folder)
+    # Whatever is refused is refused before there is a folder.
+    job = _prepared(folder, recipe, audit, resuming=resume is not None, report=report)
+    with locked(folder):
+        # Only now is the folder ours: another training may have begun or ended in it since it was chosen.
+        if resume is None:
+            _require_empty(folder)
+        else:
+            _require_unfinished(folder)
+        summary = _data_summary(Path(data), audit, job.dataset)
+        if resume is None:  # from here on the run can be resumed
             stated = config or Path(data) / FILE_NAME
-            try:
-                return _train(
-                    Path(data),
-                    audit,
-                    folder,
-                    recipe,
-                    resuming=resume is not None,
-                    golden=golden,
-                    report=report,
-                    stated=stated if stated.is_file() else None,
+            write_json(folder / DATA, summary)
+            write_text(folder / RECIPE, job.recipe.to_yaml())
+            if stated.is_file():
+                write_text(folder / DATA_CONFIG, stated.read_text(encoding="utf-8-sig"))
+        elif read_json(folder / DATA)["fingerprint"] != summary["fingerprint"]:
+            raise InputError(f"the images in {data} have changed since {folder} was started; start a new run.")
+        try:
+            return _train(job, summary, golden=golden)
+        except KeyboardInterrupt as stop:
+            if unfinished(folder):
+                saved = (
+                    "everything is saved" if stop.args == (SAVED,) else "progress since the last checkpoint is lost"
                 )
-            except KeyboardInterrupt as stop:
-                if unfinished(folder):
-                    saved = (
-                        "everything is saved" if stop.args == (SAVED,) else "progress since the last checkpoint is lost"
-                    )
-                    report.say(f"Stopped, and {saved}. Continue with: handlens train --resume {folder}")
-                raise
-    except InputError:
-        if ours and [entry.name for entry in folder.iterdir()] == [".lock"]:  # refused before it began
-            (folder / ".lock").unlink()
-            folder.rmdir()
-        raise
+                report.say(f"Stopped, and {saved}. Continue with: handlens train --resume {folder}")
+            raise
 
 
 @dataclass(frozen=True)
@@ -174,50 +168,39 @@ class _Outcome:
     chosen: dict[str, Any]
 
 
-def _train(
-    data: Path,
-    audit: Audit,
-    folder: Path,
-    recipe: Recipe,
-    *,
-    resuming: bool,
-    golden: bool,
-    report: Reporter,
-    stated: Path | None,
-) -> Path:
-    """
-    Args:
-        stated: the handlens.yaml that the run keeps.
+def _prepared(folder: Path, recipe: Recipe, audit: Audit, *, resuming: bool, report: Reporter) -> _Job:
+    """What is trained, on what, and from where; nothing is written.
+
+    Raises:
+        InputError: the model, its weights, or what the recipe asks for does not fit the data or one another.
     """
     from handlens.data.seeds import seed_torch
     from handlens.data.split import split_dataset
-    from handlens.training.saving import save_net
 
     dataset = split_dataset(audit.usable(), validation=recipe.validation, seed=recipe.seed, together=audit.duplicates)
     task = TASKS[dataset.task]
-    training, validation = dataset.part("train"), dataset.part("validation")
+    images = len(dataset.part("train"))
     names = counted(len(dataset.class_names), dataset.kind.named)
-    report.say(f"{len(training)} training images, {len(validation)} validation images, {names}.")
-    recipe = choose_mode(recipe, task, len(training), report)
-    summary = _data_summary(data, audit, dataset)
-    if resuming:
-        if read_json(folder / DATA)["fingerprint"] != summary["fingerprint"]:
-            raise InputError(f"the images in {data} have changed since {folder} was started; start a new run.")
-    else:
+    report.say(f"{images} training images, {len(dataset.part('validation'))} validation images, {names}.")
+    recipe = choose_mode(recipe, task, images, report)
+    if not resuming:
         say_unused(recipe, task, report)
-
     seed_torch(recipe.seed)
     start = begin(task, recipe, dataset, report)
-    require_a_batch(start.net, recipe, task, len(training))
+    require_a_batch(start.net, recipe, task, images)
     report.say(f"Input: {start.preprocess.height} x {start.preprocess.width} pixels (height x width).")
-    if not resuming:  # from here on the run can be resumed
-        write_json(folder / DATA, summary)
-        write_text(folder / RECIPE, recipe.to_yaml())
-        if stated is not None:
-            write_text(folder / DATA_CONFIG, stated.read_text(encoding="utf-8-sig"))
+    return _Job(folder, task, recipe, audit, dataset, start, report)
 
-    job = _Job(folder, task, recipe, audit, dataset, start, report)
-    outcome = _train_head(job) if recipe.mode == "head" else _train_by_epochs(job)
+
+def _train(job: _Job, summary: dict[str, Any], *, golden: bool) -> Path:
+    """
+    Args:
+        summary: data.json.
+    """
+    from handlens.training.saving import save_net
+
+    folder, task, dataset, start, report = job.folder, job.task, job.dataset, job.start, job.report
+    outcome = _train_head(job) if job.recipe.mode == "head" else _train_by_epochs(job)
     task.finish(start.net, dataset)
     save_net(start.net, folder / WEIGHTS)
     chosen = outcome.chosen or task.choose(start.net, start.preprocess, dataset, folder, report)
@@ -234,11 +217,11 @@ def _train(
         class_names=dataset.class_names,
         task=task,
         extra={
-            "recipe": recipe.model_dump(),
+            "recipe": job.recipe.stated(),
             "validation": outcome.validation,
             "metrics": {},
             **chosen,
-            "data": data_row | {"unreadable": len(audit.unreadable)},
+            "data": data_row | {"unreadable": len(job.audit.unreadable)},
         },
     )
     measured = task.shown(outcome.validation[task.metric])

@@ -94,7 +94,7 @@ def frozen_features(
         records,
         engine=engine,
         preprocess=preprocess,
-        backbone=_backbone_digest(net),
+        backbone=_backbone_digest(net, preprocess, own=recipe.has_own_blocks),
         precision=recipe.precision,
         digests=audit.digests,
         augmented=augmented,
@@ -127,14 +127,32 @@ def _augmented_loader(
     return load
 
 
-def _backbone_digest(net: nn.Module) -> str:
-    """SHA-256 over the names and values of everything before the classifier."""
+def _backbone_digest(net: nn.Module, preprocess: Preprocess, *, own: bool) -> str:
+    """SHA-256 over the names and values of everything before the classifier.
+
+    Args:
+        own: the code is the caller's and may change under the same names: what is computed counts too.
+    """
     digest = hashlib.sha256(type(net).__name__.encode())
+    if own:
+        digest.update(_computed(net, preprocess).encode())
     for name, value in sorted(net.state_dict().items()):
         if not name.startswith("classifier."):
             digest.update(name.encode())
             digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def _computed(net: nn.Module, preprocess: Preprocess) -> str:
+    """The operations of the frozen backbone, as text."""
+    import torch
+
+    from handlens.runtimes.graph import EmbedGraph
+
+    images = torch.zeros(2, preprocess.height, preprocess.width, preprocess.channels, dtype=torch.uint8)
+    with torch.inference_mode():
+        traced = torch.jit.trace(EmbedGraph(net.eval(), preprocess), images, check_trace=False, strict=False)
+    return str(traced.inlined_graph.str(False))  # without the places in files
 
 
 def validate_head(

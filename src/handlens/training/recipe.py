@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from handlens.errors import InputError, nearest
+from handlens.training.parts import found, is_part_name, named
 
 Mode = Literal["auto", "head", "finetune", "scratch"]
 
@@ -72,7 +73,9 @@ class Recipe(BaseModel):
         description="Input size in pixels, or [height, width]; if none, the model's default, or a size that suits "
         "the images.",
     )
-    options: dict[str, Any] = Field({}, description="Additional arguments of the model, by name.")
+    options: dict[str, Any] = Field(
+        {}, description="Additional arguments of the model, by name; classes and functions as package.module:Name."
+    )
     anchors: Literal["fitted", "paper"] = Field(
         "fitted", description="fitted: k-means over the training boxes; paper: the published ones (detectors)."
     )
@@ -176,8 +179,32 @@ class Recipe(BaseModel):
         changed["augment"] = self.augment.model_copy(update=augment)
         return self.model_copy(update=changed | {"mode": mode})
 
+    @property
+    def has_own_blocks(self) -> bool:
+        """Whether the model is one of the catalogue with parts that published weights know nothing of."""
+        return any(callable(value) for value in self.options.values())
+
+    def with_parts(self, handed: Mapping[str, Any]) -> Recipe:
+        """With the parts themselves where a file had their names.
+
+        Args:
+            handed: parts by their names, which need not be imported.
+
+        Raises:
+            InputError: one is not among them and cannot be imported.
+        """
+        options = {
+            key: found(value, handed, keyword="recipe") if is_part_name(value) else value
+            for key, value in self.options.items()
+        }
+        return self.model_copy(update={"options": options})
+
+    def stated(self) -> dict[str, Any]:
+        """As files have it: parts by their names."""
+        return dict(named(self.model_dump()))
+
     def to_yaml(self) -> str:
-        return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
+        return yaml.safe_dump(self.stated(), sort_keys=False, allow_unicode=True)
 
 
 # Defaults of mode scratch that differ from those above: there are no pretrained weights that training could destroy.

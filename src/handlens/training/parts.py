@@ -1,0 +1,73 @@
+"""Parts of a training that are the caller's own: a model, a block, a loss, a transform, callbacks.
+
+A recipe holds the part itself. A file holds its name, `package.module:Name`, from which it is imported again. The name
+of an object ends in "(...)", that of a lambda or of what was made in a function has "<...>" in it: such a part is
+handed over again by whoever goes on with the run.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Mapping
+from functools import partial
+from types import MethodType
+from typing import Any
+
+from handlens.errors import InputError
+
+NAME = re.compile(r"[^\W\d][\w.]*:\S")  # how the name of a part begins, whether or not it can be imported
+IMPORTABLE = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")
+
+
+def is_part_name(value: object) -> bool:
+    return isinstance(value, str) and NAME.match(value) is not None
+
+
+def name_of(part: Any) -> str:
+    """What files call a part; a string is such a name already."""
+    if isinstance(part, str):
+        return part
+    if isinstance(part, partial):
+        return f"{name_of(part.func)}(...)"
+    if not hasattr(part, "__qualname__"):
+        return f"{name_of(type(part))}(...)"
+    name = f"{part.__module__}:{part.__qualname__}"
+    of_an_object = isinstance(part, MethodType) and not isinstance(part.__self__, type)
+    return f"{name}(...)" if of_an_object else name
+
+
+def named(value: Any) -> Any:
+    """A value of a recipe as files have it: parts by their names, in lists and mappings too."""
+    if isinstance(value, Mapping):
+        return {key: named(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [named(entry) for entry in value]
+    return name_of(value) if callable(value) else value
+
+
+def found(name: str, handed: Mapping[str, Any], *, keyword: str) -> Any:
+    """The part of this name: one that was handed over, or else imported.
+
+    Args:
+        handed: parts by their names.
+        keyword: what it is handed over by, for the error.
+
+    Raises:
+        InputError: neither.
+    """
+    if name in handed:
+        return handed[name]
+    again = f"hand it over again by {keyword}=..."
+    if not IMPORTABLE.fullmatch(name):
+        raise InputError(f"{name} cannot be imported, for it was made where it was used; {again}")
+    module, _, path = name.partition(":")
+    try:
+        part = importlib.import_module(module)
+        for attribute in path.split("."):
+            part = getattr(part, attribute)
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"{name} cannot be imported ({error}); make its package importable, or {again}") from error
+    if not callable(part):
+        raise InputError(f"{name} is a {type(part).__name__} and cannot be called; it must be a class or a function.")
+    return part
