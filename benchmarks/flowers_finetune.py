@@ -25,7 +25,7 @@ with tempfile.TemporaryDirectory() as scratch:
         }
         for row in read_metrics(run)
     ]
-    recipe = open_run(run).model["recipe"]
+    recipe = open_run(run).model.recipe
 metrics = result["metrics"]
 low, high = metrics["top1_interval"]
 store(

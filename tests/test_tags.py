@@ -53,7 +53,7 @@ def test_it_learns_and_says_by_how_much_more_than_chance(trained: tuple[Path, Pa
     assert metrics["exact"] > metrics["exact_baseline"]["share"]
     stored = read_json(copy / "model.json")
     assert stored["metrics"].items() <= metrics.items()
-    assert [row["threshold"] for row in metrics["per_class"]] == stored["thresholds"]
+    assert [row["threshold"] for row in metrics["per_class"]] == stored["chosen"]["thresholds"]
     assert "mAP</small>" in (copy / "report.html").read_text(encoding="utf-8")
     assert "random ranking" in handlens("evaluate", copy, XDG_CACHE_HOME=weights).stdout
 
@@ -98,7 +98,7 @@ def test_export_is_proved_by_its_own_runtime(trained: tuple[Path, Path], weights
         import onnx
 
         kept = {entry.key: entry.value for entry in onnx.load(out).metadata_props}
-        assert json.loads(kept["handlens.thresholds"]) == read_json(run / "model.json")["thresholds"]
+        assert json.loads(kept["handlens.thresholds"]) == read_json(run / "model.json")["chosen"]["thresholds"]
 
 
 def test_golden_images_are_answered_as_promised(trained: tuple[Path, Path]):
@@ -140,8 +140,8 @@ def test_training_the_whole_net(trained: tuple[Path, Path], weights: str, tmp_pa
     run = package.train(data, out=tmp_path / "run", recipe=recipe, golden=False, report=Reporter(say=said.append))
     model = read_json(run / "model.json")
     assert set(model["validation"]) >= {"map", "loss", "count"}
-    assert len(model["thresholds"]) == 10
-    assert all(0 <= threshold <= 1 for threshold in model["thresholds"])
+    assert len(model["chosen"]["thresholds"]) == 10
+    assert all(0 <= threshold <= 1 for threshold in model["chosen"]["thresholds"])
     rows = list(csv.DictReader((run / "metrics.csv").read_text(encoding="utf-8").splitlines()))
     assert [row["epoch"] for row in rows] == (["0", "1"] if mode == "finetune" else ["1"])
     assert 0 < float(rows[-1]["validation_map"]) <= 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from handlens.errors import InputError
 from handlens.files import read_json
 from handlens.flow.evaluate import test_images as images_of
 from handlens.training.recipe import make_recipe
-from handlens.training.run import Run, open_run, update_model_json
+from handlens.training.run import Run, open_run, write_model_json
 
 RECIPE = make_recipe({"mode": "head", "image_size": 64})
 
@@ -33,7 +34,7 @@ def trained(weights: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
 def copied(trained: tuple[Path, Path], tmp_path: Path) -> tuple[Path, Path]:
     data, run = (shutil.copytree(folder, tmp_path / folder.name) for folder in trained)
     opened = open_run(run)
-    update_model_json(opened, data=opened.model["data"] | {"root": str(data)})
+    write_model_json(run, replace(opened.model, data=replace(opened.model.data, root=str(data))))
     return data, run
 
 
@@ -82,7 +83,7 @@ def test_numbers_are_indices_only_where_no_class_is_called_by_a_number(
     trained: tuple[Path, Path], tmp_path: Path, names: tuple[str, ...], read: list[int] | None
 ):
     run = open_run(trained[1])
-    numbered = Run(run.folder, run.model | {"class_names": list(names)})
+    numbered = Run(run.folder, replace(run.model, class_names=tuple(names)))
     write_images(tmp_path / "all", per_class=1, seed=3)
     first, second, _ = sorted((tmp_path / "all").iterdir())
     data = tmp_path / "numbers"

@@ -14,7 +14,8 @@ from handlens.errors import InputError
 from handlens.files import read_json, write_json
 from handlens.flow.runs import find_run
 from handlens.preprocess import Preprocess
-from handlens.training.run import append_metrics, locked, open_run, read_metrics, write_model_json
+from handlens.training.model_info import Architecture, ModelInfo
+from handlens.training.run import append_metrics, digests, locked, open_run, read_metrics, write_model_json
 
 
 @pytest.fixture
@@ -23,8 +24,14 @@ def run(tmp_path: Path) -> Path:
     (folder / "engine").mkdir(parents=True)
     (folder / "model.safetensors").write_bytes(b"weights")
     (folder / "engine/model.xml").write_bytes(b"engine")
-    content = {"architecture": {}, "class_names": ["빵", "b"], "preprocess": Preprocess().to_dict()}
-    write_model_json(folder, content, files=("model.safetensors", "engine/model.xml"))
+    info = ModelInfo(
+        task="classify",
+        architecture=Architecture("mobilenet_v2", {"num_classes": 2}),
+        class_names=("빵", "b"),
+        preprocess=Preprocess(),
+        files=digests(folder, ("model.safetensors", "engine/model.xml")),
+    )
+    write_model_json(folder, info)
     return folder
 
 

@@ -59,7 +59,7 @@ def test_from_scratch_learns_what_can_be_learned(no_weights, tmp_path):
     rows = read_metrics(run)
     assert [int(row["epoch"]) for row in rows] == list(range(1, 17))
     assert float(rows[-1]["train_loss"]) < 0.5 * float(rows[0]["train_loss"])
-    assert open_run(run).model["validation"]["top1"] > 0.8
+    assert open_run(run).model.validation["top1"] > 0.8
 
 
 def test_a_last_batch_of_one_image_trains_too(no_weights, tmp_path):
@@ -210,7 +210,7 @@ def test_strict_stops_on_what_is_only_a_warning(data, weights, tmp_path):
 def test_weights_of_ones_own(data, weights, tmp_path):
     first = train(data, tmp_path / "first", mode="head")
     again = train(data, tmp_path / "again", mode="head", weights=str(first / "model.safetensors"))
-    assert open_run(again).model["validation"]["top1"] == open_run(first).model["validation"]["top1"]
+    assert open_run(again).model.validation["top1"] == open_run(first).model.validation["top1"]
     with pytest.raises(InputError, match="do not fit the model; nothing was loaded"):
         train(
             data, tmp_path / "other", mode="head", model="efficientnet_lite0", weights=str(first / "model.safetensors")

@@ -94,7 +94,7 @@ def train(
         from handlens.training.run import open_run
 
         run = open_run(folder)
-        print_json({"run": str(folder), "validation": run.model["validation"]})
+        print_json({"run": str(folder), "validation": run.model.validation})
 
 
 @app.command()

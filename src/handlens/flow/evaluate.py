@@ -15,7 +15,7 @@ from handlens.reporter import QUIET, Reporter
 from handlens.runtimes.openvino.engine import OpenVINOEngine
 from handlens.tasks import TASKS
 from handlens.tasks.task import Measure
-from handlens.training.run import DATA, Run, kept_config, locked, update_model_json
+from handlens.training.run import DATA, Run, kept_config, locked, write_model_json
 
 if TYPE_CHECKING:
     from handlens.data.labels.kind import Kind
@@ -131,10 +131,11 @@ def test_images(run: Run, data: Path | str | None, *, format: str | None, config
     """
     from handlens.data import open_dataset
 
-    trained_on = run.model.get("data", {}).get("root")
-    if data is None and trained_on is None:
+    trained_on = None if run.model.data is None else run.model.data.root
+    asked = trained_on if data is None else data
+    if asked is None:
         raise InputError(f"{run.folder.name} is a pretrained model without data; give DATA.")
-    root = Path(trained_on if data is None else data)
+    root = Path(asked)
     own = data is None or (trained_on is not None and root.resolve() == Path(trained_on))
     started = read_json(run.folder / DATA) if (run.folder / DATA).is_file() else {"splits": {}}
     if own:  # read as for training
@@ -146,11 +147,7 @@ def test_images(run: Run, data: Path | str | None, *, format: str | None, config
     if own:
         split = "test" if started["splits"].get("test") else "validation"
         if split == "validation":
-            how = (
-                ""
-                if run.model.get("recipe", {}).get("mode") == "head"
-                else ", which were used to choose the best epoch"
-            )
+            how = "" if run.model.mode == "head" else ", which were used to choose the best epoch"
             notes.append(f"There is no test split: evaluated on the validation images{how}.")
         found = {record.id: record for record in dataset.records}
         records = [found[id] for id in started["splits"].get(split, []) if id in found]
@@ -160,8 +157,9 @@ def test_images(run: Run, data: Path | str | None, *, format: str | None, config
         notes += [remark.message for remark in dataset.remarks]
         if "test" in dataset.splits():
             split, records = "test", dataset.part("test")
-        head = run.model.get("recipe", {}).get("mode") == "head"
-        spared = head and not started["splits"].get("test")  # a head learns from validation where a test split is left
+        spared = run.model.mode == "head" and not started["splits"].get(
+            "test"
+        )  # a head learns from validation where a test split is left
         parts = ("train",) if spared else ("train", "validation")
         learned = {Path(trained_on or "") / id for part in parts for id in started["splits"].get(part, [])}
         known = sum(record.path.resolve() in learned for record in records)
@@ -214,7 +212,7 @@ def _write(run: Run, result: dict[str, Any], measure: Measure, test: TestImages)
     """evaluation.json and report.html with its images; of the run's own data also the metrics into model.json."""
     metrics, task = result["metrics"], TASKS[run.task]
     if test.own:
-        run = update_model_json(run, metrics={key: metrics[key] for key in measure.kept})
+        run = write_model_json(run.folder, replace(run.model, metrics={key: metrics[key] for key in measure.kept}))
         folder = run.folder
     else:
         folder = _folder_of_other_data(run, test.root)

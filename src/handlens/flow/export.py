@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from handlens.errors import InputError, ParityError, require
 from handlens.files import write_json
 from handlens.flow.proof import ProofImages
-from handlens.flow.runs import CHOSEN, build_from, find_run
+from handlens.flow.runs import build_from, find_run, for_apps
 from handlens.reporter import QUIET, Reporter
 from handlens.runtimes import RUNTIMES
 from handlens.tasks import TASKS
@@ -73,7 +73,7 @@ def export(
     refusal = task.refusal(with_resize=with_resize, suppress=suppress)
     if refusal is not None:
         raise InputError(f"{refusal}; the task of {run.folder.name} is {task.name}.")
-    reason = runtime.refuses(run.model["architecture"]["name"])
+    reason = runtime.refuses(run.model.architecture.name)
     if reason is not None:
         raise InputError(reason)
     if with_resize and preprocess.resize == "pad":
@@ -81,7 +81,7 @@ def export(
     deployed = DeployGraph(net, preprocess, last_step=task.last_step, suppress=suppress)
     graph = ResizingGraph(deployed, preprocess) if with_resize else deployed
     metadata = {"class_names": list(run.class_names), "preprocess": preprocess.to_dict()}
-    metadata |= {key: run.model[key] for key in CHOSEN if key in run.model}
+    metadata |= for_apps(run.model.chosen)
 
     def reference(batch: NDArray[np.uint8]) -> Arrays:
         return deployed.arrays(batch, task.outputs)
@@ -104,7 +104,7 @@ def export(
             preprocess=preprocess,
             reference=reference,
             any_size=with_resize,
-            thresholds=task.thresholds(run.model),
+            thresholds=task.thresholds(run.model.chosen),
             score=sources.score if suppress else lambda arrays: None,
         )
         rows = {"file": path.name, "to": to} | parity.to_dict()

@@ -88,7 +88,7 @@ class ProofImages:
                 width,
                 preprocess=run.preprocess,
                 names=run.class_names,
-                thresholds=() if task.evaluated_at is not None else task.thresholds(run.model),
+                thresholds=() if task.evaluated_at is not None else task.thresholds(run.model.chosen),
             )
             try:
                 measure.add(record, result)
@@ -99,7 +99,7 @@ class ProofImages:
 
 def _found(run: Run, data: Path | str | None) -> tuple[Sequence[Record], Kind | None, bool]:
     """Records, the kind of their labels, and whether they are labeled."""
-    if data is None and not ("data" in run.model and Path(run.model["data"]["root"]).exists()):
+    if data is None and (run.model.data is None or not Path(run.model.data.root).exists()):
         folder = run.folder / "golden"
         golden = _loose(folder) if folder.is_dir() else []
         if not golden:

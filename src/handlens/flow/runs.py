@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +11,9 @@ from handlens.errors import InputError, nearest, require
 from handlens.files import cache_folder
 from handlens.reporter import QUIET, Reporter
 from handlens.tasks import TASKS
-from handlens.training.parts import found, is_part_name, named
-from handlens.training.run import ENGINE, MODEL, WEIGHTS, Run, locked, open_run, write_model_json
+from handlens.training.model_info import Architecture, ModelInfo, Published
+from handlens.training.parts import found, is_part_name
+from handlens.training.run import ENGINE, MODEL, WEIGHTS, Run, digests, locked, open_run, write_model_json
 from handlens.weights import SOURCES
 
 if TYPE_CHECKING:
@@ -55,12 +56,12 @@ def build_from(run: Run) -> nn.Module:
 
     from handlens.models import build
 
-    architecture = run.model["architecture"]
+    architecture = run.model.architecture
     arguments = {
         key: found(value, {}, keyword="model") if is_part_name(value) else value
-        for key, value in architecture["arguments"].items()
+        for key, value in (architecture.arguments or {}).items()
     }
-    net = build(architecture["name"], **arguments)
+    net = build(architecture.name, **arguments)
     net.load_state_dict(load_file(run.weights))
     return net.eval()
 
@@ -69,26 +70,41 @@ def write_run(
     folder: Path,
     net: nn.Module,
     *,
-    architecture: dict[str, Any],
+    architecture: Architecture,
     preprocess: Preprocess,
     class_names: Sequence[str],
     task: Task,
-    extra: dict[str, Any],
+    chosen: dict[str, Any],
+    **more: Any,
 ) -> Run:
-    """Write the engine and model.json beside model.safetensors."""
+    """Write the engine and model.json beside model.safetensors.
+
+    Args:
+        more: further fields of ModelInfo.
+    """
     from handlens.runtimes.graph import DeployGraph
     from handlens.runtimes.openvino.convert import save_openvino, to_openvino
 
-    metadata = {"class_names": list(class_names), "preprocess": preprocess.to_dict()}
-    metadata |= {key: extra[key] for key in CHOSEN if key in extra}
+    metadata = {"class_names": list(class_names), "preprocess": preprocess.to_dict()} | for_apps(chosen)
     net = net.float().to("cpu").eval()
     model = to_openvino(DeployGraph(net, preprocess, last_step=task.last_step), preprocess, outputs=task.outputs)
     save_openvino(model, folder / ENGINE, metadata=metadata)
-    return write_model_json(
-        folder,
-        {"architecture": named(architecture), "task": task.name, **metadata, "machine": machine()} | extra,
-        files=(WEIGHTS, ENGINE, str(Path(ENGINE).with_suffix(".bin").as_posix())),
+    info = ModelInfo(
+        task=task.name,
+        architecture=architecture,
+        class_names=tuple(class_names),
+        preprocess=preprocess,
+        files=digests(folder, (WEIGHTS, ENGINE, str(Path(ENGINE).with_suffix(".bin").as_posix()))),
+        chosen=chosen,
+        machine=machine(),
+        **more,
     )
+    return write_model_json(folder, info)
+
+
+def for_apps(chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """Of what a task chose, what an app needs with the file."""
+    return {key: chosen[key] for key in CHOSEN if key in chosen}
 
 
 def machine() -> dict[str, Any]:
@@ -133,10 +149,10 @@ def _make_pretrained(name: str, folder: Path, report: Reporter) -> Run:
         return write_run(
             folder,
             net,
-            architecture={"name": net_name, "arguments": {"num_classes": len(source.class_names)}},
+            architecture=Architecture(net_name, {"num_classes": len(source.class_names)}),
             preprocess=source.preprocess,
             class_names=source.class_names,
             task=task,
-            extra={"pretrained": {"sha256": source.sha256, "license": source.license}, "metrics": {}}
-            | task.published(),
+            chosen=task.published(),
+            pretrained=Published(source.sha256, source.license),
         )

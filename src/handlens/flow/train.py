@@ -19,6 +19,7 @@ from handlens.tasks import TASKS
 from handlens.tasks.heads import cross_validated, fit_frozen_head, install_head, validate_head
 from handlens.tasks.starting import begin
 from handlens.tasks.task import Start, Task
+from handlens.training.model_info import TrainedOn
 from handlens.training.run import (
     BEST,
     DATA,
@@ -132,9 +133,7 @@ def train(
             return _train(job, summary, golden=golden)
         except KeyboardInterrupt as stop:
             if unfinished(folder):
-                saved = (
-                    "everything is saved" if stop.args == (SAVED,) else "progress since the last checkpoint is lost"
-                )
+                saved = "everything is saved" if stop.args == (SAVED,) else "progress since the last checkpoint is lost"
                 report.say(f"Stopped, and {saved}. Continue with: handlens train --resume {folder}")
             raise
 
@@ -208,7 +207,6 @@ def _train(job: _Job, summary: dict[str, Any], *, golden: bool) -> Path:
         report.say(task.chosen(chosen))
     if golden:
         write_golden(folder, start.net, start.preprocess, dataset)
-    data_row = {key: summary[key] for key in ("root", "fingerprint", "counts")}
     write_run(
         folder,
         start.net,
@@ -216,13 +214,15 @@ def _train(job: _Job, summary: dict[str, Any], *, golden: bool) -> Path:
         preprocess=start.preprocess,
         class_names=dataset.class_names,
         task=task,
-        extra={
-            "recipe": job.recipe.stated(),
-            "validation": outcome.validation,
-            "metrics": {},
-            **chosen,
-            "data": data_row | {"unreadable": len(job.audit.unreadable)},
-        },
+        chosen=chosen,
+        recipe=job.recipe.stated(),
+        validation=outcome.validation,
+        data=TrainedOn(
+            root=summary["root"],
+            fingerprint=summary["fingerprint"],
+            counts=summary["counts"],
+            unreadable=len(job.audit.unreadable),
+        ),
     )
     measured = task.shown(outcome.validation[task.metric])
     report.say(f"Validation: {measured} ({outcome.validation['how']}). Run folder: {folder}")

@@ -55,7 +55,7 @@ class Predictor:
         self.tiles = tiles
         self.preprocess = preprocess or run.preprocess
         self.names = run.class_names
-        own = self.task.thresholds(run.model)
+        own = self.task.thresholds(run.model.chosen)
         self.thresholds = own if threshold is None else (threshold,) * len(own)
         self.engine = engine or OpenVINOEngine(run.engine, precision=precision, latency=latency)
 

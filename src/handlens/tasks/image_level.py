@@ -13,6 +13,7 @@ from handlens.preprocess import SCALINGS, Preprocess
 from handlens.reporter import Reporter
 from handlens.tasks.starting import built, starting_weights
 from handlens.tasks.task import Start, Tile
+from handlens.training.model_info import Architecture
 
 if TYPE_CHECKING:
     from handlens.data.examples import Examples
@@ -58,7 +59,7 @@ def start_image_model(recipe: Recipe, num_classes: int, report: Reporter) -> Sta
             f"{recipe.model} needs at least {smallest} x {smallest} pixels, got image_size "
             f"{preprocess.height} x {preprocess.width}."
         )
-    return Start(net, preprocess, {"name": recipe.model, "arguments": arguments})
+    return Start(net, preprocess, Architecture(recipe.model, arguments))
 
 
 def image_transform(preprocess: Preprocess, augment: Augment) -> Callable[..., Any]:

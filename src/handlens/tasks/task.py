@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from handlens.tasks.sinks import Sink
     from handlens.training.fit import Learning
     from handlens.training.head import Head
+    from handlens.training.model_info import Architecture
     from handlens.training.recipe import Recipe
     from handlens.training.run import Run
 
@@ -36,15 +37,11 @@ LISTED = 100  # classes; of more, nobody reads the table
 
 @dataclass(frozen=True)
 class Start:
-    """Where training begins.
-
-    Attributes:
-        architecture: {"name", "arguments"} that `build` makes the same net again from.
-    """
+    """Where training begins."""
 
     net: nn.Module
     preprocess: Preprocess
-    architecture: dict[str, Any]
+    architecture: Architecture
 
 
 @dataclass(frozen=True)
@@ -199,8 +196,8 @@ class Task(Protocol):
         that can refuse it first."""
         return {}
 
-    def thresholds(self, model: Mapping[str, Any]) -> tuple[float, ...]:
-        """What a run was given on its validation images, from its model.json."""
+    def thresholds(self, chosen: Mapping[str, Any]) -> tuple[float, ...]:
+        """Those that a run was given on its validation images, from `ModelInfo.chosen`."""
         return ()
 
     def answer(
@@ -303,7 +300,7 @@ class Task(Protocol):
     def choose(
         self, net: nn.Module, preprocess: Preprocess, dataset: Dataset, folder: Path, report: Reporter
     ) -> dict[str, Any]:
-        """What is chosen on the validation images for model.json, for example thresholds."""
+        """What is chosen on the validation images for `ModelInfo.chosen`, for example thresholds."""
         return {}
 
     def chosen(self, values: Mapping[str, Any]) -> str:
@@ -319,7 +316,7 @@ class Task(Protocol):
         return {}
 
     def published(self) -> dict[str, Any]:
-        """What model.json of published weights has beside the rest."""
+        """`ModelInfo.chosen` of published weights."""
         return {}
 
     def examine(self, audit: Audit, report: Reporter) -> Found | None:

@@ -15,8 +15,8 @@ from filelock import FileLock, Timeout
 from handlens.errors import InputError
 from handlens.files import read_json, sha256_of, write_json, write_text
 from handlens.preprocess import Preprocess
+from handlens.training.model_info import ModelInfo
 
-FORMAT = 1
 MODEL, WEIGHTS, RECIPE, METRICS = "model.json", "model.safetensors", "recipe.yaml", "metrics.csv"
 DATA, DATA_CONFIG = "data.json", "data-config.yaml"
 ENGINE = "engine/model.xml"
@@ -33,19 +33,19 @@ class Run:
     """
 
     folder: Path
-    model: dict[str, Any]
+    model: ModelInfo
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        return tuple(self.model["class_names"])
+        return self.model.class_names
 
     @property
     def task(self) -> str:
-        return str(self.model["task"])
+        return self.model.task
 
     @property
     def preprocess(self) -> Preprocess:
-        return Preprocess.from_dict(self.model["preprocess"])
+        return self.model.preprocess
 
     @property
     def weights(self) -> Path:
@@ -71,14 +71,8 @@ def open_run(folder: Path) -> Run:
         if unfinished(folder):
             raise InputError(f"{folder} contains an unfinished run; finish it with: handlens train --resume {folder}")
         raise InputError(f"{folder} is not a run folder: it has no {MODEL}.")
-    model = read_json(folder / MODEL)
-    found = model.get("format") if isinstance(model, dict) else None
-    if found != FORMAT:
-        raise InputError(f"{folder} has format {found!r}, and this version of handlens reads format {FORMAT}.")
-    missing = [key for key in ("architecture", "class_names", "preprocess", "files") if key not in model]
-    if missing:
-        raise InputError(f"{folder / MODEL} lacks {', '.join(missing)}; restore the file from a copy of the run.")
-    for name, digest in model["files"].items():
+    model = ModelInfo.from_dict(read_json(folder / MODEL), where=str(folder / MODEL))
+    for name, digest in model.files.items():
         path = folder / name
         if not path.is_file():
             raise InputError(f"{path} is missing; copy the whole run folder again.")
@@ -93,18 +87,15 @@ def kept_config(folder: Path) -> Path | None:
     return path if path.is_file() else None
 
 
-def write_model_json(folder: Path, model: dict[str, Any], *, files: Sequence[str]) -> Run:
-    """Write model.json last of all: its presence says that the run is whole."""
-    content = {"format": FORMAT} | model | {"files": {name: sha256_of(folder / name) for name in files}}
-    write_json(folder / MODEL, content)
-    return Run(folder, content)
+def digests(folder: Path, files: Sequence[str]) -> dict[str, str]:
+    """`ModelInfo.files` of these."""
+    return {name: sha256_of(folder / name) for name in files}
 
 
-def update_model_json(run: Run, **values: Any) -> Run:
-    """A new model.json with some keys changed, for example metrics after an evaluation."""
-    content = run.model | values
-    write_json(run.folder / MODEL, content)
-    return Run(run.folder, content)
+def write_model_json(folder: Path, model: ModelInfo) -> Run:
+    """Write model.json: last of all, for its presence says that the run is whole, and again where something changed."""
+    write_json(folder / MODEL, model.to_dict())
+    return Run(folder, model)
 
 
 @contextlib.contextmanager

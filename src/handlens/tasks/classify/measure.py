@@ -56,7 +56,7 @@ class ClassMeasure:
             path,
             template=Path(__file__).with_name("report.html.jinja"),
             title=run.folder.resolve().name,
-            model=run.model,
+            model=run.model.to_dict(),
             metrics=metrics,
             images={
                 "curves": curves_of(run),
@@ -64,7 +64,7 @@ class ClassMeasure:
                 "reliability": plots.reliability_plot(metrics["calibration"]["bins"]),
             },
             examples={kind: self._sheet(order[kind][:EXAMPLES]) for kind in ("wrong", "right")},
-            more=shown_beside(run.model, metrics),
+            more=shown_beside(run.model.to_dict(), metrics),
             **parts,
         )
 

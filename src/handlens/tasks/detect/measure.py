@@ -28,7 +28,7 @@ class BoxMeasure:
 
     def __init__(self, run: Run) -> None:
         self.names = run.class_names
-        self.threshold: float | None = run.model.get("threshold")
+        self.threshold: float | None = run.model.chosen.get("threshold")
         self.predicted: list[Boxes] = []
         self.records: list[Record] = []  # with the boxes that count
 
@@ -50,7 +50,7 @@ class BoxMeasure:
             path,
             template=Path(__file__).with_name("report.html.jinja"),
             title=run.folder.resolve().name,
-            model=run.model,
+            model=run.model.to_dict(),
             metrics=metrics,
             images={
                 "curves": curves_of(run),

@@ -8,6 +8,7 @@ from handlens.reporter import Reporter
 from handlens.tasks.detect.fit import fit_detector
 from handlens.tasks.starting import arguments_of, built, load_published, scaled_as
 from handlens.tasks.task import Start
+from handlens.training.model_info import Architecture
 from handlens.training.recipe import Recipe
 
 
@@ -19,4 +20,4 @@ def start_detector(recipe: Recipe, dataset: Dataset, report: Reporter) -> Start:
     load_published(net, recipe, report)
     for name, share in fit.unreached.items():
         report.say(f"{name}: {100 * share:.1f} % of the boxes match no anchor.")
-    return Start(net, preprocess, {"name": recipe.model, "arguments": arguments})
+    return Start(net, preprocess, Architecture(recipe.model, arguments))

@@ -59,10 +59,10 @@ class Detect(Task):
     has_threshold = True
 
     def sinks(self, run: Run) -> dict[str, Callable[[Path], Sink]]:
-        return {"yolo": yolo_folder, "coco": partial(coco_file, category_ids=run.model.get("category_ids"))}
+        return {"yolo": yolo_folder, "coco": partial(coco_file, category_ids=run.model.chosen.get("category_ids"))}
 
-    def thresholds(self, model: Mapping[str, Any]) -> tuple[float, ...]:
-        return (float(model.get("threshold", 0.0)),)
+    def thresholds(self, chosen: Mapping[str, Any]) -> tuple[float, ...]:
+        return (float(chosen.get("threshold", 0.0)),)
 
     def answer(
         self,

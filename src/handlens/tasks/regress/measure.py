@@ -26,8 +26,8 @@ class NumberMeasure:
 
     def __init__(self, run: Run) -> None:
         self.names = run.class_names
-        self.training_mean: list[float] = run.model["training_mean"]
-        self.training_std: list[float] = run.model["training_std"]
+        self.training_mean: list[float] = run.model.chosen["training_mean"]
+        self.training_std: list[float] = run.model.chosen["training_std"]
         self.rows: list[NDArray[np.float32]] = []
         self.records: list[Record] = []
 
@@ -47,7 +47,7 @@ class NumberMeasure:
             path,
             template=Path(__file__).with_name("report.html.jinja"),
             title=run.folder.resolve().name,
-            model=run.model,
+            model=run.model.to_dict(),
             metrics=metrics,
             images={
                 "curves": curves_of(run),

@@ -70,7 +70,7 @@ class MaskMeasure:
             path,
             template=Path(__file__).with_name("report.html.jinja"),
             title=run.folder.resolve().name,
-            model=run.model,
+            model=run.model.to_dict(),
             metrics=metrics,
             images={"curves": curves_of(run), "confusion": confusion},
             examples={"wrong": self._sheet()},

@@ -7,6 +7,7 @@ from handlens.preprocess import Preprocess
 from handlens.reporter import Reporter
 from handlens.tasks.starting import arguments_of, built, load_published, scaled_as, usual_size
 from handlens.tasks.task import Start
+from handlens.training.model_info import Architecture
 from handlens.training.recipe import Recipe
 
 LONGEST_SIDE = 512  # pixels, of the input where the recipe does not say
@@ -23,4 +24,4 @@ def start_segmenter(recipe: Recipe, dataset: Dataset, report: Reporter) -> Start
             height, width = (max(2, round((side - 1) / 16)) * 16 + 1 for side in (height, width))
     preprocess = scaled_as(recipe, Preprocess(height=height, width=width, resize="pad"), report)
     load_published(net, recipe, report)
-    return Start(net, preprocess, {"name": recipe.model, "arguments": arguments})
+    return Start(net, preprocess, Architecture(recipe.model, arguments))

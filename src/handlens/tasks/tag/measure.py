@@ -27,7 +27,7 @@ class TagMeasure:
 
     def __init__(self, run: Run) -> None:
         self.names = run.class_names
-        self.thresholds: list[float] = run.model["thresholds"]
+        self.thresholds: list[float] = run.model.chosen["thresholds"]
         self.rows: list[NDArray[np.float32]] = []
         self.records: list[Record] = []
 
@@ -62,7 +62,7 @@ class TagMeasure:
             path,
             template=Path(__file__).with_name("report.html.jinja"),
             title=run.folder.resolve().name,
-            model=run.model,
+            model=run.model.to_dict(),
             metrics=metrics,
             images={"curves": curves_of(run), "precision_recall": drawn},
             examples={"wrong": self._sheet()},

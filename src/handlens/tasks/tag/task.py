@@ -45,8 +45,8 @@ class Tag(Task):
     published_classes = Classify.published_classes
     has_threshold = True
 
-    def thresholds(self, model: Mapping[str, Any]) -> tuple[float, ...]:
-        return tuple(model["thresholds"])
+    def thresholds(self, chosen: Mapping[str, Any]) -> tuple[float, ...]:
+        return tuple(chosen["thresholds"])
 
     def answer(
         self,

@@ -1,0 +1,179 @@
+"""model.json as one object: every command that writes or reads it goes through here. Does not import torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from types import NoneType
+from typing import Any
+
+from handlens.data.labels import KINDS
+from handlens.errors import InputError, nearest
+from handlens.preprocess import Preprocess
+from handlens.training.parts import named
+
+FORMAT = 1
+
+# What each key holds in the file. Those of NEEDED stand in every file.
+Types = Mapping[str, type | tuple[type, ...]]
+KEYS: Types = {
+    "format": int,
+    "task": str,
+    "architecture": dict,
+    "class_names": list,
+    "preprocess": dict,
+    "machine": dict,
+    "files": dict,
+    "chosen": dict,
+    "metrics": dict,
+    "recipe": dict,
+    "validation": dict,
+    "data": dict,
+    "pretrained": dict,
+}
+NEEDED = ("task", "architecture", "class_names", "preprocess", "files")
+PARTS: dict[str, Types] = {
+    "data": {"root": str, "fingerprint": str, "counts": dict, "unreadable": int},
+    "pretrained": {"sha256": str, "license": str},
+    "architecture": {"name": str, "arguments": (dict, NoneType)},
+}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What the same model is made from again, without its weights.
+
+    Attributes:
+        name: in the catalogue, or of a constructor of one's own: "package.module:Name".
+        arguments: of the constructor, by name; None of an object that was handed over ready made.
+    """
+
+    name: str
+    arguments: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class TrainedOn:
+    """
+    Attributes:
+        root: the folder of the images.
+        fingerprint: of the images and their labels.
+        counts: split -> class -> how many.
+        unreadable: files that were left out.
+    """
+
+    root: str
+    fingerprint: str
+    counts: Mapping[str, Mapping[str, int]]
+    unreadable: int
+
+
+@dataclass(frozen=True)
+class Published:
+    """Weights that were not trained here.
+
+    Attributes:
+        sha256: of the file as it is published, or its beginning.
+    """
+
+    sha256: str
+    license: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInfo:
+    """What a run folder says of its model.
+
+    Attributes:
+        task: a name of `tasks.TASKS`.
+        class_names: in the order of the model's outputs; of regression, the names of its numbers.
+        files: path in the run folder -> SHA-256.
+        chosen: what the task chose on validation, by its own names: thresholds, means.
+        metrics: what the last evaluation on the run's own data found; empty before it.
+        machine: what exact numbers depend on: processor, threads and versions.
+        recipe: as recipe.yaml has it; None of published weights, as the two that follow.
+        validation: the task's metric, "loss", "count" and "how" it was measured.
+    """
+
+    task: str
+    architecture: Architecture
+    class_names: tuple[str, ...]
+    preprocess: Preprocess
+    files: Mapping[str, str]
+    chosen: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    machine: Mapping[str, Any] = field(default_factory=dict)
+    recipe: Mapping[str, Any] | None = None
+    validation: Mapping[str, Any] | None = None
+    data: TrainedOn | None = None
+    pretrained: Published | None = None
+
+    @property
+    def mode(self) -> str | None:
+        """How it was trained: "head", "finetune" or "scratch"; None of published weights."""
+        return None if self.recipe is None else self.recipe.get("mode")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON; what is None is left out."""
+        parts = {
+            "architecture": named(asdict(self.architecture)),
+            "class_names": list(self.class_names),
+            "preprocess": self.preprocess.to_dict(),
+            "data": self.data and asdict(self.data),
+            "pretrained": self.pretrained and asdict(self.pretrained),
+        }
+        values = {"format": FORMAT} | {key: getattr(self, key) for key in KEYS if key != "format"} | parts
+        return {key: value for key, value in values.items() if value is not None}
+
+    @classmethod
+    def from_dict(cls, value: Any, *, where: str) -> ModelInfo:
+        """
+        Args:
+            where: the file, for sentences.
+
+        Raises:
+            InputError: another format, a key that is missing, unknown or of another type, or a task that there is not.
+        """
+        found = value.get("format") if isinstance(value, dict) else None
+        if found != FORMAT:
+            raise InputError(f"{where} has format {found!r}, and this version of handlens reads format {FORMAT}.")
+        _require_types(value, KEYS, NEEDED, where)
+        for key, types in PARTS.items():
+            if key in value:
+                _require_types(value[key], types, tuple(types), f"{where}, {key}")
+        if value["task"] not in KINDS:
+            raise InputError(f"{where} has the task {value['task']!r}; {nearest(value['task'], KINDS)}.")
+        names = value["class_names"]
+        if not names or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+            raise InputError(f"{where} must have class_names that are text and differ from each other.")
+        fields = {key: entry for key, entry in value.items() if key != "format"} | {
+            "architecture": Architecture(**value["architecture"]),
+            "class_names": tuple(names),
+            "preprocess": _preprocess(value["preprocess"], where),
+        }
+        if "data" in value:
+            fields["data"] = TrainedOn(**value["data"])
+        if "pretrained" in value:
+            fields["pretrained"] = Published(**value["pretrained"])
+        return cls(**fields)
+
+
+def _require_types(value: Mapping[str, Any], types: Types, needed: tuple[str, ...], where: str) -> None:
+    missing = [key for key in needed if key not in value]
+    if missing:
+        raise InputError(f"{where} lacks {', '.join(missing)}; take the file from a copy of the run.")
+    for key, entry in value.items():
+        if key not in types:
+            raise InputError(f"{where} has an unknown key {key!r}; {nearest(key, types)}.")
+        if not isinstance(entry, types[key]) or isinstance(entry, bool):
+            raise InputError(
+                f"{where} has {entry!r:.40} for {key}, which is not of the right type; take the file from a copy of "
+                "the run."
+            )
+
+
+def _preprocess(value: dict[str, Any], where: str) -> Preprocess:
+    try:
+        return Preprocess.from_dict(value)
+    except (InputError, TypeError) as error:  # TypeError: text where a number should be
+        raise InputError(f"{where}, preprocess: {str(error).rstrip('.')}.") from error
