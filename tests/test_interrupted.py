@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from command import handlens
+from command import handlens_process as handlens
 from handlens.files import sha256_of
 from handlens.training.run import locked
 

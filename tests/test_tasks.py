@@ -1,4 +1,4 @@
-"""Masks and boxes through every command, as a user meets them: real processes, real files, real runtimes."""
+"""Masks and boxes through every command, as a user meets them: real files, real runtimes."""
 
 from __future__ import annotations
 

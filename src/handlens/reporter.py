@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 
@@ -31,3 +33,15 @@ class Reporter:
 
 
 QUIET = Reporter()
+
+
+@contextlib.contextmanager
+def errors_alone(logger: str) -> Iterator[None]:
+    """Another package logs its errors and nothing less, while the block runs."""
+    log = logging.getLogger(logger)
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(before)

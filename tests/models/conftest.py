@@ -21,7 +21,7 @@ def same_numbers_every_time() -> None:
     torch.manual_seed(0)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def random_images() -> Callable[..., Tensor]:
     """Makes smooth random images (N, channels, height, width): noise would average out to the same answer."""
 
@@ -32,7 +32,7 @@ def random_images() -> Callable[..., Tensor]:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def with_batch_norm_statistics(random_images) -> Callable[[nn.Module], nn.Module]:
     """Gives a net the statistics of random images, and random scales and shifts: fresh nets answer alike."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import logging
 import os
 import time
 import warnings
@@ -22,6 +21,7 @@ from handlens.data.labels.finding import counted
 from handlens.data.loaders import ResumableLoader, fastest_workers, loading_seconds
 from handlens.data.record import Record
 from handlens.models.blocks import freeze_batch_norm
+from handlens.reporter import errors_alone
 from handlens.training.module import TaskTraining
 from handlens.training.norms import EpochStatistics
 from handlens.training.optim import keep_freed_memory
@@ -117,8 +117,8 @@ def fit(
     batches = loader(training, train=True, workers=estimate.workers)
     module = learning.training(net, recipe.epochs * len(batches))
     writer = RunWriter(folder, recipe=recipe, loader=batches, best=start_score, say=say, progress=progress)
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)  # devices it did not find, and advertising
-    with warnings.catch_warnings():
+    # Its log tells of devices that it did not find, and advertises.
+    with errors_alone("lightning.pytorch"), warnings.catch_warnings():
         # Advice that does not apply: our loader resumes, and its number of workers was measured.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*found .* module.* in eval mode.*")

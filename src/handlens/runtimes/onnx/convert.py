@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import nn
 from handlens.errors import InputError
 from handlens.files import atomic_path
 from handlens.preprocess import Preprocess
+from handlens.reporter import errors_alone
 from handlens.runtimes.names import INPUT
 
 
@@ -47,8 +47,7 @@ def export_onnx(
     shapes: dict[int, Any] = {0: torch.export.Dim("batch", min=1)}
     if any_size:
         shapes = {1: torch.export.Dim("height", min=2, max=32768), 2: torch.export.Dim("width", min=2, max=32768)}
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings(), torch.inference_mode():
+    with errors_alone("torch.onnx"), warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # deprecations inside the exporter; the gate decides whether it worked
         program = torch.onnx.export(
             graph.eval(),
