@@ -6,12 +6,14 @@ import os
 import subprocess
 import sys
 from functools import partial
+from itertools import pairwise
 
 import pytest
 import torch
 import torchvision
 from torch import nn
 
+from families import small
 from handlens.models import CATALOGUE, build
 from handlens.models.cost import parameters
 from handlens.models.loading import load_into, to_our_names
@@ -101,11 +103,11 @@ def two_towers(classes: int) -> nn.Module:
         nn.ReLU(),
         nn.MaxPool2d(3, 2),
         nn.Flatten(),
-        nn.Linear(256 * 6 * 6, 4096),
+        nn.Linear(256 * 6 * 6, 64),  # 4096 in the paper
         nn.ReLU(),
-        nn.Linear(4096, 4096),
+        nn.Linear(64, 64),
         nn.ReLU(),
-        nn.Linear(4096, classes),
+        nn.Linear(64, classes),
     )
 
 
@@ -162,7 +164,7 @@ def papers_googlenet(classes: int) -> nn.Module:
 @pytest.mark.parametrize(
     ("name", "options", "reference"),
     [
-        ("alexnet", {"two_towers": True}, two_towers),
+        ("alexnet", {"two_towers": True, "hidden": 64}, two_towers),
         ("googlenet", {"kernel": 5, "batch_norm": False}, papers_googlenet),
     ],
 )
@@ -241,13 +243,32 @@ THEIRS = {
 } | {"googlenet": partial(torchvision.models.googlenet, transform_input=False, init_weights=False)}
 
 
+def torchvisions(name: str) -> nn.Module:
+    """Torchvision's net for 7 classes, with 64 units in a hidden dense layer as ours is built by `small`."""
+    if not small(name):
+        return THEIRS[name](num_classes=7)
+    with torch.device("meta"):
+        net = THEIRS[name](num_classes=7)
+    for module in net.features.to_empty(device="cpu"):
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight)
+            nn.init.normal_(module.bias, 0, 0.1)
+        elif isinstance(module, nn.BatchNorm2d):
+            module.reset_parameters()
+    dense = [number for number, layer in enumerate(net.classifier) if isinstance(layer, nn.Linear)]
+    widths = [net.classifier[dense[0]].in_features, 64, 64, 7]
+    for number, (inside, outside) in zip(dense, pairwise(widths), strict=True):
+        net.classifier[number] = nn.Linear(inside, outside)
+    return net
+
+
 @pytest.mark.parametrize("name", list(THEIRS))
 def test_with_the_same_weights_it_gives_torchvisions_logits(name, random_images, with_batch_norm_statistics):
     """Through the names of torchvision's files, as published weights and people's own come."""
-    theirs = THEIRS[name](num_classes=7)
+    theirs = torchvisions(name)
     if any(isinstance(module, nn.BatchNorm2d) for module in theirs.modules()):
         theirs = with_batch_norm_statistics(theirs)
-    ours = build(name, num_classes=7)
+    ours = build(name, num_classes=7, **small(name))
     load_into(ours, to_our_names(theirs.state_dict()), new_head=False)
     images = random_images(2, height=96, width=131)
     with torch.inference_mode():
