@@ -49,8 +49,9 @@ def with_batch_norm_statistics(random_images) -> Callable[[nn.Module], nn.Module
                 nn.init.normal_(module.weight, 0, 0.1)
         convolutions = (module for module in net.modules() if isinstance(module, nn.Conv2d))
         channels = next((first.in_channels for first in convolutions), 3)
-        with torch.no_grad():
-            net.train()(random_images(8, **{"channels": channels} | shape))
+        if norms:
+            with torch.no_grad():
+                net.train()(random_images(8, **{"channels": channels} | shape))
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
         return net.eval()
