@@ -194,7 +194,7 @@ def test_a_hostile_pickle_is_refused_and_never_run(form, tmp_path):
 @pytest.mark.parametrize("name", ["w.pth", "w.pt", "w.safetensors"])
 def test_what_is_no_weights_file_is_refused_in_one_sentence(content, name, tmp_path):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(InputError, match=rf"{name} (was rejected|is not a whole safetensors file)"):
+    with pytest.raises(InputError, match=rf"{name} (was rejected|is not a complete safetensors file)"):
         load_weights(tmp_path / name)
 
 
@@ -262,10 +262,10 @@ def test_a_head_with_as_many_classes_is_kept():
 @pytest.mark.parametrize(
     ("maps", "said"),
     [
-        (("s32",), "left out: classifier, head"),
-        (("head",), "left out: classifier"),
-        (("s4", "s16"), "left out: blocks, classifier, head"),
-        (("block14.expand",), "left out: blocks, classifier, head"),
+        (("s32",), "not used: classifier, head"),
+        (("head",), "not used: classifier"),
+        (("s4", "s16"), "not used: blocks, classifier, head"),
+        (("block14.expand",), "not used: blocks, classifier, head"),
     ],
 )
 def test_a_backbone_takes_what_it_has_of_a_classifier_and_says_what_it_leaves(

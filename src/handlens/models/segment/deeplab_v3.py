@@ -159,8 +159,10 @@ class DeepLabV3(nn.Module):
         new = {key: value for key, value in wanted.items() if any(_in(key, part) for part in fresh)}
         if fresh == ["classifier"]:
             counts = len(weights["classifier.bias"]), len(wanted["classifier.bias"])
-            return kept | new, "The head for {} classes was replaced by one for {}; the rest was kept.".format(*counts)
-        return kept | new, f"Replaced by new layers: {', '.join(fresh)}; the rest was kept."
+            return kept | new, "The pretrained classifier ({} classes) was replaced by a new one ({} classes).".format(
+                *counts
+            )
+        return kept | new, f"Replaced by new layers: {', '.join(fresh)}; all others are pretrained."
 
     @staticmethod
     def to_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
