@@ -76,11 +76,11 @@ def test_a_head_on_a_block_of_ones_own_knows_when_its_code_changed(images, tmp_p
     ("asked", "message"),
     [
         ({"options": {"block": 3}}, "mobilenet_v2"),
-        ({"options": {"blok": own_parts.PlainBlock}}, "no option 'blok'; the nearest is 'block'"),
+        ({"options": {"blok": own_parts.PlainBlock}}, "no option 'blok'; the closest match is 'block'"),
         ({"options": {"block": "own_parts:Missing"}}, "own_parts:Missing cannot be imported"),
         ({"options": {"block": "no_such_package:Block"}}, "No module named 'no_such_package'"),
         ({"options": {"width": 0}}, "width"),
-        ({"model": "resnet18", "mode": "finetune", "weights": "nowhere.pth"}, "no weights file nowhere.pth"),
+        ({"model": "resnet18", "mode": "finetune", "weights": "nowhere.pth"}, "nowhere.pth is neither a weights file"),
     ],
 )
 def test_what_is_refused_leaves_no_folder(asked, message, images, tmp_path):

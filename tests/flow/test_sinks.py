@@ -49,14 +49,15 @@ def test_an_output_that_the_task_does_not_have_is_refused_before_anything_is_wri
         annotate=tmp_path / "annotated",
         of_task={option: tmp_path / "out"},
     )
-    message = f"--{option} is written by models to {told}; pets is a model to classify"
+    message = f"--{option} needs a model for {told}; the task of pets is classify"
     with pytest.raises(InputError, match=message), outputs:
         pass
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
-    ("options", "message"), [({"sheet": "a.webp"}, "a .png or .jpg file"), ({"yolo": "old"}, "holds files already")]
+    ("options", "message"),
+    [({"sheet": "a.webp"}, "a .png or .jpg file"), ({"yolo": "old"}, "is not empty; choose a new folder")],
 )
 def test_an_output_that_refuses_its_path_leaves_all_as_it_was(options: dict[str, str], message: str, tmp_path: Path):
     (tmp_path / "old").mkdir()
@@ -153,7 +154,7 @@ def test_an_error_leaves_no_half_of_a_file_and_ctrl_c_the_rows_so_far(error: Bas
     stopped = isinstance(error, KeyboardInterrupt)
     assert [path.name for path in out.iterdir()] == (["a.partial.csv"] if stopped else [])
     assert getattr(caught.value, "__notes__", []) == (
-        [f"stopped; the 1 answers so far are in {out / 'a.partial.csv'}."] if stopped else []
+        [f"stopped; the 1 predictions so far are in {out / 'a.partial.csv'}."] if stopped else []
     )
 
 

@@ -56,7 +56,7 @@ def convert(dataset: Dataset, folder: Path, *, to: Target) -> list[str]:
             empty, is a file or lies in the data set; no image can be read; some images have a split and some none.
     """
     if dataset.format == coco.FORMAT and dataset.source is None:
-        raise InputError(f"{dataset.root} was read without its outlines; use open_dataset(path, whole=True).")
+        raise InputError(f"{dataset.root} was read without its segmentations; use open_dataset(path, whole=True).")
     folder = folder.resolve()
     writers = _writers(dataset)
     if to not in writers:

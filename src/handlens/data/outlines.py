@@ -71,7 +71,7 @@ def _checked(polygon: Sequence[float]) -> NDArray[np.float64]:
         raise ValueError(f"a polygon has {len(polygon)} numbers; at least three points (six numbers) are needed")
     numbers = np.asarray(polygon, dtype=np.float64)
     if numbers.ndim != 1:
-        raise ValueError("a polygon is one list of numbers, x and y in turn")
+        raise ValueError("a polygon must be one list of alternating x and y")
     for number in numbers[~(np.abs(numbers) <= FARTHEST)][:1]:  # also what is not a number
         raise ValueError(f"a polygon has a point at {number:g}, and {FARTHEST:.0f} pixels are the farthest")
     return numbers
@@ -82,7 +82,7 @@ def _from_runs(counts: Any, size: tuple[int, int]) -> NDArray[np.bool_]:
 
     height, width = size
     if not all(isinstance(side, int) and side > 0 for side in size) or height * width > MAX_PIXELS:
-        raise ValueError(f"the runs are for {[height, width]} pixels (height, width), which is no size of an image")
+        raise ValueError(f"the runs are for {[height, width]} pixels (height, width), which is not a valid image size")
     if isinstance(counts, str):
         if strange := re.search("[^0-o]", counts):
             raise ValueError(f"{strange[0]!r} is not valid in run lengths")

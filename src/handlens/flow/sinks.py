@@ -53,7 +53,7 @@ def csv_table(file: Path, kind: type[Result], *, top: int) -> Iterator[Callable[
             partial = file.with_suffix(f".partial{file.suffix}")
             with atomic_path(partial) as kept:
                 shutil.copyfile(temporary, kept)
-            stop.add_note(f"stopped; the {images} answers so far are in {partial}.")
+            stop.add_note(f"stopped; the {images} predictions so far are in {partial}.")
             raise
 
 

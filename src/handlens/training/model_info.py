@@ -145,7 +145,7 @@ class ModelInfo:
             raise InputError(f"{where} has the task {value['task']!r}; {nearest(value['task'], KINDS)}.")
         names = value["class_names"]
         if not names or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
-            raise InputError(f"{where} must have class_names that are text and differ from each other.")
+            raise InputError(f"{where} must have class_names that are unique strings.")
         fields = {key: entry for key, entry in value.items() if key != "format"} | {
             "architecture": Architecture(**value["architecture"]),
             "class_names": tuple(names),
@@ -161,13 +161,13 @@ class ModelInfo:
 def _require_types(value: Mapping[str, Any], types: Types, needed: tuple[str, ...], where: str) -> None:
     missing = [key for key in needed if key not in value]
     if missing:
-        raise InputError(f"{where} lacks {', '.join(missing)}; take the file from a copy of the run.")
+        raise InputError(f"{where} lacks {', '.join(missing)}; restore the file from a copy of the run.")
     for key, entry in value.items():
         if key not in types:
             raise InputError(f"{where} has an unknown key {key!r}; {nearest(key, types)}.")
         if not isinstance(entry, types[key]) or isinstance(entry, bool):
             raise InputError(
-                f"{where} has {entry!r:.40} for {key}, which is not of the right type; take the file from a copy of "
+                f"{where} has {entry!r:.40} for {key}, which has the wrong type; restore the file from a copy of "
                 "the run."
             )
 

@@ -58,9 +58,9 @@ def found(name: str, handed: Mapping[str, Any], *, keyword: str) -> Any:
     """
     if name in handed:
         return handed[name]
-    again = f"hand it over again by {keyword}=..."
+    again = f"pass it again as {keyword}=..."
     if not IMPORTABLE.fullmatch(name):
-        raise InputError(f"{name} cannot be imported, for it was made where it was used; {again}")
+        raise InputError(f"{name} cannot be imported, because it was defined inside a function or a script; {again}")
     module, _, path = name.partition(":")
     try:
         part = importlib.import_module(module)

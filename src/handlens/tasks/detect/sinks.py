@@ -47,7 +47,7 @@ def yolo_folder(folder: Path) -> Iterator[Callable[[Shown], None]]:
         InputError: there is something in the folder.
     """
     if folder.is_dir() and any(folder.iterdir()):
-        raise InputError(f"--yolo {folder} holds files already; name a new folder.")
+        raise InputError(f"--yolo {folder} is not empty; choose a new folder.")
     folder.mkdir(parents=True, exist_ok=True)
     classes = folder / "classes.txt"
 
