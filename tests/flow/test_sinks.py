@@ -14,15 +14,19 @@ import handlens
 from handlens.data.decode import decode
 from handlens.errors import InputError
 from handlens.flow.predict import writing
+from handlens.preprocess import Preprocess
 from handlens.reporter import Reporter
 from handlens.results import Boxes, Classes, Numbers, Prediction
+from handlens.training.model_info import Architecture, ModelInfo
 from handlens.training.run import Run
 
 NAMES = ("cat", "dog")
 
 
 def run_of(task: str) -> Run:
-    return Run(Path("runs/pets"), {"task": task, "class_names": list(NAMES)})
+    architecture = Architecture("mobilenet_v2", {})
+    info = ModelInfo(task=task, architecture=architecture, class_names=NAMES, preprocess=Preprocess(), files={})
+    return Run(Path("runs/pets"), info)
 
 
 def photo(path: Path, *, size: tuple[int, int] = (120, 90)) -> Path:
