@@ -166,7 +166,7 @@ def test_an_image_that_is_all_ignored_counts_nothing():
 @pytest.mark.parametrize(
     ("predicted", "truth", "message"),
     [
-        (np.zeros((2, 3), np.uint8), np.zeros((3, 2), np.uint8), r"one size, got \(2, 3\) and \(3, 2\)"),
+        (np.zeros((2, 3), np.uint8), np.zeros((3, 2), np.uint8), r"the same size, got \(2, 3\) and \(3, 2\)"),
         (np.full((2, 2), 3, np.uint8), np.zeros((2, 2), np.uint8), r"predicted must be in \[0, 3\), got 3"),
         (np.zeros((2, 2), np.uint8), np.full((2, 2), 254, np.uint8), r"truth must be in \[0, 3\) or 255, got 254"),
         (
