@@ -15,7 +15,7 @@ from handlens.models.blocks import (
     ConvNormAct,
     convolve_interleaved,
     freeze_batch_norm,
-    initialise,
+    initialize,
     round_channels,
 )
 
@@ -173,12 +173,12 @@ def test_a_batch_norm_without_statistics_cannot_be_frozen():
 
 def test_the_usual_start():
     net = nn.Sequential(nn.Conv2d(64, 256, 3), nn.BatchNorm2d(256), nn.Linear(256, 1000))
-    initialise(net)
+    initialize(net)
     assert net[0].weight.std().item() == pytest.approx(math.sqrt(2 / (256 * 9)), rel=0.02)  # He et al.: fan out
     assert net[0].bias.abs().max() == 0
     assert net[2].weight.std().item() == pytest.approx(0.01, rel=0.02)
     assert net[2].bias.abs().max() == 0
-    initialise(nn.Sequential(nn.BatchNorm2d(4, affine=False), nn.GroupNorm(2, 4, affine=False)))
+    initialize(nn.Sequential(nn.BatchNorm2d(4, affine=False), nn.GroupNorm(2, 4, affine=False)))
 
 
 @pytest.mark.parametrize(("dilation", "size"), [(2, (23, 30)), (4, (7, 9)), (3, (2, 1))])

@@ -26,7 +26,7 @@ def open_dataset(
     Args:
         path: the folder.
         format: a key of `formats.READERS`, such as "folders" (one per class), "voc" or "flat" (no labels); None
-            recognises it.
+            recognizes it.
         config: a handlens.yaml; None takes the one in the folder, where there is one.
         task: what the labels shall be for, where they serve several; None is what the format says.
         whole: keep what the files say beyond the labels, which `data.convert.convert` needs of COCO: outlines, ids and

@@ -206,7 +206,7 @@ def round_channels(channels: float, *, to: int = 8) -> int:
     return rounded + to if rounded < 0.9 * channels else rounded
 
 
-def initialise(model: nn.Module) -> None:
+def initialize(model: nn.Module) -> None:
     """The usual start: He et al. 2015 (fan out) for convolutions, N(0, 0.01) for linear layers, 1 and 0 for norms."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):

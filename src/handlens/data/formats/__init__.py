@@ -1,4 +1,4 @@
-"""One file per format on disk, each with `recognise(path)` and `read(path, config)`."""
+"""One file per format on disk, each with `recognize(path)` and `read(path, config)`."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from handlens.data.record import Dataset
 from handlens.errors import InputError, nearest
 
 READERS: dict[str, tuple[Callable[[Path], bool], Callable[[Path, DataConfig], Dataset]]] = {
-    "folders": (folders.recognise, folders.read),
-    "filename": (filename.recognise, filename.read),
-    "csv": (csv_table.recognise, csv_table.read),
-    "masks": (masks.recognise, masks.read),
-    "voc": (voc.recognise, voc.read),
+    "folders": (folders.recognize, folders.read),
+    "filename": (filename.recognize, filename.read),
+    "csv": (csv_table.recognize, csv_table.read),
+    "masks": (masks.recognize, masks.read),
+    "voc": (voc.recognize, voc.read),
     "voc-masks": (voc.recognise_masks, voc.read_masks),
-    "coco": (coco.recognise, coco.read),
-    "yolo": (yolo.recognise, yolo.read),
-    "points": (points.recognise, points.read),
-    "flat": (flat.recognise, flat.read),
+    "coco": (coco.recognize, coco.read),
+    "yolo": (yolo.recognize, yolo.read),
+    "points": (points.recognize, points.read),
+    "flat": (flat.recognize, flat.read),
 }
 
 
@@ -50,7 +50,7 @@ def read(path: Path, *, format: str | None, config: Path | None, task: str | Non
 
 
 def _recognise(path: Path) -> str:
-    labeled = [name for name, (recognise, _) in READERS.items() if name != "flat" and recognise(path)]
+    labeled = [name for name, (recognize, _) in READERS.items() if name != "flat" and recognize(path)]
     if len(labeled) == 2 and labeled[0] == "folders" and _has_images_folder(path):
         return labeled[1]  # images/ and a folder more: that one is hardly a class beside a class "images"
     if len(labeled) > 1:

@@ -29,7 +29,7 @@ from handlens.errors import InputError
 FORMAT = "coco"
 
 
-def recognise(path: Path) -> bool:
+def recognize(path: Path) -> bool:
     return any(map(looks_like_coco, Tree(path).labels(path, ".json")))
 
 

@@ -83,7 +83,7 @@ class Reading:
     required: bool = False
 
 
-def recognise(path: Path) -> bool:
+def recognize(path: Path) -> bool:
     """A table with a column of files and one of labels, or several of 0 and 1, whose first files exist.
 
     Where nothing else has labels either, one whose files are missing too: better an error that names them than
@@ -92,7 +92,7 @@ def recognise(path: Path) -> bool:
     fitting = [table for table in map(peek, table_files(path)) if _fits(table)]
     if any(_first_exist(table) for table in fitting):
         return True
-    return bool(fitting) and not folders.recognise(path) and not filename.recognise(path)
+    return bool(fitting) and not folders.recognize(path) and not filename.recognize(path)
 
 
 def read(path: Path, config: DataConfig) -> Dataset:

@@ -42,7 +42,7 @@ NO_LABELS = frozenset(
 )
 
 
-def recognise(path: Path) -> bool:
+def recognize(path: Path) -> bool:
     """Whether all names fit the guessed rule and give two classes of two images or more."""
     return bool(_guessed(Tree(path), path, aside=None)[0])
 

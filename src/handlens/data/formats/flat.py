@@ -12,7 +12,7 @@ from handlens.data.record import Dataset
 FORMAT = "flat"
 
 
-def recognise(path: Path) -> bool:
+def recognize(path: Path) -> bool:
     """Whether there is any image: every labeled format fits as well, so this one is asked last."""
     return Tree(path).has_images(path)
 

@@ -41,7 +41,7 @@ class Layout:
     notes: list[str] = field(default_factory=list)
 
 
-def recognise(path: Path) -> bool:
+def recognize(path: Path) -> bool:
     tree = Tree(path)
     return _layout(tree, path) is not None
 

@@ -59,7 +59,7 @@ STRAY = 0.01  # our choice: of the pixels of 255; other numbers on fewer are the
 IGNORED = "ignore"
 
 
-def recognise(path: Path) -> bool:
+def recognize(path: Path) -> bool:
     """Whether a folder for images and one for masks hold pairs, or most images have a mask told by a suffix."""
     if (voc_folder(path) / "ImageSets" / "Segmentation").is_dir():  # voc-masks
         return False

@@ -50,7 +50,7 @@ class Entry:
     where: str
 
 
-def recognise(path: Path) -> bool:
+def recognize(path: Path) -> bool:
     return any(map(_looks_like_points, Tree(path).labels(path, ".json")))
 
 

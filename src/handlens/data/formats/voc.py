@@ -77,7 +77,7 @@ class Annotation:
     unkept: tuple[str, ...]
 
 
-def recognise(path: Path) -> bool:
+def recognize(path: Path) -> bool:
     """Whether an XML file about an image lies below the folder."""
     tree = Tree(path)
     return any(map(_is_annotation, tree.labels(path, ".xml"))) and tree.has_images(path)
@@ -135,7 +135,7 @@ def recognise_masks(path: Path) -> bool:
     """Whether there are SegmentationClass/ and its lists, and no boxes."""
     base = voc_folder(path)
     return (
-        (base / "SegmentationClass").is_dir() and (base / "ImageSets" / "Segmentation").is_dir() and not recognise(path)
+        (base / "SegmentationClass").is_dir() and (base / "ImageSets" / "Segmentation").is_dir() and not recognize(path)
     )
 
 

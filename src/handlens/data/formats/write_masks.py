@@ -25,7 +25,7 @@ def write_voc_masks(dataset: Dataset, items: Sequence[Item], folder: Path) -> li
         return folder / "JPEGImages", folder / "SegmentationClass"
 
     items, lost = _write_pairs(items, place, mask_of=lambda item: _mask(dataset, item))
-    (folder / "ImageSets" / "Segmentation").mkdir(parents=True)  # by which the format is recognised
+    (folder / "ImageSets" / "Segmentation").mkdir(parents=True)  # by which the format is recognized
     write_lists(items, folder / "ImageSets" / "Segmentation")
     _write_coding(folder, "voc-masks", dataset.class_names)
     return lost

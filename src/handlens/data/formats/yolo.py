@@ -49,7 +49,7 @@ SEEN = {  # what is said about images: code and sentence
 OTHER_TEXTS = ("classes.txt", "train.txt", "val.txt", "valid.txt", "test.txt", "trainval.txt", "readme.txt")
 
 
-def recognise(path: Path) -> bool:
+def recognize(path: Path) -> bool:
     """Whether a text about an image holds a line of a class and numbers; where all such texts are empty, whether they
     lie in a folder for labels or a yaml names classes."""
     tree = Tree(path)

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from handlens.models.blocks import initialise
+from handlens.models.blocks import initialize
 from handlens.models.classify.staged import StagedNet, check_counts
 
 ONE_TOWER = (64, 192, 384, 256, 256)
@@ -85,9 +85,9 @@ class AlexNet(StagedNet):
         self.hidden2 = nn.Linear(hidden, hidden)
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(hidden, num_classes)
-        initialise(self)
+        initialize(self)
         if two_towers:
-            self._initialise_as_in_2012()
+            self._initialize_as_in_2012()
 
     @staticmethod
     def to_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
@@ -113,7 +113,7 @@ class AlexNet(StagedNet):
         logits: Tensor = self.classifier(self.embed(images))  # dropout stands before the two hidden layers
         return logits
 
-    def _initialise_as_in_2012(self) -> None:
+    def _initialize_as_in_2012(self) -> None:
         """Section 5: N(0, 0.01), and biases of 1 where the first ReLUs would otherwise be dead."""
         convolutions = [module for module in self.modules() if isinstance(module, nn.Conv2d)]
         layers: list[nn.Conv2d | nn.Linear] = [*convolutions, self.hidden1, self.hidden2, self.classifier]

@@ -14,7 +14,7 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from handlens.models.classify.staged import Flattening, StagedNet, check_counts, initialise_as_keras, sides
+from handlens.models.classify.staged import Flattening, StagedNet, check_counts, initialize_as_keras, sides
 
 PLAIN = (32, 64, 128, 256, 256)
 RESIDUAL = ((32, True), (64, True), (128, False))  # channels, with pooling
@@ -51,7 +51,7 @@ class SimpleConvNet(Flattening):
             )
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(PLAIN[-1] * height * width, num_classes)
-        initialise_as_keras(self)
+        initialize_as_keras(self)
 
     def pool(self, x: Tensor) -> Tensor:
         return x.flatten(1)
@@ -100,4 +100,4 @@ class ResidualConvNet(StagedNet):
             self.maps[name] = (wider, total_stride)
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(channels, num_classes)
-        initialise_as_keras(self)
+        initialize_as_keras(self)

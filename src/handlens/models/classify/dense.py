@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from handlens.models.classify.staged import Flattening, check_counts, initialise_as_keras, sides
+from handlens.models.classify.staged import Flattening, check_counts, initialize_as_keras, sides
 
 
 class Dense(Flattening):
@@ -38,7 +38,7 @@ class Dense(Flattening):
         self.hidden = nn.Linear(in_channels * self.image_size[0] * self.image_size[1], hidden)
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(hidden, num_classes)
-        initialise_as_keras(self)
+        initialize_as_keras(self)
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
         """{}: nothing here lies in an image."""

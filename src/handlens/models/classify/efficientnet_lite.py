@@ -15,7 +15,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from handlens.models.blocks import ConvNormAct, Padding, initialise
+from handlens.models.blocks import ConvNormAct, Padding, initialize
 from handlens.models.classify.mobilenet_v2 import InvertedResidual, feature_maps, timm_to_our_names
 from handlens.models.classify.staged import StagedNet, check_counts, check_dropout
 
@@ -84,7 +84,7 @@ class EfficientNetLite0(StagedNet):
         self.maps["head"] = (1280, total_stride)
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(1280, num_classes)
-        initialise(self)
+        initialize(self)
 
     @staticmethod
     def to_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:

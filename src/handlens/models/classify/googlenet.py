@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from handlens.models.blocks import initialise
+from handlens.models.blocks import initialize
 from handlens.models.classify.staged import StagedNet, check_counts
 
 AUXILIARY_WEIGHT = 0.3  # of each auxiliary loss, section 5
@@ -176,7 +176,7 @@ class GoogLeNet(StagedNet):
         )
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(channels, num_classes)
-        initialise(self)
+        initialize(self)
 
     @staticmethod
     def to_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:

@@ -16,7 +16,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from handlens.models.classify.staged import Flattening, check_counts, initialise_as_keras, sides
+from handlens.models.classify.staged import Flattening, check_counts, initialize_as_keras, sides
 
 KERNEL = 5
 
@@ -67,7 +67,7 @@ class LeNet(Flattening):
         self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(widths[-1], num_classes)
-        initialise_as_keras(self)
+        initialize_as_keras(self)
 
     def pool(self, x: Tensor) -> Tensor:
         x = x.flatten(1)

@@ -15,7 +15,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from handlens.models.blocks import ConvNormAct, Padding, initialise, round_channels
+from handlens.models.blocks import ConvNormAct, Padding, initialize, round_channels
 from handlens.models.classify.staged import Flattening, StagedNet, check_counts, check_width, sides
 
 # Table 1: output channels and stride of each depthwise separable convolution.
@@ -99,7 +99,7 @@ class MobileNetV1(StagedNet):
             self.maps[f"block{len(self.blocks)}"] = (channels, total_stride)
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(channels, num_classes)
-        initialise(self)
+        initialize(self)
 
 
 class ActFirst(nn.Module):
@@ -138,7 +138,7 @@ class SmallMobileNetV1(Flattening):
             self.maps[f"block{len(self.blocks)}"] = (wide, 1)
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(SMALL_CHANNELS[-1] * self.image_size[0] * self.image_size[1], num_classes)
-        initialise(self)
+        initialize(self)
 
     def pool(self, x: Tensor) -> Tensor:
         return x.flatten(1)

@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from handlens.models.blocks import ConvNormAct, Norm, Padding, initialise, round_channels
+from handlens.models.blocks import ConvNormAct, Norm, Padding, initialize, round_channels
 from handlens.models.classify.staged import StagedNet, check_counts, check_dropout, check_width
 
 # Table 2: expansion t, output channels c, repetitions n, stride s of the first repetition.
@@ -169,7 +169,7 @@ class MobileNetV2(StagedNet):
         self.maps["head"] = (last, total_stride)
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(last, num_classes)
-        initialise(self)
+        initialize(self)
 
     @staticmethod
     def to_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:

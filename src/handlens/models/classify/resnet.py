@@ -15,7 +15,7 @@ from collections.abc import Mapping
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from handlens.models.blocks import ConvNormAct, initialise
+from handlens.models.blocks import ConvNormAct, initialize
 from handlens.models.classify.staged import StagedNet, check_counts
 
 # depth: (bottlenecks or basic blocks, blocks per stage)
@@ -85,7 +85,7 @@ class ResNet(StagedNet):
                 self.maps[f"block{len(self.blocks)}"] = (channels, total_stride)
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(channels, num_classes)
-        initialise(self)
+        initialize(self)
 
     @staticmethod
     def to_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:

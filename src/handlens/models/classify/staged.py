@@ -165,7 +165,7 @@ class PoolSame(nn.Module):
         return pool_everywhere(x, kernel=3, before=(odd[0], odd[1]), dilation=self.dilation)
 
 
-def initialise_as_keras(model: nn.Module) -> None:
+def initialize_as_keras(model: nn.Module) -> None:
     """Glorot and Bengio 2010 for convolutions and linear layers, biases 0: what Keras starts from."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):

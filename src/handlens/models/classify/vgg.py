@@ -17,7 +17,7 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from handlens.models.blocks import initialise
+from handlens.models.blocks import initialize
 from handlens.models.classify.staged import StagedNet, check_counts
 
 CONVOLUTIONS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
@@ -72,7 +72,7 @@ class VGG(StagedNet):
         self.hidden2 = nn.Linear(hidden, hidden)
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(hidden, num_classes)
-        initialise(self)
+        initialize(self)
 
     @staticmethod
     def to_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:

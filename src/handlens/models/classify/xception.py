@@ -13,7 +13,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from handlens.models.classify.staged import PoolSame, StagedNet, check_counts, initialise_as_keras
+from handlens.models.classify.staged import PoolSame, StagedNet, check_counts, initialize_as_keras
 
 MINI = (32, 64, 128, 256, 512)
 norm = partial(nn.BatchNorm2d, eps=1e-3, momentum=0.01)  # Keras's: momentum 0.99 there is 0.01 here
@@ -110,7 +110,7 @@ class Xception(StagedNet):
         self.maps = {"stem": (64, 2)} | {f"block{number}": shape for number, shape in enumerate(shapes, start=1)}
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(2048, num_classes)
-        initialise_as_keras(self)
+        initialize_as_keras(self)
 
 
 class MiniBlock(nn.Module):
@@ -151,4 +151,4 @@ class MiniXception(StagedNet):
             self.maps[f"block{len(self.blocks)}"] = (channels, 2 ** len(self.blocks))
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(channels, num_classes)
-        initialise_as_keras(self)
+        initialize_as_keras(self)

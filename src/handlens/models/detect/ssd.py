@@ -23,7 +23,7 @@ from handlens.errors import InputError
 from handlens.losses.boxes import ClassLoss, Target, box_losses
 from handlens.losses.coding import Raw, decode_boxes
 from handlens.models.backbones import backbone as cut
-from handlens.models.blocks import EPSILON, ConvNormAct, Padding, initialise, norm_state, round_channels
+from handlens.models.blocks import EPSILON, ConvNormAct, Padding, initialize, norm_state, round_channels
 from handlens.models.detect.anchors import Shapes, check_anchors, grid_anchors, map_strides, published_anchors
 from handlens.models.detect.suppress import best_boxes
 from handlens.weights.class_names import COCO_IDS
@@ -105,7 +105,7 @@ class SSD(nn.Module):
                 self.boxes[name] = _predictor(size, len(shapes) * 4, separable=separable)
                 self.classes[name] = _predictor(size, len(shapes) * outputs, separable=separable)
         self.outputs = outputs
-        self._initialise()
+        self._initialize()
 
     def forward(self, images: Tensor) -> Raw:
         maps = list(self.backbone(images).values())
@@ -222,10 +222,10 @@ class SSD(nn.Module):
             raise InputError(f"this is not ssdlite_mobilenet_v2_coco: it has no {error}.") from None
         return ours
 
-    def _initialise(self) -> None:
+    def _initialize(self) -> None:
         """The predictors' last convolution starts at N(0, 0.03), as in the authors' configuration."""
         for part in (self.extras, self.boxes, self.classes):
-            initialise(part)
+            initialize(part)
         for kind in (self.boxes, self.classes):
             for predict in kind.values():
                 last = predict[-1]  # type: ignore[index]

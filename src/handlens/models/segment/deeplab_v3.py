@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from handlens.errors import InputError
 from handlens.models.backbones import backbone as cut
 from handlens.models.backbones import strides
-from handlens.models.blocks import ConvNormAct, Padding, initialise, norm_state
+from handlens.models.blocks import ConvNormAct, Padding, initialize, norm_state
 
 CHANNELS = 256  # of every branch: Chen et al. 2017, section 3.3
 FINE_CHANNELS = 48  # of the map at stride 4, before it meets the coarse one: Chen et al. 2018, section 4.1
@@ -133,7 +133,7 @@ class DeepLabV3(nn.Module):
         self.align_corners = align_corners
         for part in (self.aspp, self.decoder, self.classifier):
             if part is not None:
-                initialise(part)
+                initialize(part)
 
     def forward(self, images: Tensor) -> Tensor:
         coarse, *fine = self.backbone(images).values()

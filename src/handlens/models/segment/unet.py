@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from handlens.models.backbones import Backbone, strides
 from handlens.models.backbones import backbone as cut
-from handlens.models.blocks import ConvNormAct, initialise
+from handlens.models.blocks import ConvNormAct, initialize
 from handlens.models.segment.sizes import pad_to_multiple
 
 CHANNELS = (64, 128, 256, 512, 1024)  # of the five levels: Figure 1
@@ -110,7 +110,7 @@ class UNet(nn.Module):
         self.backbone: Contracting | Backbone
         if backbone is None:
             self.backbone = Contracting(in_channels, channels, batch_norm=batch_norm, dropout=dropout)
-            initialise(self.backbone)
+            initialize(self.backbone)
         else:
             known = [stride for stride in strides(backbone) if 1 < stride <= 2 ** len(outputs)]
             self.backbone = cut(backbone, maps=[f"s{stride}" for stride in known], in_channels=in_channels)
@@ -124,8 +124,8 @@ class UNet(nn.Module):
             self.ups.append(Up(below, skip, output, batch_norm=batch_norm, dropout=dropout))
             below = output
         self.classifier = nn.Conv2d(below, num_classes, 1)
-        initialise(self.ups)
-        initialise(self.classifier)
+        initialize(self.ups)
+        initialize(self.classifier)
 
     def forward(self, images: Tensor) -> Tensor:
         padded = pad_to_multiple(images, self.multiple)
