@@ -20,7 +20,7 @@ READERS: dict[str, tuple[Callable[[Path], bool], Callable[[Path, DataConfig], Da
     "csv": (csv_table.recognize, csv_table.read),
     "masks": (masks.recognize, masks.read),
     "voc": (voc.recognize, voc.read),
-    "voc-masks": (voc.recognise_masks, voc.read_masks),
+    "voc-masks": (voc.recognize_masks, voc.read_masks),
     "coco": (coco.recognize, coco.read),
     "yolo": (yolo.recognize, yolo.read),
     "points": (points.recognize, points.read),
@@ -38,7 +38,7 @@ def read(path: Path, *, format: str | None, config: Path | None, task: str | Non
     stated = format or settings.stated_format()
     if stated is not None and stated not in READERS:
         raise InputError(f"format {stated!r} is not known; {nearest(stated, READERS)}.")
-    chosen = stated or _recognise(path)
+    chosen = stated or _recognize(path)
     dataset = READERS[chosen][1](path, settings)
     if not whole:
         dataset = replace(dataset, source=None)
@@ -49,7 +49,7 @@ def read(path: Path, *, format: str | None, config: Path | None, task: str | Non
     return dataset
 
 
-def _recognise(path: Path) -> str:
+def _recognize(path: Path) -> str:
     labeled = [name for name, (recognize, _) in READERS.items() if name != "flat" and recognize(path)]
     if len(labeled) == 2 and labeled[0] == "folders" and _has_images_folder(path):
         return labeled[1]  # images/ and a folder more: that one is hardly a class beside a class "images"

@@ -131,7 +131,7 @@ def read(path: Path, config: DataConfig) -> Dataset:
     )
 
 
-def recognise_masks(path: Path) -> bool:
+def recognize_masks(path: Path) -> bool:
     """Whether there are SegmentationClass/ and its lists, and no boxes."""
     base = voc_folder(path)
     return (
