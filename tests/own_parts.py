@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torchvision.transforms import v2
 
 
 class PlainBlock(nn.Sequential):
@@ -14,3 +16,41 @@ class PlainBlock(nn.Sequential):
             norm(out_channels),
             nn.ReLU6(),
         )
+
+
+class TinyNet(nn.Module):
+    """(N, 3, H, W) -> (N, num_classes)."""
+
+    def __init__(self, *, num_classes: int, channels: int = 4) -> None:
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(3, channels, 3, stride=4), nn.BatchNorm2d(channels), nn.ReLU())
+        self.classifier = nn.Linear(channels, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.classifier(self.features(images).mean(dim=(2, 3)))
+
+
+class TinySegmenter(nn.Sequential):
+    """(N, 3, H, W) -> (N, num_classes, H, W)."""
+
+    def __init__(self, *, num_classes: int) -> None:
+        super().__init__(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, num_classes, 1))
+
+
+def smoothed(logits: Tensor, targets: Tensor) -> Tensor:
+    return nn.functional.cross_entropy(logits, targets, label_smoothing=0.1)
+
+
+def pixels(logits: Tensor, targets: Tensor) -> Tensor:
+    return nn.functional.cross_entropy(logits, targets, ignore_index=255)
+
+
+def squares(outputs: Tensor, targets: Tensor) -> Tensor:
+    return ((outputs - targets) ** 2).mean()
+
+
+def as_floats(image: Tensor) -> Tensor:
+    return v2.functional.to_dtype(image, torch.float32, scale=True)
+
+
+mirrored = v2.RandomHorizontalFlip(1.0)

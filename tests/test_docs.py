@@ -50,9 +50,10 @@ def test_every_recipe_stands_in_the_map():
     assert [path.name for path in (ROOT / "recipes").glob("*.yaml") if f"`recipes/{path.name}`" not in text] == []
 
 
-def test_the_python_of_the_page_about_nets_runs():
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/nets.md").read_text(encoding="utf-8"), flags=re.DOTALL)
-    assert len(blocks) >= 6
-    names: dict[str, object] = {}
+@pytest.mark.parametrize(("page", "least"), [("docs/nets.md", 6), ("docs/python.md", 3)])
+def test_the_python_of_a_page_runs(page: str, least: int, weights):
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert len(blocks) >= least
+    names: dict[str, object] = {"__name__": "page"}
     for block in blocks:
-        exec(compile(block, "docs/nets.md", "exec"), names)
+        exec(compile(block, page, "exec"), names)

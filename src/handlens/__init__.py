@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from handlens.flow.data import check, convert, sample
     from handlens.flow.evaluate import evaluate
     from handlens.flow.export import export
-    from handlens.flow.nets import summary
+    from handlens.flow.nets import load_model, pretrained, summary
     from handlens.flow.predict import load, predict
     from handlens.flow.show import show
     from handlens.flow.train import train
     from handlens.models import backbone, build
     from handlens.preprocess import Preprocess
-    from handlens.reporter import Reporter
+    from handlens.reporter import QUIET, Reporter
     from handlens.results import Boxes, Classes, Mask, Numbers, Tags
     from handlens.training.recipe import Recipe
 
@@ -37,7 +37,9 @@ _WHERE = {
     "evaluate": "handlens.flow.evaluate",
     "export": "handlens.flow.export",
     "load": "handlens.flow.predict",
+    "load_model": "handlens.flow.nets",
     "predict": "handlens.flow.predict",
+    "pretrained": "handlens.flow.nets",
     "sample": "handlens.flow.data",
     "show": "handlens.flow.show",
     "summary": "handlens.flow.nets",
@@ -52,10 +54,12 @@ _WHERE = {
     "Numbers": "handlens.results",
     "Tags": "handlens.results",
     "Recipe": "handlens.training.recipe",
+    "QUIET": "handlens.reporter",
     "Reporter": "handlens.reporter",
 }
 
 __all__ = [
+    "QUIET",
     "Boxes",
     "Classes",
     "Mask",
@@ -72,8 +76,10 @@ __all__ = [
     "evaluate",
     "export",
     "load",
+    "load_model",
     "open_dataset",
     "predict",
+    "pretrained",
     "sample",
     "show",
     "summary",

@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from lightning.pytorch import Callback
+from torchvision import tv_tensors
 
 import handlens
 import own_parts
 from blobs import write_images
+from handlens.data.own_transform import OwnTransform
 from handlens.errors import InputError
 from handlens.files import read_json
 from handlens.training.parts import name_of
@@ -80,6 +83,20 @@ def test_a_head_on_a_block_of_ones_own_knows_when_its_code_changed(images, tmp_p
         ({"options": {"block": "own_parts:Missing"}}, "own_parts:Missing cannot be imported"),
         ({"options": {"block": "no_such_package:Block"}}, "No module named 'no_such_package'"),
         ({"options": {"width": 0}}, "width"),
+        ({"options": {"block": "subprocess:run"}}, "subprocess:run is a part of Python itself"),
+        ({"model": own_parts.TinyNet, "options": {"width": 3}}, "TinyNet cannot be built with .*width"),
+        ({"model": own_parts.TinyNet, "mode": "head"}, "mode head needs a model of the catalogue"),
+        ({"model": own_parts.TinySegmenter}, r"no model for the task classify: it gives shape \(2, 3, 32, 32\)"),
+        ({"model": own_parts.TinyNet(num_classes=5)}, r"it gives shape \(2, 5\) .* expected: \(2, 3\)"),
+        ({"model": dict}, "gives a dict; a constructor of a model gives a torch.nn.Module"),
+        ({"model": torch.nn.Linear(2, 2)}, r"Linear\(...\) failed on two images of 32 x 32 pixels"),
+        ({"model": 3}, "model = 3 is not accepted"),
+        ({"model": "own_parts:Missing"}, "own_parts:Missing cannot be imported"),
+        ({"loss": lambda logits, targets: logits}, r"must give one number .* got shape \(2, 3\)"),
+        ({"loss": lambda logits: logits.sum()}, "failed on two training images: TypeError"),
+        ({"loss": "focal"}, "a function, or its name as package.module:Name"),
+        ({"transform": own_parts.as_floats}, "the transform gave torch.float32"),
+        ({"transform": "own_parts:nothing"}, "own_parts:nothing cannot be imported"),
         ({"model": "resnet18", "mode": "finetune", "weights": "nowhere.pth"}, "nowhere.pth is neither a weights file"),
     ],
 )
@@ -87,3 +104,124 @@ def test_what_is_refused_leaves_no_folder(asked, message, images, tmp_path):
     with pytest.raises(InputError, match=message):
         handlens.train(images, out=tmp_path / "run", recipe=SMALL | {"mode": "scratch"} | asked)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_model_loss_and_transform_of_ones_own_by_their_names(images, tmp_path):
+    """As a recipe file has them: everything works again without passing them."""
+    recipe = SMALL | {
+        "model": "own_parts:TinyNet",
+        "options": {"channels": 6},
+        "loss": "own_parts:smoothed",
+        "transform": "own_parts:mirrored",
+        "epochs": 2,
+    }
+    run = handlens.train(images, out=tmp_path / "run", recipe=recipe)
+    architecture = read_json(run / "model.json")["architecture"]
+    assert architecture == {"name": "own_parts:TinyNet", "arguments": {"num_classes": 3, "channels": 6}}
+    kept = yaml.safe_load((run / "recipe.yaml").read_text())
+    assert (kept["model"], kept["loss"], kept["mode"]) == ("own_parts:TinyNet", "own_parts:smoothed", "scratch")
+    assert handlens.export(run, to="openvino")[1].passed
+    assert handlens.evaluate(run)["images"] == 6
+    net, preprocess = handlens.load_model(run)
+    assert isinstance(net, own_parts.TinyNet) and (preprocess.height, preprocess.width) == (32, 32)
+    again = handlens.train(images, out=tmp_path / "again", recipe=recipe)
+    assert (run / "model.safetensors").read_bytes() == (again / "model.safetensors").read_bytes()
+
+
+def test_a_module_is_fine_tuned_as_it_is_and_passed_again_to_resume_and_export(images, tmp_path):
+    net = own_parts.TinyNet(num_classes=3)
+    before = net.classifier.weight.detach().clone()
+    seen: list[float] = []
+
+    class Stop(Callback):
+        def on_train_epoch_end(self, trainer, module):
+            seen.append(float(trainer.callback_metrics["validation_top1"]))
+            if len(seen) == 1:
+                raise RuntimeError("as if it had been killed")
+
+        def state_dict(self):
+            return {"seen": list(seen)}
+
+        def load_state_dict(self, state):
+            assert len(state["seen"]) <= len(seen)
+
+    recipe = SMALL | {"model": net, "epochs": 3, "checkpoint_seconds": 0.001}
+    with pytest.raises(RuntimeError, match="killed"):
+        handlens.train(images, out=tmp_path / "run", recipe=recipe, callbacks=[Stop()])
+    assert yaml.safe_load((tmp_path / "run/recipe.yaml").read_text())["mode"] == "finetune"
+    with pytest.raises(InputError, match=r"own_parts:TinyNet\(...\) cannot be imported"):
+        handlens.train(resume=tmp_path / "run")
+    run = handlens.train(resume=tmp_path / "run", recipe={"model": net}, callbacks=[Stop()])
+    assert len(seen) == 4 and not torch.equal(before, net.classifier.weight.cpu())
+    with pytest.raises(InputError, match="pass it again as model="):
+        handlens.export(run, to="openvino")
+    assert handlens.export(run, to="openvino", model=own_parts.TinyNet(num_classes=3))[1].passed
+    with pytest.raises(InputError, match=r"callbacks must be of lightning.pytorch.Callback, got int"):
+        handlens.train(images, out=tmp_path / "refused", recipe=recipe, callbacks=[3])
+
+
+@pytest.mark.parametrize(
+    ("task", "parts"),
+    [
+        ("segment", {"model": own_parts.TinySegmenter, "loss": own_parts.pixels, "transform": own_parts.mirrored}),
+        ("regress", {"model": own_parts.TinyNet, "loss": own_parts.squares, "transform": own_parts.mirrored}),
+        ("tag", {"model": own_parts.TinyNet, "loss": own_parts.squares}),
+    ],
+)
+def test_other_tasks_take_ones_own_parts_too(task, parts, tmp_path):
+    data = handlens.sample("bakery", tmp_path / "data", task=task, per_class=2, test_per_class=1, size=48)
+    run = handlens.train(data, out=tmp_path / "run", recipe=SMALL | parts, golden=False)
+    assert handlens.export(run, to="openvino", images=4)[1].passed
+    assert handlens.evaluate(run)["images"] > 0
+
+
+def test_a_detectors_boxes_move_with_ones_own_transform():
+    preprocess = handlens.Preprocess(height=40, width=80, resize="stretch")
+    image = torch.zeros(3, 20, 40, dtype=torch.uint8)
+    image[:, 5:10, 0:10] = 255
+    boxes = tv_tensors.BoundingBoxes([[0, 5, 10, 10], [5, 5, 5, 8]], format="XYXY", canvas_size=(20, 40))
+    moved, placed, labels = OwnTransform(own_parts.mirrored, preprocess).boxed(image, boxes, torch.tensor([2, 1]))
+    assert moved.shape == (3, 40, 80) and placed.tolist() == [[60, 10, 80, 20]] and labels.tolist() == [2]
+    assert moved[0, 10:20, 60:80].float().mean() > 200 and moved[0, :, :50].max() == 0
+
+
+def test_a_detector_learns_with_ones_own_loss(tmp_path):
+    data = handlens.sample("bakery", tmp_path / "data", task="detect", per_class=2, test_per_class=1, size=96)
+    lengths: list[int] = []
+
+    def loss(raw, targets):
+        lengths.append(len(targets))
+        return raw.logits.float().square().mean()
+
+    recipe = SMALL | {"image_size": 96, "mode": "scratch", "loss": loss, "model": "ssdlite", "width": 0.35}
+    run = handlens.train(data, out=tmp_path / "run", recipe=recipe, golden=False)
+    assert set(lengths) <= {1, 2, 3, 4, 5} and (run / "model.json").is_file()
+
+
+NOTEBOOK = """
+import handlens
+run = handlens.train({data!r}, out={out!r}, recipe={recipe!r}, golden=False)
+"""
+
+
+def test_a_notebook_shows_messages_and_progress(images, tmp_path):
+    """A real kernel; what a front end would draw stands in the outputs of the cell."""
+    import nbformat
+    from nbclient import NotebookClient
+
+    code = NOTEBOOK.format(data=str(images), out=str(tmp_path / "run"), recipe=SMALL | {"model": "residual_convnet"})
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    shown: list[str] = []
+
+    class Watched(NotebookClient):
+        def process_message(self, message, cell, index):
+            if message["header"]["msg_type"] in ("display_data", "update_display_data"):
+                shown.append(message["content"]["data"]["text/plain"])
+            return super().process_message(message, cell, index)
+
+    Watched(book, timeout=300, kernel_name="python3").execute()
+    streams = [out for out in book.cells[0].outputs if out["output_type"] == "stream"]
+    printed = "".join(out["text"] for out in streams if out["name"] == "stdout")
+    assert "training images" in printed and "Epoch 1: " in printed
+    assert not [out["text"] for out in streams if out["name"] == "stderr"]
+    assert any(" of " in text for text in shown) and shown[-1] == ""

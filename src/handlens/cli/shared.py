@@ -75,41 +75,10 @@ def console() -> Console:
 @contextlib.contextmanager
 def reporting(quiet: bool) -> Iterator[Reporter]:
     """Messages and a progress bar on standard error, or nothing."""
-    from handlens.reporter import QUIET, Reporter
+    from handlens.reporter import QUIET, on_terminal
 
     if quiet:
         yield QUIET
         return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    console = Console(stderr=True, highlight=False)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    # Standard output is for results: rich would redirect it to standard error, among the bars.
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal, redirect_stdout=False
-    ) as bar:
-        shown: dict[str, Any] = {}  # one bar: the current task
-
-        def progress(what: str, done: int, total: int | None) -> None:
-            if what not in shown:
-                for task in shown.values():
-                    bar.remove_task(task)
-                shown.clear()
-                shown[what] = bar.add_task(what, total=total)
-            bar.update(shown[what], completed=done, total=total)
-
-        yield Reporter(say=lambda text: console.print(text, markup=False, soft_wrap=True), progress=progress)
+    with on_terminal() as report:
+        yield report

@@ -11,7 +11,7 @@ from handlens.errors import InputError
 from handlens.files import read_json, sha256_of, write_json
 from handlens.flow.runs import build_from, find_run
 from handlens.prediction.predictor import Predictor
-from handlens.reporter import QUIET, Reporter
+from handlens.reporter import QUIET, Reporter, shows_progress
 from handlens.runtimes.openvino.engine import OpenVINOEngine
 from handlens.tasks import TASKS
 from handlens.tasks.task import Measure
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 EVALUATION = "evaluation.json"
 
 
+@shows_progress
 def evaluate(
     run: Path | str | Run,
     data: Path | str | None = None,

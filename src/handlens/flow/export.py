@@ -5,13 +5,13 @@ from __future__ import annotations
 import tempfile
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from handlens.errors import InputError, ParityError, require
 from handlens.files import write_json
 from handlens.flow.proof import ProofImages
 from handlens.flow.runs import build_from, find_run, for_apps
-from handlens.reporter import QUIET, Reporter
+from handlens.reporter import QUIET, Reporter, shows_progress
 from handlens.runtimes import RUNTIMES
 from handlens.tasks import TASKS
 from handlens.training.run import Run, locked
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from handlens.runtimes.parity import Parity
 
 
+@shows_progress
 def export(
     run: Path | str | Run,
     *,
@@ -33,6 +34,7 @@ def export(
     with_resize: bool = False,
     suppress: bool = True,
     images: int | None = None,
+    model: Any = None,
     report: Reporter = QUIET,
 ) -> tuple[Path, Parity]:
     """Export a run and prove that the file answers as PyTorch does.
@@ -45,6 +47,7 @@ def export(
         with_resize: the graph takes images of any size, one at a time, and resizes inside.
         suppress: False leaves non-maximum suppression (NMS) to the app; for detectors.
         images: how many of them at most; None is `Task.proof_images`.
+        model: your own, a constructor or a module, where the run's cannot be imported by its name.
 
     Returns:
         the file and the report, which also lies beside it as <file>.parity.json.
@@ -69,7 +72,7 @@ def export(
     if path.suffix.lower() != runtime.suffix or path.is_dir():
         raise InputError(f"an export to {to} must have the suffix {runtime.suffix}, got {path}.")
     sources = ProofImages(run, data, limit=images)
-    net = build_from(run)
+    net = build_from(run, model)
     refusal = task.refusal(with_resize=with_resize, suppress=suppress)
     if refusal is not None:
         raise InputError(f"{refusal}; the task of {run.folder.name} is {task.name}.")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from handlens.errors import InputError, nearest
 from handlens.reporter import Reporter
 from handlens.tasks import TASKS
 from handlens.tasks.starting import published_for
 from handlens.tasks.task import Task
+from handlens.training.parts import name_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,14 +24,17 @@ FEW = 500  # training images, below which nothing good comes of training from sc
 NOT_FOR_A_HEAD = {"epochs", "batch_size", "learning_rate", "layer_decay", "warmup", "dropout", "ema", "patience"}
 
 
-def require_known(name: str) -> None:
+def require_known(name: Any) -> None:
     """
+    Args:
+        name: or a model of the caller's own.
+
     Raises:
         InputError: the catalogue has no such net; the closest match is named.
     """
     from handlens.models import CATALOGUE
 
-    if name not in CATALOGUE:
+    if isinstance(name, str) and name not in CATALOGUE:
         raise InputError(f"unknown model {name!r}; {nearest(name, CATALOGUE)}.")
 
 
@@ -41,6 +45,8 @@ def require_mode(recipe: Recipe, task: Task) -> None:
     """
     if recipe.mode == "head" and not task.has_head:
         raise InputError(f"mode head is not available for the task {task.name}; use finetune or scratch.")
+    if recipe.mode == "head" and recipe.own_model:
+        raise InputError("mode head needs a model of the catalogue; train your own with finetune or scratch.")
 
 
 def choose_mode(recipe: Recipe, task: Task, images: int, report: Reporter) -> Recipe:
@@ -54,6 +60,9 @@ def choose_mode(recipe: Recipe, task: Task, images: int, report: Reporter) -> Re
     require_mode(recipe, task)
     if recipe.mode != "auto":
         return _settled(recipe, recipe.mode, task, images)
+    if recipe.own_model:
+        ready = not isinstance(recipe.model, type) and hasattr(recipe.model, "state_dict")
+        return _settled(recipe, "finetune" if ready or recipe.weights else "scratch", task, images)
     wanted = recipe.settled("finetune", task.defaults)
     fits = recipe.width in (None, 1.0) and not recipe.has_own_blocks
     fitting = published_for(wanted) if fits else ()
@@ -85,7 +94,7 @@ def _settled(recipe: Recipe, mode: Mode, task: Task, images: int) -> Recipe:
     distance between n and sqrt(n) times it.
     """
     settled = recipe.settled(mode, task.defaults)
-    if mode != "finetune" or not task.has_head or "learning_rate" in recipe.model_fields_set:
+    if mode != "finetune" or not task.has_head or recipe.own_model or "learning_rate" in recipe.model_fields_set:
         return settled
     steps = max(1, settled.epochs * math.ceil(images / settled.batch_size))
     rate = settled.learning_rate * math.sqrt(min(1.0, steps / FULL_RATE_STEPS))
@@ -117,4 +126,4 @@ def require_a_batch(net: nn.Module, recipe: Recipe, task: Task, images: int) -> 
     all_frozen = task.has_head and recipe.freeze_batch_norm  # of others a new head has norms without statistics yet
     learns = not all_frozen and any(isinstance(m, BatchNorm) for m in net.modules())
     if learns and min(recipe.batch_size, images) < 2:
-        raise InputError(f"{recipe.model} needs at least two images per batch, for its batch norm.")
+        raise InputError(f"{name_of(recipe.model)} needs at least two images per batch, for its batch norm.")

@@ -50,18 +50,30 @@ def find_run(run: Path | str | Run, *, report: Reporter = QUIET) -> Run:
     return _make_pretrained(str(run), folder, report)
 
 
-def build_from(run: Run) -> nn.Module:
-    """The PyTorch net of a run, with its weights, in eval mode."""
+def build_from(run: Run, model: Any = None) -> nn.Module:
+    """The PyTorch model of a run, with its weights, in eval mode.
+
+    Args:
+        model: the caller's own, a constructor or a module, where the run's cannot be imported by its name.
+
+    Raises:
+        InputError: the run was trained with a model or a block that cannot be imported.
+    """
+    import torch
     from safetensors.torch import load_file
 
-    from handlens.models import build
+    from handlens.models import CATALOGUE, build
 
     architecture = run.model.architecture
     arguments = {
         key: found(value, {}, keyword="model") if is_part_name(value) else value
         for key, value in (architecture.arguments or {}).items()
     }
-    net = build(architecture.name, **arguments)
+    if is_part_name(architecture.name) and architecture.name not in CATALOGUE:
+        own = found(architecture.name, {} if model is None else {architecture.name: model}, keyword="model")
+        net: nn.Module = own if isinstance(own, torch.nn.Module) else own(**arguments)
+    else:
+        net = build(architecture.name, **arguments)
     net.load_state_dict(load_file(run.weights))
     return net.eval()
 

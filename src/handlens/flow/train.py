@@ -14,9 +14,10 @@ from handlens.flow.data import stop_on_findings
 from handlens.flow.golden import write_golden
 from handlens.flow.mode import choose_mode, require_a_batch, require_known, require_mode, say_unused
 from handlens.flow.runs import machine, write_run
-from handlens.reporter import QUIET, Reporter
+from handlens.reporter import QUIET, Reporter, shows_progress
 from handlens.tasks import TASKS
 from handlens.tasks.heads import cross_validated, fit_frozen_head, install_head, validate_head
+from handlens.tasks.own_model import try_parts
 from handlens.tasks.starting import begin
 from handlens.tasks.task import Start, Task
 from handlens.training.model_info import TrainedOn
@@ -34,7 +35,7 @@ from handlens.training.run import (
 )
 
 if TYPE_CHECKING:
-    from torch import nn
+    from lightning.pytorch import Callback
 
     from handlens.data.check import Audit
     from handlens.data.record import Dataset, Record
@@ -45,6 +46,7 @@ SAVED = "saved"  # what a KeyboardInterrupt carries that came after the last ste
 START = "checkpoints/start.safetensors"
 
 
+@shows_progress
 def train(
     data: Path | str | None = None,
     *,
@@ -56,6 +58,7 @@ def train(
     golden: bool = True,
     format: str | None = None,
     config: Path | None = None,
+    callbacks: Sequence[Callback] = (),
     report: Reporter = QUIET,
 ) -> Path:
     """Train on a data set and write a run folder: a classifier, a segmenter or a detector, as its labels are.
@@ -63,10 +66,13 @@ def train(
     Args:
         data: as `open_dataset` takes it; with `resume`, None means the folder that the run was started with.
         out: the run folder, new or empty; None makes runs/<data>, runs/<data>-2 ...
-        recipe: a Recipe, or its fields by name; None is the default recipe.
+        recipe: a Recipe, or its fields by name; None is the default recipe. Its model, loss and transform may be the
+            caller's own (docs/python.md); with `resume`, only these are taken, where they cannot be imported.
         mode: the recipe's, in one word.
         resume: an unfinished run folder; its own recipe is used.
         strict: warnings of the audit stop training as well as errors.
+        callbacks: of Lightning, for training by epochs; their state is saved and resumed with the run. The metrics of
+            validation stand in trainer.callback_metrics as "validation_loss" and, for example, "validation_top1".
         golden: keep eight images and the expected answers in the run, for whoever ships it.
 
     Returns:
@@ -85,10 +91,11 @@ def train(
     from handlens.data.config import FILE_NAME
     from handlens.training.recipe import make_recipe, read_recipe
 
+    asked = recipe.model_dump(exclude_unset=True) if isinstance(recipe, BaseModel) else dict(recipe or {})
     if resume is not None:
         folder = Path(resume)
         _require_unfinished(folder)
-        recipe = read_recipe(folder / RECIPE)
+        recipe = read_recipe(folder / RECIPE).with_parts(make_recipe(asked).parts())
         started = read_json(folder / DATA)
         data = Path(started["root"]) if data is None else Path(data)
         format, config = format or started["format"], config or kept_config(folder)
@@ -101,10 +108,9 @@ def train(
         raise InputError("train needs DATA, or --resume RUN.")
     else:
         folder = _new_run_folder(Path(data), out)
-        asked = recipe.model_dump(exclude_unset=True) if isinstance(recipe, BaseModel) else dict(recipe or {})
-        recipe = make_recipe(asked | ({} if mode is None else {"mode": mode}))
+        recipe = make_recipe(asked | ({} if mode is None else {"mode": mode})).with_parts({})
     require_known(recipe.model)
-    recipe = recipe.with_parts({})
+    _require_callbacks(callbacks)
 
     dataset = open_dataset(data, format=format, config=config)
     require_mode(recipe, TASKS[dataset.task])
@@ -113,7 +119,7 @@ def train(
         report.say(f"{finding.level}: {finding.message}")
     stop_on_findings(audit, strict=strict)
     # Whatever is refused is refused before there is a folder.
-    job = _prepared(folder, recipe, audit, resuming=resume is not None, report=report)
+    job = _prepared(folder, recipe, audit, resuming=resume is not None, callbacks=callbacks, report=report)
     with locked(folder):
         # Only now is the folder ours: another training may have begun or ended in it since it was chosen.
         if resume is None:
@@ -148,7 +154,13 @@ class _Job:
     audit: Audit
     dataset: Dataset
     start: Start
+    callbacks: Sequence[Callback]
     report: Reporter
+
+    @property
+    def begins_with_head(self) -> bool:
+        """Whether epochs follow a head that was fitted on frozen features."""
+        return self.task.has_head and self.recipe.mode == "finetune" and not self.recipe.own_model
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -167,7 +179,9 @@ class _Outcome:
     chosen: dict[str, Any]
 
 
-def _prepared(folder: Path, recipe: Recipe, audit: Audit, *, resuming: bool, report: Reporter) -> _Job:
+def _prepared(
+    folder: Path, recipe: Recipe, audit: Audit, *, resuming: bool, callbacks: Sequence[Callback], report: Reporter
+) -> _Job:
     """What is trained, on what, and from where; nothing is written.
 
     Raises:
@@ -187,8 +201,9 @@ def _prepared(folder: Path, recipe: Recipe, audit: Audit, *, resuming: bool, rep
     seed_torch(recipe.seed)
     start = begin(task, recipe, dataset, report)
     require_a_batch(start.net, recipe, task, images)
+    try_parts(task, recipe, dataset, start.net, start.preprocess)
     report.say(f"Input: {start.preprocess.height} x {start.preprocess.width} pixels (height x width).")
-    return _Job(folder, task, recipe, audit, dataset, start, report)
+    return _Job(folder, task, recipe, audit, dataset, start, callbacks, report)
 
 
 def _train(job: _Job, summary: dict[str, Any], *, golden: bool) -> Path:
@@ -261,17 +276,17 @@ def _train_by_epochs(job: _Job) -> _Outcome:
     training, validation = job.dataset.part("train"), job.dataset.part("validation")
     first = folder / START
     score = float("-inf"), float("-inf")
-    if task.has_head and recipe.mode == "finetune":
+    if job.begins_with_head:
         score = _head_first(job, first)
     elif not first.is_file():
         save_net(net, first)
     learning = task.learning(recipe, job.dataset, job.start.preprocess)
-    metric, loss = _fit(net, folder, recipe, learning, training, validation, score, job.report)
+    metric, loss = _fit(job, learning, training, validation, score)
     trained = folder / BEST
     if not trained.is_file() and metric == float("-inf"):
         raise InputError("the loss was NaN from the first epoch on; use a lower learning_rate.")
     net.load_state_dict(load_file(trained if trained.is_file() else first))
-    if task.has_head and recipe.mode == "finetune":
+    if job.begins_with_head:
         better = trained.is_file()
         _compare_with_head(task, score[0], metric if better else None, len(validation), job.report)
     return _Outcome(
@@ -317,29 +332,27 @@ def _head_first(job: _Job, first: Path) -> tuple[float, float]:
 
 
 def _fit(
-    net: nn.Module,
-    folder: Path,
-    recipe: Recipe,
+    job: _Job,
     learning: Learning,
     training: Sequence[Record],
     validation: Sequence[Record],
     score: tuple[float, float],
-    report: Reporter,
 ) -> tuple[float, float]:
     from handlens.training.fit import fit
     from handlens.training.writer import InterruptedTraining
 
     try:
         return fit(
-            net,
-            folder=folder,
-            recipe=recipe,
+            job.start.net,
+            folder=job.folder,
+            recipe=job.recipe,
             learning=learning,
             training=training,
             validation=validation,
             start_score=score,
-            say=report.say,
-            progress=report.progress,
+            callbacks=job.callbacks,
+            say=job.report.say,
+            progress=job.report.progress,
         )
     except InterruptedTraining:
         raise KeyboardInterrupt(SAVED) from None
@@ -395,3 +408,15 @@ def _require_unfinished(folder: Path) -> None:
         raise InputError(f"{folder} is finished and cannot be resumed.")
     if not unfinished(folder):
         raise InputError(f"{folder} cannot be resumed: it has no {RECIPE} or no {DATA}.")
+
+
+def _require_callbacks(callbacks: Sequence[Callback]) -> None:
+    """
+    Raises:
+        InputError: one is not a callback of Lightning.
+    """
+    from lightning.pytorch import Callback
+
+    for callback in callbacks:
+        if not isinstance(callback, Callback):
+            raise InputError(f"callbacks must be of lightning.pytorch.Callback, got {type(callback).__name__}.")

@@ -83,8 +83,10 @@ def image_examples(
     """As `Learning.examples`: augmented where they are trained on, else as they are predicted."""
     from handlens.data.augment import smallest_training_decode
     from handlens.data.examples import ImageExamples
+    from handlens.data.own_transform import OwnTransform
 
-    transform = image_transform(preprocess, recipe.augment)
+    own = OwnTransform(recipe.transform, preprocess).image if recipe.transform else None
+    transform = own or image_transform(preprocess, recipe.augment)
     at_least = smallest_training_decode(preprocess, crop_area=recipe.augment.crop_area)
 
     def examples(records: Sequence[Record], train: bool) -> Examples:

@@ -26,7 +26,10 @@ def begin(task: Task, recipe: Recipe, dataset: Dataset, report: Reporter) -> Sta
         InputError: as there, and for a model of another task.
     """
     from handlens.models import CATALOGUE
+    from handlens.tasks.own_model import start_own_model
 
+    if recipe.own_model:
+        return start_own_model(task, recipe, dataset, report)
     if CATALOGUE[recipe.model].task != task.models:
         fitting = [name for name, entry in CATALOGUE.items() if entry.task == task.models]
         raise InputError(
@@ -60,6 +63,8 @@ def published_for(recipe: Recipe) -> tuple[str, ...]:
     """The published weights that a recipe's model can start from: its own first, then those of its backbone."""
     from handlens.models import CATALOGUE
 
+    if recipe.own_model:
+        return ()
     entry = CATALOGUE[recipe.model]
     backbone = recipe.options.get("backbone", entry.backbone)
     own = entry.weights[:1] if backbone == entry.backbone else ()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from handlens.errors import InputError
+from handlens.preprocess import Preprocess, ResizePolicy
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from handlens.data.check import Audit
     from handlens.data.record import Dataset, Record
-    from handlens.preprocess import Preprocess
     from handlens.reporter import Reporter
     from handlens.results import Result
     from handlens.runtimes.agreement import Agreement
@@ -170,6 +170,7 @@ class Task(Protocol):
         evaluated_at: the threshold of an evaluation, in place of the run's own.
         has_windows: a large image can be predicted in windows.
         has_threshold: a prediction depends on a score that users may set.
+        resize: how an image becomes the input of a model of the caller's own.
     """
 
     name: ClassVar[str]
@@ -190,6 +191,7 @@ class Task(Protocol):
     evaluated_at: ClassVar[float | None] = None
     has_threshold: ClassVar[bool] = False
     has_windows: ClassVar[bool] = False
+    resize: ClassVar[ResizePolicy] = "crop"
 
     def sinks(self, run: Run) -> dict[str, Callable[[Path], Sink]]:
         """The outputs that only this task's predictions have, by the option of `predict` that names their path; those
@@ -293,6 +295,14 @@ class Task(Protocol):
         """
         raise InputError(f"mode head is not available for the task {self.name}.")
 
+    def refuses_model(self, net: nn.Module, raw: Any, *, classes: int, height: int, width: int) -> str | None:
+        """Why a model of the caller's own is none for the task; None where it is one.
+
+        Args:
+            raw: what it gives for two images of height x width pixels.
+        """
+        return other_shape(raw, (2, classes), "logits (N, classes)")
+
     def finish(self, net: nn.Module, dataset: Dataset) -> None:
         """The last change of a trained model's weights, before it is saved."""
         return
@@ -332,3 +342,12 @@ class Task(Protocol):
         raise InputError(
             f"--labels is available for single-label classification only; the task of this data is {self.name}."
         )
+
+
+def other_shape(raw: Any, expected: tuple[int, ...], what: str) -> str | None:
+    """That a model does not give a tensor of this shape, with what it gives; None where it does."""
+    shape = getattr(raw, "shape", None)
+    if shape is not None and tuple(shape) == expected:
+        return None
+    given = type(raw).__name__ if shape is None else f"shape {tuple(shape)}"
+    return f"it gives {given} for two images, and {what} are expected: {expected}"

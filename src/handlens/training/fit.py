@@ -65,6 +65,7 @@ def fit(
     training: Sequence[Record],
     validation: Sequence[Record],
     start_score: tuple[float, float],
+    callbacks: Sequence[pl.Callback],
     say: Callable[[str], None],
     progress: Callable[[str, int, int], None],
 ) -> tuple[float, float]:
@@ -72,6 +73,7 @@ def fit(
 
     Args:
         start_score: (metric, -loss) on validation that the net came with; it stays the best unless beaten.
+        callbacks: the caller's; before ours, so that what is saved has their state of the same step.
         say: takes sentences for people. progress: takes (what, done, total).
 
     Returns:
@@ -130,7 +132,7 @@ def fit(
             accelerator="auto",
             devices=1,
             precision=precision,
-            callbacks=[writer, EpochStatistics()],
+            callbacks=[*callbacks, EpochStatistics(), writer],
             logger=False,
             enable_checkpointing=False,
             enable_model_summary=False,

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from handlens.data.seeds import seed_for, seed_torch
+from handlens.errors import InputError
 from handlens.preprocess import Preprocess
 from handlens.runtimes.graph import Scale
 from handlens.training.optim import make_optimizer, parameter_groups, rate_factor
+from handlens.training.parts import name_of
 from handlens.training.recipe import Recipe
 
 
@@ -48,6 +50,20 @@ class TaskTraining(pl.LightningModule):
     def loss(self, batch: Any) -> Tensor:
         """The loss of a training batch, counted in `train_counts`."""
         raise NotImplementedError
+
+    def own_loss(self, outputs: Any, targets: Any) -> Tensor:
+        """The caller's own loss, of the recipe.
+
+        Raises:
+            InputError: it is not one number.
+        """
+        loss = self.recipe.loss(outputs, targets)
+        if not isinstance(loss, Tensor) or loss.ndim:
+            given = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+            raise InputError(
+                f"{name_of(self.recipe.loss)} must give one number as a tensor without dimensions, got {given}."
+            )
+        return loss
 
     def reset_validation(self) -> None:
         raise NotImplementedError

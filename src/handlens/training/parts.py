@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import sys
 from collections.abc import Mapping
 from functools import partial
 from types import MethodType
@@ -62,6 +63,8 @@ def found(name: str, handed: Mapping[str, Any], *, keyword: str) -> Any:
     if not IMPORTABLE.fullmatch(name):
         raise InputError(f"{name} cannot be imported, because it was defined inside a function or a script; {again}")
     module, _, path = name.partition(":")
+    if module.partition(".")[0] in sys.stdlib_module_names:  # a file from elsewhere must not name what runs commands
+        raise InputError(f"{name} is a part of Python itself; a file can name only what a package defines.")
     try:
         part = importlib.import_module(module)
         for attribute in path.split("."):

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from handlens.errors import InputError, nearest
-from handlens.training.parts import found, is_part_name, named
+from handlens.training.parts import found, is_part_name, name_of, named
 
 Mode = Literal["auto", "head", "finetune", "scratch"]
 
@@ -66,7 +66,11 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    model: str = Field("mobilenet_v2", description="Model name; `handlens models` lists them.")
+    model: Any = Field(
+        "mobilenet_v2",
+        description="Model name; `handlens models` lists them. Or your own: package.module:Name, from Python also the "
+        "constructor or the torch.nn.Module itself (docs/python.md).",
+    )
     width: float | None = Field(None, gt=0, description="Width multiplier; if none, the model's default, 1.0.")
     image_size: int | list[int] | None = Field(
         None,
@@ -89,6 +93,11 @@ class Recipe(BaseModel):
     )
     number_loss: Literal["l1", "l2", "huber"] = Field(
         "huber", description="Loss of regression, on targets scaled to variance 1; huber: l2 below 1, l1 beyond."
+    )
+    loss: Any = Field(
+        None,
+        description="Your own loss in place of the task's: package.module:Name, from Python also the function "
+        "(docs/python.md).",
     )
     dice: float = Field(0.0, ge=0, description="Weight of the Dice loss beside the pixel loss (segmenters).")
     mode: Mode = Field(
@@ -151,6 +160,11 @@ class Recipe(BaseModel):
     augmented_copies: int = Field(0, ge=0, le=64, description="Augmented copies per image in head mode.")
     workers: int | None = Field(None, ge=0, description="Data loader processes; if none, chosen by measurement.")
     checkpoint_seconds: float = Field(60.0, gt=0, description="Maximum number of seconds between checkpoints.")
+    transform: Any = Field(
+        None,
+        description="Your own training transform in place of flips, crops and colors: package.module:Name, from Python "
+        "also the function (docs/python.md).",
+    )
     augment: Augment = Augment()  # type: ignore[call-arg]
 
     @field_validator("image_size")
@@ -160,6 +174,20 @@ class Recipe(BaseModel):
         if value is not None and (len(sides) != 2 or not all(8 <= side <= 4096 for side in sides if side is not None)):
             raise ValueError("one number of pixels, or [height, width], from 8 to 4096")
         return value
+
+    @field_validator("model", "loss", "transform")
+    @classmethod
+    def _parts(cls, value: Any, info: ValidationInfo) -> Any:
+        if info.field_name == "model" and not (isinstance(value, str) or callable(value)):
+            raise ValueError("a name, a constructor or a torch.nn.Module")
+        if info.field_name != "model" and not (value is None or callable(value) or is_part_name(value)):
+            raise ValueError("a function, or its name as package.module:Name")
+        return value
+
+    @property
+    def own_model(self) -> bool:
+        """Whether the model is the caller's own and not one of the catalogue."""
+        return not isinstance(self.model, str)
 
     def size(self) -> tuple[int, int]:
         """The requested (height, width), pixels."""
@@ -193,11 +221,18 @@ class Recipe(BaseModel):
         Raises:
             InputError: one is not among them and cannot be imported.
         """
-        options = {
-            key: found(value, handed, keyword="recipe") if is_part_name(value) else value
-            for key, value in self.options.items()
-        }
-        return self.model_copy(update={"options": options})
+
+        def part(value: Any) -> Any:
+            return found(value, handed, keyword="recipe") if is_part_name(value) else value
+
+        options = {key: part(value) for key, value in self.options.items()}
+        own = {"model": part(self.model), "loss": part(self.loss), "transform": part(self.transform)}
+        return self.model_copy(update={"options": options} | own)
+
+    def parts(self) -> dict[str, Any]:
+        """Parts of the caller's own by their names."""
+        values = [self.model, self.loss, self.transform, *self.options.values()]
+        return {name_of(value): value for value in values if callable(value)}
 
     def stated(self) -> dict[str, Any]:
         """As files have it: parts by their names."""
@@ -261,4 +296,5 @@ def _sentence(error: ValidationError) -> str:
     hint = ""
     if isinstance(first["input"], str) and first["type"] in ("float_type", "int_type"):
         hint = " (YAML reads a number such as 1e-3 as text: write 1.0e-3, and no quotes)"
-    return f"recipe: {where} = {first['input']!r} is not accepted: {first['msg'].lower()}{hint}."
+    reason = first["msg"].removeprefix("Value error, ")
+    return f"recipe: {where} = {first['input']!r} is not accepted: {reason[0].lower()}{reason[1:]}{hint}."

@@ -127,9 +127,15 @@ class RunWriter(pl.Callback):
     ) -> None:
         self.progress("validating", batch_idx + 1, int(trainer.num_val_batches[dataloader_idx]))
 
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, TaskTraining)
+        self._result = pl_module.validation_result()
+        metric, loss = self._result
+        pl_module.log_dict({f"validation_{pl_module.metric}": metric, "validation_loss": loss})
+
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, TaskTraining)
-        metric, loss = pl_module.validation_result()
+        metric, loss = self._result
         score = (metric, -loss)
         if math.isfinite(loss) and self._worth(score) > self._worth(self.best):
             self.best, self.best_epoch = score, trainer.current_epoch + 1
@@ -147,7 +153,7 @@ class RunWriter(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, TaskTraining)
         train_loss, train_metric, count = pl_module.train_counts
-        metric, loss = pl_module.validation_result()
+        metric, loss = self._result
         row = {
             "epoch": trainer.current_epoch + 1,
             "step": trainer.global_step,

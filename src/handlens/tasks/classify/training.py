@@ -40,8 +40,10 @@ class ClassifierTraining(TaskTraining):
         self.reset_validation()
 
     def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
-        images, targets = self.normalized(batch[0]), self.soft_targets(batch[1])
-        for mix, alpha in self._mixing():
+        mixing = self._mixing()
+        images = self.normalized(batch[0])
+        targets = batch[1] if self.recipe.loss and not mixing else self.soft_targets(batch[1])
+        for mix, alpha in mixing:
             images, targets = mix(images, targets, alpha=alpha, key=(self.recipe.seed, mix.__name__, self.global_step))
         answers = self._answers(images)
         loss = torch.stack([weight * self.criterion(logits, targets) for weight, logits in answers]).sum()
@@ -61,6 +63,8 @@ class ClassifierTraining(TaskTraining):
         return F.one_hot(labels, self.num_classes).float()
 
     def criterion(self, logits: Tensor, targets: Tensor) -> Tensor:
+        if self.recipe.loss:
+            return self.own_loss(logits, targets)
         weights = None if self.class_weights is None else self.class_weights.to(logits.device)
         return F.cross_entropy(logits, targets, weight=weights, label_smoothing=self.recipe.label_smoothing)
 
@@ -84,7 +88,8 @@ class ClassifierTraining(TaskTraining):
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         logits = self.net(self.normalized(batch[0]))
-        self.count(self.validation_counts, F.cross_entropy(logits, batch[1]), logits, batch[1])
+        measure = self.own_loss if self.recipe.loss else F.cross_entropy
+        self.count(self.validation_counts, measure(logits, batch[1]), logits, batch[1])
 
     def validation_result(self) -> tuple[float, float]:
         loss, right, count = self.validation_counts

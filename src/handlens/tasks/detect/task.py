@@ -57,6 +57,7 @@ class Detect(Task):
     reduced = False
     evaluated_at = 0.0  # every box counts in a precision-recall curve
     has_threshold = True
+    resize = "stretch"
 
     def sinks(self, run: Run) -> dict[str, Callable[[Path], Sink]]:
         return {"yolo": yolo_folder, "coco": partial(coco_file, category_ids=run.model.chosen.get("category_ids"))}
@@ -167,6 +168,10 @@ class Detect(Task):
 
     def chosen(self, values: Mapping[str, Any]) -> str:
         return f"Score threshold {values['threshold']:.3f}, chosen by best F1 on validation."
+
+    def refuses_model(self, net: nn.Module, raw: Any, *, classes: int, height: int, width: int) -> str | None:
+        lacking = [name for name in ("loss", "decode") if not callable(getattr(net, name, None))]
+        return f"it has no method {' and no method '.join(lacking)} as models.detect.ssd.SSD has" if lacking else None
 
     def last_step(self, net: nn.Module, raw: Any, *, suppress: bool = True) -> tuple[Tensor, ...]:
         boxes, scores, labels = net.decode(raw, suppress=suppress)  # type: ignore[operator]

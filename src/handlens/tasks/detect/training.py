@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from handlens.data.examples import Examples
 from handlens.data.labels.boxes import Box
+from handlens.data.own_transform import OwnTransform
 from handlens.data.record import Dataset, Record
 from handlens.evaluation.detection import evaluate_coco
 from handlens.preprocess import Preprocess
@@ -89,6 +90,9 @@ class DetectorTraining(TaskTraining):
 
     def _losses(self, raw: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         targets = list(zip(batch[1], batch[2], strict=True))
+        if self.recipe.loss:
+            loss = self.own_loss(raw, targets)
+            return torch.zeros_like(loss), loss
         located, classified = self.net.loss(raw, targets, classes=self.recipe.box_loss)  # type: ignore[operator]
         return located, classified
 
@@ -106,6 +110,8 @@ def learning(recipe: Recipe, dataset: Dataset, preprocess: Preprocess) -> Learni
             zoom_out=augment.zoom_out,
             vertical_flip=augment.vertical_flip,
         )
+        if recipe.transform:
+            transform = OwnTransform(recipe.transform, preprocess).boxed
         return BoxedImages(
             records,
             preprocess=preprocess,

@@ -120,6 +120,13 @@ class Regress(Task):
     def chosen(self, values: Mapping[str, Any]) -> str:
         return f"Mean of the training images: {', '.join(f'{mean:.4g}' for mean in values['training_mean'])}."
 
+    def refuses_model(self, net: nn.Module, raw: Any, *, classes: int, height: int, width: int) -> str | None:
+        from torch import nn
+
+        if not isinstance(getattr(net, "classifier", None), nn.Linear):
+            return "its last layer must be a torch.nn.Linear called classifier, which gets the unit of the numbers"
+        return super().refuses_model(net, raw, classes=classes, height=height, width=width)
+
     def last_step(self, net: nn.Module, raw: Tensor, *, suppress: bool = True) -> Tensor:
         return raw
 

@@ -34,7 +34,7 @@ class RegressorTraining(TaskTraining):
 
     def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         answers = self._answers(self.normalized(batch[0]))
-        measure = LOSSES[self.recipe.number_loss]
+        measure = self.own_loss if self.recipe.loss else LOSSES[self.recipe.number_loss]
         loss = torch.stack([weight * measure(values.float(), batch[1]) for weight, values in answers]).sum()
         self.train_counts[0] += float(loss.detach()) * len(batch[0])
         self.train_counts[1] += float(F.l1_loss(answers[0][1].detach().float(), batch[1])) * len(batch[0])
@@ -54,7 +54,9 @@ class RegressorTraining(TaskTraining):
         if not predicted.isfinite().all():  # the run is lost, and says so where the loss is looked at
             return float("-inf"), float("nan")
         share = mean_r2(predicted.numpy(), truth.numpy())
-        return 0.0 if share is None else share, float(F.mse_loss(predicted, truth))
+        return 0.0 if share is None else share, float(
+            (self.own_loss if self.recipe.loss else F.mse_loss)(predicted, truth)
+        )
 
     def shown(self, metric: float) -> str:
         return f"R2 {metric:.3f}"

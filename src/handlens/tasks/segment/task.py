@@ -19,7 +19,7 @@ from handlens.runtimes.names import CLASS_MAP
 from handlens.tasks.segment.sinks import mask_folder
 from handlens.tasks.segment.windows import tiled_classes
 from handlens.tasks.sinks import Sink
-from handlens.tasks.task import Headline, Measure, Start, Task, Tile
+from handlens.tasks.task import Headline, Measure, Start, Task, Tile, other_shape
 from handlens.tasks.tiles import caption_of, shrunk
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ class Segment(Task):
     published_classes = 21  # of VOC, with its background
     reduced = False
     has_windows = True
+    resize = "pad"
     proof_images = 250  # a class map is compared at every pixel
 
     def sinks(self, run: Run) -> dict[str, Callable[[Path], Sink]]:
@@ -145,6 +146,9 @@ class Segment(Task):
         from handlens.tasks.segment.training import learning
 
         return learning(recipe, dataset, preprocess)
+
+    def refuses_model(self, net: nn.Module, raw: Any, *, classes: int, height: int, width: int) -> str | None:
+        return other_shape(raw, (2, classes, height, width), "logits (N, classes, height, width)")
 
     def last_step(self, net: nn.Module, raw: Tensor, *, suppress: bool = True) -> Tensor:
         import torch

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from handlens.data.examples import Examples
 from handlens.data.labels.masks import MaskLabels
+from handlens.data.own_transform import OwnTransform
 from handlens.data.record import Dataset, Record
 from handlens.losses.pixel import cross_entropy, dice, focal
 from handlens.palette import IGNORE
@@ -45,18 +46,20 @@ class SegmenterTraining(TaskTraining):
     def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         targets = batch[1].long()
         logits = self.net(self.normalized(batch[0]))
-        if self.recipe.pixel_loss == "focal":
-            loss = focal(logits, targets)
-        else:
-            loss = cross_entropy(logits, targets, label_smoothing=self.recipe.label_smoothing)
-        if self.recipe.dice:
-            loss = loss + self.recipe.dice * dice(logits, targets)
+        loss = self.own_loss(logits, targets) if self.recipe.loss else self._pixel_loss(logits, targets)
         known = targets != IGNORE
         pixels = int(known.sum())
         self.train_counts[0] += float(loss.detach()) * pixels
         self.train_counts[1] += int(((logits.argmax(dim=1) == targets) & known).sum())
         self.train_counts[2] += pixels
         return loss
+
+    def _pixel_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        if self.recipe.pixel_loss == "focal":
+            loss = focal(logits, targets)
+        else:
+            loss = cross_entropy(logits, targets, label_smoothing=self.recipe.label_smoothing)
+        return loss + self.recipe.dice * dice(logits, targets) if self.recipe.dice else loss
 
     def reset_validation(self) -> None:
         self.confusion = torch.zeros(self.num_classes, self.num_classes, dtype=torch.long)  # rows are the truth
@@ -68,7 +71,9 @@ class SegmenterTraining(TaskTraining):
         known = targets != IGNORE
         pairs = targets[known] * self.num_classes + logits.argmax(dim=1)[known]
         self.confusion += pairs.bincount(minlength=self.num_classes**2).view(self.num_classes, -1).cpu()
-        self.validation_loss[0] += float(cross_entropy(logits, targets)) * int(known.sum())
+        self.validation_loss[0] += float((self.own_loss if self.recipe.loss else cross_entropy)(logits, targets)) * int(
+            known.sum()
+        )
         self.validation_loss[1] += int(known.sum())
 
     def validation_result(self) -> tuple[float, float]:
@@ -94,6 +99,8 @@ def learning(recipe: Recipe, dataset: Dataset, preprocess: Preprocess) -> Learni
             zoom_out=augment.zoom_out,
             vertical_flip=augment.vertical_flip,
         )
+        if recipe.transform:
+            transform = OwnTransform(recipe.transform, preprocess).masked
         return MaskedImages(
             records, preprocess=preprocess, transform=transform if train else None, kind=kind, seed=recipe.seed
         )

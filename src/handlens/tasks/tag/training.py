@@ -34,6 +34,8 @@ class TaggerTraining(ClassifierTraining):
         return labels * (1 - smoothing) + smoothing / 2
 
     def criterion(self, logits: Tensor, targets: Tensor) -> Tensor:
+        if self.recipe.loss:
+            return self.own_loss(logits.float(), targets)
         weights = None if self.class_weights is None else self.class_weights.to(logits.device)
         return F.binary_cross_entropy_with_logits(logits.float(), targets, pos_weight=weights)
 
@@ -49,7 +51,8 @@ class TaggerTraining(ClassifierTraining):
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         logits = self.net(self.normalized(batch[0])).float()
-        loss = F.binary_cross_entropy_with_logits(logits, batch[1])
+        measure = self.own_loss if self.recipe.loss else F.binary_cross_entropy_with_logits
+        loss = measure(logits, batch[1])
         self.count(self.validation_counts, loss, logits, batch[1])
         self.answered.append(logits.sigmoid().cpu())
         self.labeled.append(batch[1].cpu())
