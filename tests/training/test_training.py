@@ -320,7 +320,7 @@ def test_few_steps_take_a_lower_rate_and_an_epoch_that_brings_nothing_is_named(d
     head, best = (float(row["validation_top1"]) for row in read_metrics(run))
     assert best < head  # else what follows could not be seen
     assert any("No epoch improved on the head alone" in text for text in said)
-    assert open_run(run).model["validation"]["top1"] == head
+    assert open_run(run).model.validation["top1"] == head
 
 
 def test_the_estimate_of_a_resumed_training_counts_what_is_left(data, no_weights, tmp_path):
