@@ -68,6 +68,7 @@ def try_parts(task: Task, recipe: Recipe, dataset: Dataset, net: nn.Module, prep
         InputError: a loss or transform of the caller's own, or its model while it trains, does.
     """
     from handlens.data.examples import collate
+    from handlens.models.blocks import freeze_batch_norm
 
     if not (recipe.own_model or recipe.loss or recipe.transform):
         return
@@ -76,7 +77,10 @@ def try_parts(task: Task, recipe: Recipe, dataset: Dataset, net: nn.Module, prep
     try:
         examples = learning.examples(records, True)
         batch = collate([examples[0, number] for number in range(len(records))])
-        learning.training(copy.deepcopy(net).train(), 1).loss(batch).backward()
+        trial = copy.deepcopy(net).train()
+        if recipe.freeze_batch_norm:
+            freeze_batch_norm(getattr(trial, "backbone", trial))
+        learning.training(trial, 1).loss(batch).backward()
     except InputError:
         raise
     except Exception as error:  # whatever the caller's code raises
