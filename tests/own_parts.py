@@ -30,6 +30,33 @@ class TinyNet(nn.Module):
         return self.classifier(self.features(images).mean(dim=(2, 3)))
 
 
+class Tied(TinyNet):
+    """Two layers that share their weights."""
+
+    def __init__(self, *, num_classes: int) -> None:
+        super().__init__(num_classes=num_classes, channels=num_classes)
+        self.again = nn.Linear(num_classes, num_classes)
+        self.again.weight = self.classifier.weight
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.again(super().forward(images))
+
+
+class Branching(TinyNet):
+    """Its code asks for a value of the images, which a graph cannot do."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = super().forward(images)
+        return logits if float(images.sum()) > 0 else 5 - logits
+
+
+class Unconvertible(TinyNet):
+    """Uses an operator that OpenVINO does not have."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.special.airy_ai(super().forward(images).detach()) + super().forward(images)
+
+
 class TinySegmenter(nn.Sequential):
     """(N, 3, H, W) -> (N, num_classes, H, W)."""
 

@@ -58,7 +58,8 @@ def shows_progress(function: Callable[P, T]) -> Callable[P, T]:
 
 
 def _where_somebody_looks() -> contextlib.AbstractContextManager[Reporter]:
-    if "ipykernel" in sys.modules:
+    ipython = sys.modules.get("IPython")
+    if hasattr(ipython and ipython.get_ipython(), "kernel"):  # other programs have IPython imported too
         return in_notebook()
     return on_terminal() if sys.stderr.isatty() else contextlib.nullcontext(QUIET)
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
 from torchvision import tv_tensors
 
 import handlens
@@ -17,8 +18,9 @@ import own_parts
 from blobs import write_images
 from handlens.data.own_transform import OwnTransform
 from handlens.errors import InputError
-from handlens.files import read_json
+from handlens.files import read_json, write_json
 from handlens.training.parts import name_of
+from handlens.training.run import read_metrics
 
 SMALL: dict[str, Any] = {"image_size": 32, "epochs": 1, "batch_size": 4, "workers": 0, "precision": "fp32"}
 
@@ -86,6 +88,13 @@ def test_a_head_on_a_block_of_ones_own_knows_when_its_code_changed(images, tmp_p
         ({"options": {"block": "subprocess:run"}}, "subprocess:run is a part of Python itself"),
         ({"model": own_parts.TinyNet, "options": {"width": 3}}, "TinyNet cannot be built with .*width"),
         ({"model": own_parts.TinyNet, "mode": "head"}, "mode head needs a model of the catalogue"),
+        ({"model": own_parts.Branching}, "must not branch on the values of the images"),
+        ({"model": own_parts.Unconvertible}, "cannot be converted to OpenVINO, which predict runs"),
+        ({"model": "torch.hub:load"}, "torch.hub:load has no argument num_classes"),
+        ({"loss": own_parts.smoothed, "mode": "head", "model": "mobilenet_v2"}, "have no use in mode head"),
+        ({"transform": own_parts.mirrored, "augmented_copies": 2}, "augmented_copies are made by"),
+        ({"loss": torch.nn.Linear(1, 1)}, r"Linear\(...\) has parameters to learn"),
+        ({"callbacks": ["own_parts:Gone"]}, "the run has the callbacks own_parts:Gone, and none were passed"),
         ({"model": own_parts.TinySegmenter}, r"no model for the task classify: it gives shape \(2, 3, 32, 32\)"),
         ({"model": own_parts.TinyNet(num_classes=5)}, r"it gives shape \(2, 5\) .* expected: \(2, 3\)"),
         ({"model": dict}, "gives a dict; a constructor of a model gives a torch.nn.Module"),
@@ -225,3 +234,60 @@ def test_a_notebook_shows_messages_and_progress(images, tmp_path):
     assert "training images" in printed and "Epoch 1: " in printed
     assert not [out["text"] for out in streams if out["name"] == "stderr"]
     assert any(" of " in text for text in shown) and shown[-1] == ""
+
+
+def test_layers_that_share_weights_and_a_module_as_loss(images, tmp_path):
+    loss = torch.nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 1.0]))
+    run = handlens.train(images, out=tmp_path / "run", recipe=SMALL | {"model": own_parts.Tied, "loss": loss})
+    assert yaml.safe_load((run / "recipe.yaml").read_text())["loss"] == "torch.nn.modules.loss:CrossEntropyLoss(...)"
+    assert handlens.export(run, to="openvino")[1].passed
+
+
+def test_a_run_whose_model_has_changed_or_is_none_is_said(images, tmp_path, monkeypatch):
+    run = handlens.train(images, out=tmp_path / "run", recipe=SMALL | {"model": own_parts.TinyNet})
+    monkeypatch.setattr(own_parts, "TinyNet", own_parts.Tied)
+    with pytest.raises(InputError, match="the weights of run do not fit own_parts:TinyNet as it is now"):
+        handlens.load_model(run)
+    info = read_json(run / "model.json")
+    write_json(run / "model.json", info | {"architecture": {"name": "torch.hub:load", "arguments": {"model": "x"}}})
+    with pytest.raises(InputError, match=r"torch\.hub:load has no argument num_classes"):
+        handlens.load_model(run)
+
+
+def test_callbacks_of_lightning_run_beside_ours(images, tmp_path):
+    recipe = SMALL | {"model": own_parts.TinyNet, "epochs": 9, "learning_rate": 1e-9}
+    callbacks = [EarlyStopping("validation_loss", min_delta=1.0, patience=1), ModelCheckpoint(save_last=True)]
+    run = handlens.train(images, out=tmp_path / "run", recipe=recipe, callbacks=callbacks)
+    assert [row["epoch"] for row in read_metrics(run)] == ["1", "2"]  # and not nine
+    assert (run / "callbacks/checkpoints/last.ckpt").is_file()
+    kept = yaml.safe_load((run / "recipe.yaml").read_text())["callbacks"]
+    assert [name.rpartition(":")[2] for name in kept] == ["EarlyStopping(...)", "ModelCheckpoint(...)"]
+    (run / "model.json").unlink()  # as if it had been killed after the last epoch
+    with pytest.raises(InputError, match=r"EarlyStopping\(...\), .* and none were passed; pass the same again"):
+        handlens.train(resume=run)
+    again = [EarlyStopping("validation_loss", min_delta=1.0, patience=1), ModelCheckpoint(save_last=True)]
+    handlens.train(resume=run, callbacks=again)
+    assert len(read_metrics(run)) == 2  # stopped is stopped
+    assert again[0].stopped_epoch == callbacks[0].stopped_epoch == 1
+
+
+class Unsavable(Callback):
+    def state_dict(self):
+        return {"where": Path()}
+
+
+@pytest.mark.parametrize(
+    ("callback", "message"),
+    [(LearningRateMonitor(), "LearningRateMonitor needs a logger"), (Unsavable(), "the state of Unsavable cannot be")],
+)
+def test_callbacks_that_cannot_work_are_refused_before_there_is_a_folder(callback, message, images, tmp_path):
+    with pytest.raises(InputError, match=message):
+        handlens.train(images, out=tmp_path / "run", recipe=SMALL, callbacks=[callback])
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_of_ones_own_means_epochs_and_is_not_compared_with_the_heads(images, tmp_path, weights):
+    run = handlens.train(images, out=tmp_path / "run", recipe=SMALL | {"loss": own_parts.smoothed, "epochs": 1})
+    assert read_json(run / "model.json")["recipe"]["mode"] == "finetune"  # and not head, which has no use for it
+    first, second = read_metrics(run)
+    assert first["validation_loss"] == "" and float(second["validation_loss"]) > 0

@@ -9,7 +9,7 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from handlens.training.head import WEIGHT_DECAYS, balanced_tag_weights, fit_head
+from handlens.training.head import WEIGHT_DECAYS, _principal_axes, balanced_tag_weights, fit_head
 
 DIGITS = load_digits()
 X = DIGITS.data[:600].astype(np.float32)
@@ -87,3 +87,19 @@ def test_augmented_copies_count_as_their_image():
     assert head.out_of_fold.shape == (600, 10)
     with pytest.raises(ValueError, match="copies"):
         fit_head(X, ONE_HOT, folds=FOLDS, copies=2)
+
+
+def test_principal_axes_are_found_in_float64_where_float32_does_not_converge(monkeypatch):
+    """As of a dozen small images through MobileNetV2, half of whose features are 0 (tests/flow/test_own_parts.py)."""
+    eigh = torch.linalg.eigh
+
+    def fails_in_float32(matrix):
+        if matrix.dtype == torch.float32:
+            raise torch.linalg.LinAlgError("failed to converge")
+        return eigh(matrix)
+
+    x = torch.randn(12, 40, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(torch.linalg, "eigh", fails_in_float32)
+    spread, axes = _principal_axes(x)
+    assert spread.dtype == axes.dtype == torch.float32
+    torch.testing.assert_close((axes * spread) @ axes.T, x.T @ x / len(x), rtol=1e-4, atol=1e-5)

@@ -47,6 +47,12 @@ def require_mode(recipe: Recipe, task: Task) -> None:
         raise InputError(f"mode head is not available for the task {task.name}; use finetune or scratch.")
     if recipe.mode == "head" and recipe.own_model:
         raise InputError("mode head needs a model of the catalogue; train your own with finetune or scratch.")
+    if recipe.mode == "head" and recipe.needs_epochs:
+        raise InputError(
+            "a loss, a transform or callbacks of your own have no use in mode head; use finetune or scratch."
+        )
+    if recipe.transform and recipe.augmented_copies:
+        raise InputError("augmented_copies are made by the recipe's own augmentation; leave out it or your transform.")
 
 
 def choose_mode(recipe: Recipe, task: Task, images: int, report: Reporter) -> Recipe:
@@ -75,6 +81,8 @@ def choose_mode(recipe: Recipe, task: Task, images: int, report: Reporter) -> Re
             why += f" (to see why: handlens weights get {fitting[0]})"
     elif not task.has_head:
         mode, why = "finetune", f"the model starts from pretrained weights, {source}"
+    elif recipe.needs_epochs:
+        mode, why = "finetune", "a loss, a transform or callbacks of your own need training by epochs"
     elif images < 1000:
         mode, why = "head", f"with only {images} images, a head on frozen features is fast and does not overfit"
     else:

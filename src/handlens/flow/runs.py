@@ -12,7 +12,7 @@ from handlens.files import cache_folder
 from handlens.reporter import QUIET, Reporter
 from handlens.tasks import TASKS
 from handlens.training.model_info import Architecture, ModelInfo, Published
-from handlens.training.parts import found, is_part_name
+from handlens.training.parts import constructor, found, is_part_name
 from handlens.training.run import ENGINE, MODEL, WEIGHTS, Run, digests, locked, open_run, write_model_json
 from handlens.weights import SOURCES
 
@@ -70,11 +70,14 @@ def build_from(run: Run, model: Any = None) -> nn.Module:
         for key, value in (architecture.arguments or {}).items()
     }
     if is_part_name(architecture.name) and architecture.name not in CATALOGUE:
-        own = found(architecture.name, {} if model is None else {architecture.name: model}, keyword="model")
+        own = constructor(architecture.name) if model is None else model
         net: nn.Module = own if isinstance(own, torch.nn.Module) else own(**arguments)
     else:
         net = build(architecture.name, **arguments)
-    net.load_state_dict(load_file(run.weights))
+    try:
+        net.load_state_dict(load_file(run.weights))
+    except RuntimeError as error:  # torch lists the names and shapes
+        raise InputError(f"the weights of {run.folder.name} do not fit {architecture.name} as it is now.") from error
     return net.eval()
 
 

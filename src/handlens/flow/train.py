@@ -19,6 +19,7 @@ from handlens.tasks import TASKS
 from handlens.tasks.own_model import try_parts
 from handlens.tasks.starting import begin
 from handlens.training.model_info import TrainedOn
+from handlens.training.parts import name_of
 from handlens.training.run import (
     DATA,
     DATA_CONFIG,
@@ -102,7 +103,7 @@ def train(
         folder = _new_run_folder(Path(data), out)
         recipe = make_recipe(asked | ({} if mode is None else {"mode": mode})).with_parts({})
     require_known(recipe.model)
-    _require_callbacks(callbacks)
+    recipe = _with_callbacks(recipe, callbacks, resuming=resume is not None)
 
     dataset = open_dataset(data, format=format, config=config)
     require_mode(recipe, TASKS[dataset.task])
@@ -253,13 +254,40 @@ def _require_unfinished(folder: Path) -> None:
         raise InputError(f"{folder} cannot be resumed: it has no {RECIPE} or no {DATA}.")
 
 
-def _require_callbacks(callbacks: Sequence[Callback]) -> None:
-    """
+def _with_callbacks(recipe: Recipe, callbacks: Sequence[Callback], *, resuming: bool) -> Recipe:
+    """The recipe with their names.
+
     Raises:
-        InputError: one is not a callback of Lightning.
+        InputError: one is not a callback of Lightning, cannot work here, or has a state that a checkpoint cannot hold;
+            or others than the run was started with.
     """
+    import io
+
+    import torch
     from lightning.pytorch import Callback
+    from lightning.pytorch.callbacks import DeviceStatsMonitor, LearningRateMonitor
 
     for callback in callbacks:
         if not isinstance(callback, Callback):
             raise InputError(f"callbacks must be of lightning.pytorch.Callback, got {type(callback).__name__}.")
+        kind = type(callback).__name__
+        if isinstance(callback, (DeviceStatsMonitor, LearningRateMonitor)):
+            raise InputError(
+                f"{kind} needs a logger of Lightning; learning rates stand in metrics.csv and TensorBoard."
+            )
+        file = io.BytesIO()
+        try:
+            torch.save(callback.state_dict(), file)
+            torch.load(io.BytesIO(file.getvalue()), weights_only=True)
+        except Exception as error:  # of pickle and of torch, of many kinds
+            raise InputError(
+                f"the state of {kind} cannot be resumed: state_dict must give numbers, text, tensors, and lists and "
+                "dicts of them."
+            ) from error
+    names = [name_of(callback) for callback in callbacks]
+    if names != recipe.callbacks and (resuming or recipe.callbacks):
+        raise InputError(
+            f"the run has the callbacks {', '.join(recipe.callbacks) or 'none'}, and {', '.join(names) or 'none'} were "
+            "passed; pass the same again as callbacks=..."
+        )
+    return recipe.model_copy(update={"callbacks": names})

@@ -14,10 +14,13 @@ from handlens.training.model_info import Architecture
 from handlens.training.parts import name_of
 
 if TYPE_CHECKING:
-    from torch import nn
+    from collections.abc import Sequence
+
+    from torch import Tensor, nn
 
     from handlens.training.recipe import Recipe
 
+ENGINE_AGREES = 0.99  # share of the outputs that must be equal: a pixel between two classes may fall to either
 SIDE = 224  # pixels, of the input where the recipe does not say
 
 
@@ -67,11 +70,15 @@ def try_parts(task: Task, recipe: Recipe, dataset: Dataset, net: nn.Module, prep
     Raises:
         InputError: a loss or transform of the caller's own, or its model while it trains, does.
     """
+    from torch import nn
+
     from handlens.data.examples import collate
     from handlens.models.blocks import freeze_batch_norm
 
-    if not (recipe.own_model or recipe.loss or recipe.transform):
+    if not (recipe.own_model or recipe.has_own_blocks or recipe.loss or recipe.transform):
         return
+    if isinstance(recipe.loss, nn.Module) and any(part.requires_grad for part in recipe.loss.parameters()):
+        raise InputError(f"{name_of(recipe.loss)} has parameters to learn; only those of the model are trained.")
     learning = task.learning(recipe, dataset, preprocess)
     records = dataset.part("train")[:2]
     try:
@@ -85,3 +92,42 @@ def try_parts(task: Task, recipe: Recipe, dataset: Dataset, net: nn.Module, prep
         raise
     except Exception as error:  # whatever the caller's code raises
         raise InputError(f"{', '.join(recipe.parts())} failed on two training images: {error!r}.") from error
+    if recipe.own_model or recipe.has_own_blocks:
+        as_predicted = learning.examples(records, False)
+        _try_engine(
+            task, ", ".join(recipe.parts()), net, preprocess, [as_predicted[0, n][0] for n in range(len(records))]
+        )
+
+
+def _try_engine(task: Task, name: str, net: nn.Module, preprocess: Preprocess, images: Sequence[Tensor]) -> None:
+    """The engine file that `predict` will run gives what the model gives.
+
+    Args:
+        images: (C, height, width) uint8; their negatives are tried too, for code that depends on what it sees.
+
+    Raises:
+        InputError: the model cannot be converted, or depends on the images in a way that a graph cannot follow.
+    """
+    import numpy as np
+    import torch
+
+    from handlens.runtimes.graph import DeployGraph
+    from handlens.runtimes.openvino.convert import to_openvino
+    from handlens.runtimes.openvino.engine import OpenVINOEngine
+
+    graph = DeployGraph(copy.deepcopy(net).float().cpu().eval(), preprocess, last_step=task.last_step)
+    try:
+        engine = OpenVINOEngine(to_openvino(graph, preprocess, outputs=task.outputs), precision="fp32")
+    except Exception as error:  # of torch's tracer and of OpenVINO, of many kinds
+        reason = str(error).strip().splitlines()[-1]
+        raise InputError(f"{name} cannot be converted to OpenVINO, which predict runs: {reason}") from error
+    seen = torch.stack(list(images)).permute(0, 2, 3, 1).contiguous().numpy()
+    for batch in (seen, 255 - seen):
+        given, expected = engine.run(batch), graph.arrays(batch, task.outputs)
+        for output in task.outputs[:1]:  # of boxes their places: others follow their order, in which equals may swap
+            close = np.isclose(given[output], expected[output], rtol=1e-2, atol=1e-3)
+            if close.mean() < ENGINE_AGREES:
+                raise InputError(
+                    f"{name} gives other results as an OpenVINO graph, which predict runs: its code must not branch on "
+                    "the values of the images."
+                )

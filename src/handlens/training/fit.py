@@ -14,6 +14,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.callbacks import ProgressBar
 from torch import nn
 
 from handlens.data.examples import Examples
@@ -134,9 +135,10 @@ def fit(
             precision=precision,
             callbacks=[*callbacks, EpochStatistics(), writer],
             logger=False,
-            enable_checkpointing=False,
+            default_root_dir=folder / "callbacks",
+            enable_checkpointing=True,  # by the writer, and what the caller adds
             enable_model_summary=False,
-            enable_progress_bar=False,
+            enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
         )

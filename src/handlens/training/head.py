@@ -83,7 +83,7 @@ def fit_head(
     mean, std = x.mean(dim=0), x.std(dim=0, correction=0)
     std = std.clamp(min=max(1e-6, LEAST_STD * float(std.max())))
     x = (x - mean) / std
-    spread, axes = torch.linalg.eigh(x.T @ x / len(x))  # (D,), (D, D)
+    spread, axes = _principal_axes(x)
     x = x @ axes
     y = torch.from_numpy(targets)
     num_classes = y.shape[1]
@@ -122,6 +122,16 @@ def fit_head(
     scaled = weight[0, :, :-1] @ axes.T / std  # back to features as they are
     bias = weight[0, :, -1] - scaled @ mean
     return Head(scaled, bias, decay, best[2].numpy() if best else None, losses)
+
+
+def _principal_axes(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean square along each axis (D,), and the axes as columns (D, D)."""
+    covariance = x.T @ x / len(x)
+    try:
+        spread, axes = torch.linalg.eigh(covariance)
+    except torch.linalg.LinAlgError:  # of a dozen images with many dead features, in float32
+        spread, axes = (part.float() for part in torch.linalg.eigh(covariance.double()))
+    return spread, axes
 
 
 def balanced_weights(labels: NDArray[np.int64], num_classes: int) -> Tensor:

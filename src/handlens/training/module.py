@@ -37,6 +37,9 @@ class TaskTraining(pl.LightningModule):
         self.recipe = recipe
         self.total_steps = total_steps
         self.scale = Scale(preprocess)
+        self.loss_module = (
+            recipe.loss if isinstance(recipe.loss, nn.Module) else None
+        )  # goes to the device with the net
         self.averaged: dict[str, Tensor] | None = None
         if recipe.ema:
             self.averaged = {name: value.detach().clone() for name, value in net.state_dict().items()}
@@ -57,7 +60,7 @@ class TaskTraining(pl.LightningModule):
         Raises:
             InputError: it is not one number.
         """
-        loss = self.recipe.loss(outputs, targets)
+        loss = self.recipe.loss(outputs.float() if isinstance(outputs, Tensor) else outputs, targets)
         if not isinstance(loss, Tensor) or loss.ndim:
             given = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
             raise InputError(

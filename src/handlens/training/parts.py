@@ -8,6 +8,7 @@ handed over again by whoever goes on with the run.
 from __future__ import annotations
 
 import importlib
+import inspect
 import re
 import sys
 from collections.abc import Mapping
@@ -45,6 +46,22 @@ def named(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [named(entry) for entry in value]
     return name_of(value) if callable(value) else value
+
+
+def constructor(name: str) -> Any:
+    """A model of the caller's own by its name. It takes `num_classes`: a file from elsewhere can name nothing else.
+
+    Raises:
+        InputError: it cannot be imported, or is none.
+    """
+    part = found(name, {}, keyword="model")
+    try:
+        takes_classes = "num_classes" in inspect.signature(part).parameters
+    except ValueError:  # what is not written in Python
+        takes_classes = False
+    if not takes_classes:
+        raise InputError(f"{name} has no argument num_classes; the constructor of a model must have it.")
+    return part
 
 
 def found(name: str, handed: Mapping[str, Any], *, keyword: str) -> Any:

@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from handlens.errors import InputError, nearest
-from handlens.training.parts import found, is_part_name, name_of, named
+from handlens.training.parts import constructor, found, is_part_name, name_of, named
 
 Mode = Literal["auto", "head", "finetune", "scratch"]
 
@@ -165,6 +165,10 @@ class Recipe(BaseModel):
         description="Your own training transform in place of flips, crops and colors: package.module:Name, from Python "
         "also the function (docs/python.md).",
     )
+    callbacks: list[str] = Field(
+        [],
+        description="Names of the Lightning callbacks that were passed from Python; to resume they are passed again.",
+    )
     augment: Augment = Augment()  # type: ignore[call-arg]
 
     @field_validator("image_size")
@@ -188,6 +192,11 @@ class Recipe(BaseModel):
     def own_model(self) -> bool:
         """Whether the model is the caller's own and not one of the catalogue."""
         return not isinstance(self.model, str)
+
+    @property
+    def needs_epochs(self) -> bool:
+        """Whether it has parts that only training by epochs makes use of."""
+        return bool(self.own_model or self.loss or self.transform or self.callbacks)
 
     def size(self) -> tuple[int, int]:
         """The requested (height, width), pixels."""
@@ -226,7 +235,10 @@ class Recipe(BaseModel):
             return found(value, handed, keyword="recipe") if is_part_name(value) else value
 
         options = {key: part(value) for key, value in self.options.items()}
-        own = {"model": part(self.model), "loss": part(self.loss), "transform": part(self.transform)}
+        model = self.model
+        if is_part_name(model):
+            model = handed[model] if model in handed else constructor(model)
+        own = {"model": model, "loss": part(self.loss), "transform": part(self.transform)}
         return self.model_copy(update={"options": options} | own)
 
     def parts(self) -> dict[str, Any]:

@@ -16,5 +16,6 @@ def save_net(net: nn.Module, path: Path) -> None:
     Raises:
         OSError: the file cannot be written, for example because the disk is full.
     """
-    state = {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
+    # Cloned: parameters that share their memory are refused by safetensors.
+    state = {name: value.detach().cpu().contiguous().clone() for name, value in net.state_dict().items()}
     write_bytes(path, save(state))  # through Python: safetensors' own writer does not raise OSError

@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Any
 
 import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Checkpoint
 
 from handlens.data.loaders import ResumableLoader
 from handlens.files import atomic_path
@@ -26,10 +27,11 @@ class InterruptedTraining(Exception):  # noqa: N818 - nothing went wrong
     """Training was asked to stop; everything up to the last whole step is saved."""
 
 
-class RunWriter(pl.Callback):
+class RunWriter(Checkpoint):
     """Writes everything a run leaves behind: metrics.csv, TensorBoard events, the best weights, last.ckpt.
 
-    Stops after the step, with everything saved, on Ctrl-C and SIGTERM.
+    Stops after the step, with everything saved, on Ctrl-C and SIGTERM. It is a Checkpoint so that Lightning calls it
+    after every other callback: what is saved has their state of the same step.
     """
 
     def __init__(
@@ -47,7 +49,7 @@ class RunWriter(pl.Callback):
         self.loader = loader
         self.best = best  # (the score of METRICS, -loss) on validation
         self.best_epoch = 0
-        self.stopped = False  # patience is at its end: a resumed run must not go on
+        self.stopped = False  # before the last epoch: a resumed run must not go on
         self.say = say
         self.progress = progress
         self.interrupted = False
@@ -175,7 +177,8 @@ class RunWriter(pl.Callback):
         )
         pl_module.train_counts = [0.0, 0.0, 0.0]
         if self.recipe.patience and trainer.current_epoch + 1 - self.best_epoch >= self.recipe.patience:
-            self.stopped = trainer.should_stop = True
+            trainer.should_stop = True
+        self.stopped = trainer.should_stop  # by patience, or by a callback of the caller's own
         self.save(trainer)
         if self.interrupted:
             raise InterruptedTraining
