@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,7 +106,9 @@ def _train_by_epochs(job: Job) -> Outcome:
     score = float("-inf"), float("-inf")
     if job.begins_with_head:
         score = _head_first(job, first)
-    elif not first.is_file():
+    elif first.is_file():  # a module of the caller's own may have other weights than when the run was started
+        net.load_state_dict(load_file(first))
+    else:
         save_net(net, first)
     learning = task.learning(recipe, job.dataset, job.start.preprocess)
     metric, loss = _fit(job, learning, training, validation, score)
@@ -116,7 +119,15 @@ def _train_by_epochs(job: Job) -> Outcome:
     if job.begins_with_head:
         better = trained.is_file()
         _compare_with_head(task, score[0], metric if better else None, len(validation), job.report)
-    return Outcome({task.metric: metric, "loss": -loss, "count": len(validation), "how": "validation split"}, chosen={})
+    return Outcome(
+        {
+            task.metric: metric,
+            "loss": -loss if math.isfinite(loss) else None,
+            "count": len(validation),
+            "how": "validation split",
+        },
+        chosen={},
+    )
 
 
 def _compare_with_head(task: Task, head: float, best: float | None, images: int, report: Reporter) -> None:
@@ -151,7 +162,11 @@ def _head_first(job: Job, first: Path) -> tuple[float, float]:
         install_head(net, fit_frozen_head(frozen, net, training, job.audit, recipe, preprocess, job.names, report))
         save_net(net, first)
     metric, loss = validate_head(frozen, net, job.dataset.part("validation"), job.audit, recipe, preprocess, report)
-    append_metrics(job.folder, {"epoch": 0, "validation_loss": -loss, f"validation_{job.task.metric}": metric})
+    row = {"epoch": 0, "validation_loss": -loss, f"validation_{job.task.metric}": metric}
+    if recipe.loss:  # the head is fitted by its own, which is no number to compare with
+        loss = float("-inf")
+        del row["validation_loss"]
+    append_metrics(job.folder, row)
     report.say(f"Epoch 0 (head only): {job.task.shown(metric)} on validation.")
     return metric, loss
 
