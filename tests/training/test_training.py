@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -116,7 +115,7 @@ def test_a_head_that_was_interrupted_is_resumed(data, weights, tmp_path, monkeyp
 
     said: list[str] = []
     with monkeypatch.context() as patch:
-        patch.setattr(sys.modules[handlens.train.__module__], "fit_frozen_head", interrupted)
+        patch.setattr("handlens.flow.job.fit_frozen_head", interrupted)
         with pytest.raises(KeyboardInterrupt):
             train(data, tmp_path / "run", said, mode="head")
     assert said[-1].endswith(f"Continue with: handlens train --resume {tmp_path / 'run'}")
@@ -191,7 +190,7 @@ def test_balanced_classes_are_answered_more_evenly(weights, tmp_path):
 
         with torch.inference_mode():
             answers = DeployGraph(net, open_run(run).preprocess, last_step=TASKS["classify"].last_step)(pixels)
-        losses[kind] = -float(answers[:, model["class_names"].index("c")].log().mean())
+        losses[kind] = -float(answers[:, model.class_names.index("c")].log().mean())
     assert losses["balanced"] < losses["none"]
 
 
