@@ -41,7 +41,7 @@ def start_own_model(task: Task, recipe: Recipe, dataset: Dataset, report: Report
     arguments = None if ready else {"num_classes": classes} | recipe.options
     try:
         net = recipe.model if arguments is None else recipe.model(**arguments)
-    except (TypeError, ValueError) as error:
+    except Exception as error:  # whatever the caller's code raises
         raise InputError(f"{name} cannot be built with {arguments}: {error}.") from error
     if not isinstance(net, nn.Module):
         raise InputError(f"{name} gives a {type(net).__name__}; a constructor of a model gives a torch.nn.Module.")
