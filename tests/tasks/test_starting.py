@@ -90,7 +90,7 @@ def test_anchors_of_ones_own_are_kept(data: dict[str, Dataset]):
         "scratch", TASKS["detect"].defaults
     )
     start = begin(TASKS["detect"], recipe, data["detect"], QUIET)
-    assert start.architecture["arguments"]["anchors"] == anchors
+    assert start.architecture.arguments["anchors"] == anchors
 
 
 def with_boxes(folder: Path, side: int) -> Dataset:
