@@ -98,4 +98,4 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported():
                 names.add(node.module.partition(".")[0])
     known = packages_distributions()
     packages = {known[name][0].lower().replace("_", "-") for name in names - sys.stdlib_module_names - {"handlens"}}
-    assert packages == declared - NOT_IMPORTED
+    assert packages == (declared - NOT_IMPORTED) | {"ipython"}  # imported in a notebook alone, which has it
