@@ -61,7 +61,7 @@ def _where_somebody_looks() -> contextlib.AbstractContextManager[Reporter]:
     ipython = sys.modules.get("IPython")
     if hasattr(ipython and ipython.get_ipython(), "kernel"):  # other programs have IPython imported too
         return in_notebook()
-    return on_terminal() if sys.stderr.isatty() else contextlib.nullcontext(QUIET)
+    return on_terminal() if sys.stderr is not None and sys.stderr.isatty() else contextlib.nullcontext(QUIET)
 
 
 @contextlib.contextmanager

@@ -84,3 +84,15 @@ def test_what_is_no_recipe_is_refused(tmp_path, text):
         read_recipe(path)
     with pytest.raises(InputError, match="cannot be read"):
         read_recipe(tmp_path / "missing.yaml")
+
+
+def test_finding_parts_asks_for_nothing():
+    """What was not asked for takes the task's default: the model of a segmenter is not that of a classifier."""
+    recipe = make_recipe({"epochs": 2}).with_parts({})
+    assert recipe.model_fields_set == {"epochs"}
+    assert recipe.settled("finetune", {"model": "deeplab_v3"}).model == "deeplab_v3"
+
+
+def test_a_file_cannot_name_what_a_package_has_imported():
+    with pytest.raises(InputError, match="f2py is a module"):
+        make_recipe({"loss": "numpy:f2py.os.system"}).with_parts({})

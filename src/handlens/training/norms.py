@@ -11,7 +11,7 @@ from handlens.models.blocks import BatchNorm
 
 
 class EpochStatistics(pl.Callback):
-    """Batch norms begin their running statistics anew in each epoch, as a true average over its batches so far.
+    """Batch norms begin their running statistics anew in each epoch, as a true average over its first batches.
 
     A norm that always takes the same share of a batch (PyTorch 0.1, TensorFlow 0.01) keeps some of what it began with,
     mean 0 and variance 1, and some of what earlier weights gave. In a short training layer upon layer of that is enough
@@ -32,6 +32,9 @@ class EpochStatistics(pl.Callback):
         seen = trainer.global_step % int(trainer.num_training_batches)  # resumed within an epoch, too
         for norm, share in self._shares:
             norm.momentum = max(share, 1 / (seen + 1))
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self.on_train_end(trainer, pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         for norm, share in self._shares:

@@ -13,7 +13,7 @@ import re
 import sys
 from collections.abc import Mapping
 from functools import partial
-from types import MethodType
+from types import MethodType, ModuleType
 from typing import Any
 
 from handlens.errors import InputError
@@ -86,7 +86,9 @@ def found(name: str, handed: Mapping[str, Any], *, keyword: str) -> Any:
         part = importlib.import_module(module)
         for attribute in path.split("."):
             part = getattr(part, attribute)
-    except (ImportError, AttributeError) as error:
+            if isinstance(part, ModuleType):
+                raise AttributeError(f"{attribute} is a module")
+    except (Exception, SystemExit) as error:  # whatever the module does when it is imported
         raise InputError(f"{name} cannot be imported ({error}); make its package importable, or {again}") from error
     if not callable(part):
         raise InputError(f"{name} is a {type(part).__name__} and cannot be called; it must be a class or a function.")

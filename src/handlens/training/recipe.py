@@ -238,8 +238,9 @@ class Recipe(BaseModel):
         model = self.model
         if is_part_name(model):
             model = handed[model] if model in handed else constructor(model)
-        own = {"model": model, "loss": part(self.loss), "transform": part(self.transform)}
-        return self.model_copy(update={"options": options} | own)
+        own = {"model": model, "loss": part(self.loss), "transform": part(self.transform), "options": options}
+        asked = {key: value for key, value in own.items() if key in self.model_fields_set}  # others keep their default
+        return self.model_copy(update=asked)
 
     def parts(self) -> dict[str, Any]:
         """Parts of the caller's own by their names."""
