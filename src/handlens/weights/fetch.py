@@ -104,9 +104,12 @@ def _from_npm(source: Source, scratch: Path, progress: Progress) -> Path:
     if npm is None:
         raise NotHereError("npm is not installed")
     command = [npm, "pack", "--silent", "--cache", str(scratch / "npm"), source.package.removeprefix(NPM)]
-    done = subprocess.run(
-        command, cwd=scratch, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=300
-    )
+    try:
+        done = subprocess.run(
+            command, cwd=scratch, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=300
+        )
+    except subprocess.TimeoutExpired:
+        raise NotHereError("npm did not answer within 5 minutes") from None
     found = scratch / source.file
     if done.returncode or not found.is_file():
         said = done.stderr.strip().splitlines() or ["nothing"]
