@@ -58,14 +58,18 @@ def test_a_net_without_published_weights_says_so(name: str, data: dict[str, Data
         begin(TASKS["segment"], recipe, data["segment"], QUIET)
 
 
-@pytest.mark.parametrize("name", ["deeplab_v3", "ssdlite"])
-def test_a_classifiers_file_is_a_backbone(name: str, data: dict[str, Dataset], tmp_path: Path):
+@pytest.mark.parametrize("name", ["deeplab_v3", "ssdlite", "deeplab_v3_mobilenet_v2_voc", "ssdlite_mobilenet_v2_coco"])
+def test_a_classifiers_file_is_a_backbone_with_the_classifiers_normalization(
+    name: str, data: dict[str, Dataset], tmp_path: Path
+):
     backbone = build("mobilenet_v2", num_classes=7)
     save_file(backbone.state_dict(), tmp_path / "backbone.safetensors")
     task = CATALOGUE[name].task
     values = {"model": name, "mode": "finetune", "weights": str(tmp_path / "backbone.safetensors")}
     start = begin(TASKS[task], make_recipe(values).settled("finetune", TASKS[task].defaults), data[task], QUIET)
     torch.testing.assert_close(start.net.backbone.stem.conv.weight, backbone.stem.conv.weight)
+    assert (start.preprocess.mean, start.preprocess.std) == SCALINGS["imagenet"]
+    assert start.weights == values["weights"]
 
 
 @pytest.mark.parametrize(

@@ -322,6 +322,12 @@ def test_few_steps_take_a_lower_rate_and_an_epoch_that_brings_nothing_is_named(d
     assert open_run(run).model.validation["top1"] == head
 
 
+def test_the_weights_that_training_starts_from_stand_in_its_recipe(data, weights, tmp_path):
+    """A resumed run takes the same, and their normalization, whatever is available by then."""
+    run = train(data, tmp_path / "run", mode="head")
+    assert read_recipe(run / "recipe.yaml").weights == "mobilenet_v2"
+
+
 def test_the_estimate_of_a_resumed_training_counts_what_is_left(data, no_weights, tmp_path):
     said: list[str] = []
     report = Reporter(say=said.append)

@@ -77,7 +77,7 @@ class Dataset:
             images have no labels.
         records: sorted by id (code points).
         notes: sentences for people: what was guessed, which files are no part of it.
-        remarks: what was skipped, changed or doubted of the labels.
+        remarks: what was skipped, changed or suspicious in the labels.
         source: what the files say beyond all this, of a type of the format's own, where it was opened whole.
     """
 

@@ -158,6 +158,8 @@ def _prepared(
         say_unused(recipe, task, report)
     seed_torch(recipe.seed)
     start = begin(task, recipe, dataset, report)
+    if start.weights is not None:  # kept, so that a resumed run starts from the same wherever it goes on
+        recipe = recipe.model_copy(update={"weights": start.weights})
     require_a_batch(start.net, recipe, task, images)
     try_parts(task, recipe, dataset, start.net, start.preprocess)
     report.say(f"Input: {start.preprocess.height} x {start.preprocess.width} pixels (height x width).")

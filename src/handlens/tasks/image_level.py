@@ -42,6 +42,7 @@ def start_image_model(recipe: Recipe, num_classes: int, report: Reporter) -> Sta
     if arguments.get("in_channels", known["in_channels"].default) == 1:
         gray_mean, gray_std = (sum(values) / len(values) for values in (mean, std))
         preprocess = replace(preprocess, color="gray", mean=(gray_mean,), std=(gray_std,))
+    weights = None
     if recipe.mode != "scratch":
         weights = starting_weights(recipe, report)
         sentence = load_into(net, load_weights(weights, progress=report.progress), new_head=True)
@@ -59,7 +60,7 @@ def start_image_model(recipe: Recipe, num_classes: int, report: Reporter) -> Sta
             f"{recipe.model} needs at least {smallest} x {smallest} pixels, got image_size "
             f"{preprocess.height} x {preprocess.width}."
         )
-    return Start(net, preprocess, Architecture(recipe.model, arguments))
+    return Start(net, preprocess, Architecture(recipe.model, arguments), weights)
 
 
 def image_transform(preprocess: Preprocess, augment: Augment) -> Callable[..., Any]:

@@ -95,37 +95,51 @@ def starting_weights(recipe: Recipe, report: Reporter) -> str:
     return found or published[0]
 
 
-def load_published(net: nn.Module, recipe: Recipe, report: Reporter) -> None:
+def load_published(
+    net: nn.Module, recipe: Recipe, preprocess: Preprocess, report: Reporter
+) -> tuple[Preprocess, str | None]:
+    """Load what training starts from into the model; from scratch nothing.
+
+    Returns:
+        the Preprocess with the normalization that goes with what was loaded, and the name or file of the weights, None
+        from scratch.
+
+    Raises:
+        InputError: as `starting_weights`, or the weights do not fit the model.
+    """
     from handlens.models import CATALOGUE
     from handlens.models.backbones import Backbone
     from handlens.models.loading import load_backbone, load_into
     from handlens.models.pretrained import load_weights
+    from handlens.weights import SOURCES
 
+    entry = CATALOGUE[recipe.model]
     if recipe.mode == "scratch":
-        return
+        return scaled(preprocess, entry.scaling), None
     source = starting_weights(recipe, report)
     weights = load_weights(source, progress=report.progress)
     backbone = getattr(net, "backbone", None)
-    whole = source in CATALOGUE[recipe.model].weights  # published with its head
-    sentence: str | None
-    if isinstance(backbone, Backbone) and not whole and not any(key.startswith("backbone.") for key in weights):
-        sentence = load_backbone(backbone, weights)  # a classifier's
+    if isinstance(backbone, Backbone) and not any(key.startswith("backbone.") for key in weights):
+        classifier = recipe.options.get("backbone", entry.backbone)
+        scaling = CATALOGUE[classifier].scaling if classifier in CATALOGUE else entry.scaling
+        sentence: str | None = load_backbone(backbone, weights)
     else:
+        scaling = entry.scaling
         sentence = load_into(net, weights, new_head=True)
     if sentence:
         report.say(sentence)
-
-
-def scaled_as(recipe: Recipe, preprocess: Preprocess, report: Reporter) -> Preprocess:
-    """With the normalization that the weights were trained with; from scratch the model's own."""
-    from handlens.models import CATALOGUE
-    from handlens.weights import SOURCES
-
-    source = None if recipe.mode == "scratch" else starting_weights(recipe, report)
     if source in SOURCES:
-        return replace(preprocess, mean=SOURCES[source].preprocess.mean, std=SOURCES[source].preprocess.std)
-    published = () if recipe.mode == "scratch" else published_for(recipe)
-    mean, std = SCALINGS[CATALOGUE[[*published, recipe.model][0].partition(":")[0]].scaling]
+        known = SOURCES[source].preprocess
+        return replace(preprocess, mean=known.mean, std=known.std), source
+    return scaled(preprocess, scaling), source
+
+
+def scaled(preprocess: Preprocess, scaling: str) -> Preprocess:
+    """
+    Args:
+        scaling: a name of SCALINGS.
+    """
+    mean, std = SCALINGS[scaling]
     return replace(preprocess, mean=mean, std=std)
 
 

@@ -37,11 +37,17 @@ LISTED = 100  # classes; of more, nobody reads the table
 
 @dataclass(frozen=True)
 class Start:
-    """Where training begins."""
+    """Where training begins.
+
+    Attributes:
+        preprocess: with the normalization that goes with the weights.
+        weights: a name of published weights or a file; None from scratch, and of a module that came with its own.
+    """
 
     net: nn.Module
     preprocess: Preprocess
     architecture: Architecture
+    weights: str | None = None
 
 
 @dataclass(frozen=True)

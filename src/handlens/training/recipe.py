@@ -105,7 +105,11 @@ class Recipe(BaseModel):
         description="head: fit a linear layer on frozen features; finetune: train all layers, after fitting a "
         "head if the task has one; scratch: no pretrained weights.",
     )
-    weights: str | None = Field(None, description="A weights file of your own in place of the published weights.")
+    weights: str | None = Field(
+        None,
+        description="Weights to start from: a file of your own, or a name of `handlens weights list`; if none, the "
+        "first published ones that are available.",
+    )
     seed: int = Field(0, ge=0, description="Seed of the split, the initial weights, the order and the augmentation.")
     precision: Literal["fp32", "auto"] = Field("auto", description="auto: bf16 on CPUs with native bf16, else fp32.")
 

@@ -6,7 +6,7 @@ from handlens.data.record import Dataset
 from handlens.preprocess import Preprocess
 from handlens.reporter import Reporter
 from handlens.tasks.detect.fit import fit_detector
-from handlens.tasks.starting import arguments_of, built, load_published, scaled_as
+from handlens.tasks.starting import arguments_of, built, load_published
 from handlens.tasks.task import Start
 from handlens.training.model_info import Architecture
 from handlens.training.recipe import Recipe
@@ -14,10 +14,10 @@ from handlens.training.recipe import Recipe
 
 def start_detector(recipe: Recipe, dataset: Dataset, report: Reporter) -> Start:
     fit = fit_detector(recipe, dataset)
-    preprocess = scaled_as(recipe, Preprocess(height=fit.height, width=fit.width, resize="stretch"), report)
     arguments = arguments_of(recipe, dataset) | fit.options
     net = built(recipe.model, arguments)
-    load_published(net, recipe, report)
+    preprocess = Preprocess(height=fit.height, width=fit.width, resize="stretch")
+    preprocess, weights = load_published(net, recipe, preprocess, report)
     for name, share in fit.unreached.items():
         report.say(f"{name}: {100 * share:.1f} % of the boxes match no anchor.")
-    return Start(net, preprocess, Architecture(recipe.model, arguments))
+    return Start(net, preprocess, Architecture(recipe.model, arguments), weights)

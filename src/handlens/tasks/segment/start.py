@@ -5,7 +5,7 @@ from __future__ import annotations
 from handlens.data.record import Dataset
 from handlens.preprocess import Preprocess
 from handlens.reporter import Reporter
-from handlens.tasks.starting import arguments_of, built, load_published, scaled_as, usual_size
+from handlens.tasks.starting import arguments_of, built, load_published, usual_size
 from handlens.tasks.task import Start
 from handlens.training.model_info import Architecture
 from handlens.training.recipe import Recipe
@@ -22,6 +22,6 @@ def start_segmenter(recipe: Recipe, dataset: Dataset, report: Reporter) -> Start
         height, width = usual_size(dataset.part("train"), longest=LONGEST_SIDE)
         if getattr(net, "align_corners", False):  # such a net fits multiples of its stride plus one
             height, width = (max(2, round((side - 1) / 16)) * 16 + 1 for side in (height, width))
-    preprocess = scaled_as(recipe, Preprocess(height=height, width=width, resize="pad"), report)
-    load_published(net, recipe, report)
-    return Start(net, preprocess, Architecture(recipe.model, arguments))
+    preprocess = Preprocess(height=height, width=width, resize="pad")
+    preprocess, weights = load_published(net, recipe, preprocess, report)
+    return Start(net, preprocess, Architecture(recipe.model, arguments), weights)
