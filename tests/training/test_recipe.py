@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 
 from handlens.errors import InputError
@@ -88,11 +90,40 @@ def test_what_is_no_recipe_is_refused(tmp_path, text):
 
 def test_finding_parts_asks_for_nothing():
     """What was not asked for takes the task's default: the model of a segmenter is not that of a classifier."""
-    recipe = make_recipe({"epochs": 2}).with_parts({})
+    recipe = make_recipe({"epochs": 2}).with_parts()
     assert recipe.model_fields_set == {"epochs"}
     assert recipe.settled("finetune", {"model": "deeplab_v3"}).model == "deeplab_v3"
 
 
 def test_a_file_cannot_name_what_a_package_has_imported():
     with pytest.raises(InputError, match="f2py is a module"):
-        make_recipe({"loss": "numpy:f2py.os.system"}).with_parts({})
+        make_recipe({"loss": "numpy:f2py.os.system"}).with_parts()
+
+
+def test_parts_are_passed_by_their_keys_and_other_texts_stay_what_they_are():
+    """Two lambdas have one name; a path and a device have a colon."""
+    passed = make_recipe({"loss": lambda outputs, targets: 0, "transform": lambda image: image})
+    again = make_recipe(passed.stated()).with_parts(passed)
+    assert again.loss is passed.loss and again.transform is passed.transform
+    options = {"cache": "C:/a", "device": "cuda:0", "text": "a: b"}
+    assert make_recipe({"options": options}).with_parts().options == options
+
+
+def test_what_a_file_cannot_hold_is_one_sentence():
+    with pytest.raises(InputError, match="a class or a function stands by itself, not in a list"):
+        make_recipe({"options": {"activations": [print, len]}})
+    with pytest.raises(InputError, match="options of the recipe must be numbers"):
+        make_recipe({"options": {"depth": object()}}).to_yaml()
+
+
+@dataclass
+class Scaled:
+    factor: float = 2.0
+
+    def __call__(self, outputs, targets):
+        return self.factor
+
+
+def test_a_dataclass_that_can_be_called_is_a_part():
+    recipe = make_recipe({"loss": Scaled()})
+    assert recipe.asked()["loss"] == Scaled() and recipe.stated()["loss"].endswith(":Scaled(...)")

@@ -54,7 +54,7 @@ def build_from(run: Run, model: Any = None) -> nn.Module:
     """The PyTorch model of a run, with its weights, in eval mode.
 
     Args:
-        model: the caller's own, a constructor or a module, where the run's cannot be imported by its name.
+        model: a module, or the constructor of the caller's own, where the run's parts cannot be imported by name.
 
     Raises:
         InputError: the run was trained with a model or a block that cannot be imported.
@@ -65,15 +65,21 @@ def build_from(run: Run, model: Any = None) -> nn.Module:
     from handlens.models import CATALOGUE, build
 
     architecture = run.model.architecture
-    arguments = {
-        key: found(value, {}, keyword="model") if is_part_name(value) else value
-        for key, value in (architecture.arguments or {}).items()
-    }
-    if is_part_name(architecture.name) and architecture.name not in CATALOGUE:
-        own = constructor(architecture.name) if model is None else model
-        net: nn.Module = own if isinstance(own, torch.nn.Module) else own(**arguments)
+    if isinstance(model, torch.nn.Module):
+        net: nn.Module = model
     else:
-        net = build(architecture.name, **arguments)
+        arguments = {
+            key: found(value, None, keyword="model") if is_part_name(value) else value
+            for key, value in (architecture.arguments or {}).items()
+        }
+        if architecture.name in CATALOGUE:
+            net = build(architecture.name, **arguments)
+        else:
+            make = model or constructor(architecture.name)
+            try:
+                net = make(**arguments)
+            except TypeError as error:
+                raise InputError(f"{architecture.name} cannot be built with {arguments}: {error}.") from error
     try:
         net.load_state_dict(load_file(run.weights))
     except RuntimeError as error:  # torch lists the names and shapes

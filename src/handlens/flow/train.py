@@ -77,18 +77,16 @@ def train(
         KeyboardInterrupt: stopped by Ctrl-C or SIGTERM, everything saved; `resume` continues.
     """
     require("lightning", extra="train", what="train")
-    from pydantic import BaseModel
-
     from handlens.data import open_dataset
     from handlens.data.check import audit as look_through
     from handlens.data.config import FILE_NAME
-    from handlens.training.recipe import make_recipe, read_recipe
+    from handlens.training.recipe import Recipe, make_recipe, read_recipe
 
-    asked = recipe.model_dump(exclude_unset=True) if isinstance(recipe, BaseModel) else dict(recipe or {})
+    asked = recipe.asked() if isinstance(recipe, Recipe) else dict(recipe or {})
     if resume is not None:
         folder = Path(resume)
         _require_unfinished(folder)
-        recipe = read_recipe(folder / RECIPE).with_parts(make_recipe(asked).parts())
+        recipe = read_recipe(folder / RECIPE).with_parts(make_recipe(asked))
         started = read_json(folder / DATA)
         data = Path(started["root"]) if data is None else Path(data)
         format, config = format or started["format"], config or kept_config(folder)
@@ -101,7 +99,7 @@ def train(
         raise InputError("train needs DATA, or --resume RUN.")
     else:
         folder = _new_run_folder(Path(data), out)
-        recipe = make_recipe(asked | ({} if mode is None else {"mode": mode})).with_parts({})
+        recipe = make_recipe(asked | ({} if mode is None else {"mode": mode})).with_parts()
     require_known(recipe.model)
     recipe = _with_callbacks(recipe, callbacks, resuming=resume is not None)
 
@@ -113,6 +111,7 @@ def train(
     stop_on_findings(audit, strict=strict)
     # Whatever is refused is refused before there is a folder.
     job = _prepared(folder, recipe, audit, resuming=resume is not None, callbacks=callbacks, report=report)
+    kept = job.recipe.to_yaml()
     with locked(folder):
         # Only now is the folder ours: another training may have begun or ended in it since it was chosen.
         if resume is None:
@@ -123,7 +122,7 @@ def train(
         if resume is None:  # from here on the run can be resumed
             stated = config or Path(data) / FILE_NAME
             write_json(folder / DATA, summary)
-            write_text(folder / RECIPE, job.recipe.to_yaml())
+            write_text(folder / RECIPE, kept)
             if stated.is_file():
                 write_text(folder / DATA_CONFIG, stated.read_text(encoding="utf-8-sig"))
         elif read_json(folder / DATA)["fingerprint"] != summary["fingerprint"]:

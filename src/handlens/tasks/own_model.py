@@ -91,12 +91,10 @@ def try_parts(task: Task, recipe: Recipe, dataset: Dataset, net: nn.Module, prep
     except InputError:
         raise
     except Exception as error:  # whatever the caller's code raises
-        raise InputError(f"{', '.join(recipe.parts())} failed on two training images: {error!r}.") from error
+        raise InputError(f"{recipe.part_names()} failed on two training images: {error!r}.") from error
     if recipe.own_model or recipe.has_own_blocks:
         as_predicted = learning.examples(records, False)
-        _try_engine(
-            task, ", ".join(recipe.parts()), net, preprocess, [as_predicted[0, n][0] for n in range(len(records))]
-        )
+        _try_engine(task, recipe.part_names(), net, preprocess, [as_predicted[0, n][0] for n in range(len(records))])
 
 
 def _try_engine(task: Task, name: str, net: nn.Module, preprocess: Preprocess, images: Sequence[Tensor]) -> None:

@@ -18,12 +18,13 @@ from typing import Any
 
 from handlens.errors import InputError
 
-NAME = re.compile(r"[^\W\d][\w.]*:\S")  # how the name of a part begins, whether or not it can be imported
+NAME = re.compile(r"[^\W\d][\w.]*:[^\W\d<]?[\w.<>]+(\(\.\.\.\))*")  # as `name_of` gives them
 IMPORTABLE = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")
 
 
 def is_part_name(value: object) -> bool:
-    return isinstance(value, str) and NAME.match(value) is not None
+    """Whether a text of a file is the name of a part; "C:/a" and "cuda:0" are not."""
+    return isinstance(value, str) and NAME.fullmatch(value) is not None and not value.partition(":")[2][0].isdigit()
 
 
 def name_of(part: Any) -> str:
@@ -54,28 +55,31 @@ def constructor(name: str) -> Any:
     Raises:
         InputError: it cannot be imported, or is none.
     """
-    part = found(name, {}, keyword="model")
+    part = found(name, None, keyword="model")
     try:
         takes_classes = "num_classes" in inspect.signature(part).parameters
     except ValueError:  # what is not written in Python
         takes_classes = False
     if not takes_classes:
-        raise InputError(f"{name} has no argument num_classes; the constructor of a model must have it.")
+        raise InputError(
+            f"{name} has no argument num_classes, which the constructor of a model must have; add it, or pass the "
+            "model again as model=..."
+        )
     return part
 
 
-def found(name: str, handed: Mapping[str, Any], *, keyword: str) -> Any:
-    """The part of this name: one that was handed over, or else imported.
+def found(name: str, passed: Any, *, keyword: str) -> Any:
+    """The part of this name: what was passed in its place, or else imported.
 
     Args:
-        handed: parts by their names.
-        keyword: what it is handed over by, for the error.
+        passed: for the same key; None, or what has another name, does not count.
+        keyword: what it is passed by, for the error.
 
     Raises:
         InputError: neither.
     """
-    if name in handed:
-        return handed[name]
+    if callable(passed) and name_of(passed) == name:
+        return passed
     again = f"pass it again as {keyword}=..."
     if not IMPORTABLE.fullmatch(name):
         raise InputError(f"{name} cannot be imported, because it was defined inside a function or a script; {again}")

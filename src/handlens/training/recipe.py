@@ -183,6 +183,14 @@ class Recipe(BaseModel):
             raise ValueError("one number of pixels, or [height, width], from 8 to 4096")
         return value
 
+    @field_validator("options")
+    @classmethod
+    def _no_nested_parts(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for key, entry in value.items():
+            if isinstance(entry, (list, tuple, dict)) and any(map(callable, _leaves(entry))):
+                raise ValueError(f"{key}: a class or a function stands by itself, not in a list")
+        return value
+
     @field_validator("model", "loss", "transform")
     @classmethod
     def _parts(cls, value: Any, info: ValidationInfo) -> Any:
@@ -225,38 +233,58 @@ class Recipe(BaseModel):
         """Whether the model is one of the catalogue with parts that published weights know nothing of."""
         return any(callable(value) for value in self.options.values())
 
-    def with_parts(self, handed: Mapping[str, Any]) -> Recipe:
+    def with_parts(self, passed: Recipe | None = None) -> Recipe:
         """With the parts themselves where a file had their names.
 
         Args:
-            handed: parts by their names, which need not be imported.
+            passed: a recipe with those that need not be imported, each under its own key.
 
         Raises:
-            InputError: one is not among them and cannot be imported.
+            InputError: one was not passed and cannot be imported.
         """
 
-        def part(value: Any) -> Any:
-            return found(value, handed, keyword="recipe") if is_part_name(value) else value
+        def part(value: Any, given: Any, key: str) -> Any:
+            return found(value, given, keyword=f"recipe={{{key!r}: ...}}") if is_part_name(value) else value
 
-        options = {key: part(value) for key, value in self.options.items()}
+        given = passed or Recipe()  # type: ignore[call-arg]
+        options = {key: part(value, given.options.get(key), "options") for key, value in self.options.items()}
         model = self.model
         if is_part_name(model):
-            model = handed[model] if model in handed else constructor(model)
-        own = {"model": model, "loss": part(self.loss), "transform": part(self.transform), "options": options}
+            same = callable(given.model) and name_of(given.model) == model
+            model = given.model if same else constructor(model)
+        own = {
+            "model": model,
+            "loss": part(self.loss, given.loss, "loss"),
+            "transform": part(self.transform, given.transform, "transform"),
+            "options": options,
+        }
         asked = {key: value for key, value in own.items() if key in self.model_fields_set}  # others keep their default
         return self.model_copy(update=asked)
 
-    def parts(self) -> dict[str, Any]:
-        """Parts of the caller's own by their names."""
+    def part_names(self) -> str:
+        """The parts of the caller's own, for sentences."""
         values = [self.model, self.loss, self.transform, *self.options.values()]
-        return {name_of(value): value for value in values if callable(value)}
+        return ", ".join(name_of(value) for value in values if callable(value))
+
+    def asked(self) -> dict[str, Any]:
+        """The fields that were set, parts as they are."""
+        fields = {name: getattr(self, name) for name in self.model_fields_set}
+        return fields | ({"augment": self.augment.model_dump(exclude_unset=True)} if "augment" in fields else {})
 
     def stated(self) -> dict[str, Any]:
         """As files have it: parts by their names."""
-        return dict(named(self.model_dump()))
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        return dict(named(fields | {"augment": self.augment.model_dump()}))
 
     def to_yaml(self) -> str:
-        return yaml.safe_dump(self.stated(), sort_keys=False, allow_unicode=True)
+        """
+        Raises:
+            InputError: an option that a file cannot hold.
+        """
+        try:
+            return yaml.safe_dump(self.stated(), sort_keys=False, allow_unicode=True)
+        except yaml.YAMLError as error:
+            raise InputError(f"options of the recipe must be numbers, text, lists, or parts: {error}.") from None
 
 
 # Defaults of mode scratch that differ from those above: there are no pretrained weights that training could destroy.
@@ -266,6 +294,12 @@ FROM_SCRATCH: dict[str, Any] = {
     "layer_decay": 1.0,
     "freeze_batch_norm": False,
 }
+
+
+def _leaves(value: Any) -> list[Any]:
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    return [leaf for entry in value for leaf in _leaves(entry)] if isinstance(value, (list, tuple)) else [value]
 
 
 def read_recipe(path: Path | None, **overrides: Any) -> Recipe:
