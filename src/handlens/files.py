@@ -67,7 +67,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8-sig"))  # Windows editors write a BOM
     except FileNotFoundError:
         raise InputError(f"{path} is missing.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # no JSON, no UTF-8, or a whole number of thousands of digits
         raise InputError(f"{path} is not valid JSON: {error}.") from None
 
 

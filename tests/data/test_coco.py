@@ -303,6 +303,7 @@ def test_long_runs() -> None:
         ([[1.0, 2.0, 3.0, 1e9, 5.0, 6.0]], r"a point at 1e\+09"),  # of which the evaluator would walk every pixel
         ([[1.0, 2.0, 3.0, float("nan"), 5.0, 6.0]], "a point at nan"),
         ([[1.0, 2.0, 3.0, float("inf"), 5.0, 6.0]], "a point at inf"),
+        ([[1, 2, 3, 10**400, 5, 6]], "more than 300 digits"),
         ([[1.0, 2.0, 3.0, "x", 5.0, 6.0]], "could not convert string to float: 'x'"),
         ([[1.0, 2.0, 3.0, None, 5.0, 6.0]], "a point at nan"),
         ([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], "float"),

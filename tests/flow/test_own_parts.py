@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 from lightning.pytorch import Callback
-from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint, StochasticWeightAveraging
 from torchvision import tv_tensors
 
 import handlens
@@ -278,7 +278,11 @@ class Unsavable(Callback):
 
 @pytest.mark.parametrize(
     ("callback", "message"),
-    [(LearningRateMonitor(), "LearningRateMonitor needs a logger"), (Unsavable(), "the state of Unsavable cannot be")],
+    [
+        (LearningRateMonitor(), "LearningRateMonitor needs a logger"),
+        (StochasticWeightAveraging(0.1), "StochasticWeightAveraging changes steps or weights behind the recipe"),
+        (Unsavable(), "the state of Unsavable cannot be"),
+    ],
 )
 def test_callbacks_that_cannot_work_are_refused_before_there_is_a_folder(callback, message, images, tmp_path):
     with pytest.raises(InputError, match=message):

@@ -69,7 +69,10 @@ def _checked(polygon: Sequence[float]) -> NDArray[np.float64]:
     """(2 x points,) x and y in turn."""
     if len(polygon) < 6 or len(polygon) % 2:
         raise ValueError(f"a polygon has {len(polygon)} numbers; at least three points (six numbers) are needed")
-    numbers = np.asarray(polygon, dtype=np.float64)
+    try:
+        numbers = np.asarray(polygon, dtype=np.float64)
+    except OverflowError:
+        raise ValueError("a polygon has a whole number of more than 300 digits") from None
     if numbers.ndim != 1:
         raise ValueError("a polygon must be one list of alternating x and y")
     for number in numbers[~(np.abs(numbers) <= FARTHEST)][:1]:  # also what is not a number

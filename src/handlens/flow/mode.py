@@ -129,8 +129,8 @@ def require_a_batch(net: nn.Module, recipe: Recipe, task: Task, images: int) -> 
 
     if recipe.mode == "head":
         return
-    if recipe.mode == "scratch" and recipe.epochs == 0:
-        raise InputError("training from scratch needs at least 1 epoch.")
+    if recipe.epochs == 0 and (recipe.mode == "scratch" or not task.has_head or recipe.own_model):
+        raise InputError("training without a head that is fitted first needs at least 1 epoch.")
     all_frozen = task.has_head and recipe.freeze_batch_norm  # of others a new head has norms without statistics yet
     learns = not all_frozen and any(isinstance(m, BatchNorm) for m in net.modules())
     if learns and min(recipe.batch_size, images) < 2:

@@ -266,7 +266,12 @@ def _with_callbacks(recipe: Recipe, callbacks: Sequence[Callback], *, resuming: 
 
     import torch
     from lightning.pytorch import Callback
-    from lightning.pytorch.callbacks import DeviceStatsMonitor, LearningRateMonitor
+    from lightning.pytorch.callbacks import (
+        DeviceStatsMonitor,
+        GradientAccumulationScheduler,
+        LearningRateMonitor,
+        StochasticWeightAveraging,
+    )
 
     for callback in callbacks:
         if not isinstance(callback, Callback):
@@ -276,6 +281,8 @@ def _with_callbacks(recipe: Recipe, callbacks: Sequence[Callback], *, resuming: 
             raise InputError(
                 f"{kind} needs a logger of Lightning; learning rates stand in metrics.csv and TensorBoard."
             )
+        if isinstance(callback, (GradientAccumulationScheduler, StochasticWeightAveraging)):
+            raise InputError(f"{kind} changes steps or weights behind the recipe; use its batch_size, or ema.")
         file = io.BytesIO()
         try:
             torch.save(callback.state_dict(), file)
