@@ -30,7 +30,7 @@ def models(*, task: str | None = None, sort: str = "name", report: Reporter = QU
     """The catalogue: a row per net, counted for the classes and the size it was published with.
 
     Args:
-        task: "classify", "segment" or "detect" alone.
+        task: models of this one alone, a name of TASKS.
         sort: a key of the rows, numbers ascending.
 
     Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from typing import Any
 
@@ -28,12 +28,12 @@ from handlens.weights import versions
 __all__ = ["CATALOGUE", "Backbone", "Entry", "backbone", "build", "flattens", "resolve_map"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Entry:
     """One net of the catalogue.
 
     Attributes:
-        task: "classify", "segment" or "detect".
+        task: a name of tasks.TASKS, those whose models differ.
         image_size: pixels it was published at.
         scaling: a name of preprocess.SCALINGS.
         weights: names in weights.SOURCES that fit it; training starts from the first.
@@ -45,11 +45,12 @@ class Entry:
     """
 
     constructor: Callable[..., nn.Module]
-    task: str
-    image_size: int
-    scaling: str
-    weights: tuple[str, ...]
     about: str
+    _: KW_ONLY
+    task: str
+    image_size: int = 224
+    scaling: str = "imagenet"
+    weights: tuple[str, ...] = ()
     num_classes: int | None = None
     backbone: str | None = None
     suited_to: Callable[..., tuple[dict[str, Any], dict[int, float]]] | None = None
@@ -60,24 +61,9 @@ class Entry:
         return self.constructor.func if isinstance(self.constructor, partial) else self.constructor
 
 
-def _classifier(
-    constructor: Callable[..., nn.Module],
-    about: str,
-    *,
-    image_size: int = 224,
-    scaling: str = "imagenet",
-    weights: tuple[str, ...] = (),
-    num_classes: int | None = None,
-) -> Entry:
-    return Entry(
-        constructor=constructor,
-        task="classify",
-        image_size=image_size,
-        scaling=scaling,
-        weights=weights,
-        about=about,
-        num_classes=num_classes,
-    )
+_classifier = partial(Entry, task="classify")
+_segmenter = partial(Entry, task="segment")
+_detector = partial(Entry, task="detect", suited_to=suited_anchors)
 
 
 def _backbone(name: str, about: str, **more: Any) -> Entry:
@@ -160,77 +146,61 @@ CLASSIFIERS: dict[str, Entry] = {
 
 CATALOGUE: dict[str, Entry] = {
     **CLASSIFIERS,
-    "deeplab_v3": Entry(
-        constructor=DeepLabV3,
-        task="segment",
+    "deeplab_v3": _segmenter(
+        DeepLabV3,
+        "Chen et al. 2017: dilated MobileNetV2, optional ASPP and decoder",
         image_size=513,
         scaling="imagenet",
-        weights=(),
-        about="Chen et al. 2017: dilated MobileNetV2, optional ASPP and decoder",
         backbone="mobilenet_v2",
     ),
-    "deeplab_v3_mobilenet_v2_voc": Entry(
-        constructor=partial(DeepLabV3, output_stride=8, padding="same", align_corners=True),
-        task="segment",
+    "deeplab_v3_mobilenet_v2_voc": _segmenter(
+        partial(DeepLabV3, output_stride=8, padding="same", align_corners=True),
+        "deeplab_v3 as its authors published it, trained on VOC: people, animals, vehicles, furniture",
         image_size=513,
         scaling="half",
         weights=("deeplab_v3_mobilenet_v2_voc",),
-        about="deeplab_v3 as its authors published it, trained on VOC: people, animals, vehicles, furniture",
         backbone="mobilenet_v2",
     ),
-    "deeplab_v3_mobilenet_v2_05_voc": Entry(
-        constructor=partial(DeepLabV3, width=0.5, round_to=4, output_stride=8, padding="same", align_corners=True),
-        task="segment",
+    "deeplab_v3_mobilenet_v2_05_voc": _segmenter(
+        partial(DeepLabV3, width=0.5, round_to=4, output_stride=8, padding="same", align_corners=True),
+        "the same at width 0.5, a third of the size",
         image_size=257,
         scaling="half",
         weights=("deeplab_v3_mobilenet_v2_05_voc",),
-        about="the same at width 0.5, a third of the size",
     ),
-    "unet": Entry(
-        constructor=UNet,
-        task="segment",
+    "unet": _segmenter(
+        UNet,
+        "Ronneberger et al. 2015: encoder and decoder with skip connections; optional pretrained backbone",
         image_size=512,
         scaling="imagenet",
-        weights=(),
-        about="Ronneberger et al. 2015: encoder and decoder with skip connections; optional pretrained backbone",
     ),
-    "encoder_decoder": Entry(
-        constructor=EncoderDecoder,
-        task="segment",
+    "encoder_decoder": _segmenter(
+        EncoderDecoder,
+        "Chollet 2021: strided convolutions, then transposed convolutions",
         image_size=200,
         scaling="unit",
-        weights=(),
-        about="Chollet 2021: strided convolutions, then transposed convolutions",
     ),
-    "ssd": Entry(
-        constructor=SSD,
-        task="detect",
+    "ssd": _detector(
+        SSD,
+        "Liu et al. 2016: single-shot detector on six feature maps, MobileNetV2 backbone",
         image_size=320,
         scaling="imagenet",
-        weights=(),
-        about="Liu et al. 2016: single-shot detector on six feature maps, MobileNetV2 backbone",
-        suited_to=suited_anchors,
         backbone="mobilenet_v2",
     ),
-    "ssdlite": Entry(
-        constructor=partial(SSD, separable=True),
-        task="detect",
+    "ssdlite": _detector(
+        partial(SSD, separable=True),
+        "Sandler et al. 2018: SSD with depthwise separable convolutions, a head of 1/7 the size",
         image_size=320,
         scaling="imagenet",
-        weights=(),
-        about="Sandler et al. 2018: SSD with depthwise separable convolutions, a head of 1/7 the size",
-        suited_to=suited_anchors,
         backbone="mobilenet_v2",
     ),
-    "ssdlite_mobilenet_v2_coco": Entry(
-        constructor=partial(SSD, separable=True, scores="sigmoid", padding="same"),
-        task="detect",
+    "ssdlite_mobilenet_v2_coco": _detector(
+        partial(SSD, separable=True, scores="sigmoid", padding="same"),
+        "ssdlite as published, pretrained on COCO: 80 classes",
         image_size=300,
         scaling="half",
         weights=("ssdlite_mobilenet_v2_coco",),
         backbone="mobilenet_v2",
-        about="ssdlite as published, pretrained on COCO: 80 classes",
-        suited_to=suited_anchors,
     ),
 }
 
