@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torchvision.transforms import v2
@@ -64,6 +67,14 @@ class TinySegmenter(nn.Sequential):
         super().__init__(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, num_classes, 1))
 
 
+def anything(**options: int) -> nn.Module:
+    return TinyNet(**options)
+
+
+def classless(*, num_classes: int) -> dict[str, int]:
+    return {"num_classes": num_classes}
+
+
 def smoothed(logits: Tensor, targets: Tensor) -> Tensor:
     return nn.functional.cross_entropy(logits, targets, label_smoothing=0.1)
 
@@ -78,6 +89,12 @@ def squares(outputs: Tensor, targets: Tensor) -> Tensor:
 
 def as_floats(image: Tensor) -> Tensor:
     return v2.functional.to_dtype(image, torch.float32, scale=True)
+
+
+def noisy(image: Tensor) -> Tensor:
+    """Draws from all three global generators."""
+    noise = np.random.randint(0, 9, image.shape) + random.randint(0, 9)
+    return image.add(torch.from_numpy(noise.astype(np.uint8))).add(torch.randint(0, 9, ()).to(torch.uint8))
 
 
 mirrored = v2.RandomHorizontalFlip(1.0)

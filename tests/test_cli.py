@@ -252,6 +252,7 @@ def test_debug_shows_the_traceback_wherever_it_stands(tmp_path: Path):
         assert "InputError" in done.stderr
 
 
+@pytest.mark.slow
 def test_nfd_names_on_disk_are_nfc_in_results(weights: str, tmp_path: Path):
     write_images(tmp_path / "data", per_class=6, seed=3)
     name = next(name for name in CLASSES if not name.isascii())
@@ -261,14 +262,17 @@ def test_nfd_names_on_disk_are_nfc_in_results(weights: str, tmp_path: Path):
     assert name in read_json(tmp_path / "run/model.json")["class_names"]
 
 
-def test_a_reader_that_has_had_enough_is_no_error(run: Path, data: Path):
-    """More than a pipe holds, so that writing fails while predictions are still made."""
+@pytest.mark.parametrize("table", [False, True])
+def test_a_reader_that_has_had_enough_is_no_error(table: bool, run: Path, data: Path, tmp_path: Path):
+    """More than a pipe holds, so that writing fails while predictions are still made. A file is written to its end."""
+    written = tmp_path / "predictions.csv"
     code = (
         "import sys; from handlens import cli;"
-        "cli._print_line = lambda text: sys.stdout.write(text + 70_000 * ' ' + '\\n'); cli.main()"
+        "cli.shared.print_line = lambda text: sys.stdout.write(text + 70_000 * ' ' + '\\n');"
+        "cli.runs.print_line = cli.shared.print_line; cli.main()"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", code, "predict", run, data / "test", "--json"],
+        [sys.executable, "-c", code, "predict", run, data / "test", "--json", *(["--csv", written] if table else [])],
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -278,8 +282,11 @@ def test_a_reader_that_has_had_enough_is_no_error(run: Path, data: Path):
     assert json.loads(process.stdout.readline())["class"]
     process.stdout.close()
     assert process.wait(timeout=60) == 0
-    assert process.stderr.read() == ""
+    images = len(list((data / "test").rglob("*.jpg")))
+    assert process.stderr.read() == (f"{images} images, 0 unreadable.\n" if table else "")
     process.stderr.close()
+    if table:
+        assert len(written.read_text(encoding="utf-8-sig").splitlines()) == 1 + images
 
 
 def test_a_wrong_path_or_run_leaves_an_earlier_csv_alone(run: Path, data: Path, tmp_path: Path):

@@ -50,7 +50,9 @@ def test_every_recipe_stands_in_the_map():
     assert [path.name for path in (ROOT / "recipes").glob("*.yaml") if f"`recipes/{path.name}`" not in text] == []
 
 
-@pytest.mark.parametrize(("page", "least"), [("docs/nets.md", 6), ("docs/python.md", 3)])
+@pytest.mark.parametrize(
+    ("page", "least"), [("docs/nets.md", 6), pytest.param("docs/python.md", 3, marks=pytest.mark.slow)]
+)
 def test_the_python_of_a_page_runs(page: str, least: int, weights):
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL)
     assert len(blocks) >= least

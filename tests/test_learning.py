@@ -44,7 +44,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    "name", [name if name == "lenet5" else pytest.param(name, marks=pytest.mark.slow) for name in TRAINED_HERE]
+    "name", [name if name == "lenet_color" else pytest.param(name, marks=pytest.mark.slow) for name in TRAINED_HERE]
 )
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_it_learns_and_answers_in_bf16_alike(name: str, digits: Path, tmp_path: Path):

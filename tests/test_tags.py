@@ -86,7 +86,7 @@ def test_a_threshold_of_the_users_own_holds_for_every_label(trained: tuple[Path,
     assert "no label" not in handlens("predict", run, image, "--threshold", "0").stdout
 
 
-@pytest.mark.parametrize("to", ["onnx", "openvino"])
+@pytest.mark.parametrize("to", [pytest.param("onnx", marks=pytest.mark.slow), "openvino"])
 def test_export_is_proved_by_its_own_runtime(trained: tuple[Path, Path], weights: str, tmp_path: Path, to: str):
     _, run = trained
     out = tmp_path / f"model.{'onnx' if to == 'onnx' else 'xml'}"
@@ -119,7 +119,7 @@ def test_one_label_each_can_be_measured_too(trained: tuple[Path, Path], weights:
     assert result["metrics"]["map"] > result["metrics"]["chance"]
 
 
-@pytest.mark.parametrize("mode", ["finetune", "scratch"])
+@pytest.mark.parametrize("mode", [pytest.param("finetune", marks=pytest.mark.slow), "scratch"])
 def test_training_the_whole_net(trained: tuple[Path, Path], weights: str, tmp_path: Path, mode: str):
     """What training itself does: the head first where there are weights, mAP per epoch, thresholds on validation."""
     data, _ = trained

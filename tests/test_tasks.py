@@ -134,7 +134,7 @@ def test_golden_images_are_answered_as_promised(trained: tuple[str, Path, Path])
             np.testing.assert_allclose(found[:, :10], golden[name][:, :10], atol=1e-3)
 
 
-@pytest.mark.parametrize("to", ["onnx", "openvino"])
+@pytest.mark.parametrize("to", [pytest.param("onnx", marks=pytest.mark.slow), "openvino"])
 def test_export_is_proved_by_its_own_runtime(trained: tuple[str, Path, Path], weights: str, tmp_path: Path, to: str):
     task, _, run = trained
     out = tmp_path / f"model.{'onnx' if to == 'onnx' else 'xml'}"

@@ -163,7 +163,10 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize(
+    "method",
+    ["fork", pytest.param("spawn", marks=pytest.mark.slow), pytest.param("forkserver", marks=pytest.mark.slow)],
+)
 def test_a_loader_process_outlives_being_told_to_end_and_not_its_training(method: str, tmp_path: Path):
     script = tmp_path / "training.py"
     script.write_text(LEFT_ALONE)

@@ -33,6 +33,7 @@ def test_every_net_is_counted_as_it_was_published():
         flow.models(task="detect", sort="flops")
 
 
+@pytest.mark.slow
 def test_the_table_of_the_paper_and_ours_agree_to_a_million():
     rows = flow.cost_table("mobilenet_v2")
     published = [row for row in rows if row["published_millions"] is not None]
@@ -51,6 +52,7 @@ def test_the_table_of_the_paper_and_ours_agree_to_a_million():
     assert half["width"] == 0.5
 
 
+@pytest.mark.slow
 def test_the_latency_of_an_image_is_measured_here_and_stands_beside_the_papers(capsys):
     assert run(["cost", "mobilenet_v2", "--sizes", "64,224", "--widths", "0.35", "--latency", "--json"]) == 0
     small, large = json.loads(capsys.readouterr().out)

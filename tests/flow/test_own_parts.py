@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +70,21 @@ def test_a_head_on_a_block_of_ones_own_knows_when_its_code_changed(images, tmp_p
             return 2 * super().forward(images)
 
     preprocess = Preprocess(height=32, width=32)
+
+    class Scaled(own_parts.PlainBlock):
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options)
+            self.factor = torch.tensor(0.5)  # no parameter and no buffer
+
+        def forward(self, images):
+            return self.factor * super().forward(images)
+
     digests = set()
-    for block in (own_parts.PlainBlock, own_parts.PlainBlock, Doubled):
+    for block in (own_parts.PlainBlock, own_parts.PlainBlock, Doubled, Scaled):
         torch.manual_seed(0)
         net = handlens.build("mobilenet_v2", num_classes=3, width=0.35, block=block)
         digests.add(_backbone_digest(net, preprocess, own=True))
-    assert len(digests) == 2
+    assert len(digests) == 3
 
 
 @pytest.mark.parametrize(
@@ -97,7 +107,8 @@ def test_a_head_on_a_block_of_ones_own_knows_when_its_code_changed(images, tmp_p
         ({"callbacks": ["own_parts:Gone"]}, "the run has the callbacks own_parts:Gone, and none were passed"),
         ({"model": own_parts.TinySegmenter}, r"no model for the task classify: it gives shape \(2, 3, 32, 32\)"),
         ({"model": own_parts.TinyNet(num_classes=5)}, r"it gives shape \(2, 5\) .* expected: \(2, 3\)"),
-        ({"model": dict}, "gives a dict; a constructor of a model gives a torch.nn.Module"),
+        ({"model": own_parts.classless}, "gives a dict; a constructor of a model gives a torch.nn.Module"),
+        ({"model": own_parts.anything}, "own_parts:anything has no argument num_classes"),
         ({"model": torch.nn.Linear(2, 2)}, r"Linear\(...\) failed on two images of 32 x 32 pixels"),
         ({"model": 3}, "model = 3 is not accepted"),
         ({"model": "own_parts:Missing"}, "own_parts:Missing cannot be imported"),
@@ -139,6 +150,7 @@ def test_a_model_loss_and_transform_of_ones_own_by_their_names(images, tmp_path)
 
 def test_a_module_is_fine_tuned_as_it_is_and_passed_again_to_resume_and_export(images, tmp_path):
     net = own_parts.TinyNet(num_classes=3)
+    norm = net.features[1]
     before = net.classifier.weight.detach().clone()
     seen: list[float] = []
 
@@ -162,6 +174,7 @@ def test_a_module_is_fine_tuned_as_it_is_and_passed_again_to_resume_and_export(i
         handlens.train(resume=tmp_path / "run")
     run = handlens.train(resume=tmp_path / "run", recipe={"model": net}, callbacks=[Stop()])
     assert len(seen) == 4 and not torch.equal(before, net.classifier.weight.cpu())
+    assert norm.train().training and net(torch.zeros(2, 3, 32, 32)) is not None and norm.training  # frozen no longer
     with pytest.raises(InputError, match="pass it again as model="):
         handlens.export(run, to="openvino")
     assert handlens.export(run, to="openvino", model=own_parts.TinyNet(num_classes=3))[1].passed
@@ -182,6 +195,27 @@ def test_other_tasks_take_ones_own_parts_too(task, parts, tmp_path):
     run = handlens.train(data, out=tmp_path / "run", recipe=SMALL | parts, golden=False)
     assert handlens.export(run, to="openvino", images=4)[1].passed
     assert handlens.evaluate(run)["images"] > 0
+
+
+def test_draws_of_ones_own_transform_depend_on_the_image_alone(images):
+    from handlens.data.augment import seeded
+
+    image = torch.zeros(3, 40, 40, dtype=torch.uint8)
+    transform = OwnTransform(own_parts.noisy, handlens.Preprocess(height=32, width=32)).image
+    torch.manual_seed(0), np.random.seed(0), random.seed(0)
+    after = torch.rand(1), np.random.rand(), random.random()
+    torch.manual_seed(0), np.random.seed(0), random.seed(0)
+    first, again, other = (seeded(transform, image, key=("image", number)) for number in (1, 1, 2))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    assert after == (torch.rand(1), np.random.rand(), random.random())  # no trace is left
+
+
+@pytest.mark.parametrize("model", [own_parts.TinyNet, "resnet18", "lenet5"])
+def test_the_recipe_says_how_the_input_of_ones_own_weights_is_normalized(model, images, tmp_path):
+    recipe = SMALL | {"model": model, "mode": "scratch", "normalization": "half"}
+    preprocess = handlens.load_model(handlens.train(images, out=tmp_path / "run", recipe=recipe, golden=False))[1]
+    channels = preprocess.channels
+    assert (preprocess.mean, preprocess.std) == ((0.5,) * channels, (0.5,) * channels)
 
 
 def test_a_detectors_boxes_move_with_ones_own_transform():
@@ -213,6 +247,7 @@ run = handlens.train({data!r}, out={out!r}, recipe={recipe!r}, golden=False)
 """
 
 
+@pytest.mark.slow
 def test_a_notebook_shows_messages_and_progress(images, tmp_path):
     """A real kernel; what a front end would draw stands in the outputs of the cell."""
     import nbformat
@@ -282,14 +317,16 @@ class Unsavable(Callback):
         (LearningRateMonitor(), "LearningRateMonitor needs a logger"),
         (StochasticWeightAveraging(0.1), "StochasticWeightAveraging changes steps or weights behind the recipe"),
         (Unsavable(), "the state of Unsavable cannot be"),
+        (EarlyStopping("validation_loss"), "two callbacks save their state as EarlyStopping.*; give one other"),
     ],
 )
 def test_callbacks_that_cannot_work_are_refused_before_there_is_a_folder(callback, message, images, tmp_path):
     with pytest.raises(InputError, match=message):
-        handlens.train(images, out=tmp_path / "run", recipe=SMALL, callbacks=[callback])
+        handlens.train(images, out=tmp_path / "run", recipe=SMALL, callbacks=[callback, callback])
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_loss_of_ones_own_means_epochs_and_is_not_compared_with_the_heads(images, tmp_path, weights):
     run = handlens.train(images, out=tmp_path / "run", recipe=SMALL | {"loss": own_parts.smoothed, "epochs": 1})
     assert read_json(run / "model.json")["recipe"]["mode"] == "finetune"  # and not head, which has no use for it

@@ -229,6 +229,7 @@ for _ in range(60):
 """
 
 
+@pytest.mark.slow
 def test_an_odd_number_of_images_does_not_write_beyond_its_memory():
     """With the textbook's strided projection most processes of this kind died on a CPU with AVX-512."""
     for _ in range(2):

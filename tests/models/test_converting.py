@@ -21,7 +21,7 @@ CLASSIFIERS = [name for name, entry in CATALOGUE.items() if entry.task == "class
 
 
 @pytest.mark.parametrize("name", family_first(CLASSIFIERS))
-@pytest.mark.parametrize("side", [96, 97])
+@pytest.mark.parametrize("side", [96, pytest.param(97, marks=pytest.mark.slow)])
 def test_openvino_answers_as_pytorch(name: str, side: int, with_batch_norm_statistics):
     """At an even and an odd size: SAME padding differs between them."""
     parameters = inspect.signature(CATALOGUE[name].constructor).parameters

@@ -13,12 +13,13 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torchvision.ops import box_iou
 
+from families import family_first
 from handlens.models import CATALOGUE, build
 from handlens.models.blocks import freeze_batch_norm
 from handlens.preprocess import SCALINGS
 
 DETECTORS = [name for name, entry in CATALOGUE.items() if entry.task == "detect"]
-pytestmark = pytest.mark.parametrize("name", DETECTORS)
+pytestmark = pytest.mark.parametrize("name", family_first(DETECTORS))
 
 
 @pytest.fixture

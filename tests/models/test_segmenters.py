@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from families import family_first
 from handlens.losses.pixel import cross_entropy
 from handlens.models import CATALOGUE, build
 from handlens.models.blocks import freeze_batch_norm
@@ -26,7 +27,7 @@ VARIANTS = ENTRIES | {
     "unet on MobileNetV2": ("unet", {"backbone": "mobilenet_v2", "batch_norm": True, "width": 0.5}),
 }
 every_variant = pytest.mark.parametrize("variant", list(VARIANTS))
-every_entry = pytest.mark.parametrize("variant", list(ENTRIES))
+every_entry = pytest.mark.parametrize("variant", family_first(ENTRIES))
 prepared: dict[str, nn.Module] = {}
 
 

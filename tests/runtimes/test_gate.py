@@ -16,6 +16,7 @@ from handlens.runtimes.openvino import convert as openvino
 from handlens.training.recipe import make_recipe
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_another_normalization_inside_ends_with_exit_code_3_and_keeps_the_old_file(
     data: Path, weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -69,6 +69,7 @@ def test_a_last_batch_of_one_image_trains_too(no_weights, tmp_path):
     assert torch.isfinite(torch.tensor(float(read_metrics(run)[0]["train_loss"])))
 
 
+@pytest.mark.slow
 def test_early_stopping_restores_the_best_weights(data, weights, tmp_path):
     """A rate that destroys the net: no epoch is better than the head alone, which is epoch 0."""
     run = train(data, tmp_path / "run", mode="finetune", epochs=5, patience=2, learning_rate=0.5)
@@ -159,6 +160,7 @@ def test_an_augmented_copy_depends_on_the_content_and_not_on_the_files_name(data
     assert not np.array_equal(load(one, preprocess), load(other, preprocess))
 
 
+@pytest.mark.slow
 def test_augmented_copies_weights_of_classes_and_smoothing_change_the_head(data, weights, tmp_path):
     heads = {
         name: load_file(train(data, tmp_path / name, mode="head", **changed) / "model.safetensors")
@@ -175,6 +177,7 @@ def test_augmented_copies_weights_of_classes_and_smoothing_change_the_head(data,
     assert sizes["smooth"] < sizes["plain"]  # smoothed targets need no sure answers
 
 
+@pytest.mark.slow
 def test_balanced_classes_are_answered_more_evenly(weights, tmp_path):
     write_images(tmp_path / "data", per_class=24, seed=5)
     rare = sorted((tmp_path / "data" / "c").iterdir())
@@ -206,6 +209,7 @@ def test_strict_stops_on_what_is_only_a_warning(data, weights, tmp_path):
     assert any("more than one split" in finding["message"] for finding in read_json(run / "data.json")["findings"])
 
 
+@pytest.mark.slow
 def test_weights_of_ones_own(data, weights, tmp_path):
     first = train(data, tmp_path / "first", mode="head")
     again = train(data, tmp_path / "again", mode="head", weights=str(first / "model.safetensors"))
@@ -275,6 +279,7 @@ def test_a_pretrained_net_is_a_run_and_its_engine_answers_as_pytorch(name, share
         np.testing.assert_allclose(predictor(pixels).probabilities, expected, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_another_preprocess_is_really_used(data, weights, tmp_path):
     """Its normalization stands inside the engine: it was silently ignored once."""
     run = train(data, tmp_path / "run", mode="head")
@@ -289,6 +294,7 @@ def test_another_preprocess_is_really_used(data, weights, tmp_path):
     assert abs(losses["wrong"] - losses["run's own"]) > 1e-3
 
 
+@pytest.mark.slow
 def test_a_data_config_from_elsewhere_is_kept_for_evaluation_and_resume(data, weights, tmp_path):
     config = tmp_path / "elsewhere.yaml"
     config.write_text("class_names: {c: 치즈}\n", encoding="utf-8")
@@ -308,6 +314,7 @@ def test_class_names_stand_in_the_run_as_they_are_written(data, weights, tmp_pat
     assert open_run(run).class_names == tuple(sorted(CLASSES))
 
 
+@pytest.mark.slow
 def test_few_steps_take_a_lower_rate_and_an_epoch_that_brings_nothing_is_named(data, weights, tmp_path):
     said: list[str] = []
     run = train(data, tmp_path / "few", said, mode="finetune", epochs=1, width=1.0, image_size=64)
@@ -328,6 +335,7 @@ def test_the_weights_that_training_starts_from_stand_in_its_recipe(data, weights
     assert read_recipe(run / "recipe.yaml").weights == "mobilenet_v2"
 
 
+@pytest.mark.slow
 def test_the_estimate_of_a_resumed_training_counts_what_is_left(data, no_weights, tmp_path):
     said: list[str] = []
     report = Reporter(say=said.append)

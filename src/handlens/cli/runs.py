@@ -19,6 +19,7 @@ from handlens.cli.shared import (
     known_precision,
     print_json,
     print_line,
+    print_while_read,
     reader_may_leave,
     reporting,
 )
@@ -172,7 +173,7 @@ def predict(
                 of_task=of_task,
                 as_json=as_json,
                 top=top,
-                print_line=print_line,
+                print_line=print_while_read if csv or annotate or sheet or of_task else print_line,
             )
             with reader_may_leave(), outputs as write:
                 for prediction in predictions:

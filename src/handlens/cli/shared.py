@@ -63,6 +63,12 @@ def print_line(text: str) -> None:
     sys.stdout.write(text + "\n")
 
 
+def print_while_read(text: str) -> None:
+    """Print a line of what is also written to files, which a reader that leaves must not cost."""
+    with reader_may_leave():
+        print_line(text)
+
+
 def console() -> Console:
     from rich.console import Console
 

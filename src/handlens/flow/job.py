@@ -178,9 +178,12 @@ def _fit(
     validation: Sequence[Record],
     score: tuple[float, float],
 ) -> tuple[float, float]:
+    from handlens.models.blocks import freeze_batch_norm
     from handlens.training.fit import fit
     from handlens.training.writer import InterruptedTraining
 
+    # What came with statistics keeps them; a new head has none yet.
+    hooks = freeze_batch_norm(getattr(job.start.net, "backbone", job.start.net)) if job.recipe.freeze_batch_norm else []
     try:
         return fit(
             job.start.net,
@@ -196,3 +199,6 @@ def _fit(
         )
     except InterruptedTraining:
         raise KeyboardInterrupt(SAVED) from None
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -273,6 +273,7 @@ def _with_callbacks(recipe: Recipe, callbacks: Sequence[Callback], *, resuming: 
         StochasticWeightAveraging,
     )
 
+    seen = set()
     for callback in callbacks:
         if not isinstance(callback, Callback):
             raise InputError(f"callbacks must be of lightning.pytorch.Callback, got {type(callback).__name__}.")
@@ -283,6 +284,12 @@ def _with_callbacks(recipe: Recipe, callbacks: Sequence[Callback], *, resuming: 
             )
         if isinstance(callback, (GradientAccumulationScheduler, StochasticWeightAveraging)):
             raise InputError(f"{kind} changes steps or weights behind the recipe; use its batch_size, or ema.")
+        if callback.state_dict() and callback.state_key in seen:
+            raise InputError(
+                f"two callbacks save their state as {callback.state_key}; give one other arguments, or its class "
+                "another state_key."
+            )
+        seen.add(callback.state_key)
         file = io.BytesIO()
         try:
             torch.save(callback.state_dict(), file)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm  # what all of PyTorch's batch norms derive from
+from torch.utils.hooks import RemovableHandle
 
 Padding = Literal["symmetric", "same"]
 Norm = Callable[[int], nn.Module]
@@ -132,16 +133,19 @@ def norm_state(norm: str, *, shift: Tensor, scale: Tensor | None = None) -> dict
     }
 
 
-def freeze_batch_norm(model: nn.Module, *, fold: bool = True) -> None:
+def freeze_batch_norm(model: nn.Module, *, fold: bool = True) -> list[RemovableHandle]:
     """Keep every batch norm's statistics from now on, also when `model.train()` is called.
 
     Scale and shift go on learning. With `fold`, plain BatchNorm2d is folded into its convolution; the keys of the
     state dict stay as they are.
 
+    Returns:
+        the hooks that keep norms in blocks of the caller's own frozen, to be removed after training.
+
     Raises:
         ValueError: a batch norm keeps no statistics, so that there is nothing to freeze.
     """
-    in_units = set()
+    in_units, hooks = set(), []
     for name, module in model.named_modules():
         if isinstance(module, ConvNormAct) and isinstance(module.norm, BatchNorm):
             module.frozen = True
@@ -151,8 +155,9 @@ def freeze_batch_norm(model: nn.Module, *, fold: bool = True) -> None:
             if module.running_mean is None:
                 raise ValueError(f"{name} is a batch norm without running statistics: it cannot be frozen")
             if module not in in_units and _stay_frozen not in module._forward_pre_hooks.values():
-                module.register_forward_pre_hook(_stay_frozen)  # it stands in a block of the caller's own
+                hooks.append(module.register_forward_pre_hook(_stay_frozen))  # in a block of the caller's own
             module.eval()
+    return hooks
 
 
 def _stay_frozen(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from handlens.data.record import Record
 from handlens.errors import InputError
-from handlens.preprocess import SCALINGS, Preprocess
+from handlens.preprocess import Preprocess
 from handlens.reporter import Reporter
-from handlens.tasks.starting import built, starting_weights
+from handlens.tasks.starting import built, scaling_of, starting_weights
 from handlens.tasks.task import Start, Tile
 from handlens.training.model_info import Architecture
 
@@ -35,13 +35,16 @@ def start_image_model(recipe: Recipe, num_classes: int, report: Reporter) -> Sta
         arguments["image_size"] = list(recipe.size()) if recipe.image_size else entry.image_size
     dropout = {} if recipe.dropout is None else {"dropout": recipe.dropout}
     net = built(recipe.model, arguments | dropout)
-    mean, std = SCALINGS[entry.scaling]
+    gray = arguments.get("in_channels", known["in_channels"].default) == 1
+    mean, std = scaling_of(entry.scaling, gray=gray)
     preprocess = Preprocess(
-        height=entry.image_size, width=entry.image_size, short_side=entry.image_size, mean=mean, std=std
+        height=entry.image_size,
+        width=entry.image_size,
+        short_side=entry.image_size,
+        color="gray" if gray else "rgb",
+        mean=mean,
+        std=std,
     )
-    if arguments.get("in_channels", known["in_channels"].default) == 1:
-        gray_mean, gray_std = (sum(values) / len(values) for values in (mean, std))
-        preprocess = replace(preprocess, color="gray", mean=(gray_mean,), std=(gray_std,))
     weights = None
     if recipe.mode != "scratch":
         weights = starting_weights(recipe, report)

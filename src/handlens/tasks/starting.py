@@ -28,15 +28,16 @@ def begin(task: Task, recipe: Recipe, dataset: Dataset, report: Reporter) -> Sta
     from handlens.models import CATALOGUE
     from handlens.tasks.own_model import start_own_model
 
-    if recipe.own_model:
-        return start_own_model(task, recipe, dataset, report)
-    if CATALOGUE[recipe.model].task != task.models:
+    if not recipe.own_model and CATALOGUE[recipe.model].task != task.models:
         fitting = [name for name, entry in CATALOGUE.items() if entry.task == task.models]
         raise InputError(
             f"{recipe.model} is a model for the task {CATALOGUE[recipe.model].task}, but {dataset.root.name} is "
             f"labeled for {task.name}; use one of {', '.join(fitting)}."
         )
-    return task.start(recipe, dataset, report)
+    start = start_own_model(task, recipe, dataset, report) if recipe.own_model else task.start(recipe, dataset, report)
+    if recipe.normalization is None:
+        return start
+    return replace(start, preprocess=scaled(start.preprocess, recipe.normalization))
 
 
 def built(name: str, arguments: dict[str, Any]) -> nn.Module:
@@ -139,8 +140,14 @@ def scaled(preprocess: Preprocess, scaling: str) -> Preprocess:
     Args:
         scaling: a name of SCALINGS.
     """
-    mean, std = SCALINGS[scaling]
+    mean, std = scaling_of(scaling, gray=preprocess.color == "gray")
     return replace(preprocess, mean=mean, std=std)
+
+
+def scaling_of(scaling: str, *, gray: bool) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """(mean, std) as Preprocess has them; of one channel the averages."""
+    mean, std = SCALINGS[scaling]
+    return ((sum(mean) / 3,), (sum(std) / 3,)) if gray else (mean, std)
 
 
 def usual_size(records: Sequence[Record], *, longest: int, enlarge: bool = False) -> tuple[int, int]:

@@ -21,7 +21,6 @@ from handlens.data.examples import Examples
 from handlens.data.labels.finding import counted
 from handlens.data.loaders import ResumableLoader, fastest_workers, loading_seconds
 from handlens.data.record import Record
-from handlens.models.blocks import freeze_batch_norm
 from handlens.reporter import errors_alone
 from handlens.training.module import TaskTraining
 from handlens.training.norms import EpochStatistics
@@ -86,8 +85,6 @@ def fit(
     """
     keep_freed_memory()
     net.train()  # Lightning leaves the mode as it finds it, and features are computed in eval mode
-    if recipe.freeze_batch_norm:  # of what came with statistics: a new head has none yet
-        freeze_batch_norm(getattr(net, "backbone", net))
     net.to(memory_format=torch.channels_last)
 
     def loader(records: Sequence[Record], *, train: bool, workers: int) -> ResumableLoader:

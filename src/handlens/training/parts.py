@@ -56,16 +56,17 @@ def constructor(name: str) -> Any:
         InputError: it cannot be imported, or is none.
     """
     part = found(name, None, keyword="model")
-    try:
-        takes_classes = "num_classes" in inspect.signature(part).parameters
-    except ValueError:  # what is not written in Python
-        takes_classes = False
-    if not takes_classes:
-        raise InputError(
-            f"{name} has no argument num_classes, which the constructor of a model must have; add it, or pass the "
-            "model again as model=..."
-        )
+    if not takes_classes(part):
+        raise InputError(f"{name} has no argument num_classes, which the constructor of a model must have; add it.")
     return part
+
+
+def takes_classes(part: Any) -> bool:
+    """Whether a callable has an argument num_classes; `**options` alone does not tell a model from anything else."""
+    try:
+        return "num_classes" in inspect.signature(part).parameters
+    except ValueError:  # what is not written in Python
+        return False
 
 
 def found(name: str, passed: Any, *, keyword: str) -> Any:

@@ -110,6 +110,11 @@ class Recipe(BaseModel):
         description="Weights to start from: a file of your own, or a name of `handlens weights list`; if none, the "
         "first published ones that are available.",
     )
+    normalization: Literal["imagenet", "half", "unit", "lite"] | None = Field(
+        None,
+        description="Scaling of the input, for your own model or weights; imagenet: by ImageNet's mean and standard "
+        "deviation; half: -1 to 1; unit: 0 to 1; lite: (pixel - 127) / 128; if none, that of the weights, or imagenet.",
+    )
     seed: int = Field(0, ge=0, description="Seed of the split, the initial weights, the order and the augmentation.")
     precision: Literal["fp32", "auto"] = Field("auto", description="auto: bf16 on CPUs with native bf16, else fp32.")
 

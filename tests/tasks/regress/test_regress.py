@@ -225,6 +225,7 @@ def test_training_from_scratch_with_every_loss_gives_finite_numbers(run, tmp_pat
     assert 500 < result.values[0] < 2500  # near the mean: it was given back its unit
 
 
+@pytest.mark.slow
 def test_fine_tuning_starts_from_the_head(run, tmp_path):
     said: list[str] = []
     recipe = make_recipe({"mode": "finetune", "image_size": 64, "epochs": 1, "workers": 0})
