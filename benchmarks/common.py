@@ -52,10 +52,13 @@ def store(name: str, rows: Sequence[dict[str, Any]], *, notes: Sequence[str] = (
     (RESULTS / f"{name}-{today}.json").write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
-def stored_today(name: str) -> list[dict[str, Any]]:
-    """The rows that today's result has already: a long benchmark can be run in parts."""
-    path = RESULTS / f"{name}-{datetime.date.today().isoformat()}.json"
-    return json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
+def stored_before(name: str) -> list[dict[str, Any]]:
+    """The rows of the newest result, each with the day on which it was measured."""
+    newest = max(RESULTS.glob(f"{name}-*.json"), default=None)
+    if newest is None:
+        return []
+    day = newest.stem.removeprefix(f"{name}-")
+    return [{"measured": day} | row for row in json.loads(newest.read_text(encoding="utf-8"))["rows"]]
 
 
 def interleaved(rivals: dict[str, Callable[[], float]], *, rounds: int) -> dict[str, float]:
