@@ -99,6 +99,18 @@ def with_boxes(
     return np.asarray(canvas)
 
 
+def with_boxes_on_tile(
+    image: NDArray[np.uint8], boxes: ArrayLike, labels: Sequence[int], texts: Sequence[str], *, side: int
+) -> NDArray[np.uint8]:
+    """As `with_boxes`, on a copy whose longer side has `side` pixels: lines and names are as large as they are seen."""
+    height, width = image.shape[:2]
+    scale = side / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    small = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
+    corners = np.asarray(boxes, dtype=np.float64).reshape(-1, 4) * np.tile([size[0] / width, size[1] / height], 2)
+    return with_boxes(small, corners, labels, texts)
+
+
 def _covered(tag: tuple[int, int, int, int], others: Sequence[tuple[int, int, int, int]]) -> bool:
     x, y, end, low = tag
     return any(x < right and end > left and y < bottom and low > top for left, top, right, bottom in others)

@@ -53,7 +53,7 @@ def test_an_output_that_the_task_does_not_have_is_refused_before_anything_is_wri
         annotate=tmp_path / "annotated",
         of_task={option: tmp_path / "out"},
     )
-    message = f"--{option} needs a model for {told}; the task of pets is classify"
+    message = f"--{option} needs a model whose task is {told}; that of pets is classify"
     with pytest.raises(InputError, match=message), outputs:
         pass
     assert list(tmp_path.iterdir()) == []

@@ -307,8 +307,7 @@ def test_the_classifier_of_a_segmenter_is_replaced_for_other_classes():
     net = build("deeplab_v3", num_classes=11, width=0.35)
     fresh = net.classifier.weight.clone()
     assert (
-        load_into(net, old, new_head=True)
-        == "The pretrained classifier (21 classes) was replaced by a new one (11 classes)."
+        load_into(net, old, new_head=True) == "The pretrained classifier of 21 outputs was replaced by a new one of 11."
     )
     assert torch.equal(net.classifier.weight, fresh)
     assert torch.equal(net.aspp.project.conv.weight, old["aspp.project.conv.weight"])

@@ -107,7 +107,7 @@ def test_a_new_number_of_classes_keeps_all_but_the_classifier(published):
     net = build(NAME, num_classes=3)
     assert (
         load_into(net, state, new_head=True)
-        == "The pretrained classifier (21 classes) was replaced by a new one (3 classes)."
+        == "The pretrained classifier of 21 outputs was replaced by a new one of 3."
     )
     assert all(torch.equal(net.state_dict()[key], value) for key, value in state.items() if "classifier" not in key)
 

@@ -344,7 +344,7 @@ def test_the_published_files_fit_their_nets_and_another_head_is_said(published, 
     fresh = net.classifier.weight.clone()
     assert (
         load_into(net, state, new_head=True)
-        == "The pretrained classifier (1000 classes) was replaced by a new one (5 classes)."
+        == "The pretrained classifier of 1000 outputs was replaced by a new one of 5."
     )
     assert torch.equal(net.classifier.weight, fresh)
     loaded = net.state_dict()

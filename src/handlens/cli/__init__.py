@@ -61,5 +61,7 @@ def run(arguments: list[str]) -> int:
         typer.echo(f"handlens: {where}{error.strerror or error}.{hint}", err=True)
         return InputError.exit_code
     except SystemExit as done:  # how typer ends, also after wrong usage (2)
+        if isinstance(done.__context__, BrokenPipeError):  # its reader has had enough, which typer counts as a failure
+            return 0
         return done.code if isinstance(done.code, int) else 0
     return 0

@@ -19,8 +19,12 @@ def sample(
         str,
         typer.Option(help="classify, tag (multi-label), regress (numbers), segment (masks) or detect (boxes)."),
     ] = "classify",
-    per_class: Annotated[int, typer.Option(min=1, help="Training images per class.")] = 40,
-    test_per_class: Annotated[int, typer.Option(min=0, help="Test images per class.")] = 10,
+    per_class: Annotated[
+        int, typer.Option(min=1, help="Training images per class; of the other tasks ten times as many in all.")
+    ] = 40,
+    test_per_class: Annotated[
+        int, typer.Option(min=0, help="Test images per class; of the other tasks ten times as many in all.")
+    ] = 10,
     size: Annotated[int, typer.Option(min=32, max=2048, help="Image height and width in pixels.")] = 224,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of the drawings.")] = 0,
     quiet: Quiet = False,
@@ -39,7 +43,7 @@ def sample(
             seed=seed,
             report=report,
         )
-    typer.echo(f"{made}: generated images, not photographs.")
+    typer.echo(f"{made}: generated images, not photographs. Next: handlens train {made}")
 
 
 public = typer.Typer(no_args_is_help=True, help="Public data sets by name.", rich_markup_mode=None)
@@ -80,7 +84,7 @@ def list_sets(as_json: AsJson = False) -> None:
 
 @app.command()
 def check(
-    data: Annotated[Path, typer.Argument(help="Folder with images and labels, or a table that lists them.")],
+    data: Annotated[Path, typer.Argument(help="Folder with images and their labels (docs/data.md).")],
     labels: Annotated[
         bool, typer.Option("--labels", help="Also list suspected label errors, found by a model.")
     ] = False,
@@ -123,7 +127,7 @@ def check(
 
 @app.command()
 def show(
-    data: Annotated[Path, typer.Argument(help="Folder with images and labels, or a table that lists them.")],
+    data: Annotated[Path, typer.Argument(help="Folder with images and their labels (docs/data.md).")],
     count: Annotated[
         int, typer.Option("--count", "-n", min=1, max=400, help="Number of images, chosen at random.")
     ] = 12,

@@ -27,9 +27,7 @@ from handlens.cli.shared import (
 
 @app.command()
 def train(
-    data: Annotated[
-        Path | None, typer.Argument(help="Folder with images and labels, or a table that lists them.")
-    ] = None,
+    data: Annotated[Path | None, typer.Argument(help="Folder with images and their labels (docs/data.md).")] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder; default: runs/<name of the data folder>.")] = None,
     recipe: Annotated[
         Path | None, typer.Option(help="YAML file with hyperparameters (docs/recipe.md); options override it.")

@@ -103,7 +103,7 @@ def writing(
     own = task.sinks(run)
     for option in asked.keys() - own.keys():
         others = " or ".join(other.name for other in TASKS.values() if option in other.sinks(run))
-        raise InputError(f"--{option} needs a model for {others}; the task of {run.folder.name} is {task.name}.")
+        raise InputError(f"--{option} needs a model whose task is {others}; that of {run.folder.name} is {task.name}.")
     files: list[Sink] = [contact_sheet(sheet)] if sheet else []  # closed last: the others are in place by then
     files += [make(asked[option]) for option, make in own.items() if option in asked]
     files += [annotated_copies(annotate)] if annotate else []

@@ -40,7 +40,8 @@ def save_sheet(tiles: Sequence[NDArray[Any]], captions: Sequence[str], path: Pat
 
     format = sheet_format(path)
     with atomic_path(path) as temporary:
-        Image.fromarray(contact_sheet(tiles, captions)).save(temporary, format)
+        side = max(max(tile.shape[:2]) for tile in tiles)
+        Image.fromarray(contact_sheet(tiles, captions, tile=max(TILE, side))).save(temporary, format)
     return path
 
 

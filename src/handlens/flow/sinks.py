@@ -114,7 +114,8 @@ def contact_sheet(file: Path) -> Iterator[Callable[[Shown], None]]:
 
     def write(image: Shown) -> None:
         if len(tiles) < SHEET_LIMIT:
-            tiles.append(thumbnail(image.tile(TILE)))
+            tile = image.tile(TILE)
+            tiles.append(tile if image.result.on_pixels else thumbnail(tile))
             captions.append(image.result.caption())
 
     yield write

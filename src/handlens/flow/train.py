@@ -262,6 +262,8 @@ def _with_callbacks(recipe: Recipe, callbacks: Sequence[Callback], *, resuming: 
         InputError: one is not a callback of Lightning, cannot work here, or has a state that a checkpoint cannot hold;
             or others than the run was started with.
     """
+    if not callbacks and not recipe.callbacks:
+        return recipe  # without Lightning, whose import takes longer than fitting a head
     import io
 
     import torch

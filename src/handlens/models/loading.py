@@ -159,5 +159,5 @@ def with_new_head(net: nn.Module, weights: Mapping[str, Tensor]) -> tuple[dict[s
     bias, ours = weights.get("classifier.bias"), wanted.get("classifier.bias")
     if bias is None or ours is None or len(bias) == len(ours):
         return dict(weights), None
-    sentence = f"The pretrained classifier ({len(bias)} classes) was replaced by a new one ({len(ours)} classes)."
+    sentence = f"The pretrained classifier of {len(bias)} outputs was replaced by a new one of {len(ours)}."
     return dict(weights) | {key: value for key, value in wanted.items() if key.startswith("classifier.")}, sentence

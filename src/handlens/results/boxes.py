@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from handlens.drawing import with_boxes
+from handlens.drawing import with_boxes, with_boxes_on_tile
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +102,7 @@ class Boxes:
 
     def caption(self) -> str:
         counts = Counter(self.names[label] for label in self.labels.tolist())
-        return ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "nothing found"
+        return ", ".join(f"{name} {count}" for name, count in counts.most_common()) or "nothing found"
 
     def to_dict(self, top: int = 5) -> dict[str, Any]:
         rows = zip(self.boxes.tolist(), self.labels.tolist(), self.scores.tolist(), strict=True)
@@ -138,6 +138,10 @@ class Boxes:
             for label, row in zip(self.labels, numbers, strict=True)
         ]
 
+    def on_tile(self, image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+        """As `draw`, on a copy whose longer side has `side` pixels."""
+        return with_boxes_on_tile(image, self.boxes, self.labels.tolist(), self._texts(), side=side)
+
     def draw(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """A copy of the image (H, W, 3) uint8 with every box, and name and score where they can be read.
 
@@ -146,6 +150,8 @@ class Boxes:
         """
         if image.shape != (self.height, self.width, 3):
             raise ValueError(f"the boxes are of an image ({self.height}, {self.width}, 3), got {image.shape}")
+        return with_boxes(image, self.boxes, self.labels.tolist(), self._texts())
+
+    def _texts(self) -> list[str]:
         rows = zip(self.labels.tolist(), self.scores.tolist(), strict=True)
-        texts = [f"{self.names[label]} {100 * score:.0f} %" for label, score in rows]
-        return with_boxes(image, self.boxes, self.labels.tolist(), texts)
+        return [f"{self.names[label]} {100 * score:.0f} %" for label, score in rows]

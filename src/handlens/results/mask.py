@@ -65,7 +65,10 @@ class Mask:
 
     def caption(self) -> str:
         areas = [row for row in self.to_dict()["areas"] if row["class"] != BACKGROUND]
-        return ", ".join(f"{row['class']} {100 * row['share']:.0f} %" for row in areas[:3]) or BACKGROUND
+        return (
+            ", ".join(f"{row['class']} {100 * row['share']:.0f} %" for row in areas[:3] if row["share"] >= 0.005)
+            or BACKGROUND
+        )
 
     def to_dict(self, top: int = 5) -> dict[str, Any]:
         """The classes that are there, the largest first; shares of the whole image."""
@@ -84,6 +87,13 @@ class Mask:
                 for index in order
             ],
         }
+
+    def on_tile(self, image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+        """As `draw`, on a copy whose longer side has `side` pixels, and without the legend: a caption names classes."""
+        drawn = Image.fromarray(with_mask(image, self.classes, self.names))
+        scale = side / max(drawn.size)
+        size = (max(1, round(drawn.width * scale)), max(1, round(drawn.height * scale)))
+        return np.asarray(drawn.resize(size, Image.Resampling.LANCZOS))
 
     def draw(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The image (H, W, 3) uint8 under the colors of its classes, and below it what each color means.

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 EXAMPLES = 24
 PAIRS = 12  # of truth and answer
 PAIR_WIDTH = 480  # pixels of the two together
+PAIR_GAP = 6  # pixels between them
 
 
 def sheet_of_pairs(

@@ -72,13 +72,13 @@ def try_parts(task: Task, recipe: Recipe, dataset: Dataset, net: nn.Module, prep
     Raises:
         InputError: a loss or transform of the caller's own, or its model while it trains, does.
     """
+    if not (recipe.own_model or recipe.has_own_blocks or recipe.loss or recipe.transform):
+        return
     from torch import nn
 
     from handlens.data.examples import collate
     from handlens.models.blocks import freeze_batch_norm
 
-    if not (recipe.own_model or recipe.has_own_blocks or recipe.loss or recipe.transform):
-        return
     if isinstance(recipe.loss, nn.Module) and any(part.requires_grad for part in recipe.loss.parameters()):
         raise InputError(f"{name_of(recipe.loss)} has parameters to learn; only those of the model are trained.")
     learning = task.learning(recipe, dataset, preprocess)

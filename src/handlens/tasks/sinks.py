@@ -31,14 +31,20 @@ class Shown:
     result: Any
 
     @cached_property
+    def _whole(self) -> NDArray[np.uint8]:
+        return decode(self.path)
+
+    @cached_property
     def drawn(self) -> NDArray[np.uint8]:
         """(H, W, 3) uint8: the image at full size with the answer on it or below it; made once for all outputs."""
-        return self.result.draw(decode(self.path))
+        return self.result.draw(self._whole)
 
     def tile(self, side: int) -> NDArray[np.uint8]:
-        """(H, W, 3) uint8, as large as `side` pixels or larger: what has a place in the image is drawn there, at full
-        size; the rest is left to a caption."""
-        return self.drawn if self.result.on_pixels else decode(self.path, at_least=(side, side))
+        """(H, W, 3) uint8, as large as `side` pixels or larger: what has a place in the image is drawn there, on twice
+        the size; the rest is left to a caption."""
+        if self.result.on_pixels:
+            return np.asarray(self.result.on_tile(self._whole, 2 * side))
+        return decode(self.path, at_least=(side, side))
 
 
 Table = AbstractContextManager[Callable[[Prediction], None]]  # takes every image, also what could not be read

@@ -14,8 +14,9 @@ TILE = 320  # pixels: boxes need more room than a label
 
 
 def caption_of(parts: Sequence[str]) -> str:
-    """The first four, in two lines."""
-    return "\n".join(", ".join(parts[start : start + 2]) for start in range(0, min(len(parts), 4), 2))
+    """In two lines of two; of more than four the first three, and how many are left out."""
+    shown = [*parts] if len(parts) <= 4 else [*parts[:3], f"+{len(parts) - 3} more"]
+    return ",\n".join(", ".join(shown[start : start + 2]) for start in range(0, len(shown), 2))
 
 
 def shrunk(image: NDArray[np.uint8], resampling: Resampling) -> NDArray[np.uint8]:

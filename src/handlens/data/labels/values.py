@@ -30,7 +30,7 @@ FEWEST = 20  # training images
 class ValueLabels(Kind):
     task = "regress"
     noun = "numbers"
-    named = "number"
+    named = "target"
     sorted_names = False
 
     def indices(self, label: tuple[float, ...]) -> tuple[int, ...]:

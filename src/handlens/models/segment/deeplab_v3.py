@@ -159,7 +159,7 @@ class DeepLabV3(nn.Module):
         new = {key: value for key, value in wanted.items() if any(_in(key, part) for part in fresh)}
         if fresh == ["classifier"]:
             counts = len(weights["classifier.bias"]), len(wanted["classifier.bias"])
-            return kept | new, "The pretrained classifier ({} classes) was replaced by a new one ({} classes).".format(
+            return kept | new, "The pretrained classifier of {} outputs was replaced by a new one of {}.".format(
                 *counts
             )
         return kept | new, f"Replaced by new layers: {', '.join(fresh)}; all others are pretrained."

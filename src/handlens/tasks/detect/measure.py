@@ -14,7 +14,7 @@ from handlens.data.record import Record
 from handlens.evaluation import plots
 from handlens.evaluation.contact_sheet import jpeg_bytes
 from handlens.results import Boxes
-from handlens.tasks.measuring import PAIRS, curves_of, sheet_of_pairs
+from handlens.tasks.measuring import PAIR_GAP, PAIR_WIDTH, PAIRS, curves_of, sheet_of_pairs
 from handlens.training.run import Run
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class BoxMeasure:
 
     def _sheet(self) -> bytes | None:
         """Objects and answer side by side, of the images with the most missed objects and wrong boxes."""
-        from handlens.drawing import with_boxes
+        from handlens.drawing import with_boxes_on_tile
         from handlens.evaluation.detection import is_expected, match_boxes
 
         mistakes = []
@@ -99,8 +99,10 @@ class BoxMeasure:
             image, truth = decode(record.path), record.label or ()
             corners = np.array([[box.left, box.top, box.right, box.bottom] for box in truth])
             labels = [box.label for box in truth]
-            there = with_boxes(image, corners, labels, [self.names[label] for label in labels])
-            return np.concatenate([there, answer.draw(image)], axis=1)
+            names, side = [self.names[label] for label in labels], (PAIR_WIDTH - PAIR_GAP) // 2
+            there, found = with_boxes_on_tile(image, corners, labels, names, side=side), answer.on_tile(image, side)
+            gap = np.full((len(there), PAIR_GAP, 3), 255, dtype=np.uint8)
+            return np.concatenate([there, gap, found], axis=1)
 
         captions = [f"{record.path.name}: {count} {'error' if count == 1 else 'errors'}" for count, record, _ in shown]
         images = (pair(record, taken) for _, record, taken in shown)  # one at a time: they have their full size

@@ -19,5 +19,6 @@ def start_detector(recipe: Recipe, dataset: Dataset, report: Reporter) -> Start:
     preprocess = Preprocess(height=fit.height, width=fit.width, resize="stretch")
     preprocess, weights = load_published(net, recipe, preprocess, report)
     for name, share in fit.unreached.items():
-        report.say(f"{name}: {100 * share:.1f} % of the boxes match no anchor.")
+        if share:
+            report.say(f"{name}: {100 * share:.1f} % of the training boxes match no anchor.")
     return Start(net, preprocess, Architecture(recipe.model, arguments), weights)

@@ -21,7 +21,7 @@ from handlens.runtimes.names import BOXES, LABELS, SCORES
 from handlens.tasks.detect.sinks import coco_file, yolo_folder
 from handlens.tasks.sinks import Sink
 from handlens.tasks.task import Found, Headline, Measure, Start, Task, Tile
-from handlens.tasks.tiles import caption_of, shrunk
+from handlens.tasks.tiles import TILE, caption_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -107,20 +107,16 @@ class Detect(Task):
         return Headline.by_class(tuple(sentences), metrics["per_class"], ("objects", "ap", "ap50"))
 
     def tile(self, record: Record, dataset: Dataset) -> Tile:
-        from PIL import Image
-
         from handlens.data.decode import decode
-        from handlens.drawing import with_boxes
+        from handlens.drawing import with_boxes_on_tile
 
-        decoded = decode(record.path)
-        small = shrunk(decoded, Image.Resampling.LANCZOS)
-        if record.label is None:
-            return Tile(small, "no label")
-        boxes, names = record.label, dataset.class_names
-        scale = np.tile([small.shape[1] / decoded.shape[1], small.shape[0] / decoded.shape[0]], 2)
-        corners = np.array([(box.left, box.top, box.right, box.bottom) for box in boxes]).reshape(-1, 4) * scale
+        boxes, names = record.label or (), dataset.class_names
+        corners = np.array([(box.left, box.top, box.right, box.bottom) for box in boxes]).reshape(-1, 4)
         labels = [box.label for box in boxes]
-        drawn = with_boxes(small, corners, labels, [names[label] for label in labels])
+        texts = [names[label] for label in labels]
+        drawn = with_boxes_on_tile(decode(record.path), corners, labels, texts, side=TILE)
+        if record.label is None:
+            return Tile(drawn, "no label")
         counts = Counter(labels)
         caption = caption_of([f"{names[label]} {count}" for label, count in counts.most_common()])
         return Tile(drawn, caption or "no objects", frozenset(counts))
