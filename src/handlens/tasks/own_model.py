@@ -11,7 +11,7 @@ from handlens.preprocess import SCALINGS, Preprocess
 from handlens.reporter import Reporter
 from handlens.tasks.task import Start, Task
 from handlens.training.model_info import Architecture
-from handlens.training.parts import name_of, takes_classes
+from handlens.training.parts import name_of, require_num_classes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,8 +38,8 @@ def start_own_model(task: Task, recipe: Recipe, dataset: Dataset, report: Report
 
     name, classes = name_of(recipe.model), len(dataset.class_names)
     ready = isinstance(recipe.model, nn.Module)
-    if not ready and not takes_classes(recipe.model):
-        raise InputError(f"{name} has no argument num_classes, which the constructor of a model must have; add it.")
+    if not ready:
+        require_num_classes(recipe.model)
     arguments = None if ready else {"num_classes": classes} | recipe.options
     try:
         net = recipe.model if arguments is None else recipe.model(**arguments)

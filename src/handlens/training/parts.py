@@ -56,17 +56,23 @@ def constructor(name: str) -> Any:
         InputError: it cannot be imported, or is none.
     """
     part = found(name, None, keyword="model")
-    if not takes_classes(part):
-        raise InputError(f"{name} has no argument num_classes, which the constructor of a model must have; add it.")
+    require_num_classes(part)
     return part
 
 
-def takes_classes(part: Any) -> bool:
-    """Whether a callable has an argument num_classes; `**options` alone does not tell a model from anything else."""
+def require_num_classes(part: Any) -> None:
+    """
+    Raises:
+        InputError: a callable has no such argument; `**options` alone does not tell a model from anything else.
+    """
     try:
-        return "num_classes" in inspect.signature(part).parameters
+        takes_it = "num_classes" in inspect.signature(part).parameters
     except ValueError:  # what is not written in Python
-        return False
+        takes_it = False
+    if not takes_it:
+        raise InputError(
+            f"{name_of(part)} has no argument num_classes, which the constructor of a model must have; add it."
+        )
 
 
 def found(name: str, passed: Any, *, keyword: str) -> Any:

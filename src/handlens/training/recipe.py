@@ -251,7 +251,7 @@ class Recipe(BaseModel):
         def part(value: Any, given: Any, key: str) -> Any:
             return found(value, given, keyword=f"recipe={{{key!r}: ...}}") if is_part_name(value) else value
 
-        given = passed or Recipe()  # type: ignore[call-arg]
+        given = passed or make_recipe({})
         options = {key: part(value, given.options.get(key), "options") for key, value in self.options.items()}
         model = self.model
         if is_part_name(model):
