@@ -103,12 +103,19 @@ def with_boxes_on_tile(
     image: NDArray[np.uint8], boxes: ArrayLike, labels: Sequence[int], texts: Sequence[str], *, side: int
 ) -> NDArray[np.uint8]:
     """As `with_boxes`, on a copy whose longer side has `side` pixels: lines and names are as large as they are seen."""
+    small = fitted(image, side)
+    scale = np.tile([small.shape[1] / image.shape[1], small.shape[0] / image.shape[0]], 2)
+    return with_boxes(small, np.asarray(boxes, dtype=np.float64).reshape(-1, 4) * scale, labels, texts)
+
+
+def fitted(
+    image: NDArray[np.uint8], side: int, resampling: Image.Resampling = Image.Resampling.LANCZOS
+) -> NDArray[np.uint8]:
+    """An image or mask, (H, W, 3) or (H, W) uint8, resized so that its longer side has `side` pixels."""
     height, width = image.shape[:2]
     scale = side / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
-    corners = np.asarray(boxes, dtype=np.float64).reshape(-1, 4) * np.tile([size[0] / width, size[1] / height], 2)
-    return with_boxes(small, corners, labels, texts)
+    return np.asarray(Image.fromarray(image).resize(size, resampling))
 
 
 def _covered(tag: tuple[int, int, int, int], others: Sequence[tuple[int, int, int, int]]) -> bool:

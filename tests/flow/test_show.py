@@ -86,3 +86,10 @@ def test_a_sheet_never_lands_among_the_images(boxes: Path):
         with pytest.raises(InputError, match="would be read as an image; choose a path outside"):
             handlens.show(boxes, out=out)
     assert {path: path.read_bytes() for path in boxes.rglob("*") if path.is_file()} == before
+
+
+def test_a_caption_says_how_many_it_leaves_out():
+    from handlens.tasks.tiles import caption_of
+
+    assert caption_of(["rye", "bun", "toast", "bagel"]) == "rye, bun,\ntoast, bagel"
+    assert caption_of(["rye", "bun", "toast", "bagel", "pretzel"]) == "rye, bun,\ntoast, +2 more"

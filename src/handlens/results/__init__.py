@@ -20,7 +20,8 @@ class Result(Protocol):
     """What every kind of result can be asked for.
 
     Attributes:
-        on_pixels: whether `draw` shows places in the image; otherwise it writes the caption below it.
+        on_pixels: whether `draw` shows places in the image; then `on_tile(image, side)` does so on a copy whose longer
+            side has `side` pixels. Otherwise `draw` writes the caption below the image.
     """
 
     on_pixels: ClassVar[bool]

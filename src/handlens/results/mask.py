@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from handlens.drawing import BACKGROUND, with_legend, with_mask
+from handlens.drawing import BACKGROUND, fitted, with_legend, with_mask
 from handlens.palette import IGNORE, colors
 
 NO_COLOR = (224, 224, 192)  # of IGNORE in palettes: as in VOC's
@@ -90,10 +90,7 @@ class Mask:
 
     def on_tile(self, image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
         """As `draw`, on a copy whose longer side has `side` pixels, and without the legend: a caption names classes."""
-        drawn = Image.fromarray(with_mask(image, self.classes, self.names))
-        scale = side / max(drawn.size)
-        size = (max(1, round(drawn.width * scale)), max(1, round(drawn.height * scale)))
-        return np.asarray(drawn.resize(size, Image.Resampling.LANCZOS))
+        return fitted(with_mask(image, self.classes, self.names), side)
 
     def draw(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The image (H, W, 3) uint8 under the colors of its classes, and below it what each color means.

@@ -108,9 +108,8 @@ def image_examples(
 
 def image_tile(record: Record, caption: str) -> Tile:
     """The image as it is, with its label below."""
-    from PIL import Image
-
     from handlens.data.decode import decode
-    from handlens.tasks.tiles import TILE, shrunk
+    from handlens.drawing import fitted
+    from handlens.tasks.tiles import TILE
 
-    return Tile(shrunk(decode(record.path, at_least=(TILE, TILE)), Image.Resampling.LANCZOS), caption)
+    return Tile(fitted(decode(record.path, at_least=(TILE, TILE)), TILE), caption)

@@ -20,7 +20,7 @@ from handlens.tasks.segment.sinks import mask_folder
 from handlens.tasks.segment.windows import tiled_classes
 from handlens.tasks.sinks import Sink
 from handlens.tasks.task import Headline, Measure, Start, Task, Tile, other_shape
-from handlens.tasks.tiles import caption_of, shrunk
+from handlens.tasks.tiles import TILE, caption_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -105,18 +105,18 @@ class Segment(Task):
 
         from handlens.data.decode import decode
         from handlens.data.labels.masks import MaskLabels
-        from handlens.drawing import with_mask
+        from handlens.drawing import fitted, with_mask
 
         decoded = decode(record.path)
-        small = shrunk(decoded, Image.Resampling.LANCZOS)
+        small = fitted(decoded, TILE)
         if record.label is None:
             return Tile(small, "no label")
         assert isinstance(dataset.kind, MaskLabels)
         mask = dataset.kind.read(record.label, size=(decoded.shape[0], decoded.shape[1]))
         names = dataset.class_names
         counts = np.bincount(mask.ravel(), minlength=256)[: len(names)]
-        drawn = with_mask(small, shrunk(mask, Image.Resampling.NEAREST), names)
-        largest = [int(index) for index in np.argsort(-counts, kind="stable")[:4] if counts[index]]
+        drawn = with_mask(small, fitted(mask, TILE, Image.Resampling.NEAREST), names)
+        largest = [int(index) for index in np.argsort(-counts, kind="stable") if counts[index]]
         caption = caption_of([f"{names[index]} {100 * counts[index] / mask.size:.0f} %" for index in largest])
         return Tile(drawn, caption or "only ignored pixels", frozenset(int(index) for index in np.flatnonzero(counts)))
 
