@@ -63,7 +63,7 @@ def test_a_block_of_ones_own_is_trained_and_stands_in_the_run_by_its_name(images
 def test_a_head_on_a_block_of_ones_own_knows_when_its_code_changed(images, tmp_path, weights):
     """Features are cached by what is computed: the names and values of the weights may stay the same."""
     from handlens.preprocess import Preprocess
-    from handlens.tasks.heads import _backbone_digest
+    from handlens.tasks.heads import backbone_digest
 
     class Doubled(own_parts.PlainBlock):
         def forward(self, images):
@@ -83,7 +83,7 @@ def test_a_head_on_a_block_of_ones_own_knows_when_its_code_changed(images, tmp_p
     for block in (own_parts.PlainBlock, own_parts.PlainBlock, Doubled, Scaled):
         torch.manual_seed(0)
         net = handlens.build("mobilenet_v2", num_classes=3, width=0.35, block=block)
-        digests.add(_backbone_digest(net, preprocess, own=True))
+        digests.add(backbone_digest(net, preprocess, own=True))
     assert len(digests) == 3
 
 

@@ -12,8 +12,12 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
 
+from handlens.models import build
 from handlens.preprocess import SCALINGS, Preprocess
-from handlens.runtimes.graph import DeployGraph, ResizingGraph, Scale, _luma
+from handlens.runtimes.graph import DeployGraph, EmbedGraph, HeadGraph, ResizingGraph, Scale, _luma
+from handlens.runtimes.names import FEATURES, PROBABILITIES
+from handlens.runtimes.openvino.convert import add_head, to_openvino
+from handlens.runtimes.openvino.engine import OpenVINOEngine
 from handlens.tasks import TASKS
 
 
@@ -36,6 +40,32 @@ def test_probabilities_come_out():
     graph = DeployGraph(Net(), Preprocess(mean=(0, 0, 0), std=(1, 1, 1)), last_step=TASKS["classify"].last_step)
     expected = torch.tensor([[0.0, 0.0, 1.0]]).softmax(dim=1)
     torch.testing.assert_close(graph(pixels), expected)
+
+
+def test_a_head_added_to_converted_features_is_the_converted_whole():
+    images = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
+    images[0] //= 2
+    images[1] = images[1] // 2 + 128
+    net = build("mobilenet_v2", num_classes=5, width=0.35)
+    for part in net.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.momentum = None  # a true average: after one step that of the images
+    net(Scale(Preprocess())(torch.from_numpy(images)))
+    preprocess = Preprocess(height=64, width=64, short_side=64)
+    net.eval()
+    features = to_openvino(EmbedGraph(net, preprocess), preprocess, outputs=(FEATURES,))
+    with torch.no_grad():  # fitted meanwhile
+        net.classifier.weight.mul_(torch.tensor([[-3.0], [-1.0], [1.0], [2.0], [5.0]]))
+    task = TASKS["classify"]
+    whole = to_openvino(DeployGraph(net, preprocess, last_step=task.last_step), preprocess, outputs=task.outputs)
+    added = add_head(features, HeadGraph(net.classifier, last_step=task.last_step), outputs=task.outputs)
+    engines = [OpenVINOEngine(model, precision="fp32") for model in (whole, added, features)]
+    expected, made, before = (engine.run(images) for engine in engines)
+    assert list(made) == list(expected) == [PROBABILITIES]
+    np.testing.assert_array_equal(made[PROBABILITIES], expected[PROBABILITIES])
+    assert made[PROBABILITIES].std(axis=0).max() > 1e-3  # else images would not matter
+    assert list(before) == [FEATURES]  # still a model of its own
+    assert all(weight.requires_grad for weight in net.parameters())  # converting has no part in training
 
 
 def resizing(preprocess: Preprocess) -> ResizingGraph:

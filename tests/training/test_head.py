@@ -27,6 +27,15 @@ def test_probabilities_are_scikit_learns():
     np.testing.assert_allclose(logits.softmax(dim=1).numpy(), theirs.predict_proba(scaled), atol=5e-3)
 
 
+def test_probabilities_of_fewer_images_than_features_are_scikit_learns():
+    few = slice(0, 50)  # of 64 features
+    head = fit_head(X[few], ONE_HOT[few], folds=FOLDS[few])
+    scaled = StandardScaler().fit_transform(X[few])
+    theirs = LogisticRegression(C=1 / (head.weight_decay * 50), max_iter=2000, tol=1e-8).fit(scaled, Y[few])
+    logits = torch.from_numpy(X[few]) @ head.weight.T + head.bias
+    np.testing.assert_allclose(logits.softmax(dim=1).numpy(), theirs.predict_proba(scaled), atol=5e-3)
+
+
 def several_labels() -> np.ndarray:
     """Of a digit: whether it is even, whether it is below five, whether it is a nine; a one has none but the second."""
     return np.stack([Y % 2 == 0, Y < 5, Y == 9], axis=1).astype(np.float32)
@@ -89,17 +98,19 @@ def test_augmented_copies_count_as_their_image():
         fit_head(X, ONE_HOT, folds=FOLDS, copies=2)
 
 
-def test_principal_axes_are_found_in_float64_where_float32_does_not_converge(monkeypatch):
+@pytest.mark.parametrize(("rows", "decomposition"), [(60, "eigh"), (12, "svd")])
+def test_principal_axes_are_found_in_float64_where_float32_does_not_converge(rows, decomposition, monkeypatch):
     """As of a dozen small images through MobileNetV2, half of whose features are 0 (tests/flow/test_own_parts.py)."""
-    eigh = torch.linalg.eigh
+    found = getattr(torch.linalg, decomposition)
 
-    def fails_in_float32(matrix):
+    def fails_in_float32(matrix, **options):
         if matrix.dtype == torch.float32:
             raise torch.linalg.LinAlgError("failed to converge")
-        return eigh(matrix)
+        return found(matrix, **options)
 
-    x = torch.randn(12, 40, generator=torch.Generator().manual_seed(0))
-    monkeypatch.setattr(torch.linalg, "eigh", fails_in_float32)
+    x = torch.randn(rows, 40, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(torch.linalg, decomposition, fails_in_float32)
     spread, axes = _principal_axes(x)
     assert spread.dtype == axes.dtype == torch.float32
+    assert axes.shape == (40, min(rows, 40))
     torch.testing.assert_close((axes * spread) @ axes.T, x.T @ x / len(x), rtol=1e-4, atol=1e-5)

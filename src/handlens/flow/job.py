@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from handlens.data.labels.finding import counted
 from handlens.errors import InputError
 from handlens.reporter import Reporter
-from handlens.tasks.heads import cross_validated, fit_frozen_head, install_head, validate_head
+from handlens.tasks.heads import FrozenBackbone, cross_validated, fit_frozen_head, install_head, validate_head
 from handlens.tasks.task import Start, Task
 from handlens.training.run import BEST, append_metrics
 
@@ -45,6 +46,11 @@ class Job:
         """Whether epochs follow a head that was fitted on frozen features."""
         return self.task.has_head and self.recipe.mode == "finetune" and not self.recipe.own_model
 
+    @cached_property
+    def backbone(self) -> FrozenBackbone:
+        """Of the model as it starts: not to be used once epochs have begun."""
+        return FrozenBackbone(self.start.net, self.start.preprocess, self.audit, self.recipe, self.report)
+
     @property
     def names(self) -> tuple[str, ...]:
         return self.dataset.class_names
@@ -56,10 +62,12 @@ class Outcome:
     Attributes:
         validation: as model.json has it: the task's metric, "loss", "count" and "how" it was measured.
         chosen: as `Task.choose` returns it.
+        backbone: where nothing before the classifier was trained.
     """
 
     validation: dict[str, Any]
     chosen: dict[str, Any]
+    backbone: FrozenBackbone | None = None
 
 
 def learn(job: Job) -> Outcome:
@@ -86,12 +94,10 @@ def _train_head(job: Job) -> Outcome:
         job.report.say(
             "The head is fitted on the validation images too; cross-validation measures it, evaluate uses test."
         )
-    head = fit_frozen_head(
-        frozen, job.start.net, records, job.audit, job.recipe, job.start.preprocess, job.names, job.report
-    )
+    head = fit_frozen_head(frozen, job.backbone, records, job.names)
     install_head(job.start.net, head)
     validation = cross_validated(frozen, head, records, job.names)
-    return Outcome(validation, frozen.choose(head, records, job.names))
+    return Outcome(validation, frozen.choose(head, records, job.names), job.backbone)
 
 
 def _train_by_epochs(job: Job) -> Outcome:
@@ -153,17 +159,16 @@ def _head_first(job: Job, first: Path) -> tuple[float, float]:
 
     from handlens.training.saving import save_net
 
-    net, recipe, preprocess, report = job.start.net, job.recipe, job.start.preprocess, job.report
+    net, report = job.start.net, job.report
     frozen = job.task.frozen(job.dataset)
     if first.is_file():
         net.load_state_dict(load_file(first))
     else:
-        training = job.dataset.part("train")
-        install_head(net, fit_frozen_head(frozen, net, training, job.audit, recipe, preprocess, job.names, report))
+        install_head(net, fit_frozen_head(frozen, job.backbone, job.dataset.part("train"), job.names))
         save_net(net, first)
-    metric, loss = validate_head(frozen, net, job.dataset.part("validation"), job.audit, recipe, preprocess, report)
+    metric, loss = validate_head(frozen, job.backbone, job.dataset.part("validation"))
     row = {"epoch": 0, "validation_loss": -loss, f"validation_{job.task.metric}": metric}
-    if recipe.loss:  # the head is fitted by its own, which is no number to compare with
+    if job.recipe.loss:  # the head is fitted by its own, which is no number to compare with
         loss = float("-inf")
         del row["validation_loss"]
     append_metrics(job.folder, row)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from handlens.preprocess import Preprocess
+    from handlens.tasks.heads import FrozenBackbone
     from handlens.tasks.task import Task
 
 CHOSEN = ("threshold", "thresholds")  # on validation, of boxes or of each label: an app needs them with the file
@@ -96,19 +97,26 @@ def write_run(
     class_names: Sequence[str],
     task: Task,
     chosen: dict[str, Any],
+    backbone: FrozenBackbone | None = None,
     **more: Any,
 ) -> Run:
     """Write the engine and model.json beside model.safetensors.
 
     Args:
+        backbone: the net's, where it is frozen: its graph is not converted twice.
         more: further fields of ModelInfo.
     """
-    from handlens.runtimes.graph import DeployGraph
-    from handlens.runtimes.openvino.convert import save_openvino, to_openvino
+    from handlens.runtimes.graph import DeployGraph, HeadGraph
+    from handlens.runtimes.openvino.convert import add_head, save_openvino, to_openvino
 
     metadata = {"class_names": list(class_names), "preprocess": preprocess.to_dict()} | for_apps(chosen)
     net = net.float().to("cpu").eval()
-    model = to_openvino(DeployGraph(net, preprocess, last_step=task.last_step), preprocess, outputs=task.outputs)
+    if backbone is None:
+        graph = DeployGraph(net, preprocess, last_step=task.last_step)
+        model = to_openvino(graph, preprocess, outputs=task.outputs)
+    else:
+        head = HeadGraph(net.classifier, last_step=task.last_step)  # type: ignore[arg-type]
+        model = add_head(backbone.converted, head, outputs=task.outputs)
     save_openvino(model, folder / ENGINE, metadata=metadata)
     info = ModelInfo(
         task=task.name,

@@ -189,6 +189,7 @@ def _train(job: Job, summary: dict[str, Any], *, golden: bool) -> Path:
         class_names=dataset.class_names,
         task=task,
         chosen=chosen,
+        backbone=outcome.backbone,
         recipe=job.recipe.stated(),
         validation=outcome.validation,
         data=TrainedOn(

@@ -70,6 +70,18 @@ class EmbedGraph(nn.Module):
         return self.net.embed(self.scale(images))  # type: ignore[operator]
 
 
+class HeadGraph(nn.Module):
+    """What a DeployGraph does with an EmbedGraph's features: (N, D) float32 -> the task's outputs."""
+
+    def __init__(self, classifier: nn.Linear, *, last_step: LastStep) -> None:
+        super().__init__()
+        self.classifier = classifier
+        self.last_step = last_step
+
+    def forward(self, features: Tensor) -> Tensor | tuple[Tensor, ...]:
+        return self.last_step(self.classifier, self.classifier(features), suppress=True)
+
+
 class ResizingGraph(nn.Module):
     """A DeployGraph that takes images of any size (1, H, W, 3) uint8 and resizes them inside.
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,23 +30,71 @@ if TYPE_CHECKING:
 FOLDS = 5
 
 
-def fit_frozen_head(
-    frozen: Frozen,
-    net: nn.Module,
-    records: Sequence[Record],
-    audit: Audit,
-    recipe: Recipe,
-    preprocess: Preprocess,
-    names: Sequence[str],
-    report: Reporter,
-) -> Head:
+@dataclass(frozen=True)
+class FrozenBackbone:
+    """All of a net before its classifier, whose features are computed through the engine, each image's once.
+
+    Attributes:
+        net: its weights before the classifier do not change while this is used.
+        preprocess: what the net is fed.
+        audit: of the images, which are known by their contents.
+        recipe: how images are augmented, and the precision.
+    """
+
+    net: nn.Module
+    preprocess: Preprocess
+    audit: Audit
+    recipe: Recipe
+    report: Reporter
+
+    def features(self, records: Sequence[Record], *, copy: int = 0) -> NDArray[np.float32]:
+        """(N, D). Copy 0 is the image as it is predicted; the others are augmented, seeded by (seed, copy, content)."""
+        from handlens.runtimes.stream import load_pixels
+        from handlens.training.features import cached_features
+
+        recipe, digests = self.recipe, self.audit.digests
+        contents = {record.path: digests[record.id] for record in records}
+        augmented = "" if copy == 0 else f"copy {copy} seed {recipe.seed} {recipe.augment.model_dump_json()}"
+        return cached_features(
+            records,
+            engine=lambda: self._engine,
+            preprocess=self.preprocess,
+            backbone=self._digest,
+            precision=recipe.precision,
+            digests=digests,
+            augmented=augmented,
+            progress=self.report.steps("features" if copy == 0 else f"features, augmented copy {copy}"),
+            load=load_pixels if copy == 0 else _augmented_loader(recipe, self.preprocess, copy, contents),
+        )
+
+    @cached_property
+    def converted(self) -> Any:
+        """The graph of its features as an OpenVINO model, to which a fitted head can be added (`add_head`)."""
+        from handlens.runtimes.graph import EmbedGraph
+        from handlens.runtimes.names import FEATURES
+        from handlens.runtimes.openvino.convert import to_openvino
+
+        return to_openvino(EmbedGraph(self.net.eval(), self.preprocess), self.preprocess, outputs=(FEATURES,))
+
+    @cached_property
+    def _engine(self) -> Engine:
+        from handlens.runtimes.openvino.engine import OpenVINOEngine
+
+        return OpenVINOEngine(self.converted, precision=self.recipe.precision)
+
+    @cached_property
+    def _digest(self) -> str:
+        return backbone_digest(self.net, self.preprocess, own=self.recipe.has_own_blocks)
+
+
+def fit_frozen_head(frozen: Frozen, backbone: FrozenBackbone, records: Sequence[Record], names: Sequence[str]) -> Head:
     """Features of every record through the engine, then the linear head by cross-validation."""
     import numpy as np
 
     from handlens.data.split import folds
 
-    numbers = range(recipe.augmented_copies + 1)
-    copies = [frozen_features(net, records, audit, recipe, preprocess, report, copy=number) for number in numbers]
+    recipe, audit, report = backbone.recipe, backbone.audit, backbone.report
+    copies = [backbone.features(records, copy=number) for number in range(recipe.augmented_copies + 1)]
     report.say(f"Fitting the head on {counted(len(records), 'image')} by {FOLDS}-fold cross-validation.")
     report.progress("fitting the head", 0, None)
     return frozen.fit(
@@ -64,43 +114,6 @@ def install_head(net: nn.Module, head: Head) -> None:
     with torch.no_grad():
         net.classifier.weight.copy_(head.weight)  # type: ignore[union-attr, operator]
         net.classifier.bias.copy_(head.bias)  # type: ignore[union-attr, operator]
-
-
-def frozen_features(
-    net: nn.Module,
-    records: Sequence[Record],
-    audit: Audit,
-    recipe: Recipe,
-    preprocess: Preprocess,
-    report: Reporter,
-    *,
-    copy: int = 0,
-) -> NDArray[np.float32]:
-    """(N, D). Copy 0 is the image as it is predicted; the others are augmented, seeded by (seed, copy, content)."""
-    from handlens.runtimes.graph import EmbedGraph
-    from handlens.runtimes.names import FEATURES
-    from handlens.runtimes.openvino.convert import to_openvino
-    from handlens.runtimes.openvino.engine import OpenVINOEngine
-    from handlens.runtimes.stream import load_pixels
-    from handlens.training.features import cached_features
-
-    def engine() -> Engine:
-        graph = EmbedGraph(net.eval(), preprocess)
-        return OpenVINOEngine(to_openvino(graph, preprocess, outputs=(FEATURES,)), precision=recipe.precision)
-
-    contents = {record.path: audit.digests[record.id] for record in records}
-    augmented = "" if copy == 0 else f"copy {copy} seed {recipe.seed} {recipe.augment.model_dump_json()}"
-    return cached_features(
-        records,
-        engine=engine,
-        preprocess=preprocess,
-        backbone=_backbone_digest(net, preprocess, own=recipe.has_own_blocks),
-        precision=recipe.precision,
-        digests=audit.digests,
-        augmented=augmented,
-        progress=report.steps("features" if copy == 0 else f"features, augmented copy {copy}"),
-        load=load_pixels if copy == 0 else _augmented_loader(recipe, preprocess, copy, contents),
-    )
 
 
 def _augmented_loader(
@@ -127,7 +140,7 @@ def _augmented_loader(
     return load
 
 
-def _backbone_digest(net: nn.Module, preprocess: Preprocess, *, own: bool) -> str:
+def backbone_digest(net: nn.Module, preprocess: Preprocess, *, own: bool) -> str:
     """SHA-256 over the names and values of everything before the classifier.
 
     Args:
@@ -156,21 +169,13 @@ def _features_of_noise(net: nn.Module, preprocess: Preprocess) -> bytes:
     return " ".join(f"{value:.2e}" for value in features.flatten().tolist()).encode()
 
 
-def validate_head(
-    frozen: Frozen,
-    net: nn.Module,
-    records: Sequence[Record],
-    audit: Audit,
-    recipe: Recipe,
-    preprocess: Preprocess,
-    report: Reporter,
-) -> tuple[float, float]:
-    """(metric, -loss) of the head on the frozen features of the validation images."""
+def validate_head(frozen: Frozen, backbone: FrozenBackbone, records: Sequence[Record]) -> tuple[float, float]:
+    """(metric, -loss) of the net's head on the frozen features of the validation images."""
     import torch
 
-    features = torch.from_numpy(frozen_features(net, records, audit, recipe, preprocess, report))
+    features = torch.from_numpy(backbone.features(records))
     with torch.inference_mode():
-        return frozen.score(net.classifier(features), records)  # type: ignore[operator]
+        return frozen.score(backbone.net.classifier(features), records)  # type: ignore[operator]
 
 
 def cross_validated(frozen: Frozen, head: Head, records: Sequence[Record], names: Sequence[str]) -> dict[str, Any]:

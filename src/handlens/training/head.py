@@ -9,6 +9,7 @@ up to a factor: scaled by it, L-BFGS needs a third of the steps.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -125,13 +126,21 @@ def fit_head(
 
 
 def _principal_axes(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean square along each axis (D,), and the axes as columns (D, D)."""
-    covariance = x.T @ x / len(x)
+    """Mean square along each axis (A,), and the axes as columns (D, A): D, or as many as there are rows, where along
+    all others nothing varies and weight decay leaves no weight."""
+
+    def decomposed(x: Tensor) -> tuple[Tensor, Tensor]:
+        if len(x) >= x.shape[1]:
+            spread, axes = torch.linalg.eigh(x.T @ x / len(x))
+            return spread, axes
+        _, singular, axes = torch.linalg.svd(x, full_matrices=False)
+        return singular.square() / len(x), axes.T
+
     try:
-        spread, axes = torch.linalg.eigh(covariance)
+        return decomposed(x)
     except torch.linalg.LinAlgError:  # of a dozen images with many dead features, in float32
-        spread, axes = (part.float() for part in torch.linalg.eigh(covariance.double()))
-    return spread, axes
+        spread, axes = decomposed(x.double())
+        return spread.float(), axes.float()
 
 
 def balanced_weights(labels: NDArray[np.int64], num_classes: int) -> Tensor:
@@ -193,7 +202,7 @@ def _fit(
     x = x * scale[:-1]
     parameters = (start / scale).requires_grad_()
     folds, classes, columns = start.shape
-    optimizer = torch.optim.LBFGS(
+    optimizer = LBFGS(
         [parameters],
         max_iter=steps,
         history_size=10,
@@ -203,7 +212,7 @@ def _fit(
     )
 
     def closure() -> Tensor:
-        optimizer.zero_grad()
+        parameters.grad = None
         logits = x @ parameters[:, :, :-1].reshape(folds * classes, -1).T  # (R, F * K)
         logits = logits.view(-1, folds, classes) + parameters[:, :, -1]
         loss = (problem.losses(logits) * share).sum() + decay / 2 * (parameters * scale)[:, :, :-1].square().sum()
@@ -213,6 +222,13 @@ def _fit(
     with _threads(1 if len(x) * columns * folds * classes <= SMALL else torch.get_num_threads()):
         optimizer.step(closure)
     return parameters.detach() * scale
+
+
+class LBFGS(torch.optim.LBFGS):
+    """PyTorch's, without what its compiler needs: that decorator imports torch._dynamo, which takes as long as the fit
+    of hundreds of images. So does zero_grad's."""
+
+    add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
 
 
 @contextmanager

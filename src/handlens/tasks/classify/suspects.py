@@ -8,7 +8,7 @@ from handlens.data.check import Audit
 from handlens.errors import FindingsError
 from handlens.reporter import Reporter
 from handlens.tasks.classify.head import FrozenClasses
-from handlens.tasks.heads import fit_frozen_head
+from handlens.tasks.heads import FrozenBackbone, fit_frozen_head
 from handlens.tasks.image_level import start_image_model
 from handlens.training.recipe import make_recipe
 
@@ -29,7 +29,8 @@ def suspected_label_errors(audit: Audit, report: Reporter) -> list[dict[str, Any
     names = audit.dataset.class_names
     recipe = make_recipe({"mode": "head"})
     start = start_image_model(recipe, len(names), report)
-    head = fit_frozen_head(FrozenClasses(), start.net, records, audit, recipe, start.preprocess, names, report)
+    backbone = FrozenBackbone(start.net, start.preprocess, audit, recipe, report)
+    head = fit_frozen_head(FrozenClasses(), backbone, records, names)
     if head.out_of_fold is None:
         raise FindingsError("there are too few images to search for label errors: every class needs at least two.")
     found = []
