@@ -24,7 +24,7 @@ from handlens.flow.predict import writing
 from handlens.preprocess import Preprocess
 from handlens.runtimes.openvino.engine import OpenVINOEngine
 from handlens.runtimes.stream import load_pixels
-from handlens.training.recipe import make_recipe
+from handlens.training.recipe_file import make_recipe
 from handlens.training.run import Run
 
 folder = shared_images("flowers") / "test"

@@ -47,7 +47,7 @@ from handlens.tasks.classify.training import class_of
 from handlens.tasks.classify.training import ClassifierTraining
 from handlens.training.fit import autocast_precision
 from handlens.training.optim import keep_freed_memory
-from handlens.training.recipe import make_recipe
+from handlens.training.recipe_file import make_recipe
 folder, batch, steps, frozen, workers, reuse = sys.argv[1], *map(int, sys.argv[2:])
 if reuse: keep_freed_memory()
 recipe, preprocess = make_recipe({}), Preprocess()

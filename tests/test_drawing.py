@@ -77,6 +77,17 @@ def test_a_legend_has_a_square_per_class_in_as_many_rows_as_needed():
     assert np.array_equal(with_legend(sheet, {}), sheet)
 
 
+def test_a_name_that_is_wider_than_the_image_is_not_cut():
+    small = np.full((20, 40, 3), 200, np.uint8)
+    drawn = with_legend(small, {0: "a sourdough bread with seeds"})
+    assert np.array_equal(drawn[:20, :40], small)
+    assert drawn.shape[1] > 40 and (drawn[20:, -8:] == 255).all()  # the text ends before the edge
+    dark = np.flatnonzero((drawn[20:] < 100).all(axis=2).any(axis=0))
+    assert dark.max() > 100
+    fitting = with_legend(np.full((20, 200, 3), 200, np.uint8), {0: "a sourdough bread with seeds"})
+    assert fitting.shape[1] == 200  # smaller letters were enough
+
+
 def test_wrong_inputs_are_named():
     image = np.zeros((10, 12, 3), np.uint8)
     with pytest.raises(ValueError, match=r"\(9, 12\)"):

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import handlens
-from handlens.training.recipe import make_recipe
+from handlens.training.recipe_file import make_recipe
 
 ABSENT = ("torch", "torchvision", "lightning", "safetensors", "tensorboard", "onnx", "onnxruntime")
 CODE = """

@@ -16,9 +16,11 @@ import pytest
 import yaml
 from lessons import write_digits
 
+from bf16 import bf16_against_fp32
 from command import handlens
 from handlens.evaluation.metrics import wilson_interval
-from handlens.training.recipe import read_recipe
+from handlens.files import read_json
+from handlens.training.recipe_file import read_recipe
 
 pytestmark = pytest.mark.slow  # a training each
 
@@ -105,3 +107,7 @@ def test_its_smoke_version_beats_chance(recipe: Path, tmp_path: Path, weights: s
     else:
         low, _ = wilson_interval(metrics["correct"], metrics["count"])
         assert low > chance
+        images = [data / id for id in read_json(run / "data.json")["splits"]["test"]][:60]
+        others, difference = bf16_against_fp32(run, images)
+        assert others <= len(images) // 10  # hardly trained, it is unsure of many
+        assert difference < 0.02

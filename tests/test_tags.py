@@ -15,7 +15,7 @@ import handlens as package
 from command import handlens
 from handlens.files import read_json
 from handlens.reporter import Reporter
-from handlens.training.recipe import make_recipe
+from handlens.training.recipe_file import make_recipe
 
 SCHEMAS = Path(__file__).resolve().parents[1] / "docs" / "schemas"
 

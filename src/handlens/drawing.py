@@ -14,6 +14,7 @@ from handlens.palette import IGNORE, colors
 
 OPACITY = 0.5  # of a mask: the image still shows through
 IGNORED = 0.25  # what is left of the light where pixels do not count
+SMALLEST_LETTERS = 10  # pixels, of a legend
 BACKGROUND = "background"  # the class of this name is left as the image is
 
 
@@ -147,19 +148,27 @@ def with_legend(sheet: NDArray[np.uint8], classes: Mapping[int, str], *, size: i
 
     Args:
         classes: index -> name, in the order to be drawn.
-        size: of the letters, pixels.
+        size: of the letters, pixels; smaller where a name is wider than the sheet, which widens if that is not enough.
     """
-    width = sheet.shape[1]
     palette = colors(max(classes, default=-1) + 1).tolist()
     measure = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+
+    def needed(name: str, size: int) -> int:
+        return round(1.6 * size + measure.textlength(name, font=label_font(name, size))) + 18
+
+    def widest(size: int) -> int:
+        return 12 + max((needed(name, size) for name in classes.values()), default=0)
+
+    while size > SMALLEST_LETTERS and widest(size) > sheet.shape[1]:
+        size -= 1
+    width = max(sheet.shape[1], widest(size)) if classes else sheet.shape[1]
     places: list[tuple[int, int]] = []
     x, row = 12, 0
     for name in classes.values():
-        needed = round(1.6 * size + measure.textlength(name, font=label_font(name, size))) + 18
-        if x > 12 and x + needed > width:
+        if x > 12 and x + needed(name, size) > width:
             x, row = 12, row + 1
         places.append((x, row))
-        x += needed
+        x += needed(name, size)
     canvas = Image.new(
         "RGB", (width, sheet.shape[0] + round(1.7 * size) * (row + 1) + 8 if classes else sheet.shape[0]), "white"
     )

@@ -12,7 +12,12 @@ from dataclasses import dataclass
 from handlens.errors import InputError
 
 LARGEST = 1_000_000  # of every number that is asked about
+SYMBOLS = (
+    "h, w: height and width of the input; h', w': of the output; d_i, d_j: channels of the input and the output; "
+    "k: kernel size; s: stride; p: padding per side; t: expansion factor"
+)
 KEEPS_CHANNELS = ("depthwise", "pool")
+NAMES = {"inside": "input channels", "outside": "output channels"}
 WITHOUT_BIAS = ("inverted_residual", "pool")
 
 
@@ -55,7 +60,7 @@ class Question:
         """
         for name in ("inside", "outside", "kernel", "stride", "size", "expansion"):
             if not 1 <= getattr(self, name) <= LARGEST:
-                raise InputError(f"{name} must be from 1 to {LARGEST:,}, got {getattr(self, name)}.")
+                raise InputError(f"{NAMES.get(name, name)} must be from 1 to {LARGEST:,}, got {getattr(self, name)}.")
         if isinstance(self.padding, str) and self.padding not in ("same", "valid"):
             raise InputError(f"padding must be pixels, same or valid, got {self.padding!r}.")
         if isinstance(self.padding, int) and not 0 <= self.padding <= LARGEST:
@@ -80,14 +85,14 @@ def output_size(question: Question) -> Step:
     """The side of the map behind a layer."""
     size, kernel, stride, padding = question.size, question.kernel, question.stride, question.padding
     if padding == "same":
-        return Step("output size", "ceil(W / S)", f"ceil({size} / {stride})", -(-size // stride))
+        return Step("output size", "ceil(h / s)", f"ceil({size} / {stride})", -(-size // stride))
     pixels = padding if isinstance(padding, int) else 0
     left = size - kernel + 2 * pixels
     if left < 0:
         raise InputError(f"a kernel of {kernel} is larger than an input of {size} with {pixels} pixels of padding.")
     return Step(
         "output size",
-        "floor((W - F + 2P) / S) + 1",
+        "floor((h - k + 2·p) / s) + 1",
         f"floor(({size} - {kernel} + 2·{pixels}) / {stride}) + 1",
         left // stride + 1,
     )
@@ -102,11 +107,11 @@ def _conv(q: Question) -> list[Step]:
     return [
         out,
         _parameters("k²·d_i·d_j", f"{q.kernel}²·{q.inside}·{q.outside}", weights, q.outside, q.bias),
-        Step("multiply-adds", "h·w·k²·d_i·d_j", f"{h}·{h}·{q.kernel}²·{q.inside}·{q.outside}", h * h * weights),
-        Step("output values", "h·w·d_j", f"{h}·{h}·{q.outside}", h * h * q.outside),
+        Step("multiply-adds", "h'·w'·k²·d_i·d_j", f"{h}·{h}·{q.kernel}²·{q.inside}·{q.outside}", h * h * weights),
+        Step("output values", "h'·w'·d_j", f"{h}·{h}·{q.outside}", h * h * q.outside),
         Step(
             "multiply-adds if separable",
-            "h·w·d_i·(k² + d_j)",
+            "h'·w'·d_i·(k² + d_j)",
             f"{h}·{h}·{q.inside}·({q.kernel}² + {q.outside})",
             h * h * (depthwise + pointwise),
         ),
@@ -124,7 +129,7 @@ def _separable(q: Question) -> list[Step]:
     return [
         out,
         _parameters("d_i·(k² + d_j)", numbers, weights, q.inside + q.outside, q.bias),
-        Step("multiply-adds", "h·w·d_i·(k² + d_j)", f"{h}·{h}·{numbers}", h * h * weights),
+        Step("multiply-adds", "h'·w'·d_i·(k² + d_j)", f"{h}·{h}·{numbers}", h * h * weights),
         Step("as a fraction of the standard convolution", "1/d_j + 1/k²", f"1/{q.outside} + 1/{q.kernel}²", share),
     ]
 
@@ -137,7 +142,7 @@ def _depthwise(q: Question) -> list[Step]:
     return [
         out,
         _parameters("k²·d_i", numbers, weights, q.inside, q.bias),
-        Step("multiply-adds", "h·w·k²·d_i", f"{h}·{h}·{numbers}", h * h * weights),
+        Step("multiply-adds", "h'·w'·k²·d_i", f"{h}·{h}·{numbers}", h * h * weights),
     ]
 
 
@@ -224,7 +229,7 @@ def _dense(q: Question) -> list[Step]:
 def _pool(q: Question) -> list[Step]:
     out = output_size(q)
     h = int(out.value)
-    return [out, Step("output values", "h·w·d_i", f"{h}·{h}·{q.inside}", h * h * q.inside)]
+    return [out, Step("output values", "h'·w'·d_i", f"{h}·{h}·{q.inside}", h * h * q.inside)]
 
 
 def _parameters(formula: str, worked: str, weights: int, outputs: int, bias: bool) -> Step:

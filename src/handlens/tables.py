@@ -88,7 +88,7 @@ def print_audit(console: Console, audit: Audit) -> None:
         table.add_row(escape(name), *(values[name] for values in columns))
     if dataset.class_names:
         console.print(table)
-    console.print(f"{len(dataset.records)} images, read as {dataset.format!r}, {len(audit.unreadable)} unreadable.")
+    console.print(f"{len(dataset.records)} images, format: {dataset.format}, {len(audit.unreadable)} unreadable.")
     for finding in audit.findings:
         console.print(f"[{COLORS[finding.level]}]{finding.level}[/] {escape(finding.message)}")
         for reason in finding.reasons[1:REASONS]:  # the first stands in the message
@@ -120,7 +120,7 @@ def print_evaluation(console: Console, result: dict[str, Any]) -> None:
 
 
 def print_parity(console: Console, parity: Parity) -> None:
-    things, metric = TASKS[parity.task].compared, TASKS[parity.task].metric
+    things, metric = TASKS[parity.task].compared, TASKS[parity.task].metric_title
     print_rows(
         console,
         [
@@ -132,7 +132,7 @@ def print_parity(console: Console, parity: Parity) -> None:
                 "largest_difference": "-" if row.largest_difference is None else f"{row.largest_difference:.1e}",
                 metric: row.score,
                 f"PyTorch_{metric}": row.reference_score,
-                "": {True: "agrees", False: "DIFFERS", None: ""}[row.passed],
+                "": {True: "agrees", False: "DIFFERS", None: "for information"}[row.passed],
             }
             for row in parity.rows
         ],

@@ -467,7 +467,9 @@ def test_empty_text_missing_folder_and_loop(tmp_path: Path) -> None:
     assert refusal(empty) == f"{empty}: is empty (0 bytes)."
     text = tmp_path / "text.jpg"
     text.write_text("404 not found\n")
-    assert "text.jpg: is not an image: it begins with b'404 not foun'" in refusal(text)
+    assert "text.jpg: is not an image: it begins with '404 not foun'" in refusal(text)
+    text.write_bytes(b"\x7fELF\x02\x01")
+    assert "it begins with the bytes 7f 45 4c 46 02 01, which is none of JPEG" in refusal(text)
     assert "file not found" in refusal(tmp_path / "missing.jpg")
     assert "is a folder" in refusal(tmp_path)
     loop = tmp_path / "loop.jpg"

@@ -51,7 +51,6 @@ def test_a_folder_per_class_with_nested_images(tmp_path: Path) -> None:
     assert labels(dataset) == {"cat/2024/may/c.png": "cat", "cat/a.png": "cat", "dog/b.png": "dog"}
     assert set(splits(dataset).values()) == {None}
     assert [r.id for r in dataset.records] == sorted(r.id for r in dataset.records)
-    assert "format detected: folders" in dataset.notes
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,14 @@ import json
 
 import pytest
 
+from blobs import write_images
+from handlens import train
 from handlens.cli import run
 from handlens.errors import InputError
 from handlens.flow import nets as flow
+from handlens.flow.runs import build_from
 from handlens.models import CATALOGUE
+from handlens.training.run import open_run
 
 
 def test_every_net_is_counted_as_it_was_published():
@@ -70,6 +74,21 @@ def test_nets_that_flatten_are_built_for_the_size_that_is_asked_about():
     assert flow.summary("lenet5", size=32)["parameters"] == 61_706  # as 28 x 28 with padding
 
 
+def test_a_run_is_summed_up_as_it_was_trained(tmp_path, capsys):
+    write_images(tmp_path / "data", per_class=4, seed=0)
+    recipe = {"model": "lenet5", "mode": "scratch", "image_size": [32, 40], "epochs": 1}
+    folder = train(tmp_path / "data", out=tmp_path / "run", recipe=recipe, golden=False)
+    assert run(["summary", str(folder), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["height"], found["width"]) == (32, 40)
+    assert found["parameters"] == sum(p.numel() for p in build_from(open_run(folder)).parameters())
+    assert found["layers"][-1]["shape"] == [3]
+    assert run(["summary", str(folder), "--classes", "4"]) == 2
+    assert "is a run, whose classes and width stay as they were trained." in capsys.readouterr().err
+    assert run(["summary", str(tmp_path)]) == 2
+    assert "handlens: " in capsys.readouterr().err
+
+
 def test_a_summary_on_the_command_line(capsys):
     assert run(["summary", "lenet5", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -94,7 +113,7 @@ def test_a_summary_on_the_command_line(capsys):
         (["cost", "mobilenet_v2", "--sizes", "nan"], "'nan'"),
         (["cost", "mobilenet_v2", "--sizes", "224.7"], "'224.7'"),
         (["cost", "mobilenet_v2", "--sizes", "224..96"], "'224..96'"),
-        (["explain-layer", "conv", "--in", "9" * 300], "inside must be from 1 to 1,000,000"),
+        (["explain-layer", "conv", "--in", "9" * 300], "input channels must be from 1 to 1,000,000"),
         (["explain-layer", "depthwise", "--out", "3"], "depthwise keeps the number of channels, got 32 in and 3"),
         (["explain-layer", "conv", "-p", "-1"], "padding must be from 0 to 1,000,000, got -1"),
         (["models", "--sort", "flops"], "unknown column 'flops'"),

@@ -8,7 +8,7 @@ import pytest
 
 import handlens
 from handlens.errors import InputError
-from handlens.training.recipe import make_recipe
+from handlens.training.recipe_file import make_recipe
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from handlens.models.cost import parameters
 from handlens.models.loading import load_into, to_our_names
 from handlens.reporter import QUIET
 from handlens.tasks.image_level import start_image_model
-from handlens.training.recipe import make_recipe
+from handlens.training.recipe_file import make_recipe
 
 # Parameters with the classes and options given; trainable ones alone, as papers and torchvision count them.
 PUBLISHED = [

@@ -171,9 +171,7 @@ def test_exported_it_answers_alike_for_any_batch(net, images_of, folded):
 def test_bf16_on_a_cpu_is_close(name, published, shared_data):
     """With published weights: random ones enlarge every rounding error."""
     if name not in CATALOGUE[name].weights:
-        pytest.skip(
-            "no package index has its weights; tests/test_learning.py compares one of each family when it has learned"
-        )
+        pytest.skip("no package index has its weights; tests/bf16.py compares one of each family when it has learned")
     published(name)
     net = build(name, num_classes=1000).eval().to(memory_format=torch.channels_last)
     load_into(net, load_weights(name), new_head=False)

@@ -10,7 +10,7 @@ from PIL import Image
 
 import handlens
 from handlens.errors import InputError
-from handlens.training.recipe import make_recipe
+from handlens.training.recipe_file import make_recipe
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from handlens.cli import run as command
 from handlens.files import read_json, sha256_of
 from handlens.preprocess import SCALINGS
 from handlens.runtimes.openvino import convert as openvino
-from handlens.training.recipe import make_recipe
+from handlens.training.recipe_file import make_recipe
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ from handlens.tasks import TASKS
 from handlens.tasks.detect.fit import DetectorFit, fit_detector
 from handlens.tasks.heads import _augmented_loader
 from handlens.tasks.starting import begin
-from handlens.training.recipe import make_recipe
+from handlens.training.recipe_file import make_recipe
 
 NETS = [name for name, entry in CATALOGUE.items() if entry.task != "classify"]
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import pytest
 
 from handlens.errors import InputError
-from handlens.training.recipe import Recipe, make_recipe, read_recipe
+from handlens.training.recipe import Recipe
+from handlens.training.recipe_file import make_recipe, read_recipe
 
 
 @pytest.mark.parametrize(

@@ -66,8 +66,10 @@ def models(
 
 @app.command()
 def summary(
-    name: Annotated[str, typer.Argument(help="A name from `handlens models`.")],
-    size: Annotated[int | None, typer.Option(help="Input height and width in pixels; default: as published.")] = None,
+    name: Annotated[str, typer.Argument(metavar="MODEL", help="A name from `handlens models`, or a run folder.")],
+    size: Annotated[
+        int | None, typer.Option(help="Input height and width in pixels; default: as published, or as trained.")
+    ] = None,
     width: Annotated[float | None, typer.Option(help="Width multiplier, for models that have one.")] = None,
     classes: Annotated[int | None, typer.Option(help="Number of classes; default: as published.")] = None,
     as_json: AsJson = False,
@@ -150,7 +152,7 @@ def explain_layer(
     """Show the formulas of a layer step by step: output size, parameters, cost, savings of a separable convolution."""
     from dataclasses import asdict
 
-    from handlens.formulas import KEEPS_CHANNELS, Question, explain
+    from handlens.formulas import KEEPS_CHANNELS, SYMBOLS, Question, explain
 
     pixels = int(padding) if padding.removeprefix("-").isdecimal() else padding
     if size is None:
@@ -177,6 +179,7 @@ def explain_layer(
         console(),
         [{**asdict(step), "value": f"{step.value:,.6g}" if step.value % 1 else f"{step.value:,.0f}"} for step in steps],
     )
+    typer.echo(f"{SYMBOLS}.")
 
 
 def _readable(row: dict[str, Any]) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def train(
 ) -> None:
     """Train a model and write a run folder. The labels decide the task: classes, numbers, masks or boxes."""
     import handlens
-    from handlens.training.recipe import read_recipe
+    from handlens.training.recipe_file import read_recipe
 
     made = None
     if resume is None:

@@ -168,9 +168,15 @@ def _known_format(content: bytes, name: str) -> str:
     if format is None:
         known = ", ".join(FORMAT_NAMES.values())
         raise UnreadableImageError(
-            f"{name}: is not an image: it begins with {content[:12]!r}, which is none of {known}."
+            f"{name}: is not an image: it begins with {_shown(content[:12])}, which is none of {known}."
         )
     return format
+
+
+def _shown(content: bytes) -> str:
+    """Text as text, else bytes in hexadecimal."""
+    text = content.decode("ascii", errors="replace").replace("\n", " ")
+    return f"'{text}'" if content.isascii() and text.isprintable() else f"the bytes {content.hex(' ')}"
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from handlens.errors import FindingsError, InputError, require
 from handlens.reporter import QUIET, Reporter
 from handlens.tasks import TASKS
-from handlens.tasks.task import Found
+from handlens.tasks.pieces import Found
 
 if TYPE_CHECKING:
     from handlens.data.check import Audit

@@ -14,7 +14,7 @@ from handlens.prediction.predictor import Predictor
 from handlens.reporter import QUIET, Reporter, shows_progress
 from handlens.runtimes.openvino.engine import OpenVINOEngine
 from handlens.tasks import TASKS
-from handlens.tasks.task import Measure
+from handlens.tasks.pieces import Measure
 from handlens.training.run import DATA, Run, kept_config, locked, write_model_json
 
 if TYPE_CHECKING:

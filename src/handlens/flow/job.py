@@ -13,7 +13,8 @@ from handlens.data.labels.finding import counted
 from handlens.errors import InputError
 from handlens.reporter import Reporter
 from handlens.tasks.heads import FrozenBackbone, cross_validated, fit_frozen_head, install_head, validate_head
-from handlens.tasks.task import Start, Task
+from handlens.tasks.pieces import Start
+from handlens.tasks.task import Task
 from handlens.training.run import BEST, append_metrics
 
 if TYPE_CHECKING:
@@ -199,6 +200,7 @@ def _fit(
             validation=validation,
             start_score=score,
             callbacks=job.callbacks,
+            shown=job.task.shown,
             say=job.report.say,
             progress=job.report.progress,
         )

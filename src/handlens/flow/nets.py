@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from handlens.errors import InputError, nearest, require
@@ -12,12 +13,12 @@ from handlens.flow.runs import build_from, find_run
 from handlens.reporter import QUIET, Reporter
 from handlens.runtimes import RUNTIMES
 from handlens.tasks import TASKS
+from handlens.training.run import open_run
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from torch import nn
 
+    from handlens.models.cost import Cost
     from handlens.preprocess import Preprocess
     from handlens.training.run import Run
 
@@ -65,30 +66,43 @@ def models(*, task: str | None = None, sort: str = "name", report: Reporter = QU
 
 
 def summary(
-    name: str, *, size: int | None = None, num_classes: int | None = None, report: Reporter = QUIET, **options: Any
+    name: Path | str,
+    *,
+    size: int | None = None,
+    num_classes: int | None = None,
+    report: Reporter = QUIET,
+    **options: Any,
 ) -> dict[str, Any]:
     """A net layer by layer; `models.cost` says what is counted and how.
 
     Args:
-        size: side of the image; None is the published one.
-        num_classes: None is what it was published for.
-        options: of the net, as `build` takes them.
+        name: of the catalogue, or a run folder.
+        size: side of the image; None is the published one, or the run's.
+        num_classes: None is what it was published for, or trained for.
+        options: of the net, as `build` takes them; a run has its own.
 
     Returns:
-        {"name", "size", "layers": [...], "parameters", "trainable", "statistics", "multiply_adds", "weight_bytes",
-        "peak_numbers", "peak_at", "peak_numbers_blocks", "peak_at_block"}.
+        {"name", "height", "width", "layers": [...], "parameters", "trainable", "statistics", "multiply_adds",
+        "weight_bytes", "peak_numbers", "peak_at", "peak_numbers_blocks", "peak_at_block"}.
 
     Raises:
-        InputError: no such net or option, or a size that it does not take.
+        InputError: no such net, run or option, or a size that it does not take.
     """
     require("torch", extra="train", what="summary")
     from handlens.models import CATALOGUE
 
     report.progress("counting", 0, None)
-    if size is None and name in CATALOGUE:
-        size = CATALOGUE[name].image_size
-    cost = _measured(name, size=224 if size is None else size, num_classes=num_classes, **options)
-    return {"name": name, "size": size, **asdict(cost), "weight_bytes": cost.weight_bytes()}
+    if name not in CATALOGUE and Path(name).is_dir():
+        if num_classes is not None or options:
+            raise InputError(f"{name} is a run, whose classes and width stay as they were trained.")
+        run = open_run(Path(name))
+        height, width = (run.preprocess.height, run.preprocess.width) if size is None else (size, size)
+        cost = _counted(build_from(run), str(name), height=height, width=width)
+    else:
+        published = CATALOGUE[str(name)].image_size if name in CATALOGUE else 224
+        height = width = published if size is None else size
+        cost = _measured(str(name), size=height, num_classes=num_classes, **options)
+    return {"name": str(name), "height": height, "width": width, **asdict(cost), "weight_bytes": cost.weight_bytes()}
 
 
 def pretrained(
@@ -235,17 +249,26 @@ def one_image_ms(
     return 1000 * median(times[5:])  # the first ones find memory and places
 
 
-def _measured(name: str, *, size: int, num_classes: int | None = None, **options: Any) -> Any:
+def _measured(name: str, *, size: int, num_classes: int | None = None, **options: Any) -> Cost:
     import torch
-
-    from handlens.models.cost import measure
 
     try:
         with torch.device("meta"):
             net = _built(name, size=size, num_classes=num_classes, **options)
-        return measure(net, height=size, width=size, channels=_channels(net))
     except InputError:
         raise
+    except ValueError as error:
+        raise InputError(f"{name}: {error}.") from None
+    return _counted(net, name, height=size, width=size)
+
+
+def _counted(net: nn.Module, name: str, *, height: int, width: int) -> Cost:
+    from handlens.models.cost import measure
+
+    for side in (height, width):
+        _require_side(side)
+    try:
+        return measure(net, height=height, width=width, channels=_channels(net))
     except ValueError as error:
         raise InputError(f"{name}: {error}.") from None
 
@@ -258,13 +281,17 @@ def _built(name: str, *, size: int, num_classes: int | None, **options: Any) -> 
     """
     from handlens.models import build, flattens
 
-    if not 1 <= size <= LARGEST:
-        raise InputError(f"the input size must be from 1 to {LARGEST:,} pixels, got {size}.")
+    _require_side(size)
     if num_classes is not None and not 1 <= num_classes <= LARGEST_CLASSES:
         raise InputError(f"the number of classes must be from 1 to {LARGEST_CLASSES:,}, got {num_classes}.")
     if flattens(name):
         options = {"image_size": size} | options
     return build(name, num_classes=_classes(name) if num_classes is None else num_classes, **options)
+
+
+def _require_side(pixels: int) -> None:
+    if not 1 <= pixels <= LARGEST:
+        raise InputError(f"the input size must be from 1 to {LARGEST:,} pixels, got {pixels}.")
 
 
 def _own_width(name: str) -> float | None:

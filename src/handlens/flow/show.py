@@ -9,7 +9,8 @@ from handlens.errors import InputError
 from handlens.files import atomic_path
 from handlens.reporter import QUIET, Reporter
 from handlens.tasks import TASKS
-from handlens.tasks.task import Task, Tile
+from handlens.tasks.pieces import Tile
+from handlens.tasks.task import Task
 from handlens.tasks.tiles import TILE
 
 if TYPE_CHECKING:

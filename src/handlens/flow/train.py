@@ -80,7 +80,8 @@ def train(
     from handlens.data import open_dataset
     from handlens.data.check import audit as look_through
     from handlens.data.config import FILE_NAME
-    from handlens.training.recipe import Recipe, make_recipe, read_recipe
+    from handlens.training.recipe import Recipe
+    from handlens.training.recipe_file import make_recipe, read_recipe
 
     asked = recipe.asked() if isinstance(recipe, Recipe) else dict(recipe or {})
     if resume is not None:
@@ -151,7 +152,10 @@ def _prepared(
     task = TASKS[dataset.task]
     images = len(dataset.part("train"))
     names = counted(len(dataset.class_names), dataset.kind.named)
-    report.say(f"{images} training images, {len(dataset.part('validation'))} validation images, {names}.")
+    report.say(
+        f"Format: {dataset.format}. {images} training images, {len(dataset.part('validation'))} validation images, "
+        f"{names}."
+    )
     recipe = choose_mode(recipe, task, images, report)
     if not resuming:
         say_unused(recipe, task, report)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from handlens.data.labels.finding import counted
 from handlens.reporter import Reporter
 from handlens.tasks.image_level import image_transform
-from handlens.tasks.task import Frozen
+from handlens.tasks.pieces import Frozen
 
 if TYPE_CHECKING:
     import numpy as np

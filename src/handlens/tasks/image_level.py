@@ -11,8 +11,8 @@ from handlens.data.record import Record
 from handlens.errors import InputError
 from handlens.preprocess import Preprocess
 from handlens.reporter import Reporter
+from handlens.tasks.pieces import Start, Tile
 from handlens.tasks.starting import built, scaling_of, starting_weights
-from handlens.tasks.task import Start, Tile
 from handlens.training.model_info import Architecture
 
 if TYPE_CHECKING:

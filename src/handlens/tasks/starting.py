@@ -9,7 +9,8 @@ from handlens.data.record import Dataset, Record
 from handlens.errors import InputError
 from handlens.preprocess import SCALINGS, Preprocess
 from handlens.reporter import Reporter
-from handlens.tasks.task import Start, Task
+from handlens.tasks.pieces import Start
+from handlens.tasks.task import Task
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,12 +7,12 @@ line in `TASKS`. Importing one does not import torch: methods that need it do.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from handlens.errors import InputError
 from handlens.preprocess import Preprocess, ResizePolicy
+from handlens.tasks.pieces import Found, Frozen, Headline, Measure, Start, Tile
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,132 +27,8 @@ if TYPE_CHECKING:
     from handlens.runtimes.engine import Arrays, Engine
     from handlens.tasks.sinks import Sink
     from handlens.training.fit import Learning
-    from handlens.training.head import Head
-    from handlens.training.model_info import Architecture
     from handlens.training.recipe import Recipe
     from handlens.training.run import Run
-
-LISTED = 100  # classes; of more, nobody reads the table
-
-
-@dataclass(frozen=True)
-class Start:
-    """Where training begins.
-
-    Attributes:
-        preprocess: with the normalization that goes with the weights.
-        weights: a name of published weights or a file; None from scratch, and of a module that came with its own.
-    """
-
-    net: nn.Module
-    preprocess: Preprocess
-    architecture: Architecture
-    weights: str | None = None
-
-
-@dataclass(frozen=True)
-class Tile:
-    """An image with what is known of it, for a contact sheet.
-
-    Attributes:
-        image: (H, W, 3) uint8, as large as a tile.
-        classes: indices of those that its colors stand for; a legend names them.
-    """
-
-    image: NDArray[np.uint8]
-    caption: str
-    classes: frozenset[int] = frozenset()
-
-
-@dataclass(frozen=True)
-class Headline:
-    """What the terminal says of an evaluation: sentences, with rich's markup, and a table with a row per class."""
-
-    sentences: tuple[str, ...]
-    rows: tuple[dict[str, Any], ...] = ()
-
-    @classmethod
-    def by_class(cls, sentences: tuple[str, ...], rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> Headline:
-        """With these columns of the metrics of each class; of too many classes none."""
-        shown = rows if len(rows) <= LISTED else ()
-        return cls(sentences, tuple({"class": row["class"]} | {key: row[key] for key in keys} for row in shown))
-
-
-@dataclass(frozen=True)
-class Found:
-    """What a task finds in a data set by trying a model on it, beside the audit.
-
-    Attributes:
-        values: for JSON, by a key of its own.
-        sentence: for people.
-    """
-
-    values: dict[str, Any]
-    sentence: str
-
-
-class Measure(Protocol):
-    """Takes every image once and then says how good the predictions were.
-
-    Attributes:
-        kept: the metrics that model.json keeps.
-        records: of the images taken so far.
-    """
-
-    kept: tuple[str, ...]
-    records: list[Record]
-
-    def add(self, record: Record, result: Any) -> None:
-        """
-        Raises:
-            InputError: the label cannot be read, for example a mask.
-        """
-        ...
-
-    def metrics(self) -> dict[str, Any]:
-        """Ready for JSON."""
-        ...
-
-    def write_report(self, path: Path, run: Run, *, metrics: dict[str, Any], **parts: Any) -> None:
-        """The page for people; `parts` as `evaluation.report.write_report` takes them."""
-        ...
-
-
-class Frozen(Protocol):
-    """How a linear head is fitted on frozen features and judged by cross-validation."""
-
-    def fit(
-        self,
-        features: NDArray[np.float32],
-        records: Sequence[Record],
-        folds: NDArray[np.int64],
-        *,
-        copies: int,
-        recipe: Recipe,
-        names: Sequence[str],
-    ) -> Head:
-        """
-        Args:
-            features: (N * copies, D), the copies of one image in consecutive rows, the unaugmented one first.
-            folds: (N,) fold number of each image.
-        """
-        ...
-
-    def validation(self, head: Head, records: Sequence[Record], names: Sequence[str]) -> dict[str, float]:
-        """The task's metric and "loss" on images that the head of their fold had not seen.
-
-        Raises:
-            FindingsError: there are too few images.
-        """
-        ...
-
-    def score(self, raw: Tensor, records: Sequence[Record]) -> tuple[float, float]:
-        """(metric, -loss) of a head's outputs (N, K)."""
-        ...
-
-    def choose(self, head: Head, records: Sequence[Record], names: Sequence[str]) -> dict[str, Any]:
-        """As `Task.choose`, on the images that the head of their fold had not seen."""
-        ...
 
 
 class Task(Protocol):
@@ -170,7 +46,7 @@ class Task(Protocol):
         reduced: an image may be decoded at reduced scale, for nothing is located in it.
         proof_images: how many an export is proved with at most.
         compared: what parity counts: labels, pixels, boxes.
-        metric_title: the metric as a heading.
+        metric_title: the metric as people call it.
         tolerated: what may differ by the tolerance of a probability; None where something else decides.
         differs: what parity measures the difference of; None where there is nothing but equal or not.
         evaluated_at: the threshold of an evaluation, in place of the run's own.
@@ -254,7 +130,7 @@ class Task(Protocol):
 
     def shown(self, value: float) -> str:
         """The metric as people read it."""
-        return f"{self.metric} {100 * value:.1f} %"
+        return f"{self.metric_title} {100 * value:.1f} %"
 
     def interval(self, value: float, count: int) -> tuple[float, float] | None:
         """95 % interval of the metric over `count` images, from these two numbers alone; None where it takes more."""

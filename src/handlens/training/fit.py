@@ -66,6 +66,7 @@ def fit(
     validation: Sequence[Record],
     start_score: tuple[float, float],
     callbacks: Sequence[pl.Callback],
+    shown: Callable[[float], str],
     say: Callable[[str], None],
     progress: Callable[[str, int, int], None],
 ) -> tuple[float, float]:
@@ -74,6 +75,7 @@ def fit(
     Args:
         start_score: (metric, -loss) on validation that the net came with; it stays the best unless beaten.
         callbacks: the caller's; before ours, so that what is saved has their state of the same step.
+        shown: the metric as people read it.
         say: takes sentences for people. progress: takes (what, done, total).
 
     Returns:
@@ -116,7 +118,7 @@ def fit(
     )
     batches = loader(training, train=True, workers=estimate.workers)
     module = learning.training(net, recipe.epochs * len(batches))
-    writer = RunWriter(folder, recipe=recipe, loader=batches, best=start_score, say=say, progress=progress)
+    writer = RunWriter(folder, recipe=recipe, loader=batches, best=start_score, shown=shown, say=say, progress=progress)
     # Its log tells of devices that it did not find, and advertises.
     with errors_alone("lightning.pytorch"), warnings.catch_warnings():
         # Advice that does not apply: our loader resumes, and its number of workers was measured.

@@ -78,10 +78,6 @@ class TaskTraining(pl.LightningModule):
         """(metric, mean loss) over the validation images."""
         raise NotImplementedError
 
-    def shown(self, metric: float) -> str:
-        """The metric as people read it."""
-        return f"{self.metric} {100 * metric:.1f} %"
-
     def normalized(self, images: Tensor) -> Tensor:
         """(N, C, H, W) uint8 -> float32, channels last."""
         scaled: Tensor = self.scale(images.permute(0, 2, 3, 1))

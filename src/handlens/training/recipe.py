@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from handlens.errors import InputError, nearest
+from handlens.errors import InputError
 from handlens.training.parts import constructor, found, is_part_name, name_of, named
 
 Mode = Literal["auto", "head", "finetune", "scratch"]
@@ -178,7 +177,7 @@ class Recipe(BaseModel):
         [],
         description="Names of the Lightning callbacks that were passed from Python; to resume they are passed again.",
     )
-    augment: Augment = Augment()  # type: ignore[call-arg]
+    augment: Augment = Augment()
 
     @field_validator("image_size")
     @classmethod
@@ -251,7 +250,7 @@ class Recipe(BaseModel):
         def part(value: Any, given: Any, key: str) -> Any:
             return found(value, given, keyword=f"recipe={{{key!r}: ...}}") if is_part_name(value) else value
 
-        given = passed or make_recipe({})
+        given = passed or Recipe.model_validate({})
         options = {key: part(value, given.options.get(key), "options") for key, value in self.options.items()}
         model = self.model
         if is_part_name(model):
@@ -305,52 +304,3 @@ def _leaves(value: Any) -> list[Any]:
     if isinstance(value, Mapping):
         value = list(value.values())
     return [leaf for entry in value for leaf in _leaves(entry)] if isinstance(value, (list, tuple)) else [value]
-
-
-def read_recipe(path: Path | None, **overrides: Any) -> Recipe:
-    """A recipe from a YAML file and the fields given by name; a field given by name wins.
-
-    Raises:
-        InputError: missing file, not YAML, a key that does not exist (its nearest is named), a wrong type or range.
-    """
-    values: dict[str, Any] = {}
-    if path is not None:
-        try:
-            loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"recipe {path} cannot be read: {error}.") from None
-        except yaml.YAMLError as error:
-            raise InputError(f"recipe {path} is not YAML: {str(error).splitlines()[0]}.") from None
-        loaded = {} if loaded is None else loaded  # an empty file: all defaults
-        if not isinstance(loaded, dict):
-            raise InputError(f"recipe {path} must be a list of 'key: value' lines, got {type(loaded).__name__}.")
-        values = loaded
-    values |= {key: value for key, value in overrides.items() if value is not None}
-    return make_recipe(values)
-
-
-def make_recipe(values: dict[str, Any]) -> Recipe:
-    """
-    Raises:
-        InputError: as `read_recipe`.
-    """
-    try:
-        return Recipe.model_validate(values)
-    except ValidationError as error:
-        raise InputError(_sentence(error)) from None
-
-
-def _sentence(error: ValidationError) -> str:
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        *parents, key = map(str, first["loc"])
-        if not parents and key in Augment.model_fields:
-            return f"the recipe has no key {key!r}; it belongs under augment: 'augment: {{{key}: ...}}'."
-        owner, known = ("augment", Augment.model_fields) if parents else ("the recipe", Recipe.model_fields)
-        return f"{owner} has no key {key!r}; {nearest(key, known)}."
-    hint = ""
-    if isinstance(first["input"], str) and first["type"] in ("float_type", "int_type"):
-        hint = " (YAML reads a number such as 1e-3 as text: write 1.0e-3, and no quotes)"
-    reason = first["msg"].removeprefix("Value error, ")
-    return f"recipe: {where} = {first['input']!r} is not accepted: {reason[0].lower()}{reason[1:]}{hint}."

@@ -41,6 +41,7 @@ class RunWriter(Checkpoint):
         recipe: Recipe,
         loader: ResumableLoader,
         best: tuple[float, float],
+        shown: Callable[[float], str],
         say: Callable[[str], None],
         progress: Callable[[str, int, int], None],
     ) -> None:
@@ -50,6 +51,7 @@ class RunWriter(Checkpoint):
         self.best = best  # (the score of METRICS, -loss) on validation
         self.best_epoch = 0
         self.stopped = False  # before the last epoch: a resumed run must not go on
+        self.shown = shown
         self.say = say
         self.progress = progress
         self.interrupted = False
@@ -173,7 +175,7 @@ class RunWriter(Checkpoint):
         self._events.flush()
         self.say(
             f"Epoch {row['epoch']}: training loss {row['train_loss']:.3f}, validation loss {loss:.3f}, "
-            f"{pl_module.shown(metric)}, {row['seconds']:.0f} s so far."
+            f"{self.shown(metric)}, {row['seconds']:.0f} s so far."
         )
         pl_module.train_counts = [0.0, 0.0, 0.0]
         if self.recipe.patience and trainer.current_epoch + 1 - self.best_epoch >= self.recipe.patience:

@@ -27,7 +27,7 @@ from handlens.tasks.regress.agreement import changed_values, compare_values
 from handlens.tasks.regress.head import FrozenNumbers, ridge_path
 from handlens.tasks.regress.names import VALUES
 from handlens.tasks.regress.scale import TargetScale
-from handlens.training.recipe import make_recipe
+from handlens.training.recipe_file import make_recipe
 
 SCHEMAS = Path(__file__).resolve().parents[3] / "docs" / "schemas"
 
@@ -231,7 +231,7 @@ def test_fine_tuning_starts_from_the_head(run, tmp_path):
     recipe = make_recipe({"mode": "finetune", "image_size": 64, "epochs": 1, "workers": 0})
     report = handlens.Reporter(say=said.append)
     made = handlens.train(run.parent / "data", out=tmp_path / "fine", recipe=recipe, golden=False, report=report)
-    assert any(line.startswith("Epoch 0 (head only): R2 0.") for line in said)
+    assert any(line.startswith("Epoch 0 (head only): R² 0.") for line in said)
     assert handlens.evaluate(made)["metrics"]["r2"] > 0.6
 
 

@@ -44,8 +44,6 @@ def read(path: Path, *, format: str | None, config: Path | None, task: str | Non
         dataset = replace(dataset, source=None)
     if task is not None:
         dataset = as_task(dataset, task)
-    if stated is None:
-        return replace(dataset, notes=(f"format detected: {chosen}", *dataset.notes))
     return dataset
 
 

@@ -10,7 +10,7 @@ from handlens.reporter import Reporter
 from handlens.tasks.classify.head import FrozenClasses
 from handlens.tasks.heads import FrozenBackbone, fit_frozen_head
 from handlens.tasks.image_level import start_image_model
-from handlens.training.recipe import make_recipe
+from handlens.training.recipe_file import make_recipe
 
 
 def suspected_label_errors(audit: Audit, report: Reporter) -> list[dict[str, Any]]:

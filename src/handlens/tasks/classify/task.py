@@ -14,7 +14,8 @@ from handlens.results import Classes
 from handlens.runtimes.agreement import Agreement
 from handlens.runtimes.names import PROBABILITIES
 from handlens.tasks.image_level import image_tile, start_image_model
-from handlens.tasks.task import Frozen, Headline, Measure, Start, Task, Tile
+from handlens.tasks.pieces import Frozen, Headline, Measure, Start, Tile
+from handlens.tasks.task import Task
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

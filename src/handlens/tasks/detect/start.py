@@ -6,8 +6,8 @@ from handlens.data.record import Dataset
 from handlens.preprocess import Preprocess
 from handlens.reporter import Reporter
 from handlens.tasks.detect.fit import fit_detector
+from handlens.tasks.pieces import Start
 from handlens.tasks.starting import arguments_of, built, load_published
-from handlens.tasks.task import Start
 from handlens.training.model_info import Architecture
 from handlens.training.recipe import Recipe
 

@@ -19,8 +19,9 @@ from handlens.results import Boxes
 from handlens.runtimes.agreement import Agreement
 from handlens.runtimes.names import BOXES, LABELS, SCORES
 from handlens.tasks.detect.sinks import coco_file, yolo_folder
+from handlens.tasks.pieces import Found, Headline, Measure, Start, Tile
 from handlens.tasks.sinks import Sink
-from handlens.tasks.task import Found, Headline, Measure, Start, Task, Tile
+from handlens.tasks.task import Task
 from handlens.tasks.tiles import TILE, caption_of
 
 if TYPE_CHECKING:
@@ -186,7 +187,7 @@ class Detect(Task):
             return None
         from handlens.data.split import split_dataset
         from handlens.tasks.detect.fit import fit_detector
-        from handlens.training.recipe import make_recipe
+        from handlens.training.recipe_file import make_recipe
 
         report.progress("fitting anchors", 0, None)
         recipe = make_recipe({})

@@ -16,9 +16,10 @@ from handlens.results import Numbers
 from handlens.runtimes.agreement import Agreement
 from handlens.tasks.classify.task import Classify
 from handlens.tasks.image_level import image_tile, start_image_model
+from handlens.tasks.pieces import Frozen, Headline, Measure, Start, Tile
 from handlens.tasks.regress.agreement import changed_values, compare_values
 from handlens.tasks.regress.names import VALUES
-from handlens.tasks.task import Frozen, Headline, Measure, Start, Task, Tile
+from handlens.tasks.task import Task
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -72,7 +73,7 @@ class Regress(Task):
         return Headline(sentences, tuple({key: row[key] for key in keys} for row in rows))
 
     def shown(self, value: float) -> str:
-        return f"R2 {value:.3f}"
+        return f"{self.metric_title} {value:.3f}"
 
     def tile(self, record: Record, dataset: Dataset) -> Tile:
         if record.label is None:

@@ -58,9 +58,6 @@ class RegressorTraining(TaskTraining):
             (self.own_loss if self.recipe.loss else F.mse_loss)(predicted, truth)
         )
 
-    def shown(self, metric: float) -> str:
-        return f"R2 {metric:.3f}"
-
     def _answers(self, images: Tensor) -> list[tuple[float, Tensor]]:
         """(weight of its loss, values): of the model, and of the heads that it has for learning only."""
         if len(getattr(self.net, "auxiliary", ())):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from handlens.data.record import Dataset
 from handlens.preprocess import Preprocess
 from handlens.reporter import Reporter
+from handlens.tasks.pieces import Start
 from handlens.tasks.starting import arguments_of, built, load_published, usual_size
-from handlens.tasks.task import Start
 from handlens.training.model_info import Architecture
 from handlens.training.recipe import Recipe
 

@@ -16,10 +16,11 @@ from handlens.reporter import Reporter
 from handlens.results import Mask
 from handlens.runtimes.agreement import Agreement
 from handlens.runtimes.names import CLASS_MAP
+from handlens.tasks.pieces import Headline, Measure, Start, Tile
 from handlens.tasks.segment.sinks import mask_folder
 from handlens.tasks.segment.windows import tiled_classes
 from handlens.tasks.sinks import Sink
-from handlens.tasks.task import Headline, Measure, Start, Task, Tile, other_shape
+from handlens.tasks.task import Task, other_shape
 from handlens.tasks.tiles import TILE, caption_of
 
 if TYPE_CHECKING:

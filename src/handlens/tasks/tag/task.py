@@ -18,7 +18,8 @@ from handlens.runtimes.agreement import Agreement
 from handlens.runtimes.names import PROBABILITIES
 from handlens.tasks.classify.task import Classify
 from handlens.tasks.image_level import image_tile, start_image_model
-from handlens.tasks.task import Frozen, Headline, Measure, Start, Task, Tile
+from handlens.tasks.pieces import Frozen, Headline, Measure, Start, Tile
+from handlens.tasks.task import Task
 from handlens.tasks.tiles import caption_of
 
 if TYPE_CHECKING:

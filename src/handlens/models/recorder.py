@@ -1,0 +1,326 @@
+"""Every operator of a net as it runs, with what it takes, makes and costs; `models.cost` says by which convention."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+aten = torch.ops.aten
+CONVOLUTIONS = (aten.convolution.default,)
+PRODUCTS = (aten.addmm.default, aten.mm.default, aten.bmm.default)
+POOLS = (
+    aten.max_pool2d_with_indices.default,
+    aten.max_pool2d.default,
+    aten.avg_pool2d.default,
+)
+# No numbers are written, or (padding) none that stay.
+VIEWS = (
+    "view",
+    "_unsafe_view",
+    "reshape",
+    "permute",
+    "transpose",
+    "t",
+    "expand",
+    "slice",
+    "select",
+    "unsqueeze",
+    "squeeze",
+    "detach",
+    "alias",
+    "constant_pad_nd",
+    "_to_copy",
+    "clone",
+    "split",
+    "split_with_sizes",
+    "flatten",
+    "lift_fresh",
+    "unbind",
+    "contiguous",
+)
+# Place by place: the receptive field stays, and the output may take an input's memory.
+POINTWISE = (
+    "add",
+    "sub",
+    "mul",
+    "div",
+    "relu",
+    "hardtanh",
+    "clamp",
+    "sigmoid",
+    "native_batch_norm",
+    "silu",
+    "pow",
+    "_native_batch_norm_legit_no_training",
+    "native_dropout",
+    "leaky_relu",
+    "hardswish",
+    "rsub",
+    "neg",
+    "exp",
+    "_softmax",
+    "cudnn_batch_norm",
+    "relu_",
+    "hardtanh_",
+    "clamp_min",
+    "sqrt",
+    "rsqrt",
+    "tanh",
+    "gelu",
+    "hardsigmoid",
+    "softplus",
+    "where",
+    "maximum",
+    "minimum",
+    "abs",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """One operator of a net, in the order they run.
+
+    Attributes:
+        name: of the module, as in the state dict; with " add" and the like where it is no module of its own.
+        kind: "Conv2d", "BatchNorm2d", "add", "cat" ...
+        detail: kernel, stride and the like, for people.
+        inputs: names of the layers that feed it, "image" for the first.
+        shape: of the output for one image: (C, h, w), or (D,).
+        parameters: its own, of which `trainable` learn. Both 0 for a module that ran before.
+        stride, receptive_field: of a place of the map, in pixels of the image; None where the whole image counts.
+    """
+
+    name: str
+    kind: str
+    detail: str
+    inputs: tuple[str, ...]
+    shape: tuple[int, ...]
+    parameters: int
+    trainable: int
+    multiply_adds: int
+    stride: int | None
+    receptive_field: int | None
+
+
+@dataclass
+class _Map:
+    """A tensor while it is recorded: where it comes from and what it sees."""
+
+    numbers: int
+    made_by: int  # index of the call; -1 for the image
+    stride: int | None = 1
+    receptive_field: int | None = 1
+    needed_by: list[int] = field(default_factory=list)
+
+
+@dataclass
+class _Call:
+    """One operator as it ran."""
+
+    operator: str
+    module: str
+    inputs: list[_Map]
+    output: _Map
+    shape: tuple[int, ...]
+    multiply_adds: int = 0
+    detail: str = ""
+
+
+class Recorder(TorchDispatchMode):
+    """Writes down every operator, the module it ran in and the maps it took and made."""
+
+    def __init__(self, net: nn.Module, image: Tensor) -> None:
+        super().__init__()
+        self.net = net
+        self.calls: list[_Call] = []
+        self.image = _Map(image.numel(), -1)
+        self._map_of: dict[int, _Map] = {id(image): self.image}
+        self._kept: list[Any] = [image]  # alive, so that no other tensor gets its id
+        self._stack: list[str] = [""]
+        self._weights = {id(value) for value in [*net.parameters(), *net.buffers()]}
+
+    @contextmanager
+    def names(self) -> Iterator[None]:
+        """Hooks that tell which module is running."""
+        hooks: list[Any] = []
+        for name, module in self.net.named_modules():
+            hooks.append(module.register_forward_pre_hook(lambda _, __, name=name: self._stack.append(name)))
+            hooks.append(module.register_forward_hook(lambda _, __, ___: self._stack.pop() and None))
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        inputs = [found for value in _tensors(args) if (found := self._map_of.get(id(value))) is not None]
+        self._kept.append((args, made))
+        if not inputs:  # about weights or numbers alone
+            return made
+        operator = func._schema.name.split("::")[1]
+        outputs = list(_tensors([made]))
+        if operator in VIEWS:
+            for output in outputs:
+                self._map_of[id(output)] = inputs[0]
+            return made
+        self._note(operator, func, args, inputs, outputs[0])
+        return made
+
+    def _note(self, operator: str, func: Any, args: Any, inputs: list[_Map], output: Tensor) -> None:
+        number = len(self.calls)
+        for found in inputs:
+            found.needed_by.append(number)
+        call = _Call(operator, self._stack[-1], inputs, _Map(output.numel(), number), tuple(output.shape[1:]))
+        strides = [found.stride for found in inputs]
+        fields = [found.receptive_field for found in inputs]
+        stride = None if None in strides else max(s for s in strides if s is not None)
+        seen = None if None in fields else max(f for f in fields if f is not None)
+        if func in CONVOLUTIONS:
+            _, weight, _, (step, *_), _, (dilation, *_), transposed, _, groups = args[:9]
+            kernel = weight.shape[2:]
+            places = args[0].numel() if transposed else output.numel()
+            call.multiply_adds = places * weight.shape[1] * math.prod(kernel)
+            call.detail = _convolution(kernel, step, dilation, groups, transposed=transposed)
+            if transposed and stride is not None:  # between the places of the map before
+                stride = max(1, stride // step)
+            elif stride is not None and seen is not None:
+                seen += (max(kernel) - 1) * dilation * stride
+                stride *= step
+        elif func in PRODUCTS:
+            left, right = args[-2:]
+            call.multiply_adds = left.numel() * right.shape[-1]
+            stride = seen = None
+        elif func in POOLS:
+            kernel, step = args[1], (args[2] if len(args) > 2 and args[2] else args[1])
+            call.detail = f"{kernel[0]}x{kernel[-1]}, stride {step[0]}"
+            if stride is not None and seen is not None:
+                seen += (max(kernel) - 1) * stride
+                stride *= step[0]
+        elif operator == "avg_pool3d" and tuple(args[1][1:]) == (1, 1):
+            pass  # over neighboring channels: a LocalResponseNorm
+        elif operator not in POINTWISE and operator != "cat":
+            stride = seen = None
+        call.output.stride, call.output.receptive_field = stride, seen
+        self._map_of[id(output)] = call.output
+        self.calls.append(call)
+
+    def keep(self, answer: Any) -> None:
+        """What the net returns is needed at the end."""
+        for value in _tensors([answer]):
+            if id(value) in self._map_of:
+                self._map_of[id(value)].needed_by.append(len(self.calls))
+
+    def layers(self) -> list[Layer]:
+        modules = dict(self.net.named_modules())
+        names = self._names(modules)
+        layers: list[Layer] = []
+        counted: set[int] = set()
+        for number, (call, name) in enumerate(zip(self.calls, names, strict=True)):
+            module = modules[call.module]
+            if number and names[number - 1] == name:
+                # A module of torch that runs as several operators: one layer, what comes out of the last.
+                layers[-1] = replace(layers[-1], shape=call.shape)
+                continue
+            own = [p for p in module.parameters(recurse=False) if id(p) not in counted]
+            counted |= {id(p) for p in own}
+            before = ["image" if found.made_by < 0 else names[found.made_by] for found in call.inputs]
+            layers.append(
+                Layer(
+                    name=name,
+                    kind=type(module).__name__ if _is_leaf(module) else call.operator.strip("_"),
+                    detail=call.detail,
+                    inputs=tuple(dict.fromkeys(before)),
+                    shape=call.shape,
+                    parameters=sum(p.numel() for p in own),
+                    trainable=sum(p.numel() for p in own if p.requires_grad),
+                    multiply_adds=call.multiply_adds,
+                    stride=call.output.stride,
+                    receptive_field=call.output.receptive_field,
+                )
+            )
+        return layers
+
+    def _names(self, modules: dict[str, nn.Module]) -> list[str]:
+        """Of every call: its module, and the operator where it is no module of its own. What is called again, as a
+        pooling that several levels share, is "pool 2"; a module of torch that runs as several operators has one name.
+        """
+        seen: dict[str, int] = {}
+        names: list[str] = []
+        last = None
+        for number, call in enumerate(self.calls):
+            leaf = _is_leaf(modules[call.module])
+            name = call.module if leaf else f"{call.module} {call.operator.strip('_')}".strip()
+            if leaf and name == last and call.inputs[-1].made_by == number - 1:
+                names.append(names[-1])
+                continue
+            last, seen[name] = name, seen.get(name, 0) + 1
+            names.append(f"{name} {seen[name]}" if seen[name] > 1 else name)
+        return names
+
+    def blocks(self) -> list[list[int]]:
+        """Calls of one block together: of "stem", "blocks.3", "head" ...; others each on their own."""
+        groups: list[list[int]] = []
+        last = None
+        for number, call in enumerate(self.calls):
+            parts = call.module.split(".")
+            part = ".".join(parts[:2]) if parts[0] == "blocks" else parts[0]
+            if part and part == last:
+                groups[-1].append(number)
+            else:
+                groups.append([number])
+            last = part
+        return groups
+
+    def peak(self, groups: Sequence[Sequence[int]]) -> tuple[int, str]:
+        """The most numbers held while a group of calls runs as one operator, and by which."""
+        modules = dict(self.net.named_modules())
+        names = self._names(modules)
+        maps = [self.image, *(call.output for call in self.calls)]
+        most, at = 0, ""
+        for group in groups:
+            first, last = group[0], group[-1]
+            # Made before and still needed, by this group or later; made here and needed later.
+            held = sum(m.numbers for m in maps if m.made_by < first and max(m.needed_by, default=-1) >= first)
+            made = sum(m.numbers for m in maps if first <= m.made_by <= last and max(m.needed_by, default=last) > last)
+            call = self.calls[last]
+            if len(group) == 1 and call.operator in POINTWISE:
+                free = [m for m in call.inputs if max(m.needed_by) == last and m.numbers == call.output.numbers]
+                made = 0 if free else made
+            if held + made > most:
+                most, at = held + made, names[first] if len(group) == 1 else _block_of(self.calls[first].module)
+        return most, at
+
+
+def _block_of(module: str) -> str:
+    parts = module.split(".")
+    return ".".join(parts[:2]) if parts[0] == "blocks" else parts[0]
+
+
+def _is_leaf(module: nn.Module) -> bool:
+    return next(module.children(), None) is None and type(module).__module__.startswith("torch.nn")
+
+
+def _tensors(values: Any) -> Iterator[Tensor]:
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from _tensors(value)
+        elif isinstance(value, dict):
+            yield from _tensors(value.values())
+
+
+def _convolution(kernel: Sequence[int], stride: int, dilation: int, groups: int, *, transposed: bool) -> str:
+    said = ["x".join(map(str, kernel))]
+    said += [f"stride {stride}"] if stride != 1 else []
+    said += [f"dilation {dilation}"] if dilation != 1 else []
+    said += [f"groups {groups}"] if groups != 1 else []
+    return ", ".join([*said, *(["transposed"] if transposed else [])])

@@ -1,0 +1,144 @@
+"""What a task hands to the rest of the project: where training begins, how predictions are measured, how a head is
+fitted, and what people are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from handlens.preprocess import Preprocess
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+
+    from handlens.data.record import Record
+    from handlens.training.head import Head
+    from handlens.training.model_info import Architecture
+    from handlens.training.recipe import Recipe
+    from handlens.training.run import Run
+
+LISTED = 100  # classes; of more, nobody reads the table
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where training begins.
+
+    Attributes:
+        preprocess: with the normalization that goes with the weights.
+        weights: a name of published weights or a file; None from scratch, and of a module that came with its own.
+    """
+
+    net: nn.Module
+    preprocess: Preprocess
+    architecture: Architecture
+    weights: str | None = None
+
+
+@dataclass(frozen=True)
+class Tile:
+    """An image with what is known of it, for a contact sheet.
+
+    Attributes:
+        image: (H, W, 3) uint8, as large as a tile.
+        classes: indices of those that its colors stand for; a legend names them.
+    """
+
+    image: NDArray[np.uint8]
+    caption: str
+    classes: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True)
+class Headline:
+    """What the terminal says of an evaluation: sentences, with rich's markup, and a table with a row per class."""
+
+    sentences: tuple[str, ...]
+    rows: tuple[dict[str, Any], ...] = ()
+
+    @classmethod
+    def by_class(cls, sentences: tuple[str, ...], rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> Headline:
+        """With these columns of the metrics of each class; of too many classes none."""
+        shown = rows if len(rows) <= LISTED else ()
+        return cls(sentences, tuple({"class": row["class"]} | {key: row[key] for key in keys} for row in shown))
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a task finds in a data set by trying a model on it, beside the audit.
+
+    Attributes:
+        values: for JSON, by a key of its own.
+        sentence: for people.
+    """
+
+    values: dict[str, Any]
+    sentence: str
+
+
+class Measure(Protocol):
+    """Takes every image once and then says how good the predictions were.
+
+    Attributes:
+        kept: the metrics that model.json keeps.
+        records: of the images taken so far.
+    """
+
+    kept: tuple[str, ...]
+    records: list[Record]
+
+    def add(self, record: Record, result: Any) -> None:
+        """
+        Raises:
+            InputError: the label cannot be read, for example a mask.
+        """
+        ...
+
+    def metrics(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        ...
+
+    def write_report(self, path: Path, run: Run, *, metrics: dict[str, Any], **parts: Any) -> None:
+        """The page for people; `parts` as `evaluation.report.write_report` takes them."""
+        ...
+
+
+class Frozen(Protocol):
+    """How a linear head is fitted on frozen features and judged by cross-validation."""
+
+    def fit(
+        self,
+        features: NDArray[np.float32],
+        records: Sequence[Record],
+        folds: NDArray[np.int64],
+        *,
+        copies: int,
+        recipe: Recipe,
+        names: Sequence[str],
+    ) -> Head:
+        """
+        Args:
+            features: (N * copies, D), the copies of one image in consecutive rows, the unaugmented one first.
+            folds: (N,) fold number of each image.
+        """
+        ...
+
+    def validation(self, head: Head, records: Sequence[Record], names: Sequence[str]) -> dict[str, float]:
+        """The task's metric and "loss" on images that the head of their fold had not seen.
+
+        Raises:
+            FindingsError: there are too few images.
+        """
+        ...
+
+    def score(self, raw: Tensor, records: Sequence[Record]) -> tuple[float, float]:
+        """(metric, -loss) of a head's outputs (N, K)."""
+        ...
+
+    def choose(self, head: Head, records: Sequence[Record], names: Sequence[str]) -> dict[str, Any]:
+        """As `Task.choose`, on the images that the head of their fold had not seen."""
+        ...

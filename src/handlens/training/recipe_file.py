@@ -1,0 +1,61 @@
+"""A recipe from a file or from values by name, with one sentence for what it cannot be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from handlens.errors import InputError, nearest
+from handlens.training.recipe import Augment, Recipe
+
+
+def read_recipe(path: Path | None, **overrides: Any) -> Recipe:
+    """A recipe from a YAML file and the fields given by name; a field given by name wins.
+
+    Raises:
+        InputError: missing file, not YAML, a key that does not exist (its nearest is named), a wrong type or range.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"recipe {path} cannot be read: {error}.") from None
+        except yaml.YAMLError as error:
+            raise InputError(f"recipe {path} is not YAML: {str(error).splitlines()[0]}.") from None
+        loaded = {} if loaded is None else loaded  # an empty file: all defaults
+        if not isinstance(loaded, dict):
+            raise InputError(f"recipe {path} must be a list of 'key: value' lines, got {type(loaded).__name__}.")
+        values = loaded
+    values |= {key: value for key, value in overrides.items() if value is not None}
+    return make_recipe(values)
+
+
+def make_recipe(values: dict[str, Any]) -> Recipe:
+    """
+    Raises:
+        InputError: as `read_recipe`.
+    """
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        raise InputError(_sentence(error)) from None
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        *parents, key = map(str, first["loc"])
+        if not parents and key in Augment.model_fields:
+            return f"the recipe has no key {key!r}; it belongs under augment: 'augment: {{{key}: ...}}'."
+        owner, known = ("augment", Augment.model_fields) if parents else ("the recipe", Recipe.model_fields)
+        return f"{owner} has no key {key!r}; {nearest(key, known)}."
+    hint = ""
+    if isinstance(first["input"], str) and first["type"] in ("float_type", "int_type"):
+        hint = " (YAML reads a number such as 1e-3 as text: write 1.0e-3, and no quotes)"
+    reason = first["msg"].removeprefix("Value error, ")
+    return f"recipe: {where} = {first['input']!r} is not accepted: {reason[0].lower()}{reason[1:]}{hint}."
