@@ -92,10 +92,10 @@ def test_same_valid_and_dense():
     ("kind", "numbers", "message"),
     [
         ("convolution", {}, "unknown layer 'convolution'; available: conv, depthwise"),
-        ("conv", {"inside": 0}, "inside must be from 1 to 1,000,000, got 0"),
+        ("conv", {"inside": 0}, "input channels must be from 1 to 1,000,000, got 0"),
         ("conv", {"padding": "full"}, "padding must be pixels, same or valid"),
         ("conv", {"padding": -1}, "padding must be from 0"),
-        ("conv", {"outside": 10**300}, "outside must be from 1 to 1,000,000"),
+        ("conv", {"outside": 10**300}, "output channels must be from 1 to 1,000,000"),
         ("pool", {}, "pool keeps the number of channels, got 3 in and 4 out"),
         ("inverted_residual", {"bias": True}, "inverted_residual has no bias"),
         ("conv", {"kernel": 9, "size": 5, "padding": 1}, "a kernel of 9 is larger than an input of 5"),

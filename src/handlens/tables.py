@@ -66,7 +66,7 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
         f"{summary['parameters']:,} parameters, {frozen:,} frozen; {summary['statistics']:,} running statistics."
     )
     console.print(f"Weights: {sizes}.")
-    console.print(f"{summary['multiply_adds']:,} multiply-adds at {summary['size']} x {summary['size']}.")
+    console.print(f"{summary['multiply_adds']:,} multiply-adds at {summary['height']} x {summary['width']}.")
     for how, numbers, at in (
         ("operator by operator", summary["peak_numbers"], summary["peak_at"]),
         ("block by block", summary["peak_numbers_blocks"], summary["peak_at_block"]),

@@ -152,9 +152,11 @@ def test_saved_and_loaded_it_answers_alike(name, net, images_of, tmp_path):
         assert torch.equal(other(images), net(images))
 
 
-@pytest.mark.parametrize("folded", [False, True])
-def test_exported_it_answers_alike_for_any_batch(net, images_of, folded):
-    if folded:
+@pytest.mark.parametrize("frozen", [False, True])
+def test_exported_it_answers_alike_for_any_batch(name, net, images_of, frozen):
+    if frozen:
+        if name not in ("mobilenet_v2", "vgg11_bn"):
+            pytest.skip("a frozen norm is the same module in every net")
         freeze_batch_norm(net)
         net.eval()
     batch = torch.export.Dim("batch", min=1, max=64)

@@ -113,6 +113,7 @@ def test_saved_and_loaded_it_answers_alike(name, net, random_images, tmp_path):
             assert torch.equal(made, expected)
 
 
+@pytest.mark.slow  # tests/test_tasks.py exports one through the gate
 def test_the_runtimes_agree_on_decoded_boxes(name, net, random_images, tmp_path):
     if name == "ssd":
         pytest.skip("conversion takes long, and ssd has no operation that ssdlite does not have")

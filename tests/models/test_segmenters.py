@@ -102,7 +102,10 @@ def test_saved_and_loaded_it_answers_alike(make, net, random_images, tmp_path):
         assert torch.equal(other(images), net(images))
 
 
-@every_entry
+# To convert a DeepLab takes 20 s; tests/test_tasks.py exports one through the gate.
+@pytest.mark.parametrize(
+    "variant", [pytest.param(name, marks=pytest.mark.slow) if "deeplab" in name else name for name in ENTRIES]
+)
 def test_exported_and_in_the_runtimes_it_answers_alike(net, random_images, tmp_path):
     """At an odd size, and through torch.export with another number of images."""
     images = random_images(3, height=41, width=56)

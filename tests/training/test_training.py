@@ -53,6 +53,7 @@ def test_without_weights_auto_trains_from_scratch_and_says_so(data, no_weights, 
     assert kept.epochs == 1
 
 
+@pytest.mark.slow  # tests/test_learning.py has a quick one
 def test_from_scratch_learns_what_can_be_learned(no_weights, tmp_path):
     write_images(tmp_path / "data", per_class=20, seed=0, noise=0.25)
     run = train(tmp_path / "data", tmp_path / "run", **SCRATCH | {"epochs": 16})
@@ -259,6 +260,7 @@ def test_batch_norm_statistics_are_the_true_average_of_the_epoch_that_is_kept(da
     assert kept[0].momentum == 0.1
 
 
+@pytest.mark.slow
 def test_finetuning_with_loader_processes_is_the_same_as_without(data, weights, tmp_path):
     """With `--start-method spawn` this is how Windows and macOS load."""
     runs = [train(data, tmp_path / str(n), mode="finetune", epochs=2, workers=n, width=1.0) for n in (0, 2)]

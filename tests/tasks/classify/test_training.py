@@ -58,6 +58,7 @@ def test_the_best_epoch_is_the_one_asked_for(tmp_path: Path, by: str, best: tupl
         recipe=Recipe(choose_by=by),
         loader=None,
         best=(0.0, float("-inf")),
+        shown=str,
         say=print,
         progress=lambda what, done, total: None,
     )
