@@ -107,7 +107,7 @@ def test_its_smoke_version_beats_chance(recipe: Path, tmp_path: Path, weights: s
     else:
         low, _ = wilson_interval(metrics["correct"], metrics["count"])
         assert low > chance
-        images = [data / id for id in read_json(run / "data.json")["splits"]["test"]][:60]
-        others, difference = bf16_against_fp32(run, images)
-        assert others <= len(images) // 10  # hardly trained, it is unsure of many
+        images = [data / id for id in read_json(run / "data.json")["splits"]["test"]]
+        others, difference = bf16_against_fp32(run, images[:: max(1, len(images) // 60)])
+        assert others <= (2 if metrics["top1"] > 0.9 else 6)  # hardly trained, it is unsure of many
         assert difference < 0.02

@@ -216,7 +216,7 @@ def test_a_mask_is_drawn_over_a_copy_with_a_legend_of_what_is_there():
         mask(classes).draw(image[:, :100])
 
 
-def test_a_long_legend_is_as_wide_as_the_image():
+def test_a_long_legend_has_rows_as_wide_as_the_image():
     names = tuple(f"class {index}" for index in range(40))
     drawn = mask(np.arange(40).repeat(160).reshape(40, 160), names).draw(np.zeros((40, 160, 3), np.uint8))
     assert drawn.shape[1] == 160

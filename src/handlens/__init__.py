@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from handlens.flow.data import check, convert, sample
     from handlens.flow.evaluate import evaluate
     from handlens.flow.export import export
-    from handlens.flow.nets import load_model, pretrained, summary
+    from handlens.flow.nets import summary
     from handlens.flow.predict import load, predict
     from handlens.flow.show import show
+    from handlens.flow.torch_modules import load_model, pretrained
     from handlens.flow.train import train
     from handlens.models import backbone, build
     from handlens.preprocess import Preprocess
@@ -37,9 +38,9 @@ _WHERE = {
     "evaluate": "handlens.flow.evaluate",
     "export": "handlens.flow.export",
     "load": "handlens.flow.predict",
-    "load_model": "handlens.flow.nets",
+    "load_model": "handlens.flow.torch_modules",
     "predict": "handlens.flow.predict",
-    "pretrained": "handlens.flow.nets",
+    "pretrained": "handlens.flow.torch_modules",
     "sample": "handlens.flow.data",
     "show": "handlens.flow.show",
     "summary": "handlens.flow.nets",

@@ -153,22 +153,26 @@ def with_legend(sheet: NDArray[np.uint8], classes: Mapping[int, str], *, size: i
     palette = colors(max(classes, default=-1) + 1).tolist()
     measure = ImageDraw.Draw(Image.new("RGB", (1, 1)))
 
-    def needed(name: str, size: int) -> int:
-        return round(1.6 * size + measure.textlength(name, font=label_font(name, size))) + 18
+    def widths(size: int) -> dict[int, int]:
+        return {
+            index: round(1.6 * size + measure.textlength(name, font=label_font(name, size))) + 18
+            for index, name in classes.items()
+        }
 
-    def widest(size: int) -> int:
-        return 12 + max((needed(name, size) for name in classes.values()), default=0)
-
-    while size > SMALLEST_LETTERS and widest(size) > sheet.shape[1]:
-        size -= 1
-    width = max(sheet.shape[1], widest(size)) if classes else sheet.shape[1]
+    needed = widths(size)
+    widest = 12 + max(needed.values(), default=0)
+    if widest > sheet.shape[1] and size > SMALLEST_LETTERS:
+        size = max(SMALLEST_LETTERS, size * sheet.shape[1] // widest)
+        needed = widths(size)
+        widest = 12 + max(needed.values())
+    width = max(sheet.shape[1], widest) if classes else sheet.shape[1]
     places: list[tuple[int, int]] = []
     x, row = 12, 0
-    for name in classes.values():
-        if x > 12 and x + needed(name, size) > width:
+    for entry in needed.values():
+        if x > 12 and x + entry > width:
             x, row = 12, row + 1
         places.append((x, row))
-        x += needed(name, size)
+        x += entry
     canvas = Image.new(
         "RGB", (width, sheet.shape[0] + round(1.7 * size) * (row + 1) + 8 if classes else sheet.shape[0]), "white"
     )

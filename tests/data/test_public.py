@@ -32,7 +32,15 @@ def md5(content: bytes) -> str:
 
 def idx(array: np.ndarray) -> bytes:
     header = struct.pack(">BBBB", 0, 0, 8, array.ndim) + b"".join(struct.pack(">I", size) for size in array.shape)
-    return gzip.compress(header + array.astype(np.uint8).tobytes())
+    return gzip.compress(
+        header + array.astype(np.uint8).tobytes(), mtime=0
+    )  # else names of tests change with the clock
+
+
+@pytest.fixture(autouse=True)
+def cache_of_its_own(tmp_path, monkeypatch):
+    """What one test fetched is not found by the next."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache of its own"))
 
 
 def mnist_files() -> dict[str, bytes]:
@@ -206,7 +214,11 @@ def test_files_of_the_users_own_are_left_as_they_are(tmp_path, monkeypatch):
         ("train-images-idx3-ubyte.gz", b"no", "is not in MNIST's form"),
         ("train-labels-idx1-ubyte.gz", idx(np.arange(39) % 10), "40 images, and labels that do not fit"),
         ("train-labels-idx1-ubyte.gz", idx(np.full(40, 10)), "labels that do not fit"),
-        ("t10k-images-idx3-ubyte.gz", gzip.compress(gzip.decompress(idx(np.zeros((20, 28, 28))))[:-5]), "is cut off"),
+        (
+            "t10k-images-idx3-ubyte.gz",
+            gzip.compress(gzip.decompress(idx(np.zeros((20, 28, 28))))[:-5], mtime=0),
+            "is cut off",
+        ),
     ],
 )
 def test_damaged_files_are_named_and_leave_nothing(tmp_path, file, content, message):

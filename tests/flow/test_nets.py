@@ -83,6 +83,9 @@ def test_a_run_is_summed_up_as_it_was_trained(tmp_path, capsys):
     assert (found["height"], found["width"]) == (32, 40)
     assert found["parameters"] == sum(p.numel() for p in build_from(open_run(folder)).parameters())
     assert found["layers"][-1]["shape"] == [3]
+    color = {"model": "dense", "mode": "scratch", "epochs": 1, "options": {"in_channels": 3}}
+    dense = train(tmp_path / "data", out=tmp_path / "dense", recipe=color, golden=False)
+    assert flow.summary(dense)["parameters"] == sum(p.numel() for p in build_from(open_run(dense)).parameters())
     assert run(["summary", str(folder), "--classes", "4"]) == 2
     assert "is a run, whose classes and width stay as they were trained." in capsys.readouterr().err
     assert run(["summary", str(tmp_path)]) == 2

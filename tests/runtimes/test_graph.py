@@ -15,8 +15,8 @@ from torch import nn
 from handlens.models import build
 from handlens.preprocess import SCALINGS, Preprocess
 from handlens.runtimes.graph import DeployGraph, EmbedGraph, HeadGraph, ResizingGraph, Scale, _luma
-from handlens.runtimes.names import FEATURES, PROBABILITIES
-from handlens.runtimes.openvino.convert import add_head, to_openvino
+from handlens.runtimes.names import FEATURES
+from handlens.runtimes.openvino.convert import add_head, save_openvino, to_openvino
 from handlens.runtimes.openvino.engine import OpenVINOEngine
 from handlens.tasks import TASKS
 
@@ -42,7 +42,8 @@ def test_probabilities_come_out():
     torch.testing.assert_close(graph(pixels), expected)
 
 
-def test_a_head_added_to_converted_features_is_the_converted_whole():
+@pytest.mark.parametrize("task", [task for task in TASKS.values() if task.has_head], ids=lambda task: task.name)
+def test_a_head_added_to_converted_features_is_the_converted_whole(task, tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
     images[0] //= 2
     images[1] = images[1] // 2 + 128
@@ -56,16 +57,29 @@ def test_a_head_added_to_converted_features_is_the_converted_whole():
     features = to_openvino(EmbedGraph(net, preprocess), preprocess, outputs=(FEATURES,))
     with torch.no_grad():  # fitted meanwhile
         net.classifier.weight.mul_(torch.tensor([[-3.0], [-1.0], [1.0], [2.0], [5.0]]))
-    task = TASKS["classify"]
     whole = to_openvino(DeployGraph(net, preprocess, last_step=task.last_step), preprocess, outputs=task.outputs)
     added = add_head(features, HeadGraph(net.classifier, last_step=task.last_step), outputs=task.outputs)
     engines = [OpenVINOEngine(model, precision="fp32") for model in (whole, added, features)]
-    expected, made, before = (engine.run(images) for engine in engines)
-    assert list(made) == list(expected) == [PROBABILITIES]
-    np.testing.assert_array_equal(made[PROBABILITIES], expected[PROBABILITIES])
-    assert made[PROBABILITIES].std(axis=0).max() > 1e-3  # else images would not matter
+    engines.append(OpenVINOEngine(save_openvino(added, tmp_path / "made.xml", metadata={}), precision="fp32"))
+    expected, made, before, saved = (engine.run(images) for engine in engines)
+    assert tuple(made) == tuple(saved) == tuple(expected) == task.outputs
+    for output in task.outputs:
+        np.testing.assert_array_equal(made[output], expected[output])
+        np.testing.assert_array_equal(saved[output], expected[output])
+        assert made[output].std(axis=0).max() > 1e-3  # else images would not matter
     assert list(before) == [FEATURES]  # still a model of its own
     assert all(weight.requires_grad for weight in net.parameters())  # converting has no part in training
+
+
+def test_a_model_with_a_scripted_part_is_converted():
+    torch.manual_seed(0)
+    net = nn.Sequential(torch.jit.script(nn.Conv2d(3, 4, 3)), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    preprocess, task = Preprocess(height=16, width=16, short_side=16), TASKS["classify"]
+    graph = DeployGraph(net.eval(), preprocess, last_step=task.last_step)
+    images = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
+    engine = OpenVINOEngine(to_openvino(graph, preprocess, outputs=task.outputs), precision="fp32")
+    for name, expected in graph.arrays(images, task.outputs).items():
+        np.testing.assert_allclose(engine.run(images)[name], expected, atol=1e-5)
 
 
 def resizing(preprocess: Preprocess) -> ResizingGraph:

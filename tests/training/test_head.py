@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -96,6 +99,27 @@ def test_augmented_copies_count_as_their_image():
     assert head.out_of_fold.shape == (600, 10)
     with pytest.raises(ValueError, match="copies"):
         fit_head(X, ONE_HOT, folds=FOLDS, copies=2)
+
+
+def test_fitting_leaves_the_number_of_threads_as_it_was():
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        fit_head(X[:50], ONE_HOT[:50], folds=FOLDS[:50])
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_head_is_fitted_without_torchs_compiler():
+    """Its import takes as long as the fit of hundreds of images."""
+    script = """
+import sys, numpy as np
+from handlens.training.head import fit_head
+fit_head(np.eye(6, dtype=np.float32), np.eye(2, dtype=np.float32)[[0, 1] * 3], folds=np.arange(6) % 2)
+assert "torch" in sys.modules and "torch._dynamo" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 @pytest.mark.parametrize(("rows", "decomposition"), [(60, "eigh"), (12, "svd")])

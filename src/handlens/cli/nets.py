@@ -71,7 +71,9 @@ def summary(
         int | None, typer.Option(help="Input height and width in pixels; default: as published, or as trained.")
     ] = None,
     width: Annotated[float | None, typer.Option(help="Width multiplier, for models that have one.")] = None,
-    classes: Annotated[int | None, typer.Option(help="Number of classes; default: as published.")] = None,
+    classes: Annotated[
+        int | None, typer.Option(help="Number of classes; default: as published, or as trained.")
+    ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:

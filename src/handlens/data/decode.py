@@ -175,7 +175,7 @@ def _known_format(content: bytes, name: str) -> str:
 
 def _shown(content: bytes) -> str:
     """Text as text, else bytes in hexadecimal."""
-    text = content.decode("ascii", errors="replace").replace("\n", " ")
+    text = " ".join(content.decode("ascii", errors="replace").split())
     return f"'{text}'" if content.isascii() and text.isprintable() else f"the bytes {content.hex(' ')}"
 
 

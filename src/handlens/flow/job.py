@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,9 +46,8 @@ class Job:
         """Whether epochs follow a head that was fitted on frozen features."""
         return self.task.has_head and self.recipe.mode == "finetune" and not self.recipe.own_model
 
-    @cached_property
-    def backbone(self) -> FrozenBackbone:
-        """Of the model as it starts: not to be used once epochs have begun."""
+    def frozen_backbone(self) -> FrozenBackbone:
+        """Of the model as it is now. It holds a converted copy: not to be kept while epochs run."""
         return FrozenBackbone(self.start.net, self.start.preprocess, self.audit, self.recipe, self.report)
 
     @property
@@ -95,10 +93,11 @@ def _train_head(job: Job) -> Outcome:
         job.report.say(
             "The head is fitted on the validation images too; cross-validation measures it, evaluate uses test."
         )
-    head = fit_frozen_head(frozen, job.backbone, records, job.names)
+    backbone = job.frozen_backbone()
+    head = fit_frozen_head(frozen, backbone, records, job.names)
     install_head(job.start.net, head)
     validation = cross_validated(frozen, head, records, job.names)
-    return Outcome(validation, frozen.choose(head, records, job.names), job.backbone)
+    return Outcome(validation, frozen.choose(head, records, job.names), backbone)
 
 
 def _train_by_epochs(job: Job) -> Outcome:
@@ -160,14 +159,14 @@ def _head_first(job: Job, first: Path) -> tuple[float, float]:
 
     from handlens.training.saving import save_net
 
-    net, report = job.start.net, job.report
+    net, report, backbone = job.start.net, job.report, job.frozen_backbone()
     frozen = job.task.frozen(job.dataset)
     if first.is_file():
         net.load_state_dict(load_file(first))
     else:
-        install_head(net, fit_frozen_head(frozen, job.backbone, job.dataset.part("train"), job.names))
+        install_head(net, fit_frozen_head(frozen, backbone, job.dataset.part("train"), job.names))
         save_net(net, first)
-    metric, loss = validate_head(frozen, job.backbone, job.dataset.part("validation"))
+    metric, loss = validate_head(frozen, backbone, job.dataset.part("validation"))
     row = {"epoch": 0, "validation_loss": -loss, f"validation_{job.task.metric}": metric}
     if job.recipe.loss:  # the head is fitted by its own, which is no number to compare with
         loss = float("-inf")

@@ -8,8 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from handlens.errors import InputError, nearest, require
-from handlens.flow.runs import build_from, find_run
+from handlens.errors import InputError, require
+from handlens.flow.runs import build_from
 from handlens.reporter import QUIET, Reporter
 from handlens.runtimes import RUNTIMES
 from handlens.tasks import TASKS
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from handlens.models.cost import Cost
-    from handlens.preprocess import Preprocess
-    from handlens.training.run import Run
 
 COLUMNS = ("name", "task", "size", "classes", "parameters", "multiply_adds", "weights", "converts_to", "about")
 LARGEST = 16_384  # pixels a side that a net is counted for
@@ -92,63 +90,18 @@ def summary(
     from handlens.models import CATALOGUE
 
     report.progress("counting", 0, None)
+    name = str(name)
     if name not in CATALOGUE and Path(name).is_dir():
         if num_classes is not None or options:
             raise InputError(f"{name} is a run, whose classes and width stay as they were trained.")
         run = open_run(Path(name))
         height, width = (run.preprocess.height, run.preprocess.width) if size is None else (size, size)
-        cost = _counted(build_from(run), str(name), height=height, width=width)
+        cost = _counted(build_from(run), name, height=height, width=width, channels=run.preprocess.channels)
     else:
-        published = CATALOGUE[str(name)].image_size if name in CATALOGUE else 224
+        published = CATALOGUE[name].image_size if name in CATALOGUE else 224
         height = width = published if size is None else size
-        cost = _measured(str(name), size=height, num_classes=num_classes, **options)
-    return {"name": str(name), "height": height, "width": width, **asdict(cost), "weight_bytes": cost.weight_bytes()}
-
-
-def pretrained(
-    name: str, *, num_classes: int | None = None, report: Reporter = QUIET, **options: Any
-) -> tuple[nn.Module, Preprocess]:
-    """A model of the catalogue with published weights, as a torch module in eval mode, and its Preprocess.
-
-    Args:
-        name: "mobilenet_v2", or with a version: "resnet50:imagenet1k_v2"; `handlens weights list` names them.
-        num_classes: None keeps the published classes; a number gives the model a new head with fresh weights.
-        options: of the model, as `build` takes them.
-
-    Raises:
-        InputError: no such weights, they cannot be had, or they do not fit the options.
-    """
-    require("torch", extra="train", what="handlens.pretrained")
-    from handlens.models import CATALOGUE, build
-    from handlens.models.loading import load_into
-    from handlens.models.pretrained import load_weights
-    from handlens.weights import SOURCES
-
-    wanted = name if name in SOURCES else (CATALOGUE[name].weights or ("",))[0] if name in CATALOGUE else ""
-    if wanted not in SOURCES:
-        raise InputError(f"there are no published weights for {name!r}; {nearest(name, SOURCES)}.")
-    source = SOURCES[wanted]
-    classes = len(source.class_names) if num_classes is None else num_classes
-    net = build(wanted.partition(":")[0], num_classes=classes, **options)
-    sentence = load_into(net, load_weights(wanted, progress=report.progress), new_head=num_classes is not None)
-    if sentence:
-        report.say(sentence)
-    return net.eval(), source.preprocess
-
-
-def load_model(run: Path | str | Run, *, model: Any = None, report: Reporter = QUIET) -> tuple[nn.Module, Preprocess]:
-    """The model of a run folder as a torch module with its weights, in eval mode, and its Preprocess.
-
-    Args:
-        run: or the name of a pretrained model. `load` gives a predictor, which needs no torch.
-        model: your own, a constructor or a module, where the run's cannot be imported by its name.
-
-    Raises:
-        InputError: no such run, or a part of one's own in it that cannot be imported.
-    """
-    require("torch", extra="train", what="handlens.load_model")
-    opened = find_run(run, report=report)
-    return build_from(opened, model), opened.preprocess
+        cost = _measured(name, size=height, num_classes=num_classes, **options)
+    return {"name": name, "height": height, "width": width, **asdict(cost), "weight_bytes": cost.weight_bytes()}
 
 
 def cost_table(
@@ -259,18 +212,18 @@ def _measured(name: str, *, size: int, num_classes: int | None = None, **options
         raise
     except ValueError as error:
         raise InputError(f"{name}: {error}.") from None
-    return _counted(net, name, height=size, width=size)
+    return _counted(net, name, height=size, width=size, channels=_channels(net))
 
 
-def _counted(net: nn.Module, name: str, *, height: int, width: int) -> Cost:
+def _counted(net: nn.Module, name: str, *, height: int, width: int, channels: int) -> Cost:
     from handlens.models.cost import measure
 
     for side in (height, width):
         _require_side(side)
     try:
-        return measure(net, height=height, width=width, channels=_channels(net))
-    except ValueError as error:
-        raise InputError(f"{name}: {error}.") from None
+        return measure(net, height=height, width=width, channels=channels)
+    except (ValueError, RuntimeError) as error:  # a RuntimeError of code that makes tensors on a device of its own
+        raise InputError(f"{name} cannot be counted at {height} x {width} pixels: {str(error).rstrip('.')}.") from None
 
 
 def _built(name: str, *, size: int, num_classes: int | None, **options: Any) -> nn.Module:

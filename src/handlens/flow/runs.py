@@ -115,6 +115,7 @@ def write_run(
         graph = DeployGraph(net, preprocess, last_step=task.last_step)
         model = to_openvino(graph, preprocess, outputs=task.outputs)
     else:
+        assert backbone.net is net and backbone.preprocess == preprocess
         head = HeadGraph(net.classifier, last_step=task.last_step)  # type: ignore[arg-type]
         model = add_head(backbone.converted, head, outputs=task.outputs)
     save_openvino(model, folder / ENGINE, metadata=metadata)

@@ -93,7 +93,8 @@ class Mask:
         return fitted(with_mask(image, self.classes, self.names), side)
 
     def draw(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The image (H, W, 3) uint8 under the colors of its classes, and below it what each color means.
+        """The image (H, W, 3) uint8 under the colors of its classes, and below it what each color means; wider than the
+        image where a name is.
 
         A class called "background" is left as the image is; pixels that are IGNORE are dark.
 

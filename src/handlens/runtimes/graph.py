@@ -71,7 +71,10 @@ class EmbedGraph(nn.Module):
 
 
 class HeadGraph(nn.Module):
-    """What a DeployGraph does with an EmbedGraph's features: (N, D) float32 -> the task's outputs."""
+    """What a DeployGraph does with an EmbedGraph's features: (N, D) float32 -> the task's outputs.
+
+    The last step is handed the classifier in place of the net: those of tasks with a head ask nothing of it.
+    """
 
     def __init__(self, classifier: nn.Linear, *, last_step: LastStep) -> None:
         super().__init__()

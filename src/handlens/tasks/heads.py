@@ -32,13 +32,14 @@ FOLDS = 5
 
 @dataclass(frozen=True)
 class FrozenBackbone:
-    """All of a net before its classifier, whose features are computed through the engine, each image's once.
+    """All of a net before its classifier; features are computed by the engine, once per image.
 
     Attributes:
         net: its weights before the classifier do not change while this is used.
         preprocess: what the net is fed.
         audit: of the images, which are known by their contents.
         recipe: how images are augmented, and the precision.
+        report: of the progress.
     """
 
     net: nn.Module

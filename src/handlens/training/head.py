@@ -107,7 +107,7 @@ def fit_head(
     if count > 1:
         for decay in WEIGHT_DECAYS:
             start = _fit(x, problem, outside, decay, start, spread=spread, steps=CHOOSING_STEPS)
-            own = start[fold_of]  # (N, K, D + 1): each image's own fold's head
+            own = start[fold_of]  # (N, K, A + 1): each image's own fold's head
             logits = torch.einsum("nd,nkd->nk", x[::copies], own[:, :, :-1]) + own[:, :, -1]
             losses[decay] = float(_loss(logits, y, several=several))
             if best is None or losses[decay] < best[0]:
@@ -126,8 +126,10 @@ def fit_head(
 
 
 def _principal_axes(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean square along each axis (A,), and the axes as columns (D, A): D, or as many as there are rows, where along
-    all others nothing varies and weight decay leaves no weight."""
+    """Mean square along each axis (A,), and the axes as columns (D, A), of x (R, D).
+
+    A = min(R, D): nothing varies along others, so that weight decay keeps their weights 0.
+    """
 
     def decomposed(x: Tensor) -> tuple[Tensor, Tensor]:
         if len(x) >= x.shape[1]:
@@ -189,16 +191,16 @@ def _fit(
     """Minimise the mean cross-entropy + decay / 2 * |W|^2 of every fold.
 
     Args:
-        x: (R, D) along their principal axes; used: (R, F), 1 where a fold sees a row.
-        start: (F, K, D + 1), the bias in the last column.
-        spread: (D,) mean square of each column of x.
+        x: (R, A) along their principal axes; used: (R, F), 1 where a fold sees a row.
+        start: (F, K, A + 1), the bias in the last column.
+        spread: (A,) mean square of each column of x.
 
     Returns:
-        (F, K, D + 1).
+        (F, K, A + 1).
     """
     share = used * problem.weights[:, None]
     share = share / share.sum(dim=0)  # (R, F)
-    scale = torch.cat([(CURVATURE * spread.clamp(min=0) + decay).rsqrt(), torch.ones(1)])  # (D + 1,)
+    scale = torch.cat([(CURVATURE * spread.clamp(min=0) + decay).rsqrt(), torch.ones(1)])  # (A + 1,)
     x = x * scale[:-1]
     parameters = (start / scale).requires_grad_()
     folds, classes, columns = start.shape
@@ -212,7 +214,7 @@ def _fit(
     )
 
     def closure() -> Tensor:
-        parameters.grad = None
+        parameters.grad = None  # zero_grad is wrapped as well
         logits = x @ parameters[:, :, :-1].reshape(folds * classes, -1).T  # (R, F * K)
         logits = logits.view(-1, folds, classes) + parameters[:, :, -1]
         loss = (problem.losses(logits) * share).sum() + decay / 2 * (parameters * scale)[:, :, :-1].square().sum()
@@ -225,8 +227,8 @@ def _fit(
 
 
 class LBFGS(torch.optim.LBFGS):
-    """PyTorch's, without what its compiler needs: that decorator imports torch._dynamo, which takes as long as the fit
-    of hundreds of images. So does zero_grad's."""
+    """PyTorch's, with `add_param_group` not wrapped for the compiler: the wrapper imports torch._dynamo, which takes as
+    long as the fit of hundreds of images."""
 
     add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
 

@@ -18,7 +18,7 @@ from handlens.training.recipe import Recipe
 
 
 class FrozenClasses:
-    """As `tasks.task.Frozen`."""
+    """As `tasks.pieces.Frozen`."""
 
     def fit(
         self,

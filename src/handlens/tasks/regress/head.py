@@ -22,7 +22,7 @@ STRENGTHS = tuple(10.0**power for power in np.arange(2, -5.1, -0.5))
 
 
 class FrozenNumbers:
-    """As `tasks.task.Frozen`; the head gives scaled numbers."""
+    """As `tasks.pieces.Frozen`; the head gives scaled numbers."""
 
     def __init__(self, scale: TargetScale) -> None:
         self.scale = scale

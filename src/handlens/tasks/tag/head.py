@@ -20,7 +20,7 @@ from handlens.training.recipe import Recipe
 
 
 class FrozenTags:
-    """As `tasks.task.Frozen`."""
+    """As `tasks.pieces.Frozen`."""
 
     def fit(
         self,
