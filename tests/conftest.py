@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Some tests import OpenVINO themselves. Its usage statistics would fork this process, large as it is, twice per
+    # conversion, to reach a server.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     if method := config.getoption("--start-method"):
         multiprocessing.set_start_method(method, force=True)
 

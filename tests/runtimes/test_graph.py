@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -80,6 +82,25 @@ def test_a_model_with_a_scripted_part_is_converted():
     engine = OpenVINOEngine(to_openvino(graph, preprocess, outputs=task.outputs), precision="fp32")
     for name, expected in graph.arrays(images, task.outputs).items():
         np.testing.assert_allclose(engine.run(images)[name], expected, atol=1e-5)
+
+
+def test_nothing_is_sent_where_openvino_was_imported_before():
+    """Its usage statistics fork the process at each conversion."""
+    script = """
+import os, time
+forks = []
+os.register_at_fork(after_in_parent=lambda: forks.append(1))
+import openvino, torch
+from handlens.preprocess import Preprocess
+from handlens.runtimes.openvino.convert import to_openvino
+from torch import nn
+time.sleep(2)
+forks.clear()  # of the import itself, which was not ours
+to_openvino(nn.Flatten(), Preprocess(height=8, width=8, short_side=8), outputs=("flat",))
+time.sleep(2)
+assert forks == [], forks
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 def resizing(preprocess: Preprocess) -> ResizingGraph:

@@ -78,4 +78,9 @@ def import_openvino() -> Any:
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
 
+    if sys.modules["openvino_telemetry"] is not None:  # somebody imported OpenVINO before us
+        from openvino.tools.ovc import convert_impl, telemetry_stub, telemetry_utils, utils
+
+        for module in (convert_impl, telemetry_utils, utils):
+            module.tm = telemetry_stub
     return openvino
