@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from handlens.data.labels.finding import counted
 from handlens.errors import InputError, require
 from handlens.files import read_json, write_json, write_text
+from handlens.flow.callbacks import with_callbacks
 from handlens.flow.data import stop_on_findings
 from handlens.flow.golden import write_golden
 from handlens.flow.job import SAVED, Job, learn
@@ -19,7 +20,6 @@ from handlens.tasks import TASKS
 from handlens.tasks.own_model import try_parts
 from handlens.tasks.starting import begin
 from handlens.training.model_info import TrainedOn
-from handlens.training.parts import name_of
 from handlens.training.run import (
     DATA,
     DATA_CONFIG,
@@ -102,7 +102,7 @@ def train(
         folder = _new_run_folder(Path(data), out)
         recipe = make_recipe(asked | ({} if mode is None else {"mode": mode})).with_parts()
     require_known(recipe.model)
-    recipe = _with_callbacks(recipe, callbacks, resuming=resume is not None)
+    recipe = with_callbacks(recipe, callbacks, resuming=resume is not None)
 
     dataset = open_dataset(data, format=format, config=config)
     require_mode(recipe, TASKS[dataset.task])
@@ -258,58 +258,3 @@ def _require_unfinished(folder: Path) -> None:
         raise InputError(f"{folder} is finished and cannot be resumed.")
     if not unfinished(folder):
         raise InputError(f"{folder} cannot be resumed: it has no {RECIPE} or no {DATA}.")
-
-
-def _with_callbacks(recipe: Recipe, callbacks: Sequence[Callback], *, resuming: bool) -> Recipe:
-    """The recipe with their names.
-
-    Raises:
-        InputError: one is not a callback of Lightning, cannot work here, or has a state that a checkpoint cannot hold;
-            or others than the run was started with.
-    """
-    if not callbacks and not recipe.callbacks:
-        return recipe  # without Lightning, whose import takes longer than fitting a head
-    import io
-
-    import torch
-    from lightning.pytorch import Callback
-    from lightning.pytorch.callbacks import (
-        DeviceStatsMonitor,
-        GradientAccumulationScheduler,
-        LearningRateMonitor,
-        StochasticWeightAveraging,
-    )
-
-    seen = set()
-    for callback in callbacks:
-        if not isinstance(callback, Callback):
-            raise InputError(f"callbacks must be of lightning.pytorch.Callback, got {type(callback).__name__}.")
-        kind = type(callback).__name__
-        if isinstance(callback, (DeviceStatsMonitor, LearningRateMonitor)):
-            raise InputError(
-                f"{kind} needs a logger of Lightning; learning rates stand in metrics.csv and TensorBoard."
-            )
-        if isinstance(callback, (GradientAccumulationScheduler, StochasticWeightAveraging)):
-            raise InputError(f"{kind} changes steps or weights behind the recipe; use its batch_size, or ema.")
-        if callback.state_dict() and callback.state_key in seen:
-            raise InputError(
-                f"two callbacks save their state as {callback.state_key}; give one other arguments, or its class "
-                "another state_key."
-            )
-        seen.add(callback.state_key)
-        file = io.BytesIO()
-        try:
-            torch.save(callback.state_dict(), file)
-            torch.load(io.BytesIO(file.getvalue()), weights_only=True)
-        except Exception as error:  # of pickle and of torch, of many kinds
-            raise InputError(
-                f"the state of {kind} cannot be resumed: state_dict must give numbers, text, tensors, and lists and "
-                "dicts of them."
-            ) from error
-    names = [name_of(callback) for callback in callbacks]
-    if names != recipe.callbacks and (resuming or recipe.callbacks):
-        raise InputError(
-            f"the run has the callbacks {', '.join(recipe.callbacks) or 'none'}, and {', '.join(names) or 'none'} were "
-            "passed; pass the same again as callbacks=..."
-        )
-    return recipe.model_copy(update={"callbacks": names})
