@@ -13,6 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from bf16 import in_both
 from families import family_first, small
 from handlens.models import CATALOGUE, backbone, build
 from handlens.models.backbones import BACKBONES
@@ -176,19 +177,13 @@ def test_bf16_on_a_cpu_is_close(name, published, shared_data):
             "no package index has its weights; tests/test_learning.py and tests/test_recipes.py compare what learned"
         )
     published(name)
-    net = build(name, num_classes=1000).eval().to(memory_format=torch.channels_last)
+    net = build(name, num_classes=1000).eval()
     load_into(net, load_weights(name), new_head=False)
     files = sorted((shared_data / "imagenet_val500" / "images").iterdir())[::25]
     assert len(files) == 20
     preprocess = SOURCES[name].preprocess
     pixels = np.stack([preprocess.pixels(np.asarray(Image.open(file).convert("RGB"))) for file in files])
-    images = torch.from_numpy(preprocess.normalize(pixels)).permute(0, 3, 1, 2)
-    with torch.inference_mode():
-        exact = net(images).softmax(dim=1)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            logits = net(images)
-    assert logits.dtype == torch.bfloat16
-    rough = logits.float().softmax(dim=1)
+    exact, rough = in_both(net, preprocess.normalize(pixels))
     assert (rough.argmax(dim=1) == exact.argmax(dim=1)).sum() >= 18
     assert (rough - exact).abs().mean(dim=0).max() < 0.02
 
