@@ -21,6 +21,7 @@ from PIL import Image
 from blobs import CLASSES, write_images
 from command import handlens, handlens_process
 from handlens.files import read_json, sha256_of
+from handlens.runtimes import RUNTIMES
 
 SCHEMAS = Path(__file__).resolve().parents[1] / "docs" / "schemas"
 
@@ -144,14 +145,14 @@ def test_predict_does_not_load_torch(run: Path, data: Path):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("to", ["onnx", "openvino"])
+@pytest.mark.parametrize("to", RUNTIMES)
 def test_export_is_proved_by_its_own_runtime(run: Path, data: Path, weights: str, tmp_path: Path, to: str):
-    out = tmp_path / f"model.{'onnx' if to == 'onnx' else 'xml'}"
+    out = tmp_path / f"model{RUNTIMES[to].suffix}"
     done = handlens("export", run, "--to", to, "--out", out, "--json", XDG_CACHE_HOME=weights)
     result = json.loads(done.stdout)
     jsonschema.validate(result, read_json(SCHEMAS / "export.json"))
     assert result["passed"]
-    assert len(result["rows"]) == (4 if to == "onnx" else 8)
+    assert len(result["rows"]) == 4 * len(RUNTIMES[to].precisions)
     assert all(row["images"] == 15 for row in result["rows"])
     if to == "onnx":
         import onnx

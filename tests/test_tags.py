@@ -15,6 +15,7 @@ import handlens as package
 from command import handlens
 from handlens.files import read_json
 from handlens.reporter import Reporter
+from handlens.runtimes import RUNTIMES
 from handlens.training.recipe_file import make_recipe
 
 SCHEMAS = Path(__file__).resolve().parents[1] / "docs" / "schemas"
@@ -86,10 +87,12 @@ def test_a_threshold_of_the_users_own_holds_for_every_label(trained: tuple[Path,
     assert "no label" not in handlens("predict", run, image, "--threshold", "0").stdout
 
 
-@pytest.mark.parametrize("to", [pytest.param("onnx", marks=pytest.mark.slow), "openvino"])
+@pytest.mark.parametrize(
+    "to", [pytest.param(to, marks=[] if to == "openvino" else pytest.mark.slow) for to in RUNTIMES]
+)
 def test_export_is_proved_by_its_own_runtime(trained: tuple[Path, Path], weights: str, tmp_path: Path, to: str):
     _, run = trained
-    out = tmp_path / f"model.{'onnx' if to == 'onnx' else 'xml'}"
+    out = tmp_path / f"model{RUNTIMES[to].suffix}"
     result = json.loads(handlens("export", run, "--to", to, "--out", out, "--json", XDG_CACHE_HOME=weights).stdout)
     jsonschema.validate(result, read_json(SCHEMAS / "export.json"))
     assert (result["task"], result["passed"]) == ("tag", True)

@@ -15,6 +15,7 @@ from PIL import Image
 import handlens as package
 from command import handlens
 from handlens.files import read_json
+from handlens.runtimes import RUNTIMES
 
 SCHEMAS = Path(__file__).resolve().parents[1] / "docs" / "schemas"
 # Learning is not what is tested here: benchmarks/task_trainings.py does that.
@@ -134,10 +135,12 @@ def test_golden_images_are_answered_as_promised(trained: tuple[str, Path, Path])
             np.testing.assert_allclose(found[:, :10], golden[name][:, :10], atol=1e-3)
 
 
-@pytest.mark.parametrize("to", [pytest.param("onnx", marks=pytest.mark.slow), "openvino"])
+@pytest.mark.parametrize(
+    "to", [pytest.param(to, marks=[] if to == "openvino" else pytest.mark.slow) for to in RUNTIMES]
+)
 def test_export_is_proved_by_its_own_runtime(trained: tuple[str, Path, Path], weights: str, tmp_path: Path, to: str):
     task, _, run = trained
-    out = tmp_path / f"model.{'onnx' if to == 'onnx' else 'xml'}"
+    out = tmp_path / f"model{RUNTIMES[to].suffix}"
     result = json.loads(handlens("export", run, "--to", to, "--out", out, "--json", XDG_CACHE_HOME=weights).stdout)
     jsonschema.validate(result, read_json(SCHEMAS / "export.json"))
     assert (result["task"], result["passed"]) == (task, True)

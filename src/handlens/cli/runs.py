@@ -194,7 +194,7 @@ def predict(
 @app.command()
 def export(
     run: Annotated[str, typer.Argument(help="A run folder, or the name of a pretrained model.")],
-    to: Annotated[str, typer.Option(help="onnx or openvino.")],
+    to: Annotated[str, typer.Option(help="litert, onnx or openvino.")],
     out: Annotated[Path | None, typer.Option(help="Output file; default: in the run's exports/ folder.")] = None,
     data: Annotated[Path | None, typer.Option(help="Images for the parity check; default: the run's own.")] = None,
     with_resize: Annotated[

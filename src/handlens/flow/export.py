@@ -79,6 +79,9 @@ def export(
     reason = runtime.refuses(run.model.architecture.name)
     if reason is not None:
         raise InputError(reason)
+    if with_resize and not runtime.takes_any_size:
+        fitting = ", ".join(name for name, other in RUNTIMES.items() if other.takes_any_size)
+        raise InputError(f"--with-resize is not available for {to}, whose images have one size; use --to {fitting}.")
     if with_resize and preprocess.resize == "pad":
         raise InputError("--with-resize supports crop and stretch; this model pads its images.")
     deployed = DeployGraph(net, preprocess, last_step=task.last_step, suppress=suppress)
@@ -95,7 +98,15 @@ def export(
         made = Path(unproved) / path.name
         report.say(f"Converting to {to}.")
         report.progress("converting", 0, None)
-        runtime.convert(graph, preprocess, made, outputs=task.outputs, metadata=metadata, any_size=with_resize)
+        runtime.convert(
+            graph,
+            preprocess,
+            made,
+            outputs=task.outputs,
+            metadata=metadata,
+            any_size=with_resize,
+            report=report,
+        )
         report.say(f"Comparing predictions on {len(sources)} images, in a process without PyTorch.")
         parity = measure_parity(
             made,

@@ -5,11 +5,13 @@ A new runtime is a new folder here and a line in `RUNTIMES`.
 
 from __future__ import annotations
 
+from handlens.runtimes.litert import LiteRT
 from handlens.runtimes.onnx import Onnx
 from handlens.runtimes.openvino import OpenVINO
 from handlens.runtimes.runtime import Runtime
 
 RUNTIMES: dict[str, Runtime] = {
+    "litert": LiteRT(),
     "onnx": Onnx(),
     "openvino": OpenVINO(),
 }

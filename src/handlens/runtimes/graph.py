@@ -133,11 +133,11 @@ class Scale(nn.Module):
         super().__init__()
         mean = torch.tensor(preprocess.mean, dtype=torch.float64)
         std = torch.tensor(preprocess.std, dtype=torch.float64)
-        self.register_buffer("multiply", (1 / (255 * std)).float()[:, None, None], persistent=False)
-        self.register_buffer("add", (-mean / std).float()[:, None, None], persistent=False)
+        self.register_buffer("multiply", (1 / (255 * std)).float(), persistent=False)
+        self.register_buffer("add", (-mean / std).float(), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        return images.permute(0, 3, 1, 2).to(torch.float32) * self.multiply + self.add
+        return (images.to(torch.float32) * self.multiply + self.add).permute(0, 3, 1, 2)
 
 
 def resize_weights(along: Tensor, new_size: Tensor, first: Tensor, count: int) -> tuple[Tensor, Tensor]:

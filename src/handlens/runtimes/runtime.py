@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from handlens.preprocess import Preprocess
+from handlens.reporter import QUIET, Reporter
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,6 +23,7 @@ class Runtime(Protocol):
         name: on the command line.
         suffix: of its file.
         precisions: in which an export is proved: "fp32" decides, "auto", the runtime's default, informs.
+        takes_any_size: a graph may resize inside. One that does not takes images one at a time.
         runner: a script that imports the runtime and NumPy only: MODEL FOLDER OUT.npz PRECISION. It prints the
             runtime's name, version and precision; or one sentence on standard error, and exits with UNREADABLE, where
             the model cannot be read.
@@ -31,6 +33,7 @@ class Runtime(Protocol):
     suffix: ClassVar[str]
     precisions: ClassVar[tuple[str, ...]]
     runner: ClassVar[Path]
+    takes_any_size: ClassVar[bool] = True
 
     def convert(
         self,
@@ -41,6 +44,7 @@ class Runtime(Protocol):
         outputs: Sequence[str],
         metadata: dict[str, Any],
         any_size: bool = False,
+        report: Reporter = QUIET,
     ) -> None:
         """Write a graph as this runtime's file or files, with class names and preprocess in its metadata.
 
@@ -48,6 +52,7 @@ class Runtime(Protocol):
             graph: a DeployGraph or ResizingGraph.
             outputs: their names, in the graph's order.
             any_size: the graph takes images of any size, one at a time.
+            report: of a converter that has to be installed first, or takes minutes.
 
         Raises:
             InputError: the packages for this runtime are not installed, or it cannot take the graph.

@@ -49,7 +49,8 @@ class ASPP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         maps = [branch(x) for branch in self.branches]
         mean = self.pooled(x.mean(dim=(2, 3), keepdim=True))  # (N, 256, 1, 1): what the whole image is of
-        projected: Tensor = self.project(torch.cat([*maps, mean.expand_as(maps[0])], dim=1))
+        everywhere = F.interpolate(mean, size=maps[0].shape[2:], mode="nearest")  # LiteRT has no general broadcast
+        projected: Tensor = self.project(torch.cat([*maps, everywhere], dim=1))
         return projected
 
 

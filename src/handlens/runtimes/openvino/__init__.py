@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from handlens.preprocess import Preprocess
+from handlens.reporter import QUIET, Reporter
 from handlens.runtimes.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class OpenVINO(Runtime):
         outputs: Sequence[str],
         metadata: dict[str, Any],
         any_size: bool = False,
+        report: Reporter = QUIET,
     ) -> None:
         from handlens.runtimes.openvino import convert
 

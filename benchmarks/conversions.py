@@ -1,0 +1,121 @@
+"""Every model in every runtime: python benchmarks/conversions.py [RUNTIME ...] [--models A,B] [--images N]
+
+At the published size, float32, with published weights where they can be had here; other models get random weights and
+the batch norm statistics of eight real images, so that their predictions differ. Compared with PyTorch as an export
+is, on the first N (50) images of imagenet_val500. Seconds of the conversion alone.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from common import shared_images, store, stored_before
+from torch import nn
+
+from handlens.data.decode import decode
+from handlens.errors import InputError
+from handlens.models import CATALOGUE, build
+from handlens.models.loading import load_into
+from handlens.models.pretrained import load_weights
+from handlens.preprocess import SCALINGS, Preprocess
+from handlens.runtimes import RUNTIMES
+from handlens.runtimes.graph import DeployGraph
+from handlens.runtimes.parity import run_outside
+from handlens.tasks import TASKS
+from handlens.weights import SOURCES
+
+parser = argparse.ArgumentParser()
+parser.add_argument("runtimes", nargs="*", default=list(RUNTIMES))
+parser.add_argument("--models", default=",".join(CATALOGUE))
+parser.add_argument("--images", type=int, default=50)
+asked = parser.parse_args()
+files = sorted((shared_images("imagenet_val500") / "images").iterdir())[: asked.images]
+
+
+def task_of(name: str):
+    return next(task for task in TASKS.values() if task.models == CATALOGUE[name].task)
+
+
+def made(name: str) -> tuple[nn.Module, Preprocess, str]:
+    """The model in eval mode, its Preprocess, and where its weights are from."""
+    entry, task = CATALOGUE[name], task_of(name)
+    if name in SOURCES:
+        try:
+            net = build(name, num_classes=len(SOURCES[name].class_names))
+            load_into(net, load_weights(name), new_head=False)
+            return net.eval(), SOURCES[name].preprocess, "published"
+        except InputError:
+            pass
+    torch.manual_seed(0)
+    net = build(name, num_classes=entry.num_classes or task.published_classes)
+    first = next((part for part in net.modules() if isinstance(part, nn.Conv2d)), None)
+    mean, std = SCALINGS[entry.scaling]
+    gray = first is None or first.in_channels == 1
+    color = {"color": "gray", "mean": (0.5,), "std": (0.25,)} if gray else {"mean": mean, "std": std}
+    side = entry.image_size
+    preprocess = Preprocess(height=side, width=side, short_side=side, **color)
+    norms = [part for part in net.modules() if isinstance(part, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = None
+    if norms:
+        pixels = np.stack([preprocess.pixels(decode(file)) for file in files[:8]])
+        with torch.no_grad():
+            net.train()(torch.from_numpy(preprocess.normalize(pixels)).permute(0, 3, 1, 2))
+    return net.eval(), preprocess, "random"
+
+
+rows = []
+for name in asked.models.split(","):
+    task = task_of(name)
+    net, preprocess, weights = made(name)
+    graph = DeployGraph(net, preprocess, last_step=task.last_step)
+    pixels = np.stack([preprocess.pixels(decode(file)) for file in files])
+    parts = [graph.arrays(pixels[start : start + 8], task.outputs) for start in range(0, len(pixels), 8)]
+    expected = {output: np.concatenate([part[output] for part in parts]) for output in task.outputs}
+    for to in asked.runtimes:
+        runtime = RUNTIMES[to]
+        row = {"model": name, "runtime": to, "weights": weights, "images": len(files)}
+        with tempfile.TemporaryDirectory() as scratch:
+            path, seen = Path(scratch) / f"model{runtime.suffix}", Path(scratch) / "pixels"
+            seen.mkdir()
+            with (seen / "0.npy").open("wb") as file:
+                for image in pixels:
+                    np.save(file, image[None])
+            try:
+                reason = runtime.refuses(name)
+                if reason is not None:
+                    raise InputError(reason)
+                begin = time.perf_counter()
+                runtime.convert(graph, preprocess, path, outputs=task.outputs, metadata={})
+                row["seconds"] = round(time.perf_counter() - begin, 1)
+                row["MB"] = round(sum(part.stat().st_size for part in runtime.files(path)) / 1e6, 2)
+                answers, _ = run_outside(path, runtime, precision="fp32", pixels=seen)
+                values = {output: answers[f"0/{output}"] for output in task.outputs}
+                found = task.compare(values, expected, [file.name for file in files], thresholds=())
+                row |= {"equal": found.equal, "difference": found.largest_difference, "passed": found.passed}
+            except InputError as error:
+                row |= {"passed": False, "refused": str(error)}
+        rows.append(row)
+        print(row, flush=True)
+others = [
+    row
+    for row in stored_before("conversions")
+    if (row["model"], row["runtime"]) not in {(new["model"], new["runtime"]) for new in rows}
+]
+keys = (
+    "model",
+    "runtime",
+    "weights",
+    "images",
+    "seconds",
+    "MB",
+    "equal",
+    "difference",
+    "passed",
+    "refused",
+    "measured",
+)
+store("conversions", [{key: row.get(key) for key in keys} for row in [*others, *rows]])

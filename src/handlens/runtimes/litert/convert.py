@@ -1,0 +1,95 @@
+"""LiteRT's flatbuffer: one file for one image at a time, class names and preprocess in its metadata."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from handlens.errors import InputError
+from handlens.files import atomic_path
+from handlens.preprocess import Preprocess
+from handlens.reporter import QUIET, Reporter
+from handlens.runtimes.converter import run_converter
+
+SCRIPT = Path(__file__).with_name("converter.py")
+REQUIREMENTS = Path(__file__).with_name("requirements.txt")
+
+
+def export_litert(
+    graph: nn.Module,
+    preprocess: Preprocess,
+    path: Path,
+    *,
+    outputs: Sequence[str],
+    metadata: dict[str, Any],
+    report: Reporter = QUIET,
+) -> Path:
+    """Write a graph as .tflite, its input and outputs by name.
+
+    Args:
+        outputs: their names, in the graph's order.
+
+    Raises:
+        InputError: the extra `litert` is not installed, or the converter cannot take the graph.
+    """
+    try:
+        import ai_edge_litert  # noqa: F401 - runs the file, and reads and writes its format
+    except ImportError:
+        raise InputError("Export to LiteRT needs more packages: pip install 'handlens[litert]'.") from None
+    example = torch.zeros(1, preprocess.height, preprocess.width, preprocess.channels, dtype=torch.uint8)
+    with tempfile.TemporaryDirectory() as folder:
+        program, made = Path(folder) / "graph.pt2", Path(folder) / "graph.tflite"
+        with torch.inference_mode():
+            torch.export.save(torch.export.export(graph.eval(), (example,), strict=False), program)
+        run_converter(
+            "litert",
+            SCRIPT,
+            *(str(program), str(made), *outputs),
+            package="litert_torch",
+            requirements=REQUIREMENTS,
+            report=report,
+        )
+        content = with_metadata(made.read_bytes(), metadata)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+    return path
+
+
+def with_metadata(content: bytes, metadata: dict[str, Any]) -> bytes:
+    """A .tflite file with entries "handlens.<key>" of JSON in its table of metadata."""
+    import flatbuffers
+    import numpy as np
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    model.metadata = list(model.metadata or [])
+    for key, value in metadata.items():
+        buffer, entry = schema.BufferT(), schema.MetadataT()
+        buffer.data = np.frombuffer(json.dumps(value, ensure_ascii=False).encode(), dtype=np.uint8)
+        entry.name, entry.buffer = f"handlens.{key}", len(model.buffers)
+        model.buffers.append(buffer)
+        model.metadata.append(entry)
+    builder = flatbuffers.Builder(len(content) + 65536)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """The values that `with_metadata` wrote, by key."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.Model.GetRootAsModel(path.read_bytes(), 0)
+    found = {}
+    for number in range(model.MetadataLength()):
+        entry = model.Metadata(number)
+        name = entry.Name().decode()
+        if name.startswith("handlens."):
+            content = model.Buffers(entry.Buffer()).DataAsNumpy().tobytes()
+            found[name.removeprefix("handlens.")] = json.loads(content)
+    return found

@@ -1,0 +1,105 @@
+"""Converters in environments and processes of their own: found, made, failing, killed."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from handlens.errors import InputError
+from handlens.reporter import Reporter
+from handlens.runtimes import converter
+from handlens.runtimes.converter import run_converter
+
+PACKAGE = "a_package_that_nobody_has"
+
+
+def script(folder: Path, text: str) -> Path:
+    path = folder / "script.py"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def run(path: Path, *arguments: str, package: str = "json", said: list[str] | None = None) -> None:
+    requirements = path.with_name("requirements.txt")
+    requirements.touch()
+    report = Reporter(say=(said if said is not None else []).append)
+    run_converter("litert", path, *arguments, package=package, requirements=requirements, report=report)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HANDLENS_LITERT_PYTHON", raising=False)
+    monkeypatch.setenv("HANDLENS_CONVERTERS", str(tmp_path / "converters"))
+
+
+def test_with_the_package_it_runs_here(tmp_path: Path):
+    path = script(tmp_path, "import sys; open(sys.argv[1], 'w').write(sys.executable)")
+    run(path, str(tmp_path / "who"))
+    assert (tmp_path / "who").read_text() == sys.executable
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("import sys; sys.exit('no such operator: roll')", "litert failed: no such operator: roll"),
+        ("raise ValueError('a\\nb')", "litert failed: b"),
+        ("import sys; sys.exit(3)", "litert failed: it said nothing"),
+        ("import os; os.kill(os.getpid(), 9)", "litert was killed by signal 9; most often memory is too little"),
+    ],
+)
+def test_what_ends_badly_is_one_sentence(tmp_path: Path, text: str, sentence: str):
+    with pytest.raises(InputError, match=sentence) as caught:
+        run(script(tmp_path, text))
+    assert "\n" not in str(caught.value)
+
+
+def test_it_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(converter, "LONGEST", 0.5)
+    path = script(tmp_path, "import os, sys, time; open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(600)")
+    with pytest.raises(InputError, match="converting was stopped"):
+        run(path, str(tmp_path / "process"))
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "process").read_text()), 0)
+
+
+def test_an_environment_is_made_once_and_sees_our_packages(tmp_path: Path):
+    path = script(tmp_path, "import sys, numpy; open(sys.argv[1], 'a').write(sys.prefix + '\\n')")
+    said: list[str] = []
+    for _ in range(2):
+        run(path, str(tmp_path / "who"), package=PACKAGE, said=said)
+    first, second = (tmp_path / "who").read_text().splitlines()
+    assert first == second and Path(first).parent == tmp_path / "converters"
+    assert len(said) == 1 and said[0].startswith("Installing the converter to litert into ")
+
+
+def test_an_environment_that_cannot_be_made_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    path = script(tmp_path, "")
+    path.with_name("requirements.txt").write_text("a-package-that-nobody-has==1\n")
+    with pytest.raises(
+        InputError, match=r"litert could not be installed: ERROR: .*; try again with a network, or set "
+    ):
+        run(path, package=PACKAGE)
+    assert [entry for entry in (tmp_path / "converters").iterdir() if entry.is_dir()] == []
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "sentence"),
+    [
+        (
+            "HANDLENS_OFFLINE",
+            "1",
+            "is not installed, and HANDLENS_OFFLINE=1 forbids to fetch it; set HANDLENS_LITERT_PY",
+        ),
+        ("HANDLENS_LITERT_PYTHON", "/no/python", "HANDLENS_LITERT_PYTHON is /no/python, which is not a program."),
+    ],
+)
+def test_where_there_is_none_it_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, sentence: str
+):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(InputError, match=sentence):
+        run(script(tmp_path, ""), package=PACKAGE)
