@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from handlens.version import VERSION
+
 if TYPE_CHECKING:
     from handlens.data import open_dataset
     from handlens.flow.data import check, convert, sample
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from handlens.results import Boxes, Classes, Mask, Numbers, Tags
     from handlens.training.recipe import Recipe
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 _WHERE = {
     "check": "handlens.flow.data",

@@ -7,6 +7,7 @@ Any other exception is a bug and shows its traceback.
 import difflib
 from collections.abc import Collection
 from importlib.util import find_spec
+from typing import Any
 
 
 def nearest(name: str, known: Collection[str]) -> str:
@@ -40,6 +41,14 @@ class FindingsError(InputError):
 
 
 class ParityError(RuntimeError):
-    """An exported model's predictions differ from PyTorch's. Exit code 3."""
+    """An exported model's predictions differ from PyTorch's. Exit code 3.
+
+    Attributes:
+        parity: the report (`runtimes.parity.Parity`).
+    """
 
     exit_code = 3
+
+    def __init__(self, sentence: str, parity: Any = None) -> None:
+        super().__init__(sentence)
+        self.parity = parity

@@ -74,29 +74,18 @@ class Preprocess:
     def channels(self) -> int:
         return 1 if self.color == "gray" else 3
 
-    def smallest_decode(self) -> tuple[int, int]:
-        """(height, width) below which an image must not be decoded at reduced scale."""
-        if self.resize == "crop":
-            return self.short_side, self.short_side
-        return self.height, self.width
-
-    def pixels(self, image: NDArray[np.uint8], *, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+    def pixels(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Resize a decoded image.
 
         Args:
             image: (H, W, 3) uint8 RGB, any size.
-            size: (height, width) of the image that `image` was decoded from at reduced scale. Its sides were rounded
-                there, and padding could come to lie a row or column aside.
 
         Returns:
             (height, width, channels) uint8, contiguous: what a DeployGraph takes.
         """
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
             raise ValueError(f"image must be (H, W, 3) uint8, got {image.shape} {image.dtype}")
-        if self._enlarges(image):
-            resized = self._enlarged(image)
-        else:
-            resized = self._placed(image, _resize, fill=PADDING, size=size)
+        resized = self._enlarged(image) if self._enlarges(image) else self._placed(image, _resize, fill=PADDING)
         if self.color == "gray":
             resized = np.asarray(Image.fromarray(resized).convert("L"))[:, :, None]
         return np.ascontiguousarray(resized)
@@ -171,11 +160,9 @@ class Preprocess:
         columns = _resized(Image.fromarray(image), height, new_width).crop((-left, 0, self.width - left, height))
         return np.asarray(_resized(columns, new_height, self.width))[-top : self.height - top]
 
-    def _placed(
-        self, image: NDArray[np.uint8], resize: Resize, *, fill: int, size: tuple[int, int] | None = None
-    ) -> NDArray[np.uint8]:
+    def _placed(self, image: NDArray[np.uint8], resize: Resize, *, fill: int) -> NDArray[np.uint8]:
         """(H, W, ...) -> (height, width, ...): resized, then cut or padded."""
-        height, width = size or image.shape[:2]
+        height, width = image.shape[:2]
         new_height, new_width, top, left = self._placement(height, width)
         resized = resize(image, new_height, new_width)
         if self.resize != "pad":

@@ -119,8 +119,12 @@ def print_evaluation(console: Console, result: dict[str, Any]) -> None:
         console.print(f"Report: {escape(result['report'])}")
 
 
-def print_parity(console: Console, parity: Parity) -> None:
-    things, metric = TASKS[parity.task].compared, TASKS[parity.task].metric_title
+def print_parities(console: Console, parities: Sequence[Parity]) -> None:
+    """One table of all the engines, and one of what another resize changes: of the first, for they hardly differ."""
+    if not parities:
+        return
+    task = TASKS[parities[0].task]
+    things, metric = task.compared, task.metric_title
     print_rows(
         console,
         [
@@ -132,18 +136,22 @@ def print_parity(console: Console, parity: Parity) -> None:
                 "largest_difference": "-" if row.largest_difference is None else f"{row.largest_difference:.1e}",
                 metric: row.score,
                 f"PyTorch_{metric}": row.reference_score,
+                "MB": f"{row.size_mb:.2f}",
+                "ms/image": f"{row.latency_ms:.1f}",
+                "memory_MB": "-" if row.peak_mb is None else f"{row.peak_mb:.0f}",
                 "": {True: "agrees", False: "DIFFERS", None: "for information"}[row.passed],
             }
+            for parity in parities
             for row in parity.rows
         ],
     )
-    if parity.resizers:
-        console.print("Predictions that change if an app resizes images differently (both in PyTorch):")
+    if parities[0].resizers:
+        console.print("Predictions that change if an app resizes images differently:")
         print_rows(
             console,
             [
                 {"resize": row["pixels"], f"{things}_changed": percent(row["changed"]), metric: row["score"]}
-                for row in parity.resizers
+                for row in parities[0].resizers
             ],
         )
 

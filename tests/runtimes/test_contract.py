@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -22,7 +19,6 @@ from handlens.models import CATALOGUE
 from handlens.preprocess import Preprocess
 from handlens.runtimes import RUNTIMES
 from handlens.runtimes.graph import DeployGraph, ResizingGraph
-from handlens.runtimes.litert.convert import read_metadata
 from handlens.runtimes.parity import run_outside
 from handlens.runtimes.runtime import Runtime
 
@@ -46,23 +42,6 @@ def two_outputs(net: nn.Module, raw: torch.Tensor, *, suppress: bool) -> tuple[t
     return raw.softmax(dim=1), raw.argmax(dim=1)
 
 
-def onnx_metadata(path: Path) -> dict[str, Any]:
-    import onnx
-
-    return {entry.key.removeprefix("handlens."): json.loads(entry.value) for entry in onnx.load(path).metadata_props}
-
-
-def openvino_metadata(path: Path) -> dict[str, Any]:
-    entries = ElementTree.parse(path).findall("rt_info/handlens/*")
-    return {entry.tag: json.loads(entry.attrib["value"]) for entry in entries}
-
-
-# How an app finds class names and preprocessing: inside the file or beside it.
-READ: dict[str, Callable[[Path], dict[str, Any]]] = {
-    "litert": read_metadata,
-    "onnx": onnx_metadata,
-    "openvino": openvino_metadata,
-}
 # A package of each runtime's extra; None where the plain installation brings all.
 NEEDED = {"litert": "ai_edge_litert", "onnx": "onnxscript", "openvino": None}
 
@@ -110,7 +89,7 @@ def pixels(folder: Path, *shapes: tuple[int, ...]) -> list[np.ndarray]:
 
 def test_the_list_and_the_names_agree():
     assert {name: runtime.name for name, runtime in RUNTIMES.items()} == {name: name for name in RUNTIMES}
-    assert set(READ) == set(NEEDED) == set(RUNTIMES)
+    assert set(NEEDED) == set(RUNTIMES)
     assert all(runtime.precisions[0] == "fp32" for runtime in RUNTIMES.values())  # which decides
 
 
@@ -125,12 +104,15 @@ def test_a_fresh_process_answers_as_pytorch_by_the_names_of_the_outputs(converte
     expected = [converted.graph.arrays(batch, OUTPUTS) for batch in batches]
     assert len(np.unique(np.concatenate([arrays["ant"] for arrays in expected]))) > 1  # else nothing could fail
     for precision in converted.runtime.precisions:
-        arrays, engine = run_outside(converted.path, converted.runtime, precision=precision, pixels=tmp_path / "pixels")
+        arrays, described = run_outside(
+            converted.path, converted.runtime, precision=precision, pixels=tmp_path / "pixels"
+        )
         assert set(arrays) == {f"{file}/{name}" for file in (0, 1) for name in OUTPUTS}
-        name, version, computed = engine.rsplit(" ", 2)
+        name, version = described["runtime"].rsplit(" ", 1)
         assert name and version[0].isdigit()
+        assert 0 < described["latency_ms"] < 1000 and 10 < described["peak_mb"] < 5000
         if precision == "fp32":
-            assert computed == "f32"
+            assert described["precision"] == "f32"
             for output in OUTPUTS:
                 everything = np.concatenate([values[output] for values in expected])
                 np.testing.assert_allclose(arrays[f"0/{output}"], everything, atol=1e-4)
@@ -149,7 +131,7 @@ def test_a_graph_that_resizes_takes_any_size(converted: Converted, tmp_path: Pat
 
 def test_class_names_and_preprocessing_are_found_with_the_file(converted: Converted):
     for path in converted.files:
-        assert READ[converted.runtime.name](path) == METADATA
+        assert converted.runtime.open(path).metadata == METADATA
 
 
 @pytest.mark.parametrize("damage", ["empty", "other", "cut"])

@@ -14,7 +14,7 @@ from handlens.runtimes import RUNTIMES
 from handlens.runtimes.graph import DeployGraph
 from handlens.runtimes.names import PROBABILITIES
 from handlens.runtimes.onnx.convert import export_onnx
-from handlens.runtimes.parity import RESIZERS, measure_parity
+from handlens.runtimes.parity import OWN, RESIZERS, measure_parity
 from handlens.tasks import TASKS
 
 TASK = TASKS["classify"]
@@ -64,6 +64,7 @@ def measure(tmp_path: Path, images, *, shift: float):
         preprocess=PREPROCESS,
         reference=reference,
         images=images,
+        available=20,
         score=lambda arrays: float((arrays[PROBABILITIES].argmax(axis=1) == 0).mean()),
     )
 
@@ -75,8 +76,13 @@ def deployed(net: nn.Module) -> DeployGraph:
 def test_the_same_net_passes(tmp_path, images):
     parity = measure(tmp_path, images, shift=0)
     assert parity.passed
-    assert [row.pixels for row in parity.rows] == list(RESIZERS)
-    assert all(row.largest_difference < 1e-5 for row in parity.rows)
+    (row,) = parity.rows
+    assert row.largest_difference < 1e-5
+    assert (row.images, parity.available, row.pixels) == (12, 20, OWN)
+    assert [entry["pixels"] for entry in parity.resizers] == [OWN, *RESIZERS]
+    own, *others = parity.resizers
+    assert own["changed"] == 0 and own["score"] == row.score
+    assert {entry["changed"] for entry in others} == {0.0}  # this net looks at averages
 
 
 def test_a_slightly_different_net_fails(tmp_path, images):
@@ -110,6 +116,7 @@ def test_answers_that_are_not_numbers_fail_and_have_no_score(tmp_path, images):
             runtime=RUNTIMES["onnx"],
             preprocess=PREPROCESS,
             images=images,
+            available=len(images),
             reference=lambda batch: {PROBABILITIES: graph(torch.from_numpy(batch)).numpy()},
             score=score,
         )

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from handlens.cli import data, nets, runs  # each adds its commands to the application
-from handlens.cli.shared import app, reader_may_leave
+from handlens.cli.shared import app, print_error, reader_may_leave
 from handlens.errors import FindingsError, InputError, ParityError
 
 __all__ = ["FindingsError", "app", "data", "main", "nets", "run", "runs"]
@@ -50,7 +50,7 @@ def run(arguments: list[str]) -> int:
     except (InputError, ParityError) as error:
         if debug:
             raise
-        typer.echo(f"handlens: {error}", err=True)
+        print_error(error)
         return error.exit_code
     except KeyboardInterrupt:
         return 130

@@ -17,6 +17,7 @@ from handlens.cli.shared import (
     app,
     console,
     known_precision,
+    print_error,
     print_json,
     print_line,
     print_while_read,
@@ -158,7 +159,7 @@ def predict(
     lines_on_screen = sys.stdout.isatty() and (as_json or not csv)  # they are progress enough
     try:
         with reporting(quiet or lines_on_screen) as report:
-            opened = find_run(run, report=report)
+            opened = find_run(run, exported=True, report=report)
             predictions = handlens.predict(
                 opened, paths, precision=known_precision(precision), threshold=threshold, tiles=tiles, report=report
             )
@@ -194,8 +195,10 @@ def predict(
 @app.command()
 def export(
     run: Annotated[str, typer.Argument(help="A run folder, or the name of a pretrained model.")],
-    to: Annotated[str, typer.Option(help="litert, onnx or openvino.")],
-    out: Annotated[Path | None, typer.Option(help="Output file; default: in the run's exports/ folder.")] = None,
+    to: Annotated[str, typer.Option(help="litert, onnx or openvino; several with commas, or all.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Output file, of several exports a folder; default: exports/ in the run.")
+    ] = None,
     data: Annotated[Path | None, typer.Option(help="Images for the parity check; default: the run's own.")] = None,
     with_resize: Annotated[
         bool, typer.Option("--with-resize", help="Include the resize in the graph: it accepts images of any size.")
@@ -208,29 +211,42 @@ def export(
     ] = True,
     max_images: Annotated[
         int | None,
-        typer.Option(min=1, help="Maximum number of images for the parity check; default: depends on the task."),
+        typer.Option(
+            min=1,
+            help="Maximum number of images for the parity check; default: what a minute of processor time allows.",
+        ),
     ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Use all images for the parity check.")] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Export for another runtime and verify that its predictions match PyTorch's. Exit code 3 if they do not."""
-    import handlens
+    from handlens.flow.export import export_each
+    from handlens.tables import print_parities
 
     with reporting(quiet or as_json) as report:
-        path, parity = handlens.export(
+        made = export_each(
             run,
             to=to,
             out=out,
             data=data,
             with_resize=with_resize,
             suppress=suppress,
-            images=max_images,
+            images="all" if everything else max_images,
             report=report,
         )
+        outcomes = list(made)
     if as_json:
-        print_json({"file": str(path)} | parity.to_dict())
-        return
-    from handlens.tables import print_parity
-
-    print_parity(console(), parity)
-    typer.echo(str(path))
+        results = [outcome.to_dict() for outcome in outcomes]
+        print_json({"passed": all(result["passed"] for result in results), "exports": results})
+    else:
+        print_parities(console(), [outcome.parity for outcome in outcomes if outcome.parity])
+        for outcome in outcomes:
+            if outcome.path is not None:
+                print_line(str(outcome.path))
+    failed = [outcome.error for outcome in outcomes if outcome.error is not None]
+    if failed:
+        *others, worst = sorted(failed, key=lambda error: error.exit_code)
+        for error in others:
+            print_error(error)
+        raise worst

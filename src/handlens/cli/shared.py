@@ -59,6 +59,10 @@ def reader_may_leave() -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes what is still in the buffer
 
 
+def print_error(error: Exception) -> None:
+    typer.echo(f"handlens: {error}", err=True)
+
+
 def print_line(text: str) -> None:
     sys.stdout.write(text + "\n")
 

@@ -60,7 +60,7 @@ class ImageExamples(Examples):
 
     Args:
         label: no closure: loader processes get it by pickle.
-        at_least: (height, width) below which nothing is decoded, so that a crop keeps its detail.
+        at_least: (height, width) below which nothing is decoded, so that a crop keeps its detail; None decodes whole.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class ImageExamples(Examples):
         *,
         preprocess: Preprocess,
         transform: Callable[..., Any] | None,
-        at_least: tuple[int, int],
+        at_least: tuple[int, int] | None,
         label: Callable[[Record], Any],
         seed: int,
     ) -> None:

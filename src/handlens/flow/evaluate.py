@@ -12,6 +12,7 @@ from handlens.files import read_json, sha256_of, write_json
 from handlens.flow.runs import build_from, find_run
 from handlens.prediction.predictor import Predictor
 from handlens.reporter import QUIET, Reporter, shows_progress
+from handlens.runtimes import open_engine
 from handlens.runtimes.openvino.engine import OpenVINOEngine
 from handlens.tasks import TASKS
 from handlens.tasks.pieces import Measure
@@ -37,12 +38,12 @@ def evaluate(
     config: Path | None = None,
     report: Reporter = QUIET,
 ) -> dict[str, Any]:
-    """Measure a run on labeled images it was not trained on, write report.html and return the numbers.
+    """Measure a run or an exported file on labeled images it was not trained on; write report.html, return the numbers.
 
     Args:
         data: None is the data the run was trained from: its test split, or else its validation split; the result
             belongs to the run and stands in its model.json. Other data: its test split where it has one, or else all
-            of it; the result stands in <run>/evaluations/<data>.
+            of it; the result stands in <run>/evaluations/<data>, of a file in <file>.evaluations/<data>.
         preprocess: None is the run's own; another one is for experiments: the net is converted again with that
             normalization inside, and nothing is written into the run.
 
@@ -52,12 +53,15 @@ def evaluate(
     Raises:
         InputError: the data has no labels, or classes that the run does not know.
     """
-    run = find_run(run, report=report)
+    run = find_run(run, exported=True, report=report)
     task = TASKS[run.task]
     test = test_images(run, data, format=format, config=config)
     for note in test.notes:
         report.say(note)
-    engine = OpenVINOEngine(run.engine if preprocess is None else _converted(run, preprocess), precision=precision)
+    if preprocess is None:
+        engine = open_engine(run.engine, precision=precision)
+    else:
+        engine = OpenVINOEngine(_converted(run, preprocess), precision=precision)
     predictor = Predictor(run, engine=engine, preprocess=preprocess, threshold=task.evaluated_at)
     measure = task.measure(run, test.kind)
     unreadable = []
@@ -88,7 +92,7 @@ def evaluate(
         "report": None,
     }
     if preprocess is None:
-        with locked(run.folder):
+        with locked(run.evaluations if run.folder.is_file() else run.folder):
             result["report"] = str(_write(run, result, measure, test))
     return result
 
@@ -242,8 +246,8 @@ def _write(run: Run, result: dict[str, Any], measure: Measure, test: TestImages)
 
 
 def _folder_of_other_data(run: Run, root: Path) -> Path:
-    """<run>/evaluations/<name of the data>; of two data sets of one name, the second gets a number."""
-    base = run.folder / "evaluations" / (root.resolve().name or "data")
+    """<evaluations>/<name of the data>; of two data sets of one name, the second gets a number."""
+    base = run.evaluations / (root.resolve().name or "data")
     folder, number = base, 1
     while (folder / EVALUATION).is_file() and Path(read_json(folder / EVALUATION)["data"]).resolve() != root.resolve():
         number += 1

@@ -30,7 +30,7 @@ def write_golden(folder: Path, net: nn.Module, preprocess: Preprocess, dataset: 
     chosen = [pool[i] for i in np.linspace(0, len(pool) - 1, min(GOLDEN_IMAGES, len(pool))).astype(int)]
     golden = folder / "golden"
     golden.mkdir(exist_ok=True)
-    pixels = np.stack([load_pixels(record.path, preprocess) for record in chosen])
+    pixels = np.stack([load_pixels(record.path, preprocess)[0] for record in chosen])
     expected = DeployGraph(net.eval(), preprocess, last_step=task.last_step).arrays(pixels, task.outputs)
     files = []
     for number, record in enumerate(chosen):

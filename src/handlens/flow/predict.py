@@ -27,7 +27,7 @@ COUNTED = 100_000  # files: a second is spent on counting so many, and nobody wa
 
 def load(run: Path | str | Run, *, precision: Precision = "auto") -> Predictor:
     """A predictor: `load("runs/breads")("photo.jpg").label`. Does not import torch."""
-    return Predictor(find_run(run), precision=precision, latency=True)
+    return Predictor(find_run(run, exported=True), precision=precision, latency=True)
 
 
 def predict(
@@ -59,7 +59,7 @@ def predict(
     first = list(itertools.islice(files, FEW + 1))
     if not first:
         raise InputError(f"no images in {', '.join(map(str, named[:5]))}.")
-    run = find_run(run, report=report)
+    run = find_run(run, exported=True, report=report)
     if threshold is not None and not TASKS[run.task].has_threshold:
         raise InputError(
             f"a threshold applies to detection and multi-label models; the task of {run.folder.name} is {run.task}."

@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 class ProofImages:
     """Images of the run's test or validation split, or of `data`, or the run's golden ones.
 
-    Args:
-        limit: how many at most, spread evenly over what there is; None is what the task takes.
-
     Attributes:
         labeled: there are labels, so that answers have a score.
 
@@ -37,16 +34,19 @@ class ProofImages:
         InputError: there are no images.
     """
 
-    def __init__(self, run: Run, data: Path | str | None, *, limit: int | None) -> None:
+    def __init__(self, run: Run, data: Path | str | None) -> None:
         self.run = run
-        records, self.kind, self.labeled = _found(run, data)
-        count = min(TASKS[run.task].proof_images if limit is None else limit, len(records))
-        chosen = np.linspace(0, len(records) - 1, count).astype(int)
-        self.records = [records[i] for i in chosen]
+        found, self.kind, self.labeled = _found(run, data)
+        self.records = list(found)
         self._sizes: dict[str, tuple[int, int]] = {}  # (height, width) of those that could be read
 
     def __len__(self) -> int:
         return len(self.records)
+
+    def keep(self, count: int) -> None:
+        """At most so many of them, spread evenly."""
+        chosen = np.linspace(0, len(self) - 1, min(count, len(self))).astype(int)
+        self.records = [self.records[i] for i in chosen]
 
     def decoded(self, report: Reporter) -> Iterator[tuple[str, NDArray[np.uint8]]]:
         """(id, (H, W, 3) uint8), one at a time at full size.
@@ -62,7 +62,6 @@ class ProofImages:
                 continue
             self._sizes[record.id] = image.shape[0], image.shape[1]
             yield record.id, image
-        report.progress("comparing", 0, None)
         if not self._sizes:
             raise InputError(
                 f"none of the {len(self)} images for the parity check can be read; give others with --data."

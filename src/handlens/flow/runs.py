@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +11,9 @@ from handlens.errors import InputError, nearest, require
 from handlens.files import cache_folder
 from handlens.reporter import QUIET, Reporter
 from handlens.tasks import TASKS
-from handlens.training.model_info import Architecture, ModelInfo, Published
+from handlens.training.model_info import Architecture, ModelInfo, Published, metadata
 from handlens.training.parts import constructor, found, is_part_name
-from handlens.training.run import ENGINE, MODEL, WEIGHTS, Run, digests, locked, open_run, write_model_json
+from handlens.training.run import ENGINE, MODEL, WEIGHTS, Run, digests, locked, open_export, open_run, write_model_json
 from handlens.weights import SOURCES
 
 if TYPE_CHECKING:
@@ -23,11 +23,12 @@ if TYPE_CHECKING:
     from handlens.tasks.heads import FrozenBackbone
     from handlens.tasks.task import Task
 
-CHOSEN = ("threshold", "thresholds")  # on validation, of boxes or of each label: an app needs them with the file
 
-
-def find_run(run: Path | str | Run, *, report: Reporter = QUIET) -> Run:
+def find_run(run: Path | str | Run, *, exported: bool = False, report: Reporter = QUIET) -> Run:
     """A run folder, or the name of a pretrained net: that becomes a run folder in the cache, once.
+
+    Args:
+        exported: an exported file will do.
 
     Raises:
         InputError: neither; the message names the nearest or lists all. Or the weights cannot be had.
@@ -35,6 +36,11 @@ def find_run(run: Path | str | Run, *, report: Reporter = QUIET) -> Run:
     if isinstance(run, Run):
         return run
     path = Path(run)
+    if path.is_file():
+        found = open_export(path)
+        if not exported:
+            raise InputError(f"{path} is an exported model, which can predict and be evaluated; give its run folder.")
+        return found
     if path.exists():
         return open_run(path)
     if str(run) not in SOURCES:
@@ -109,7 +115,9 @@ def write_run(
     from handlens.runtimes.graph import DeployGraph, HeadGraph
     from handlens.runtimes.openvino.convert import add_head, save_openvino, to_openvino
 
-    metadata = {"class_names": list(class_names), "preprocess": preprocess.to_dict()} | for_apps(chosen)
+    said = metadata(
+        task=task.name, architecture=architecture, class_names=class_names, preprocess=preprocess, chosen=chosen
+    )
     net = net.float().to("cpu").eval()
     if backbone is None:
         graph = DeployGraph(net, preprocess, last_step=task.last_step)
@@ -118,7 +126,7 @@ def write_run(
         assert backbone.net is net and backbone.preprocess == preprocess
         head = HeadGraph(net.classifier, last_step=task.last_step)  # type: ignore[arg-type]
         model = add_head(backbone.converted, head, outputs=task.outputs)
-    save_openvino(model, folder / ENGINE, metadata=metadata)
+    save_openvino(model, folder / ENGINE, metadata=said)
     info = ModelInfo(
         task=task.name,
         architecture=architecture,
@@ -130,11 +138,6 @@ def write_run(
         **more,
     )
     return write_model_json(folder, info)
-
-
-def for_apps(chosen: Mapping[str, Any]) -> dict[str, Any]:
-    """Of what a task chose, what an app needs with the file."""
-    return {key: chosen[key] for key in CHOSEN if key in chosen}
 
 
 def machine() -> dict[str, Any]:

@@ -14,9 +14,9 @@ from handlens.data.decode import UnreadableImageError, decode
 from handlens.errors import InputError
 from handlens.preprocess import Preprocess
 from handlens.results import Prediction, Result
+from handlens.runtimes import open_engine
 from handlens.runtimes.engine import Arrays, Engine, Precision
-from handlens.runtimes.openvino.engine import OpenVINOEngine
-from handlens.runtimes.stream import answers
+from handlens.runtimes.stream import answers, load_pixels, load_whole
 from handlens.tasks import TASKS
 from handlens.training.run import Run
 
@@ -57,14 +57,16 @@ class Predictor:
         self.names = run.class_names
         own = self.task.thresholds(run.model.chosen)
         self.thresholds = own if threshold is None else (threshold,) * len(own)
-        self.engine = engine or OpenVINOEngine(run.engine, precision=precision, latency=latency)
+        self.engine = engine or open_engine(run.engine, precision=precision, latency=latency)
+        self._resizes = run.resizes
 
     def predict(self, paths: Iterable[Path]) -> Iterator[Prediction]:
         """One Prediction per path, in order; paths are taken lazily."""
         if self.tiles:
             yield from map(self._tiled_file, paths)
             return
-        for answer in answers(paths, self.engine, preprocess=self.preprocess, sized=not self.task.reduced):
+        load = load_whole if self._resizes else load_pixels
+        for answer in answers(paths, self.engine, preprocess=self.preprocess, load=load):
             if answer.arrays is None:
                 yield Prediction(answer.path, None, answer.error)
             else:
@@ -88,10 +90,10 @@ class Predictor:
         return self._one(image)
 
     def _one(self, image: Any) -> Result:
-        pixels = _pixels(image, at_least=self.preprocess.smallest_decode() if self.task.reduced else None)
+        pixels = _pixels(image)
         if self.tiles:
             return self._tiled(pixels)
-        arrays = self.engine.run(self.preprocess.pixels(pixels)[None])
+        arrays = self.engine.run((pixels if self._resizes else self.preprocess.pixels(pixels))[None])
         return self.result({name: values[0] for name, values in arrays.items()}, pixels.shape[0], pixels.shape[1])
 
     def _tiled_file(self, path: Path) -> Prediction:
@@ -110,12 +112,12 @@ class Predictor:
         )
 
 
-def _pixels(image: Any, *, at_least: tuple[int, int] | None) -> NDArray[np.uint8]:
+def _pixels(image: Any) -> NDArray[np.uint8]:
     """(H, W, 3) uint8 RGB, upright."""
     if isinstance(image, (str, Path)):
-        return decode(Path(image), at_least=at_least)
+        return decode(Path(image))
     if isinstance(image, bytes):
-        return decode(image, at_least=at_least, name="the bytes")
+        return decode(image, name="the bytes")
     if isinstance(image, Image.Image):
         upright = ImageOps.exif_transpose(image)
         if upright.has_transparency_data:  # on white, as files are

@@ -1,14 +1,16 @@
 """The gate: an export is done when its own runtime, in a process without PyTorch and without handlens, answers
-as PyTorch does on pixels that our Preprocess did not make.
+as PyTorch does. What an app's own resize changes is stated beside it.
 """
 
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
@@ -22,26 +24,33 @@ from PIL import Image
 
 from handlens.errors import InputError
 from handlens.preprocess import Preprocess
+from handlens.reporter import QUIET, Reporter
 from handlens.runtimes.agreement import TOLERANCE, Agreement
 from handlens.runtimes.engine import Arrays
 from handlens.runtimes.runtime import UNREADABLE, Runtime
 
 BATCH = 16  # images
+OUTSIDE = Path(__file__).with_name("outside.py")
+OWN, FULL = "as handlens resizes", "full images, resized inside"
 Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One engine at one precision on the pixels of one resizer, against PyTorch fp32.
+    """One engine at one precision against PyTorch fp32 on the same pixels.
 
     Attributes:
+        pixels: OWN, or FULL where the model resizes.
         equal: share of the labels, of the pixels or of the boxes that are the same.
         largest_difference: of a probability, or of the scores of boxes that are the same; None for class maps.
         excused: ids whose label differs while the reference's top two lie within twice the tolerance.
         differing: ids that differ without that excuse.
         score: of these answers by the task's metric, None without labels or where they are not numbers.
-        reference_score: PyTorch's on the same pixels.
+        reference_score: PyTorch's.
         passed: None where the row informs and does not decide.
+        size_mb: of the files, 10^6 bytes.
+        latency_ms: of one image, with all cores; median.
+        peak_mb: memory of the process with one image, 10^6 bytes; None where the system does not say.
     """
 
     engine: str
@@ -55,6 +64,9 @@ class Row:
     score: float | None
     reference_score: float | None
     passed: bool | None
+    size_mb: float
+    latency_ms: float
+    peak_mb: float | None
 
 
 @dataclass(frozen=True)
@@ -64,12 +76,15 @@ class Parity:
     Attributes:
         task: decides what is compared: labels and probabilities, of one class or of each on its own, pixels, or boxes.
         tolerance: of a probability; of masks and boxes see `agreement`.
-        resizers: per way of resizing, what share of the labels, pixels or boxes is another than on Preprocess's
-            pixels, both in PyTorch: what an app changes by resizing otherwise. None where no box reaches the threshold.
+        available: how many images there were; `images` of a row is how many were compared.
+        resizers: per way of resizing, our own first: what share of the file's labels, pixels or boxes is another than
+            on our own pixels, and its score: what an app changes by resizing otherwise. None where no box reaches the
+            threshold. Empty where the model resizes.
     """
 
     task: str
     tolerance: float
+    available: int
     rows: tuple[Row, ...]
     resizers: tuple[dict[str, Any], ...] = field(default=())
 
@@ -79,13 +94,7 @@ class Parity:
         return bool(decided) and all(decided)
 
     def to_dict(self) -> dict[str, Any]:
-        return {
-            "task": self.task,
-            "passed": self.passed,
-            "tolerance": self.tolerance,
-            "rows": [asdict(row) for row in self.rows],
-            "resizers": list(self.resizers),
-        }
+        return {"passed": self.passed} | asdict(self)
 
 
 def measure_parity(
@@ -96,17 +105,20 @@ def measure_parity(
     changed: Callable[..., float | None],
     runtime: Runtime,
     images: Iterable[tuple[str, Pixels]],
+    available: int,
     preprocess: Preprocess,
     reference: Callable[[Pixels], Arrays],
     score: Callable[[Arrays], float | None],
     any_size: bool = False,
     thresholds: Sequence[float] = (),
+    report: Reporter = QUIET,
 ) -> Parity:
     """
     Args:
         model: the exported file, of this runtime.
         compare, changed: as those of a Task.
         images: (id, decoded image (H, W, 3) uint8 at full size), each taken once: what is kept of them is on disk.
+        available: how many images there are, of which `images` are some.
         reference: PyTorch fp32, (N, height, width, C) uint8 -> arrays (N, ...) by output name.
         score: the answers to all the images -> the task's metric, or None where it is not known.
         thresholds: the score from which an app shows a box; of labels, of images that may have several, one per
@@ -114,85 +126,89 @@ def measure_parity(
         any_size: the model resizes inside: it is given the full images, and compared with PyTorch on
             Preprocess's pixels.
     """
-    kinds = {"full images, resized inside": lambda image, _: image} if any_size else RESIZERS
-    rows = []
+    resizers = {} if any_size else RESIZERS
+    rows: list[Row] = []
+    changes: list[dict[str, Any]] = []
+    size = sum(file.stat().st_size for file in runtime.files(model)) / 1e6
     with tempfile.TemporaryDirectory() as scratch:
-        pixels = Path(scratch) / "pixels"
-        pixels.mkdir()
-        proof = _write_pixels(pixels, kinds, images, preprocess=preprocess, reference=reference, any_size=any_size)
-        reference_scores = {kind: score(values) for kind, values in proof.expected.items()}
+        own, others = Path(scratch) / "own", Path(scratch) / "others"
+        ids, expected = _write_pixels(own, others, resizers, images, preprocess, reference, any_size=any_size)
+        reference_score = score(expected)
+        passes = len(runtime.precisions) + len(resizers)
+        done = 0
+
+        def run(precision: str, pixels: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+            return run_outside(
+                model,
+                runtime,
+                precision=precision,
+                pixels=pixels,
+                done=lambda images: report.progress("comparing", done + images, passes * len(ids)),
+            )
+
         for precision in runtime.precisions:
-            answers, engine = run_outside(model, runtime, precision=precision, pixels=pixels)
-            name, computed = engine.rsplit(" ", 1)
+            answers, described = run(precision, own)
+            done += len(ids)
+            values = {output: answers[f"0/{output}"] for output in expected}
+            finite = all(np.isfinite(value).all() for value in values.values())  # no metric takes anything else
+            found = compare(values, expected, ids, thresholds=thresholds)
             decides = precision == "fp32"
-            for number, (kind, expected) in enumerate(proof.expected.items()):
-                values = {output: answers[f"{number}/{output}"] for output in expected}
-                finite = all(np.isfinite(value).all() for value in values.values())  # no metric takes anything else
-                found = compare(values, expected, proof.ids, thresholds=thresholds)
-                row = Row(
-                    engine=name,
-                    precision=computed if decides else f"{computed} (default)",
-                    pixels=kind,
-                    images=len(proof.ids),
-                    **asdict(found) | {"passed": found.passed if decides else None},
-                    score=score(values) if finite else None,
-                    reference_score=reference_scores[kind],
-                )
-                rows.append(row)
-    if any_size:
-        return Parity(task, TOLERANCE, tuple(rows))
-    resizers = tuple(
-        {
-            "pixels": kind,
-            "changed": changed(values, proof.own, thresholds=thresholds),
-            "score": reference_scores[kind],
-        }
-        for kind, values in proof.expected.items()
-    )
-    return Parity(task, TOLERANCE, tuple(rows), resizers)
-
-
-@dataclass(frozen=True)
-class _Proof:
-    """What PyTorch answers.
-
-    Attributes:
-        own: the answers to Preprocess's pixels. expected: those to each kind's (to Preprocess's again, where the model
-            resizes inside).
-    """
-
-    ids: list[str]
-    own: Arrays
-    expected: dict[str, Arrays]
+            row = Row(
+                engine=described["runtime"],
+                precision=described["precision"] if decides else f"{described['precision']} (default)",
+                pixels=FULL if any_size else OWN,
+                images=len(ids),
+                **asdict(found) | {"passed": found.passed if decides else None},
+                score=score(values) if finite else None,
+                reference_score=reference_score,
+                size_mb=size,
+                latency_ms=described["latency_ms"],
+                peak_mb=described["peak_mb"],
+            )
+            rows.append(row)
+            if decides and resizers:
+                changes.append({"pixels": OWN, "changed": 0.0, "score": row.score})
+                answers, _ = run(precision, others)
+                done += len(resizers) * len(ids)
+                for number, kind in enumerate(resizers):
+                    other = {output: answers[f"{number}/{output}"] for output in expected}
+                    share = changed(other, values, thresholds=thresholds)
+                    changes.append({"pixels": kind, "changed": share, "score": score(other) if finite else None})
+    return Parity(task, TOLERANCE, available, tuple(rows), tuple(changes))
 
 
 def _write_pixels(
-    folder: Path,
-    kinds: Mapping[str, Callable[[Pixels, Preprocess], Pixels]],
+    own: Path,
+    others: Path,
+    resizers: Mapping[str, Callable[[Pixels, Preprocess], Pixels]],
     images: Iterable[tuple[str, Pixels]],
-    *,
     preprocess: Preprocess,
     reference: Callable[[Pixels], Arrays],
+    *,
     any_size: bool,
-) -> _Proof:
-    """Every image as every kind of pixels, in <number of the kind>.npy: batches, one array after the other."""
+) -> tuple[list[str], Arrays]:
+    """Every image as the model takes it in <own>/0.npy, and by each resizer in <others>/<number>.npy.
+
+    Each file is batches, one array after the other.
+
+    Returns:
+        the images' ids, and what PyTorch answers to Preprocess's pixels.
+    """
     ids: list[str] = []
-    own: list[Arrays] = []
-    expected: dict[str, list[Arrays]] = {kind: [] for kind in kinds}
+    expected: list[Arrays] = []
     with ExitStack() as stack:
-        files = [stack.enter_context((folder / f"{number}.npy").open("wb")) for number in range(len(kinds))]
+        files = []
+        for folder, count in ((own, 1), (others, len(resizers))):
+            folder.mkdir()
+            files += [stack.enter_context((folder / f"{number}.npy").open("wb")) for number in range(count)]
         for chunk in _chunks(images, 1 if any_size else BATCH):
             ids += [name for name, _ in chunk]
-            own.append(reference(np.stack([preprocess.pixels(image) for _, image in chunk])))
-            for file, (kind, resize) in zip(files, kinds.items(), strict=True):
-                batch = np.stack([resize(image, preprocess) for _, image in chunk])
-                np.save(file, batch)
-                expected[kind].append(own[-1] if any_size else reference(batch))
-    return _Proof(ids, _joined(own), {kind: _joined(parts) for kind, parts in expected.items()})
-
-
-def _joined(parts: Sequence[Arrays]) -> Arrays:
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+            pixels = np.stack([preprocess.pixels(image) for _, image in chunk])
+            expected.append(reference(pixels))
+            np.save(files[0], chunk[0][1][None] if any_size else pixels)
+            for file, resize in zip(files[1:], resizers.values(), strict=True):
+                np.save(file, np.stack([resize(image, preprocess) for _, image in chunk]))
+    return ids, {name: np.concatenate([part[name] for part in expected]) for name in expected[0]}
 
 
 def _chunks(images: Iterable[Any], size: int) -> Iterator[list[Any]]:
@@ -201,14 +217,22 @@ def _chunks(images: Iterable[Any], size: int) -> Iterator[list[Any]]:
         yield chunk
 
 
-def run_outside(model: Path, runtime: Runtime, *, precision: str, pixels: Path) -> tuple[dict[str, Any], str]:
-    """Run a model in a new process that imports its runtime and numpy only.
+def run_outside(
+    model: Path,
+    runtime: Runtime,
+    *,
+    precision: str,
+    pixels: Path,
+    done: Callable[[int], None] = lambda images: None,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Run a model in a new process that imports its runtime and NumPy only.
 
     Args:
         pixels: a folder of .npy files, in each of which batches follow each other.
+        done: told how many images have been run.
 
     Returns:
-        arrays by "file/output", and "runtime version precision".
+        arrays by "file/output"; and runtime (with its version), precision, latency_ms and peak_mb.
 
     Raises:
         InputError: the runtime cannot read the model.
@@ -216,16 +240,38 @@ def run_outside(model: Path, runtime: Runtime, *, precision: str, pixels: Path) 
     """
     with tempfile.TemporaryDirectory() as folder:
         destination = Path(folder) / "out.npz"
-        command = [sys.executable, "-I", str(runtime.runner), str(model), str(pixels), str(destination), precision]
+        parts = (OUTSIDE, runtime.runner, model, pixels, destination, precision)
         # ONNX Runtime leaves a device identifier in the user's cache: it gets a home that is thrown away.
         homes = {"HOME": folder, "XDG_CACHE_HOME": folder}
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | homes)
-        if done.returncode == UNREADABLE:
-            raise InputError(done.stderr.strip().splitlines()[-1])
-        if done.returncode:
-            raise RuntimeError(f"{runtime.name} could not run {model}:\n{done.stderr.strip()}")
+        said: list[str] = []
+        last = ""
+        with subprocess.Popen(
+            [sys.executable, "-I", *map(str, parts)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            env=os.environ | homes,
+        ) as process:
+            assert process.stdout is not None and process.stderr is not None
+            reader = threading.Thread(target=said.extend, args=(process.stderr,), daemon=True)
+            reader.start()
+            try:
+                for line in process.stdout:
+                    last = line
+                    if line.startswith("done "):
+                        done(int(line.removeprefix("done ")))
+            except BaseException:
+                process.kill()  # after Ctrl-C
+                raise
+            reader.join()
+        errors = "".join(said).strip()
+        if process.returncode == UNREADABLE:
+            raise InputError(errors.splitlines()[-1])
+        if process.returncode:
+            raise RuntimeError(f"{runtime.name} could not run {model}:\n{errors}")
         with np.load(destination) as loaded:
-            return dict(loaded), done.stdout.strip().splitlines()[-1]
+            return dict(loaded), json.loads(last)
 
 
 def _with(resize: Callable[[Pixels, int, int], Pixels]) -> Callable[[Pixels, Preprocess], Pixels]:

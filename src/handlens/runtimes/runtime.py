@@ -4,17 +4,20 @@ folder beside this file and a line in `RUNTIMES`."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from handlens.errors import InputError, require
 from handlens.preprocess import Preprocess
 from handlens.reporter import QUIET, Reporter
+from handlens.runtimes.engine import Engine, FileEngine, Model, Precision
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-UNREADABLE = 2  # exit code of a runner
+UNREADABLE = 2  # exit code of outside.py
 
 
 class Runtime(Protocol):
@@ -22,15 +25,17 @@ class Runtime(Protocol):
     Attributes:
         name: on the command line.
         suffix: of its file.
+        package: what is imported to run it, and the extra that brings it is called as the runtime; "" where the plain
+            installation does.
         precisions: in which an export is proved: "fp32" decides, "auto", the runtime's default, informs.
         takes_any_size: a graph may resize inside. One that does not takes images one at a time.
-        runner: a script that imports the runtime and NumPy only: MODEL FOLDER OUT.npz PRECISION. It prints the
-            runtime's name, version and precision; or one sentence on standard error, and exits with UNREADABLE, where
-            the model cannot be read.
+        runner: a module that imports the runtime and NumPy only, and has a class Model: opens a file, runs it, and
+            reads its metadata. Also run where handlens is not installed (outside.py), and copied by apps.
     """
 
     name: ClassVar[str]
     suffix: ClassVar[str]
+    package: ClassVar[str] = ""
     precisions: ClassVar[tuple[str, ...]]
     runner: ClassVar[Path]
     takes_any_size: ClassVar[bool] = True
@@ -58,6 +63,35 @@ class Runtime(Protocol):
             InputError: the packages for this runtime are not installed, or it cannot take the graph.
         """
         ...
+
+    def open(self, path: Path, *, precision: str = "fp32", threads: int | None = None) -> Model:
+        """Its file, ready to run.
+
+        Args:
+            threads: None is one per core.
+
+        Raises:
+            InputError: the runtime is not installed, or cannot read the file.
+        """
+        if self.package:
+            require(self.package, extra=self.name, what=f"running {path.name}")
+        make = import_module(f"{type(self).__module__}.runner").Model
+        try:
+            made: Model = make(str(path), precision=precision, threads=threads)
+        except ValueError as error:
+            raise InputError(f"{path} cannot be read: {error}") from None
+        return made
+
+    def engine(self, path: Path, *, precision: Precision = "auto", latency: bool = False) -> Engine:
+        """Its file as an engine.
+
+        Args:
+            latency: tuned for one image at a time, rather than for many.
+
+        Raises:
+            InputError: the runtime is not installed, or cannot read the file.
+        """
+        return FileEngine(lambda threads: self.open(path, precision=precision, threads=threads), latency=latency)
 
     def refuses(self, model: str) -> str | None:
         """Why a model of the catalogue does not convert, as a sentence; None where it does."""

@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from handlens.data.decode import UnreadableImageError, decode, probe
+from handlens.data.decode import UnreadableImageError, decode
 from handlens.preprocess import Preprocess
 from handlens.runtimes.engine import Arrays, Engine, stacked
 
 Pixels = NDArray[np.uint8]
 Loaded = tuple[Pixels, tuple[int, int]]  # what the net is fed, and the (height, width) of the image
+Load = Callable[[Path, Preprocess], Loaded]
 Item = tuple[Path, tuple[int, int]]
 AHEAD = 32  # images decoded before they are needed: hides a slow disk, costs 32 x 150 KB
 
@@ -27,7 +28,7 @@ class Answer:
     """What came of one file: arrays without the batch dimension, or the reason why there are none.
 
     Attributes:
-        size: (height, width) of the upright image, pixels, where it was asked for.
+        size: (height, width) of the upright image, pixels.
     """
 
     path: Path
@@ -36,14 +37,26 @@ class Answer:
     size: tuple[int, int] = (0, 0)
 
 
-def load_pixels(path: Path, preprocess: Preprocess) -> Pixels:
-    """A file as (height, width, C) uint8, decoded no larger than needed.
+def load_pixels(path: Path, preprocess: Preprocess) -> Loaded:
+    """A file as (height, width, C) uint8, and its size.
+
+    It is decoded whole: reduced by the decoder, a photograph's probabilities would be others than in an app.
 
     Raises:
         UnreadableImageError: the file is no image that can be read.
     """
-    image = decode(path, at_least=preprocess.smallest_decode())
-    return preprocess.pixels(image, size=_size(path) if preprocess.resize == "pad" else None)
+    image = decode(path)
+    return preprocess.pixels(image), (image.shape[0], image.shape[1])
+
+
+def load_whole(path: Path, preprocess: Preprocess) -> Loaded:
+    """A file at its own size, for graphs that resize inside.
+
+    Raises:
+        UnreadableImageError: the file is no image that can be read.
+    """
+    image = decode(path)
+    return image, (image.shape[0], image.shape[1])
 
 
 def answers(
@@ -52,13 +65,9 @@ def answers(
     *,
     preprocess: Preprocess,
     batch_size: int = 1,
-    load: Callable[[Path, Preprocess], Pixels] = load_pixels,
-    sized: bool = False,
+    load: Load = load_pixels,
 ) -> Iterator[Answer]:
     """One Answer per path, in order. Threads decode (the decoders release Python's lock) while the engine runs.
-
-    Args:
-        sized: also read each image's size, which an image decoded at reduced scale no longer has.
 
     Paths are taken lazily: a million files need no more memory than a hundred.
     """
@@ -67,7 +76,7 @@ def answers(
     def batches() -> Iterator[tuple[list[Item], Pixels]]:
         items: list[Item] = []
         images: list[Pixels] = []
-        for path, loaded in _decoded(paths, preprocess, load, sized=sized):
+        for path, loaded in _decoded(paths, preprocess, load):
             if isinstance(loaded, str):
                 failed.append(Answer(path, None, loaded))
                 items.append((path, (0, 0)))
@@ -95,13 +104,10 @@ def answers(
         yield failed.popleft()
 
 
-def _decoded(
-    paths: Iterable[Path], preprocess: Preprocess, load: Callable[[Path, Preprocess], Pixels], *, sized: bool
-) -> Iterator[tuple[Path, Loaded | str]]:
+def _decoded(paths: Iterable[Path], preprocess: Preprocess, load: Load) -> Iterator[tuple[Path, Loaded | str]]:
     def attempt(path: Path) -> Loaded | str:
         try:
-            pixels = load(path, preprocess)
-            return pixels, _size(path) if sized else (0, 0)
+            return load(path, preprocess)
         except UnreadableImageError as error:
             return str(error)
 
@@ -115,8 +121,3 @@ def _decoded(
         while waiting:
             first, future = waiting.popleft()
             yield first, future.result()
-
-
-def _size(path: Path) -> tuple[int, int]:
-    info = probe(path.read_bytes(), str(path))
-    return info.height, info.width

@@ -43,7 +43,7 @@ def validation_answers(
     engine = TorchEngine(forward, runtime=f"PyTorch {torch.__version__}")
     records = dataset.part("validation")
     paths = (record.path for record in records)
-    found = answers(paths, engine, preprocess=preprocess, sized=not task.reduced)
+    found = answers(paths, engine, preprocess=preprocess)
     for done, (record, answer) in enumerate(zip(records, found, strict=True), start=1):
         report.progress("choosing thresholds", done, len(records))
         if answer.arrays is not None:

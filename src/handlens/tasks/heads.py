@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from handlens.data.record import Record
     from handlens.preprocess import Preprocess
     from handlens.runtimes.engine import Engine
-    from handlens.runtimes.stream import Pixels
+    from handlens.runtimes.stream import Load, Loaded
     from handlens.training.head import Head
     from handlens.training.recipe import Recipe
 
@@ -117,9 +117,7 @@ def install_head(net: nn.Module, head: Head) -> None:
         net.classifier.bias.copy_(head.bias)  # type: ignore[union-attr, operator]
 
 
-def _augmented_loader(
-    recipe: Recipe, preprocess: Preprocess, copy: int, contents: Mapping[Path, str]
-) -> Callable[[Path, Preprocess], Pixels]:
+def _augmented_loader(recipe: Recipe, preprocess: Preprocess, copy: int, contents: Mapping[Path, str]) -> Load:
     """Loads an image augmented, by its content as the cache names it: two names of one image give one copy.
 
     torchvision, which takes 2 s to import, is needed only here.
@@ -132,11 +130,11 @@ def _augmented_loader(
     augment = recipe.augment
     transform = image_transform(preprocess, augment)
 
-    def load(path: Path, preprocess: Preprocess) -> Pixels:
+    def load(path: Path, preprocess: Preprocess) -> Loaded:
         decoded = decode(path, at_least=smallest_training_decode(preprocess, crop_area=augment.crop_area))
         key = (recipe.seed, "copy", copy, contents[path])
         image = seeded(transform, torch.tensor(decoded).permute(2, 0, 1), key=key)
-        return image.permute(1, 2, 0).contiguous().numpy()
+        return image.permute(1, 2, 0).contiguous().numpy(), (decoded.shape[0], decoded.shape[1])
 
     return load
 

@@ -100,7 +100,7 @@ def image_examples(
             transform=transform if train else None,
             seed=recipe.seed,
             label=label,
-            at_least=at_least if train else preprocess.smallest_decode(),
+            at_least=at_least if train else None,
         )
 
     return examples

@@ -43,8 +43,6 @@ class Task(Protocol):
         uses: of what not every task has a use for in a recipe.
         has_head: a head can be fitted on frozen features.
         published_classes: how many its models were published with, where the catalogue does not say.
-        reduced: an image may be decoded at reduced scale, for nothing is located in it.
-        proof_images: how many an export is proved with at most.
         compared: what parity counts: labels, pixels, boxes.
         metric_title: the metric as people call it.
         tolerated: what may differ by the tolerance of a probability; None where something else decides.
@@ -68,8 +66,6 @@ class Task(Protocol):
     uses: ClassVar[frozenset[str]] = frozenset()
     has_head: ClassVar[bool] = False
     published_classes: ClassVar[int]
-    reduced: ClassVar[bool] = True
-    proof_images: ClassVar[int] = 1000
     evaluated_at: ClassVar[float | None] = None
     has_threshold: ClassVar[bool] = False
     has_windows: ClassVar[bool] = False

@@ -6,7 +6,6 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +16,9 @@ from handlens.files import cache_folder
 from handlens.preprocess import Preprocess
 from handlens.runtimes.engine import Engine
 from handlens.runtimes.names import FEATURES
-from handlens.runtimes.stream import Pixels, answers, load_pixels
+from handlens.runtimes.stream import Load, answers, load_pixels
 
-Load = Callable[[Path, Preprocess], Pixels]
+DECODED = "decoded whole"  # part of the key: images that were reduced by the decoder have other features
 
 
 class FeatureCache:
@@ -74,7 +73,7 @@ def cached_features(
     Raises:
         InputError: an image that could be read a moment ago cannot be read now.
     """
-    cache = FeatureCache(backbone, json.dumps(preprocess.to_dict(), sort_keys=True), precision, augmented)
+    cache = FeatureCache(backbone, json.dumps(preprocess.to_dict(), sort_keys=True), precision, augmented, DECODED)
     try:
         rows = {record.id: cache.get(digests[record.id]) for record in records}
         missing = [record for record in records if rows[record.id] is None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from types import NoneType
 from typing import Any
@@ -11,8 +11,10 @@ from handlens.data.labels import KINDS
 from handlens.errors import InputError, nearest
 from handlens.preprocess import Preprocess
 from handlens.training.parts import named
+from handlens.version import VERSION
 
 FORMAT = 1
+FOR_APPS = ("threshold", "thresholds")  # of what a task chose on validation, what an app needs with the file
 
 # What each key holds in the file. Those of NEEDED stand in every file.
 Types = Mapping[str, type | tuple[type, ...]]
@@ -156,6 +158,50 @@ class ModelInfo:
         if "pretrained" in value:
             fields["pretrained"] = Published(**value["pretrained"])
         return cls(**fields)
+
+
+def metadata(
+    *,
+    task: str,
+    architecture: Architecture,
+    class_names: Sequence[str],
+    preprocess: Preprocess,
+    chosen: Mapping[str, Any],
+    resizes: bool = False,
+) -> dict[str, Any]:
+    """What a model's file says of itself, for apps and for `from_metadata`.
+
+    Args:
+        resizes: the graph takes images of any size.
+    """
+    return {
+        "handlens": VERSION,
+        "task": task,
+        "model": architecture.name,
+        "class_names": list(class_names),
+        "preprocess": preprocess.to_dict(),
+        **({"resizes": True} if resizes else {}),
+        **{key: chosen[key] for key in FOR_APPS if key in chosen},
+    }
+
+
+def from_metadata(value: Mapping[str, Any], *, where: str) -> ModelInfo:
+    """
+    Raises:
+        InputError: the file was not exported by handlens, or says something else than it should.
+    """
+    if "class_names" not in value or "task" not in value:
+        raise InputError(f"{where} says nothing of its classes and preprocessing; it was not exported by handlens.")
+    fields = {
+        "format": FORMAT,
+        "task": value["task"],
+        "architecture": {"name": value.get("model"), "arguments": None},
+        "class_names": value["class_names"],
+        "preprocess": value.get("preprocess"),
+        "files": {},
+        "chosen": {key: value[key] for key in FOR_APPS if key in value},
+    }
+    return ModelInfo.from_dict(fields, where=where)
 
 
 def _require_types(value: Mapping[str, Any], types: Types, needed: tuple[str, ...], where: str) -> None:

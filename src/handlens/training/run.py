@@ -15,7 +15,8 @@ from filelock import FileLock, Timeout
 from handlens.errors import InputError
 from handlens.files import read_json, sha256_of, write_json, write_text
 from handlens.preprocess import Preprocess
-from handlens.training.model_info import ModelInfo
+from handlens.runtimes import RUNTIMES, runtime_of
+from handlens.training.model_info import ModelInfo, from_metadata
 
 MODEL, WEIGHTS, RECIPE, METRICS = "model.json", "model.safetensors", "recipe.yaml", "metrics.csv"
 DATA, DATA_CONFIG = "data.json", "data-config.yaml"
@@ -28,12 +29,14 @@ class Run:
     """A finished run, checked when opened.
 
     Attributes:
-        folder: where it lies; it may be moved and zipped.
-        model: what model.json says.
+        folder: where it lies; it may be moved and zipped. Of an exported file, the file.
+        model: what model.json says, or the file's metadata.
+        resizes: the file takes images of any size.
     """
 
     folder: Path
     model: ModelInfo
+    resizes: bool = False
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -53,7 +56,12 @@ class Run:
 
     @property
     def engine(self) -> Path:
-        return self.folder / ENGINE
+        return self.folder if self.folder.is_file() else self.folder / ENGINE
+
+    @property
+    def evaluations(self) -> Path:
+        """Where evaluations on other data lie, a folder for each."""
+        return Path(f"{self.folder}.evaluations") if self.folder.is_file() else self.folder / "evaluations"
 
 
 def unfinished(folder: Path) -> bool:
@@ -79,6 +87,20 @@ def open_run(folder: Path) -> Run:
         if sha256_of(path) != digest:
             raise InputError(f"{path} has changed since it was written (SHA-256 differs); restore it from a copy.")
     return Run(folder, model)
+
+
+def open_export(path: Path) -> Run:
+    """An exported file as a run: to predict and to evaluate.
+
+    Raises:
+        InputError: no runtime has this suffix; its runtime is not installed, or cannot read it; or it is not ours.
+    """
+    runtime = runtime_of(path)
+    if runtime is None:
+        known = ", ".join(runtime.suffix for runtime in RUNTIMES.values())
+        raise InputError(f"{path} is neither a run folder nor an exported model ({known}).")
+    found = runtime.open(path, threads=1).metadata
+    return Run(path, from_metadata(found, where=str(path)), resizes=bool(found.get("resizes")))
 
 
 def kept_config(folder: Path) -> Path | None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 class LiteRT(Runtime):
     name = "litert"
     suffix = ".tflite"
+    package = "ai_edge_litert"
     precisions = ("fp32",)
     runner = Path(__file__).with_name("runner.py")
     takes_any_size = False

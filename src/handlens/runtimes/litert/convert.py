@@ -17,7 +17,7 @@ from handlens.preprocess import Preprocess
 from handlens.reporter import QUIET, Reporter
 from handlens.runtimes.converter import run_converter
 
-SCRIPT = Path(__file__).with_name("converter.py")
+SCRIPT = Path(__file__).with_name("converter_script.py")
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 
 
@@ -78,18 +78,3 @@ def with_metadata(content: bytes, metadata: dict[str, Any]) -> bytes:
     builder = flatbuffers.Builder(len(content) + 65536)
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     return bytes(builder.Output())
-
-
-def read_metadata(path: Path) -> dict[str, Any]:
-    """The values that `with_metadata` wrote, by key."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    model = schema.Model.GetRootAsModel(path.read_bytes(), 0)
-    found = {}
-    for number in range(model.MetadataLength()):
-        entry = model.Metadata(number)
-        name = entry.Name().decode()
-        if name.startswith("handlens."):
-            content = model.Buffers(entry.Buffer()).DataAsNumpy().tobytes()
-            found[name.removeprefix("handlens.")] = json.loads(content)
-    return found

@@ -1,27 +1,53 @@
-"""Run a LiteRT file in a process without handlens: python runner.py MODEL FOLDER OUT.npz PRECISION."""
+"""Run a .tflite file with LiteRT. Imports NumPy and the runtime only."""
 
-import sys
+import json
+import os
 from importlib.metadata import version
-from pathlib import Path
+from typing import Any
 
 import numpy as np
+from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
+from numpy.typing import NDArray
 
-model, source, destination, precision = sys.argv[1:]
-try:
-    run = Interpreter(model_path=model, num_threads=1).get_signature_runner()
-except (ValueError, RuntimeError) as error:
-    print(f"{model} cannot be read: {str(error).strip().splitlines()[-1]}", file=sys.stderr)
-    sys.exit(2)
-names = list(run.get_output_details())
-results = {}
-for path in sorted(Path(source).glob("*.npy")):  # in each: batches, one array after the other
-    parts = []
-    with path.open("rb") as file:
-        while file.peek(1):
-            parts.extend(run(images=image[None]) for image in np.load(file))
-    for name in names:
-        results[f"{path.stem}/{name}"] = np.concatenate([part[name] for part in parts])
-assert not {"torch", "handlens"} & set(sys.modules)
-np.savez(destination, **results)  # type: ignore[arg-type]
-print(f"LiteRT {version('ai-edge-litert')} f32")
+
+class Model:
+    """
+    Args:
+        threads: None is one per core.
+
+    Attributes:
+        metadata: what the file says of itself, by key.
+
+    Raises:
+        ValueError: the file cannot be read; one line.
+    """
+
+    def __init__(self, path: str, *, precision: str = "fp32", threads: int | None = None) -> None:
+        try:
+            interpreter = Interpreter(model_path=str(path), num_threads=threads or os.cpu_count() or 1)
+            self._run = interpreter.get_signature_runner()
+        except (ValueError, RuntimeError) as error:
+            raise ValueError(str(error).strip().splitlines()[-1]) from None
+        self._path = path
+        self.runtime = f"LiteRT {version('ai-edge-litert')}"
+        self.precision = "f32"
+
+    def run(self, images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+        """(N, H, W, C) uint8 -> arrays (N, ...) by output name; the file takes one image at a time."""
+        answers = [self._run(images=image[None]) for image in images]
+        return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        with open(self._path, "rb") as file:  # noqa: PTH123 - apps copy this file
+            model = schema.Model.GetRootAsModel(file.read(), 0)
+        found = {}
+        for number in range(model.MetadataLength()):
+            entry = model.Metadata(number)
+            name = entry.Name().decode()
+            if name.startswith("handlens."):
+                found[name.removeprefix("handlens.")] = json.loads(
+                    model.Buffers(entry.Buffer()).DataAsNumpy().tobytes()
+                )
+        return found

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 class Onnx(Runtime):
     name = "onnx"
     suffix = ".onnx"
+    package = "onnxruntime"
     precisions = ("fp32",)
     runner = Path(__file__).with_name("runner.py")
 

@@ -1,27 +1,42 @@
-"""Run an ONNX file in a process without handlens: python runner.py MODEL FOLDER OUT.npz PRECISION."""
+"""Run an .onnx file with ONNX Runtime. Imports NumPy and the runtime only."""
 
-import sys
-from pathlib import Path
+import json
+from typing import Any
 
 import numpy as np
 import onnxruntime
+from numpy.typing import NDArray
 
-model, source, destination, precision = sys.argv[1:]
-try:
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-except Exception as error:  # ONNX Runtime's own have no common class
-    print(f"{model} cannot be read: {str(error).strip().splitlines()[-1]}", file=sys.stderr)
-    sys.exit(2)
-names = [output.name for output in session.get_outputs()]
-results = {}
-for path in sorted(Path(source).glob("*.npy")):  # in each: batches, one array after the other
-    parts = []
-    with path.open("rb") as file:
-        while file.peek(1):
-            batch = np.load(file)
-            parts.append(session.run(names, {"images": batch}))
-    for index, name in enumerate(names):
-        results[f"{path.stem}/{name}"] = np.concatenate([part[index] for part in parts])
-assert not {"torch", "handlens"} & set(sys.modules)
-np.savez(destination, **results)  # type: ignore[arg-type]
-print(f"ONNX Runtime {onnxruntime.__version__} f32")
+
+class Model:
+    """
+    Args:
+        threads: None is one per core.
+
+    Attributes:
+        metadata: what the file says of itself, by key.
+
+    Raises:
+        ValueError: the file cannot be read; one line.
+    """
+
+    def __init__(self, path: str, *, precision: str = "fp32", threads: int | None = None) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or 0
+        try:
+            self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime's own have no common class
+            raise ValueError(str(error).strip().splitlines()[-1]) from None
+        self._names = [output.name for output in self._session.get_outputs()]
+        self.runtime = f"ONNX Runtime {onnxruntime.__version__}"
+        self.precision = "f32"
+
+    def run(self, images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+        """(N, H, W, C) uint8 -> arrays (N, ...) by output name."""
+        return dict(zip(self._names, self._session.run(self._names, {"images": images}), strict=True))
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        entries = self._session.get_modelmeta().custom_metadata_map
+        ours = {key.removeprefix("handlens."): value for key, value in entries.items() if key.startswith("handlens.")}
+        return {key: json.loads(value) for key, value in ours.items()}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from handlens.preprocess import Preprocess
 from handlens.reporter import QUIET, Reporter
+from handlens.runtimes.engine import Engine, Precision
 from handlens.runtimes.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -35,6 +36,11 @@ class OpenVINO(Runtime):
 
         model = convert.to_openvino(graph, preprocess, outputs=outputs, any_size=any_size)
         convert.save_openvino(model, path, metadata=metadata)
+
+    def engine(self, path: Path, *, precision: Precision = "auto", latency: bool = False) -> Engine:
+        from handlens.runtimes.openvino.engine import OpenVINOEngine
+
+        return OpenVINOEngine(path, precision=precision, latency=latency)
 
     def files(self, path: Path) -> tuple[Path, ...]:
         return path.with_suffix(".bin"), path

@@ -1,30 +1,50 @@
-"""Run an OpenVINO model in a process without handlens: python runner.py MODEL FOLDER OUT.npz PRECISION."""
+"""Run an OpenVINO model (.xml and .bin). Imports NumPy and the runtime only."""
 
+import json
 import sys
-from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 import openvino  # noqa: E402 - its usage statistics are blocked first
 
-model, source, destination, precision = sys.argv[1:]
-hints = {"INFERENCE_PRECISION_HINT": "f32"} if precision == "fp32" else {}
-try:
-    compiled = openvino.Core().compile_model(model, "CPU", hints)
-except RuntimeError as error:  # the first line says where in OpenVINO's own source, the last ones what is wrong
-    print(f"{model} cannot be read: {str(error).strip().splitlines()[-1]}", file=sys.stderr)
-    sys.exit(2)
-names = [output.get_any_name() for output in compiled.outputs]
-results = {}
-for path in sorted(Path(source).glob("*.npy")):  # in each: batches, one array after the other
-    parts = []
-    with path.open("rb") as file:
-        while file.peek(1):
-            batch = np.load(file)
-            parts.append(compiled({"images": batch}))
-    for index, name in enumerate(names):
-        results[f"{path.stem}/{name}"] = np.concatenate([part[index] for part in parts])
-assert not {"torch", "handlens"} & set(sys.modules)
-np.savez(destination, **results)  # type: ignore[arg-type]
-print(f"OpenVINO {openvino.__version__.split('-')[0]} {compiled.get_property('INFERENCE_PRECISION_HINT').to_string()}")
+
+class Model:
+    """
+    Args:
+        precision: "fp32", or "auto" for what the runtime chooses: bf16 on CPUs that have it.
+        threads: None is one per core.
+
+    Attributes:
+        metadata: what the file says of itself, by key.
+
+    Raises:
+        ValueError: the file cannot be read; one line.
+    """
+
+    def __init__(self, path: str, *, precision: str = "fp32", threads: int | None = None) -> None:
+        hints: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"} if precision == "fp32" else {}
+        if threads:
+            hints["INFERENCE_NUM_THREADS"] = threads
+        core = openvino.Core()
+        try:
+            self._model = core.read_model(path)
+            self._compiled = core.compile_model(self._model, "CPU", hints)
+        except RuntimeError as error:  # the first line says where in OpenVINO's own source, the last what is wrong
+            raise ValueError(str(error).strip().splitlines()[-1]) from None
+        self._names = [output.get_any_name() for output in self._compiled.outputs]
+        self.runtime = f"OpenVINO {openvino.__version__.split('-')[0]}"
+        self.precision = self._compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+
+    def run(self, images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+        """(N, H, W, C) uint8 -> arrays (N, ...) by output name."""
+        answer = self._compiled({"images": images})
+        return {name: answer[index].copy() for index, name in enumerate(self._names)}
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        if not self._model.has_rt_info("handlens"):
+            return {}
+        return {key: json.loads(value) for key, value in self._model.get_rt_info("handlens").value.items()}

@@ -55,7 +55,6 @@ class Detect(Task):
     }
     uses = frozenset({"anchors", "box_loss", "augment.zoom_out", "augment.mosaic"})
     published_classes = 80  # of COCO
-    reduced = False
     evaluated_at = 0.0  # every box counts in a precision-recall curve
     has_threshold = True
     resize = "stretch"

@@ -52,10 +52,8 @@ class Segment(Task):
     }
     uses = frozenset({"pixel_loss", "dice", "label_smoothing", "augment.zoom_out"})
     published_classes = 21  # of VOC, with its background
-    reduced = False
     has_windows = True
     resize = "pad"
-    proof_images = 250  # a class map is compared at every pixel
 
     def sinks(self, run: Run) -> dict[str, Callable[[Path], Sink]]:
         return {"masks": mask_folder}

@@ -1,4 +1,4 @@
-"""Convert what torch.export saved to LiteRT, without handlens: python converter.py PROGRAM FILE OUTPUT..."""
+"""Convert what torch.export saved to LiteRT, without handlens: python converter_script.py PROGRAM FILE OUTPUT..."""
 
 import logging
 import sys

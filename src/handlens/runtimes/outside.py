@@ -1,0 +1,67 @@
+"""Run an exported model in a process without handlens: python outside.py RUNNER MODEL FOLDER OUT.npz PRECISION.
+
+FOLDER holds .npy files, in each of which batches of images follow each other. Prints a line "done <images>" after each
+batch and at last one line of JSON; or one sentence on standard error, and exits with 2, where the model cannot be read.
+"""
+
+import importlib.util
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+TIMED = 15  # runs with one image, for the latency
+
+
+def peak_megabytes() -> float | None:
+    """Of this process, in memory at once; None on Windows, which has no such count."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+
+
+runner, path, source, destination, precision = sys.argv[1:]
+specification = importlib.util.spec_from_file_location("runner", runner)
+assert specification is not None and specification.loader is not None
+module = importlib.util.module_from_spec(specification)
+specification.loader.exec_module(module)
+try:
+    model = module.Model(path, precision=precision)
+except ValueError as error:
+    print(f"{path} cannot be read: {error}", file=sys.stderr)
+    sys.exit(2)
+files = sorted(Path(source).glob("*.npy"))
+with files[0].open("rb") as file:
+    image = np.load(file)[:1]
+times = []
+for _ in range(TIMED + 1):
+    begin = time.perf_counter()
+    model.run(image)
+    times.append(time.perf_counter() - begin)
+peak = peak_megabytes()  # before whole batches are in memory
+results, done = {}, 0
+for place in files:
+    parts = []
+    with place.open("rb") as file:
+        while file.peek(1):
+            batch = np.load(file)
+            parts.append(model.run(batch))
+            done += len(batch)
+            print(f"done {done}", flush=True)
+    for name in parts[0]:
+        results[f"{place.stem}/{name}"] = np.concatenate([part[name] for part in parts])
+assert "handlens" not in sys.modules
+assert "torch" not in sys.modules or getattr(module, "IMPORTS_TORCH", False)
+np.savez(destination, **results)  # type: ignore[arg-type]
+description = {
+    "runtime": model.runtime,
+    "precision": model.precision,
+    "latency_ms": 1000 * statistics.median(times[1:]),
+    "peak_mb": peak,
+}
+print(json.dumps(description))
