@@ -93,8 +93,9 @@ def test_a_threshold_of_the_users_own_holds_for_every_label(trained: tuple[Path,
 def test_export_is_proved_by_its_own_runtime(trained: tuple[Path, Path], weights: str, tmp_path: Path, to: str):
     _, run = trained
     out = tmp_path / f"model{RUNTIMES[to].suffix}"
-    result = json.loads(handlens("export", run, "--to", to, "--out", out, "--json", XDG_CACHE_HOME=weights).stdout)
-    jsonschema.validate(result, read_json(SCHEMAS / "export.json"))
+    whole = json.loads(handlens("export", run, "--to", to, "--out", out, "--json", XDG_CACHE_HOME=weights).stdout)
+    jsonschema.validate(whole, read_json(SCHEMAS / "export.json"))
+    (result,) = whole["exports"]
     assert (result["task"], result["passed"]) == ("tag", True)
     assert all(row["largest_difference"] < 1e-4 for row in result["rows"] if "default" not in row["precision"])
     if to == "onnx":  # an app gets the thresholds with the file

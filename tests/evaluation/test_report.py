@@ -113,6 +113,9 @@ def parts(names: list[str]) -> dict:
                         "score": None,
                         "reference_score": 0.9,
                         "passed": False,
+                        "size_mb": 8.87,
+                        "latency_ms": 4.2,
+                        "peak_mb": 90.0,
                     }
                 ],
                 "resizers": [{"pixels": "OpenCV", "changed": 0.1, "score": 0.8}],

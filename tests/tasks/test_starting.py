@@ -141,4 +141,4 @@ def test_augmented_copies_of_a_head_are_drawn_with_every_transform_of_the_recipe
     preprocess = Preprocess(height=32, width=32, short_side=32)
     recipe = make_recipe({"augment": {"flip": 0.0, "vertical_flip": 1.0, "crop_area": 1.0, "color": 0.0}})
     load = _augmented_loader(recipe, preprocess, 1, {tmp_path / "1.png": "digest"})
-    assert np.array_equal(load(tmp_path / "1.png", preprocess), image[::-1])
+    assert np.array_equal(load(tmp_path / "1.png", preprocess)[0], image[::-1])

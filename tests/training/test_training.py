@@ -158,8 +158,8 @@ def test_an_augmented_copy_depends_on_the_content_and_not_on_the_files_name(data
     contents = {path: sha256_of(path) for path in (one, copy, other)}
     preprocess = Preprocess(height=64, width=64, short_side=64)
     load = _augmented_loader(make_recipe(SMALL), preprocess, 1, contents)
-    np.testing.assert_array_equal(load(one, preprocess), load(copy, preprocess))
-    assert not np.array_equal(load(one, preprocess), load(other, preprocess))
+    np.testing.assert_array_equal(load(one, preprocess)[0], load(copy, preprocess)[0])
+    assert not np.array_equal(load(one, preprocess)[0], load(other, preprocess)[0])
 
 
 @pytest.mark.slow
