@@ -155,7 +155,7 @@ def test_export_is_proved_by_its_own_runtime(run: Path, data: Path, weights: str
     (made,) = result["exports"]
     assert len(made["rows"]) == len(RUNTIMES[to].precisions)
     assert all(row["images"] == 15 for row in made["rows"])
-    assert [entry["changed"] for entry in made["resizers"]][0] == 0 and len(made["resizers"]) == 5
+    assert made["resizers"][0]["changed"] == 0 and len(made["resizers"]) == 5
     assert 10 < made["rows"][0]["peak_mb"] < 1000  # not that of the process that asked
     if to == "onnx":
         import onnx
@@ -163,6 +163,66 @@ def test_export_is_proved_by_its_own_runtime(run: Path, data: Path, weights: str
         metadata = {entry.key: json.loads(entry.value) for entry in onnx.load(out).metadata_props}
         assert metadata["handlens.class_names"] == sorted(CLASSES)
         assert metadata["handlens.preprocess"]["mean"] == read_json(run / "model.json")["preprocess"]["mean"]
+
+    images = sorted((data / "test" / "c").iterdir())
+    ours, its = (handlens("predict", model, *images, "--json", "--precision", "fp32").stdout for model in (run, out))
+    for mine, other in zip(ours.splitlines(), its.splitlines(), strict=True):
+        mine, other = json.loads(mine), json.loads(other)
+        assert mine["class"] == other["class"]
+        assert mine["probability"] == pytest.approx(other["probability"], abs=1e-4)
+    evaluated = json.loads(handlens("evaluate", out, data, "--json").stdout)
+    jsonschema.validate(evaluated, read_json(SCHEMAS / "evaluate.json"))
+    assert evaluated["metrics"]["top1"] == made["rows"][0]["score"]
+    assert evaluated["runtime"] == made["rows"][0]["engine"]
+    assert Path(evaluated["report"]).parent == Path(f"{out}.evaluations") / data.name
+    again = handlens("export", out, "--to", to, check=False)
+    assert again.returncode == 2 and "is an exported model, which can predict and be evaluated" in again.stderr
+
+
+def test_files_that_are_no_exported_models_are_refused(run: Path, data: Path, tmp_path: Path):
+    image = next((data / "test" / "c").iterdir())
+    text = tmp_path / "notes.txt"
+    text.write_text("words")
+    done = handlens("predict", text, image, check=False)
+    assert done.returncode == 2 and "neither a run folder nor an exported model (.tflite, " in done.stderr
+    for suffix, content in ((".tflite", b""), (".tflite", b"words"), (".onnx", b"words"), (".xml", b"<a/>")):
+        broken = tmp_path / f"broken{suffix}"
+        broken.write_bytes(content)
+        done = handlens("predict", broken, image, check=False)
+        assert done.returncode == 2 and f"broken{suffix} cannot be read: " in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+    engine = tmp_path / "model.xml"
+    shutil.copyfile(run / "engine" / "model.bin", engine.with_suffix(".bin"))
+    text_of_engine = (run / "engine" / "model.xml").read_text(encoding="utf-8")
+    engine.write_text(text_of_engine.replace("<class_names ", "<other_names "), encoding="utf-8")
+    done = handlens("predict", engine, image, check=False)
+    assert done.returncode == 2 and "was not exported by handlens" in done.stderr
+
+
+def test_the_comparison_of_an_export_has_a_budget(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("handlens.flow.export.BUDGET", 0.0)
+    arguments = ("export", run, "--to", "openvino", "--out", tmp_path / "model.xml")
+    done = handlens(*arguments)
+    assert "on 8 images of 15 (--all compares all)" in done.stderr
+    for options, count in ((("--all",), 15), (("--max-images", "3"), 3)):
+        (made,) = json.loads(handlens(*arguments, *options, "--json").stdout)["exports"]
+        assert (made["rows"][0]["images"], made["available"]) == (count, 15)
+
+
+def test_exports_to_several_runtimes_fail_one_by_one(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(type(RUNTIMES["onnx"]), "refuses", lambda self, model: "it cannot.")
+    done = handlens("export", run, "--to", "onnx,openvino", "--out", tmp_path / "out", "--json", check=False)
+    result = json.loads(done.stdout)
+    jsonschema.validate(result, read_json(SCHEMAS / "export.json"))
+    assert done.returncode == 2 and "handlens: it cannot." in done.stderr
+    assert [(made["to"], made["passed"], made["error"]) for made in result["exports"]] == [
+        ("onnx", False, "it cannot."),
+        ("openvino", True, None),
+    ]
+    assert (tmp_path / "out" / f"{run.name}.xml").is_file()
+    for to in ("tensorrt", "onnx,", "onnx,tensorrt"):
+        done = handlens("export", run, "--to", to, check=False)
+        assert done.returncode == 2 and "unknown export target" in done.stderr
 
 
 def test_check_reads_and_never_writes(data: Path, tmp_path: Path):

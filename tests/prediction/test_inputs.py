@@ -10,6 +10,8 @@ from PIL import Image
 
 import handlens
 from handlens.errors import InputError
+from handlens.preprocess import Preprocess, ResizePolicy
+from handlens.runtimes.stream import load_pixels
 from handlens.training.recipe_file import make_recipe
 
 
@@ -78,3 +80,19 @@ def test_a_mode_that_boxes_do_not_have_is_refused_before_an_image_is_read(tmp_pa
 def test_a_mistyped_run_is_answered_with_the_run_beside_it(run: Path):
     with pytest.raises(InputError, match=f"the closest match is '{run}'"):
         handlens.load(run.with_name("rum"))
+
+
+@pytest.mark.parametrize("resize", ["crop", "stretch", "pad"])
+@pytest.mark.parametrize("size", [(3000, 2000), (700, 1900), (224, 224), (90, 400)])
+def test_a_photograph_is_the_same_as_file_bytes_image_and_array(
+    size: tuple[int, int], resize: ResizePolicy, tmp_path: Path
+):
+    rng = np.random.default_rng(0)
+    small = rng.integers(0, 256, (size[1] // 8, size[0] // 8, 3), dtype=np.uint8)
+    path = tmp_path / "a.jpg"
+    Image.fromarray(small).resize(size, Image.Resampling.BICUBIC).save(path, quality=90)
+    preprocess = Preprocess(height=64, width=64, short_side=64, resize=resize)
+    from_file, _ = load_pixels(path, preprocess)
+    with Image.open(path) as image:
+        as_array = np.asarray(image.convert("RGB"))
+    np.testing.assert_array_equal(from_file, preprocess.pixels(as_array))
