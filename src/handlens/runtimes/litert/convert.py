@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from handlens.errors import InputError
 from handlens.files import atomic_path
 from handlens.preprocess import Preprocess
 from handlens.reporter import QUIET, Reporter
 from handlens.runtimes.converter import run_converter
+from handlens.runtimes.names import INPUT
 
 SCRIPT = Path(__file__).with_name("converter_script.py")
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
@@ -46,11 +47,12 @@ def export_litert(
     with tempfile.TemporaryDirectory() as folder:
         program, made = Path(folder) / "graph.pt2", Path(folder) / "graph.tflite"
         with torch.inference_mode():
-            torch.export.save(torch.export.export(graph.eval(), (example,), strict=False), program)
+            named = _Named(graph, outputs).eval()
+            torch.export.save(torch.export.export(named, (), {INPUT: example}, strict=False), program)
         run_converter(
             "litert",
             SCRIPT,
-            *(str(program), str(made), *outputs),
+            *(str(program), str(made)),
             package="litert_torch",
             requirements=REQUIREMENTS,
             report=report,
@@ -59,6 +61,19 @@ def export_litert(
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
     return path
+
+
+class _Named(nn.Module):
+    """Outputs by name: LiteRT keeps the names of a dictionary."""
+
+    def __init__(self, graph: nn.Module, outputs: Sequence[str]) -> None:
+        super().__init__()
+        self.deployed = graph  # not "graph": exporters keep their own under that name
+        self.outputs = tuple(outputs)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        made = self.deployed(images)
+        return dict(zip(self.outputs, made if isinstance(made, tuple) else (made,), strict=True))
 
 
 def with_metadata(content: bytes, metadata: dict[str, Any]) -> bytes:

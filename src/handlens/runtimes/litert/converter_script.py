@@ -1,4 +1,4 @@
-"""Convert what torch.export saved to LiteRT, without handlens: python converter_script.py PROGRAM FILE OUTPUT..."""
+"""Convert what torch.export saved to LiteRT, without handlens: python converter_script.py PROGRAM FILE."""
 
 import logging
 import sys
@@ -9,22 +9,10 @@ logging.disable(logging.WARNING)
 import litert_torch  # noqa: E402 - its advice is silenced first
 import torch  # noqa: E402
 
-source, destination, *outputs = sys.argv[1:]
+source, destination = sys.argv[1:]
 program = torch.export.load(source)
-
-
-class Named(torch.nn.Module):
-    """Outputs by name: LiteRT keeps the names of a dictionary."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.program = program.module()
-
-    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
-        made = self.program(images)
-        return dict(zip(outputs, made if isinstance(made, tuple) else (made,), strict=True))
-
-
-(example,), _ = program.example_inputs
+_, named = program.example_inputs
+# The converter exports what it is given. This is exported already, and keeps the layers' names only as it is.
+torch.export.export = lambda *args, **kwargs: program
 with torch.inference_mode():
-    litert_torch.convert(Named(), sample_kwargs={"images": example}).export(destination)
+    litert_torch.convert(torch.nn.Identity(), sample_kwargs=named).export(destination)
