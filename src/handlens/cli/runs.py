@@ -209,6 +209,14 @@ def export(
             "--suppress/--no-suppress", help="Include NMS in the graph; with --no-suppress the app does it (detection)."
         ),
     ] = True,
+    int8: Annotated[bool, typer.Option("--int8", help="Quantize weights and activations to 8 bits.")] = False,
+    max_drop: Annotated[
+        float,
+        typer.Option(min=0.0, help="Points of the metric that --int8 may lose; settings are tried until it holds."),
+    ] = 1.0,
+    calibrate: Annotated[
+        Path | None, typer.Option(help="Images to calibrate --int8 with; default: training images of the run.")
+    ] = None,
     max_images: Annotated[
         int | None,
         typer.Option(
@@ -232,6 +240,9 @@ def export(
             data=data,
             with_resize=with_resize,
             suppress=suppress,
+            int8=int8,
+            max_drop=max_drop,
+            calibrate=calibrate,
             images="all" if everything else max_images,
             report=report,
         )

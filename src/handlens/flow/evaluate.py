@@ -128,8 +128,13 @@ class TestImages:
     notes: tuple[str, ...]
 
 
-def test_images(run: Run, data: Path | str | None, *, format: str | None, config: Path | None) -> TestImages:
+def test_images(
+    run: Run, data: Path | str | None, *, format: str | None, config: Path | None, prefer: str = "test"
+) -> TestImages:
     """What a run is measured on: as `evaluate` says of its `data`.
+
+    Args:
+        prefer: the split of the run's own data, where it has one of this name.
 
     Raises:
         InputError: no data, no labels, labels for another task, or a class that the run does not know.
@@ -150,7 +155,7 @@ def test_images(run: Run, data: Path | str | None, *, format: str | None, config
     split, missing = "all", []
     records: Sequence[Record] = dataset.records
     if own:
-        split = "test" if started["splits"].get("test") else "validation"
+        split = next((name for name in (prefer, "test") if started["splits"].get(name)), "validation")
         if split == "validation":
             how = "" if run.model.mode == "head" else ", which were used to choose the best epoch"
             notes.append(f"There is no test split: evaluated on the validation images{how}.")

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from handlens.errors import InputError, ParityError, require
 from handlens.files import write_json
+from handlens.flow.int8 import calibration_images, quantize
 from handlens.flow.proof import ProofImages
 from handlens.flow.runs import build_from, find_run
 from handlens.reporter import QUIET, Reporter, shows_progress
@@ -21,18 +21,8 @@ from handlens.training.model_info import metadata
 from handlens.training.run import Run, locked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from handlens.runtimes.engine import Arrays
     from handlens.runtimes.parity import Parity
     from handlens.runtimes.runtime import Runtime
-
-
-BUDGET = 50.0  # seconds of processor time for the comparison, where nobody says how many images
-FEWEST = 8  # images that it takes nevertheless
 
 
 @shows_progress
@@ -44,6 +34,9 @@ def export(
     data: Path | str | None = None,
     with_resize: bool = False,
     suppress: bool = True,
+    int8: bool = False,
+    max_drop: float = 1.0,
+    calibrate: Path | None = None,
     images: int | Literal["all"] | None = None,
     model: Any = None,
     report: Reporter = QUIET,
@@ -57,6 +50,10 @@ def export(
             golden ones.
         with_resize: the graph takes images of any size, one at a time, and resizes inside.
         suppress: False leaves non-maximum suppression (NMS) to the app; for detectors.
+        int8: weights and activations of 8 bits. The runtime's settings are tried on the validation images until one
+            loses no more than `max_drop`.
+        max_drop: points of the task's metric that int8 may lose.
+        calibrate: a folder of images that int8 is calibrated with; None is the run's own training images.
         images: how many of them at most, spread evenly; None is as many as take a minute of processor time.
         model: your own, a constructor or a module, where the run's cannot be imported by its name.
 
@@ -70,81 +67,66 @@ def export(
             or `out` is no such file.
     """
     require("torch", extra="train", what="export")
-    from handlens.runtimes.graph import DeployGraph, ResizingGraph
-    from handlens.runtimes.parity import measure_parity
+    from handlens.flow.gate import Gate, failure
 
-    if to not in RUNTIMES:
-        raise InputError(f"unknown export target {to!r}; available: {', '.join(RUNTIMES)}.")
-    runtime = RUNTIMES[to]
-    run = find_run(run, report=report)
-    task, preprocess = TASKS[run.task], run.preprocess
+    runtime, run = RUNTIMES[known_target(to)], find_run(run, report=report)
+    task = TASKS[run.task]
     name = run.folder.resolve().name + ("-any-size" if with_resize else "") + ("" if suppress else "-no-nms")
+    name += "-int8" if int8 else ""
     path = Path(out) if out else run.folder / "exports" / f"{name}{runtime.suffix}"
     if path.suffix.lower() != runtime.suffix or path.is_dir():
         raise InputError(f"an export to {to} must have the suffix {runtime.suffix}, got {path}.")
-    sources = ProofImages(run, data)
-    net = build_from(run, model)
     refusal = task.refusal(with_resize=with_resize, suppress=suppress)
     if refusal is not None:
         raise InputError(f"{refusal}; the task of {run.folder.name} is {task.name}.")
-    reason = runtime.refuses(run.model.architecture.name)
+    reason = runtime.refuses(run.model.architecture.name) or _refused(run, runtime, with_resize=with_resize, int8=int8)
     if reason is not None:
         raise InputError(reason)
-    if with_resize and not runtime.takes_any_size:
-        fitting = ", ".join(name for name, other in RUNTIMES.items() if other.takes_any_size)
-        raise InputError(f"--with-resize is not available for {to}, whose images have one size; use --to {fitting}.")
-    if with_resize and preprocess.resize == "pad":
-        raise InputError("--with-resize supports crop and stretch; this model pads its images.")
-    deployed = DeployGraph(net, preprocess, last_step=task.last_step, suppress=suppress)
-    graph = ResizingGraph(deployed, preprocess) if with_resize else deployed
+    sources = ProofImages(run, data)
+    calibration = calibration_images(run, calibrate) if int8 else None
+    gate = Gate(run, build_from(run, model), with_resize=with_resize, suppress=suppress, report=report)
     said = metadata(
         task=task.name,
         architecture=run.model.architecture,
         class_names=run.class_names,
-        preprocess=preprocess,
+        preprocess=run.preprocess,
         chosen=run.model.chosen,
         resizes=with_resize,
     )
-
-    def reference(batch: NDArray[np.uint8]) -> Arrays:
-        return deployed.arrays(batch, task.outputs)
-
     path.parent.mkdir(parents=True, exist_ok=True)
     good, bad = (path.with_name(f"{path.name}.{kind}.json") for kind in ("parity", "parity-failed"))
+    allowed = max_drop / 100 if int8 else None
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export") as unproved:
         made = Path(unproved) / path.name
         report.say(f"Converting to {to}.")
         report.progress("converting", 0, None)
         runtime.convert(
-            graph,
-            preprocess,
+            gate.graph,
+            run.preprocess,
             made,
             outputs=task.outputs,
             metadata=said,
             any_size=with_resize,
             report=report,
         )
+        tried: list[dict[str, Any]] = []
+        if calibration is not None:
+            tried = quantize(
+                gate,
+                runtime,
+                made,
+                made,
+                images=calibration,
+                validation=ProofImages(run, data, prefer="validation"),
+                metadata=said | {"precision": "int8"},
+                max_drop=max_drop / 100,
+            )
         everything = len(sources)
-        sources.keep(
-            _affordable(reference, runtime, run) if images is None else everything if images == "all" else images
-        )
+        sources.keep(gate.affordable(runtime) if images is None else everything if images == "all" else images)
         rest = "" if len(sources) == everything else f" of {everything} (--all compares all)"
         report.say(f"Comparing predictions on {len(sources)} images{rest}, in a process without PyTorch.")
-        parity = measure_parity(
-            made,
-            task=task.name,
-            compare=task.compare,
-            changed=task.changed,
-            runtime=runtime,
-            images=sources.decoded(report),
-            available=everything,
-            preprocess=preprocess,
-            reference=reference,
-            any_size=with_resize,
-            thresholds=task.thresholds(run.model.chosen),
-            score=sources.score if suppress else lambda arrays: None,
-            report=report,
-        )
+        parity = gate.compare(made, runtime, sources, available=everything, max_drop=allowed)
+        parity = replace(parity, tried=tuple(tried))
         rows = {"file": path.name, "to": to} | parity.to_dict()
         if not parity.passed:
             write_json(bad, rows)
@@ -155,14 +137,34 @@ def export(
                     file.replace(path.parent / file.name)
                 write_json(good, rows)
     if not parity.passed:
-        worst = max(parity.rows, key=lambda row: (row.passed is False, row.largest_difference or 1 - row.equal))
-        far = f", {task.differs} by up to {worst.largest_difference:.2g}" if worst.largest_difference else ""
-        raise ParityError(
-            f"the export to {to} does not match PyTorch: {100 * (1 - worst.equal):.2f} % of the {task.compared} "
-            f"differ{far}. The file was deleted; the parity report is in {bad}.",
-            parity,
-        )
+        sentence = failure(parity, to, max_drop=allowed)
+        raise ParityError(f"{sentence}. The file was deleted; the parity report is in {bad}.", parity)
     return path, parity
+
+
+def known_target(name: str) -> str:
+    """
+    Raises:
+        InputError: no runtime has this name.
+    """
+    if name not in RUNTIMES:
+        raise InputError(f"unknown export target {name!r}; available: {', '.join(RUNTIMES)}.")
+    return name
+
+
+def _refused(run: Run, runtime: Runtime, *, with_resize: bool, int8: bool) -> str | None:
+    """Why a runtime does not make such a file, as a sentence; None where it does."""
+    if int8 and not runtime.int8:
+        fitting = ", ".join(name for name, other in RUNTIMES.items() if other.int8)
+        return f"--int8 is not available for {runtime.name}; use --to {fitting}."
+    if int8 and with_resize:
+        return "--int8 and --with-resize exclude each other: the resize inside a graph needs float32."
+    if with_resize and not runtime.takes_any_size:
+        fitting = ", ".join(name for name, other in RUNTIMES.items() if other.takes_any_size)
+        return f"--with-resize is not available for {runtime.name}, whose images have one size; use --to {fitting}."
+    if with_resize and run.preprocess.resize == "pad":
+        return "--with-resize supports crop and stretch; this model pads its images."
+    return None
 
 
 @dataclass(frozen=True)
@@ -202,8 +204,7 @@ def export_each(run: Path | str | Run, *, to: str, out: Path | None = None, **op
     """
     names = list(RUNTIMES) if to == "all" else list(dict.fromkeys(name.strip() for name in to.split(",")))
     for name in names:
-        if name not in RUNTIMES:
-            raise InputError(f"unknown export target {name!r}; available: {', '.join(RUNTIMES)}, all.")
+        known_target(name)
     if out is not None and len(names) > 1 and out.suffix:
         raise InputError(f"--out must be a folder for several exports, got {out}.")
     found = find_run(run, report=options.get("report", QUIET))
@@ -215,17 +216,3 @@ def export_each(run: Path | str | Run, *, to: str, out: Path | None = None, **op
             yield Outcome(name, None, getattr(error, "parity", None), error)
         else:
             yield Outcome(name, path, parity)
-
-
-def _affordable(reference: Callable[[NDArray[np.uint8]], Arrays], runtime: Runtime, run: Run) -> int:
-    """How many images can be compared within BUDGET, where the runtime takes no longer than PyTorch does."""
-    import numpy as np
-
-    from handlens.runtimes.parity import RESIZERS
-
-    size = (run.preprocess.height, run.preprocess.width, run.preprocess.channels)
-    reference(np.zeros((1, *size), dtype=np.uint8))  # the first one is slower
-    begin = time.process_time()
-    reference(np.zeros((4, *size), dtype=np.uint8))
-    seconds = (time.process_time() - begin) / 4
-    return max(FEWEST, int(BUDGET / ((1 + len(runtime.precisions) + len(RESIZERS)) * seconds)))

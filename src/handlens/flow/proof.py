@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 class ProofImages:
     """Images of the run's test or validation split, or of `data`, or the run's golden ones.
 
+    Args:
+        prefer: the split of the run's own data, where it has one of this name.
+
     Attributes:
         labeled: there are labels, so that answers have a score.
 
@@ -34,9 +37,9 @@ class ProofImages:
         InputError: there are no images.
     """
 
-    def __init__(self, run: Run, data: Path | str | None) -> None:
+    def __init__(self, run: Run, data: Path | str | None, *, prefer: str = "test") -> None:
         self.run = run
-        found, self.kind, self.labeled = _found(run, data)
+        found, self.kind, self.labeled = _found(run, data, prefer)
         self.records = list(found)
         self._sizes: dict[str, tuple[int, int]] = {}  # (height, width) of those that could be read
 
@@ -96,7 +99,7 @@ class ProofImages:
         return float(measure.metrics()[task.metric]) if measure.records else None
 
 
-def _found(run: Run, data: Path | str | None) -> tuple[Sequence[Record], Kind | None, bool]:
+def _found(run: Run, data: Path | str | None, prefer: str) -> tuple[Sequence[Record], Kind | None, bool]:
     """Records, the kind of their labels, and whether they are labeled."""
     if data is None and (run.model.data is None or not Path(run.model.data.root).exists()):
         folder = run.folder / "golden"
@@ -105,7 +108,7 @@ def _found(run: Run, data: Path | str | None) -> tuple[Sequence[Record], Kind | 
             raise InputError(f"there are no images for the parity check of {run.folder.name}; give some with --data.")
         return golden, None, False
     try:
-        test = test_images(run, data, format=None, config=None)
+        test = test_images(run, data, format=None, config=None, prefer=prefer)
     except InputError:
         loose = _loose(Path(data)) if data is not None and Path(data).is_dir() else []  # a comparison needs no labels
         if not loose:

@@ -31,6 +31,7 @@ from handlens.runtimes.runtime import UNREADABLE, Runtime
 
 BATCH = 16  # images
 OUTSIDE = Path(__file__).with_name("outside.py")
+UNLABELED = 0.95  # of the labels, pixels or boxes must be the same where nothing says which are right
 OWN, FULL = "as handlens resizes", "full images, resized inside"
 Pixels = NDArray[np.uint8]
 
@@ -80,6 +81,7 @@ class Parity:
         resizers: per way of resizing, our own first: what share of the file's labels, pixels or boxes is another than
             on our own pixels, and its score: what an app changes by resizing otherwise. None where no box reaches the
             threshold. Empty where the model resizes.
+        tried: of int8, the settings that were tried on validation images: `flow.int8.quantize`.
     """
 
     task: str
@@ -87,6 +89,7 @@ class Parity:
     available: int
     rows: tuple[Row, ...]
     resizers: tuple[dict[str, Any], ...] = field(default=())
+    tried: tuple[dict[str, Any], ...] = field(default=())
 
     @property
     def passed(self) -> bool:
@@ -111,6 +114,8 @@ def measure_parity(
     score: Callable[[Arrays], float | None],
     any_size: bool = False,
     thresholds: Sequence[float] = (),
+    max_drop: float | None = None,
+    with_resizers: bool = True,
     report: Reporter = QUIET,
 ) -> Parity:
     """
@@ -125,8 +130,11 @@ def measure_parity(
             class.
         any_size: the model resizes inside: it is given the full images, and compared with PyTorch on
             Preprocess's pixels.
+        max_drop: what the score may lose, of a file that is not float32; without labels, UNLABELED decides. None holds
+            it to the task's comparison.
+        with_resizers: also say what another resize changes.
     """
-    resizers = {} if any_size else RESIZERS
+    resizers = RESIZERS if with_resizers and not any_size else {}
     rows: list[Row] = []
     changes: list[dict[str, Any]] = []
     size = sum(file.stat().st_size for file in runtime.files(model)) / 1e6
@@ -153,13 +161,15 @@ def measure_parity(
             finite = all(np.isfinite(value).all() for value in values.values())  # no metric takes anything else
             found = compare(values, expected, ids, thresholds=thresholds)
             decides = precision == "fp32"
+            its_score = score(values) if finite else None
+            holds = found.passed if max_drop is None else _holds(found.equal, its_score, reference_score, max_drop)
             row = Row(
                 engine=described["runtime"],
                 precision=described["precision"] if decides else f"{described['precision']} (default)",
                 pixels=FULL if any_size else OWN,
                 images=len(ids),
-                **asdict(found) | {"passed": found.passed if decides else None},
-                score=score(values) if finite else None,
+                **asdict(found) | {"passed": holds if decides else None},
+                score=its_score,
                 reference_score=reference_score,
                 size_mb=size,
                 latency_ms=described["latency_ms"],
@@ -175,6 +185,12 @@ def measure_parity(
                     share = changed(other, values, thresholds=thresholds)
                     changes.append({"pixels": kind, "changed": share, "score": score(other) if finite else None})
     return Parity(task, TOLERANCE, available, tuple(rows), tuple(changes))
+
+
+def _holds(equal: float, score: float | None, reference: float | None, max_drop: float) -> bool:
+    if score is None or reference is None:
+        return reference is None and equal >= UNLABELED
+    return reference - score <= max_drop
 
 
 def _write_pixels(

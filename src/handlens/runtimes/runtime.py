@@ -12,8 +12,11 @@ from handlens.errors import InputError, require
 from handlens.preprocess import Preprocess
 from handlens.reporter import QUIET, Reporter
 from handlens.runtimes.engine import Engine, FileEngine, Model, Precision
+from handlens.runtimes.int8 import Setting
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import nn
 
 
@@ -28,6 +31,7 @@ class Runtime(Protocol):
         package: what is imported to run it, and the extra that brings it is called as the runtime; "" where the plain
             installation does.
         precisions: in which an export is proved: "fp32" decides, "auto", the runtime's default, informs.
+        int8: settings of its quantizer, in the order in which they are tried.
         takes_any_size: a graph may resize inside. One that does not takes images one at a time.
         runner: a module that imports the runtime and NumPy only, and has a class Model: opens a file, runs it, and
             reads its metadata. Also run where handlens is not installed (outside.py), and copied by apps.
@@ -39,6 +43,7 @@ class Runtime(Protocol):
     precisions: ClassVar[tuple[str, ...]]
     runner: ClassVar[Path]
     takes_any_size: ClassVar[bool] = True
+    int8: ClassVar[tuple[Setting, ...]] = ()
 
     def convert(
         self,
@@ -63,6 +68,28 @@ class Runtime(Protocol):
             InputError: the packages for this runtime are not installed, or it cannot take the graph.
         """
         ...
+
+    def quantize(
+        self,
+        source: Path,
+        path: Path,
+        *,
+        images: NDArray[np.uint8],
+        setting: Setting,
+        metadata: dict[str, Any],
+        report: Reporter = QUIET,
+    ) -> None:
+        """Write the int8 form of a float32 file of this runtime. The arithmetic of Preprocess and the last step stay in
+        float.
+
+        Args:
+            images: (N, height, width, C) uint8, what activations are calibrated with.
+            setting: one of `int8`.
+
+        Raises:
+            InputError: the packages for it are not installed, or it cannot take the model.
+        """
+        raise NotImplementedError
 
     def open(self, path: Path, *, precision: str = "fp32", threads: int | None = None) -> Model:
         """Its file, ready to run.

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from handlens.preprocess import Preprocess
 from handlens.reporter import QUIET, Reporter
+from handlens.runtimes.int8 import Setting
 from handlens.runtimes.runtime import Runtime
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import nn
 
 
@@ -21,6 +24,10 @@ class LiteRT(Runtime):
     precisions = ("fp32",)
     runner = Path(__file__).with_name("runner.py")
     takes_any_size = False
+    int8 = (
+        Setting("extremes", "activations range from their least to their greatest value", {"ranges": "extremes"}),
+        Setting("averaged", "ranges averaged over images ignore single outliers", {"ranges": "averaged"}),
+    )
 
     def convert(
         self,
@@ -37,3 +44,17 @@ class LiteRT(Runtime):
 
         assert not any_size
         export_litert(graph, preprocess, path, outputs=outputs, metadata=metadata, report=report)
+
+    def quantize(
+        self,
+        source: Path,
+        path: Path,
+        *,
+        images: NDArray[np.uint8],
+        setting: Setting,
+        metadata: dict[str, Any],
+        report: Reporter = QUIET,
+    ) -> None:
+        from handlens.runtimes.litert.convert import quantize_litert
+
+        quantize_litert(source, path, images=images, options=setting.options, metadata=metadata, report=report)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from handlens.errors import InputError
@@ -19,6 +21,7 @@ from handlens.runtimes.converter import run_converter
 from handlens.runtimes.names import INPUT
 
 SCRIPT = Path(__file__).with_name("converter_script.py")
+QUANTIZER = Path(__file__).with_name("quantizer_script.py")
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 
 
@@ -76,14 +79,53 @@ class _Named(nn.Module):
         return dict(zip(self.outputs, made if isinstance(made, tuple) else (made,), strict=True))
 
 
+def quantize_litert(
+    source: Path,
+    path: Path,
+    *,
+    images: NDArray[np.uint8],
+    options: Mapping[str, Any],
+    metadata: dict[str, Any],
+    report: Reporter = QUIET,
+) -> Path:
+    """Write the int8 form of a .tflite file.
+
+    Args:
+        images: (N, height, width, C) uint8, what activations are calibrated with.
+        options: of quantizer_script.py.
+
+    Raises:
+        InputError: the quantizer cannot take the model.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        pixels, made = Path(folder) / "pixels.npy", Path(folder) / "int8.tflite"
+        np.save(pixels, images)
+        run_converter(
+            "litert",
+            QUANTIZER,
+            *(str(source), str(pixels), str(made), json.dumps(dict(options))),
+            package="ai_edge_quantizer",
+            requirements=REQUIREMENTS,
+            report=report,
+        )
+        content = with_metadata(made.read_bytes(), metadata)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+    return path
+
+
 def with_metadata(content: bytes, metadata: dict[str, Any]) -> bytes:
-    """A .tflite file with entries "handlens.<key>" of JSON in its table of metadata."""
+    """A .tflite file with entries "handlens.<key>" of JSON in its table of metadata, in place of those it has."""
     import flatbuffers
-    import numpy as np
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.ModelT.InitFromPackedBuf(content, 0)
-    model.metadata = list(model.metadata or [])
+    for buffer in model.buffers:  # what lies behind the flatbuffer would be lost
+        if buffer.offset > 1:
+            buffer.data = np.frombuffer(content, np.uint8, count=buffer.size, offset=buffer.offset)
+            buffer.offset = buffer.size = 0
+    kept = [entry for entry in model.metadata or [] if not bytes(entry.name).startswith(b"handlens.")]
+    model.metadata = kept
     for key, value in metadata.items():
         buffer, entry = schema.BufferT(), schema.MetadataT()
         buffer.data = np.frombuffer(json.dumps(value, ensure_ascii=False).encode(), dtype=np.uint8)

@@ -31,7 +31,7 @@ class Model:
             raise ValueError(str(error).strip().splitlines()[-1]) from None
         self._path = path
         self.runtime = f"LiteRT {version('ai-edge-litert')}"
-        self.precision = "f32"
+        self.precision = self.metadata.get("precision", "f32")
 
     def run(self, images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
         """(N, H, W, C) uint8 -> arrays (N, ...) by output name; the file takes one image at a time."""

@@ -60,10 +60,18 @@ def export_onnx(
         )
     assert program is not None
     model = program.model_proto
-    for key, value in metadata.items():
-        entry = model.metadata_props.add()
-        entry.key, entry.value = f"handlens.{key}", json.dumps(value, ensure_ascii=False)
+    set_metadata(model, metadata)
     onnx.checker.check_model(model)
     with atomic_path(path) as temporary:
         onnx.save_model(model, str(temporary), save_as_external_data=False)
     return path
+
+
+def set_metadata(model: Any, metadata: dict[str, Any]) -> None:
+    """Give a model entries "handlens.<key>" of JSON, in place of those it has."""
+    kept = [entry for entry in model.metadata_props if not entry.key.startswith("handlens.")]
+    del model.metadata_props[:]
+    model.metadata_props.extend(kept)
+    for key, value in metadata.items():
+        entry = model.metadata_props.add()
+        entry.key, entry.value = f"handlens.{key}", json.dumps(value, ensure_ascii=False)

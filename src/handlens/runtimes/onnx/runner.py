@@ -29,7 +29,7 @@ class Model:
             raise ValueError(str(error).strip().splitlines()[-1]) from None
         self._names = [output.name for output in self._session.get_outputs()]
         self.runtime = f"ONNX Runtime {onnxruntime.__version__}"
-        self.precision = "f32"
+        self.precision = self.metadata.get("precision", "f32")
 
     def run(self, images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
         """(N, H, W, C) uint8 -> arrays (N, ...) by output name."""

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 from handlens.preprocess import Preprocess
 from handlens.reporter import QUIET, Reporter
 from handlens.runtimes.engine import Engine, Precision
+from handlens.runtimes.int8 import Setting
 from handlens.runtimes.runtime import Runtime
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import nn
 
 
@@ -19,6 +22,13 @@ class OpenVINO(Runtime):
     name = "openvino"
     suffix = ".xml"
     precisions = ("fp32", "auto")
+    int8 = (
+        Setting("mixed", "activations that may be negative get a range around zero of their own", {"preset": "mixed"}),
+        Setting(
+            "performance", "all ranges are symmetric, as some processors compute faster", {"preset": "performance"}
+        ),
+        Setting("accurate bias", "biases are corrected layer by layer", {"preset": "mixed", "fast_bias": False}),
+    )
     runner = Path(__file__).with_name("runner.py")
 
     def convert(
@@ -44,3 +54,17 @@ class OpenVINO(Runtime):
 
     def files(self, path: Path) -> tuple[Path, ...]:
         return path.with_suffix(".bin"), path
+
+    def quantize(
+        self,
+        source: Path,
+        path: Path,
+        *,
+        images: NDArray[np.uint8],
+        setting: Setting,
+        metadata: dict[str, Any],
+        report: Reporter = QUIET,
+    ) -> None:
+        from handlens.runtimes.openvino.quantize import quantize_openvino
+
+        quantize_openvino(source, path, images=images, metadata=metadata, **setting.options)

@@ -36,7 +36,8 @@ class Model:
             raise ValueError(str(error).strip().splitlines()[-1]) from None
         self._names = [output.get_any_name() for output in self._compiled.outputs]
         self.runtime = f"OpenVINO {openvino.__version__.split('-')[0]}"
-        self.precision = self._compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+        computed = self._compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+        self.precision = self.metadata.get("precision", computed)
 
     def run(self, images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
         """(N, H, W, C) uint8 -> arrays (N, ...) by output name."""

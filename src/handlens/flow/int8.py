@@ -1,0 +1,129 @@
+"""int8: what activations are calibrated with, and the search for a setting that costs little."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from handlens.data import open_dataset, walk
+from handlens.data.decode import UnreadableImageError, decode
+from handlens.errors import InputError
+from handlens.files import read_json
+from handlens.training.run import DATA, Run, kept_config
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from handlens.flow.gate import Gate
+    from handlens.flow.proof import ProofImages
+    from handlens.runtimes.runtime import Runtime
+
+T = TypeVar("T")
+CALIBRATION = 128  # images
+
+
+def calibration_images(run: Run, folder: Path | None) -> NDArray[np.uint8]:
+    """(N, height, width, C) uint8, at most CALIBRATION images: of a folder, or of the run's training split.
+
+    Never of its validation or test images.
+
+    Raises:
+        InputError: there are none, or none can be read.
+    """
+    paths = _training_images(run) if folder is None else list(_spread(list(walk([folder])), CALIBRATION))
+    found: list[NDArray[np.uint8]] = []
+    for path in paths:
+        try:
+            found.append(run.preprocess.pixels(decode(path)))
+        except UnreadableImageError:  # check names them
+            continue
+    if not found:
+        raise InputError(f"{folder or run.folder} has no images to calibrate int8 with; give some with --calibrate.")
+    return np.stack(found)
+
+
+def _training_images(run: Run) -> list[Path]:
+    """Spread evenly over the classes, where an image has one, and within each."""
+    trained_on = run.model.data
+    if trained_on is None or not Path(trained_on.root).exists():
+        raise InputError(
+            f"int8 is calibrated on training images, and those of {run.folder.name} are not here; give images that are "
+            "like them with --calibrate FOLDER."
+        )
+    started = read_json(run.folder / DATA)
+    dataset = open_dataset(
+        Path(trained_on.root), format=started["format"], config=kept_config(run.folder), task=run.task
+    )
+    training = set(started["splits"].get("train", ()))
+    of_class: dict[Any, list[Path]] = defaultdict(list)
+    for record in dataset.records:
+        if record.id in training:
+            of_class[record.label if isinstance(record.label, int) else None].append(record.path)
+    classes = list(_spread(list(of_class.values()), CALIBRATION))
+    each = -(-CALIBRATION // max(1, len(classes)))
+    return [path for paths in classes for path in _spread(paths, each)]
+
+
+def _spread(items: Sequence[T], count: int) -> Iterator[T]:
+    """At most so many of them, evenly."""
+    return (items[int(i)] for i in np.linspace(0, len(items) - 1, min(count, len(items))))
+
+
+def quantize(
+    gate: Gate,
+    runtime: Runtime,
+    source: Path,
+    destination: Path,
+    *,
+    images: NDArray[np.uint8],
+    validation: ProofImages,
+    metadata: dict[str, Any],
+    max_drop: float,
+) -> list[dict[str, Any]]:
+    """Try the runtime's settings on the validation images until one loses no more than `max_drop`; else keep the best.
+
+    Args:
+        source: the float32 file, of this runtime. destination: where the int8 file is written.
+        max_drop: a fraction of the metric, where there are labels.
+
+    Returns:
+        the settings that were tried: setting, why, images, equal, score, reference_score, size_mb, latency_ms, chosen.
+
+    Raises:
+        InputError: the packages for it are not installed.
+    """
+    report = gate.report
+    tried: list[dict[str, Any]] = []
+    best = -np.inf
+    validation.keep(gate.affordable(runtime))
+    for setting in runtime.int8:
+        report.say(f"Quantizing with {setting.name} ({setting.why}).")
+        report.progress("quantizing", 0, None)
+        made = destination.with_name(f"{setting.name}{destination.suffix}".replace(" ", "-"))
+        runtime.quantize(source, made, images=images, setting=setting, metadata=metadata, report=report)
+        parity = gate.compare(
+            made, runtime, validation, available=len(validation), max_drop=max_drop, with_resizers=False
+        )
+        row = parity.rows[0]
+        value = row.equal if row.score is None else row.score
+        for file in runtime.files(made):
+            if value > best:
+                file.replace(destination.with_suffix(file.suffix))
+            else:
+                file.unlink()
+        if value > best:
+            best = value
+            for earlier in tried:
+                earlier["chosen"] = False
+        tried.append(
+            {"setting": setting.name, "why": setting.why, "images": row.images, "equal": row.equal}
+            | {"score": row.score, "reference_score": row.reference_score}
+            | {"size_mb": row.size_mb, "latency_ms": row.latency_ms, "chosen": value == best}
+        )
+        if row.passed:
+            break
+    return tried
