@@ -23,7 +23,7 @@ from handlens.models.pretrained import load_weights
 from handlens.preprocess import SCALINGS, Preprocess
 from handlens.runtimes import RUNTIMES
 from handlens.runtimes.graph import DeployGraph
-from handlens.runtimes.parity import run_outside
+from handlens.runtimes.separate import run_outside
 from handlens.tasks import TASKS
 from handlens.weights import SOURCES
 

@@ -200,7 +200,7 @@ def test_files_that_are_no_exported_models_are_refused(run: Path, data: Path, tm
 
 
 def test_the_comparison_of_an_export_has_a_budget(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("handlens.flow.export.BUDGET", 0.0)
+    monkeypatch.setattr("handlens.flow.gate.BUDGET", 0.0)
     arguments = ("export", run, "--to", "openvino", "--out", tmp_path / "model.xml")
     done = handlens(*arguments)
     assert "on 8 images of 15 (--all compares all)" in done.stderr

@@ -19,8 +19,8 @@ from handlens.models import CATALOGUE
 from handlens.preprocess import Preprocess
 from handlens.runtimes import RUNTIMES
 from handlens.runtimes.graph import DeployGraph, ResizingGraph
-from handlens.runtimes.parity import run_outside
 from handlens.runtimes.runtime import Runtime
+from handlens.runtimes.separate import run_outside
 
 PREPROCESS = Preprocess(height=32, width=24, resize="stretch")
 OUTPUTS = ("zebra", "ant")  # not in alphabetical order

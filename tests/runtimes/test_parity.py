@@ -14,7 +14,8 @@ from handlens.runtimes import RUNTIMES
 from handlens.runtimes.graph import DeployGraph
 from handlens.runtimes.names import PROBABILITIES
 from handlens.runtimes.onnx.convert import export_onnx
-from handlens.runtimes.parity import OWN, RESIZERS, measure_parity
+from handlens.runtimes.parity import OWN, measure_parity, prepare
+from handlens.runtimes.resizers import RESIZERS
 from handlens.tasks import TASKS
 
 TASK = TASKS["classify"]
@@ -38,35 +39,33 @@ def images() -> list[tuple[str, np.ndarray]]:
     return [(str(i), rng.integers(0, 256, (40 + 3 * i, 50, 3), dtype=np.uint8) // (1 + i % 3)) for i in range(12)]
 
 
-def measure(tmp_path: Path, images, *, shift: float):
-    net = TinyNet().eval()
-    path = export_onnx(
-        deployed(net),
-        PREPROCESS,
-        tmp_path / "a.onnx",
-        outputs=(PROBABILITIES,),
-        metadata={},
-    )
-    with torch.no_grad():
-        net.linear.bias[0] += shift  # the reference is now another net
-    graph = deployed(net)
+def first_class(arrays: dict[str, np.ndarray]) -> float:
+    return float((arrays[PROBABILITIES].argmax(axis=1) == 0).mean())
 
-    def reference(batch: np.ndarray) -> dict[str, np.ndarray]:
-        with torch.inference_mode():
-            return {PROBABILITIES: graph(torch.from_numpy(batch)).numpy()}
 
-    return measure_parity(
-        path,
-        task=TASK.name,
-        compare=TASK.compare,
-        changed=TASK.changed,
-        runtime=RUNTIMES["onnx"],
+def parity_of(tmp_path: Path, exported: nn.Module, reference: nn.Module, images, *, score=first_class, **options):
+    path = export_onnx(deployed(exported), PREPROCESS, tmp_path / "a.onnx", outputs=(PROBABILITIES,), metadata={})
+    graph = deployed(reference)
+    folder = tmp_path / "proof"
+    folder.mkdir()
+    proof = prepare(
+        folder,
+        images,
         preprocess=PREPROCESS,
-        reference=reference,
-        images=images,
+        reference=lambda batch: graph.arrays(batch, (PROBABILITIES,)),
+        score=score,
         available=20,
-        score=lambda arrays: float((arrays[PROBABILITIES].argmax(axis=1) == 0).mean()),
     )
+    return measure_parity(
+        path, proof, task=TASK.name, compare=TASK.compare, changed=TASK.changed, runtime=RUNTIMES["onnx"], **options
+    )
+
+
+def measure(tmp_path: Path, images, *, shift: float, **options):
+    other = TinyNet().eval()
+    with torch.no_grad():
+        other.linear.bias[0] += shift
+    return parity_of(tmp_path, TinyNet().eval(), other, images, **options)
 
 
 def deployed(net: nn.Module) -> DeployGraph:
@@ -97,29 +96,10 @@ def test_answers_that_are_not_numbers_fail_and_have_no_score(tmp_path, images):
             raise ValueError("as the metrics of evaluate do")
         return 0.5
 
-    broken, graph = TinyNet().eval(), deployed(TinyNet().eval())
+    broken = TinyNet().eval()
     with torch.no_grad():
         broken.linear.bias[0] = float("nan")
-    path = export_onnx(
-        deployed(broken),
-        PREPROCESS,
-        tmp_path / "a.onnx",
-        outputs=(PROBABILITIES,),
-        metadata={},
-    )
-    with torch.inference_mode():
-        parity = measure_parity(
-            path,
-            task=TASK.name,
-            compare=TASK.compare,
-            changed=TASK.changed,
-            runtime=RUNTIMES["onnx"],
-            preprocess=PREPROCESS,
-            images=images,
-            available=len(images),
-            reference=lambda batch: {PROBABILITIES: graph(torch.from_numpy(batch)).numpy()},
-            score=score,
-        )
+    parity = parity_of(tmp_path, broken, TinyNet().eval(), images, score=score)
     assert not parity.passed
     assert {(row.score, row.reference_score) for row in parity.rows} == {(None, 0.5)}
 
@@ -136,3 +116,17 @@ def test_resizers_differ_from_each_other(images):
     made = [resize(images[5][1], PREPROCESS) for resize in RESIZERS.values()]
     assert all(image.shape == (32, 32, 3) for image in made)
     assert len({image.tobytes() for image in made}) == len(made)
+
+
+@pytest.mark.parametrize(("its", "passed"), [(0.895, True), (0.885, False)])
+def test_what_is_not_float32_may_lose_so_much_of_the_score_and_no_more(tmp_path, images, its: float, passed: bool):
+    scores = iter([0.90, its])  # PyTorch's comes first
+    parity = measure(tmp_path, images, shift=0.01, score=lambda arrays: next(scores, 0.5), max_drop=0.01)
+    assert parity.passed == passed
+
+
+def test_without_labels_it_must_answer_alike(tmp_path, images):
+    assert measure(tmp_path, images, shift=0.01, score=lambda arrays: None, max_drop=0.01).passed
+    (tmp_path / "worse").mkdir()
+    parity = measure(tmp_path / "worse", images, shift=30, score=lambda arrays: None, max_drop=0.01)
+    assert parity.rows[0].equal < 0.95 and not parity.passed

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from handlens.errors import InputError, ParityError, require
 from handlens.files import write_json
 from handlens.flow.int8 import calibration_images, quantize
-from handlens.flow.proof import ProofImages
 from handlens.flow.runs import build_from, find_run
 from handlens.reporter import QUIET, Reporter, shows_progress
 from handlens.runtimes import RUNTIMES
@@ -21,6 +20,7 @@ from handlens.training.model_info import metadata
 from handlens.training.run import Run, locked
 
 if TYPE_CHECKING:
+    from handlens.flow.gate import Gate
     from handlens.runtimes.parity import Parity
     from handlens.runtimes.runtime import Runtime
 
@@ -36,7 +36,7 @@ def export(
     suppress: bool = True,
     int8: bool = False,
     max_drop: float = 1.0,
-    calibrate: Path | None = None,
+    calibrate: Path | str | None = None,
     images: int | Literal["all"] | None = None,
     model: Any = None,
     report: Reporter = QUIET,
@@ -66,25 +66,50 @@ def export(
         InputError: the packages for this runtime are not installed, it does not take this model, there are no images,
             or `out` is no such file.
     """
-    require("torch", extra="train", what="export")
-    from handlens.flow.gate import Gate, failure
+    run = find_run(run, report=report)
+    with _gate(
+        run, data=data, images=images, with_resize=with_resize, suppress=suppress, model=model, report=report
+    ) as gate:
+        return _exported(
+            gate, RUNTIMES[known_target(to)], out=out, int8=int8, max_drop=max_drop, calibrate=calibrate, report=report
+        )
 
-    runtime, run = RUNTIMES[known_target(to)], find_run(run, report=report)
+
+def _gate(run: Run, *, model: Any = None, **options: Any) -> Gate:
+    require("torch", extra="train", what="export")
+    from handlens.flow.gate import Gate
+
     task = TASKS[run.task]
-    name = run.folder.resolve().name + ("-any-size" if with_resize else "") + ("" if suppress else "-no-nms")
+    refusal = task.refusal(with_resize=options["with_resize"], suppress=options["suppress"])
+    if refusal is not None:
+        raise InputError(f"{refusal}; the task of {run.folder.name} is {task.name}.")
+    if options["with_resize"] and run.preprocess.resize == "pad":
+        raise InputError("--with-resize supports crop and stretch; this model pads its images.")
+    return Gate(run, build_from(run, model), **options)
+
+
+def _exported(
+    gate: Gate,
+    runtime: Runtime,
+    *,
+    out: Path | str | None,
+    int8: bool,
+    max_drop: float,
+    calibrate: Path | str | None,
+    report: Reporter,
+) -> tuple[Path, Parity]:
+    from handlens.flow.gate import failure
+
+    run, task, with_resize, to = gate.run, gate.task, gate.with_resize, runtime.name
+    name = run.folder.resolve().name + ("-any-size" if with_resize else "") + ("" if gate.suppress else "-no-nms")
     name += "-int8" if int8 else ""
     path = Path(out) if out else run.folder / "exports" / f"{name}{runtime.suffix}"
     if path.suffix.lower() != runtime.suffix or path.is_dir():
         raise InputError(f"an export to {to} must have the suffix {runtime.suffix}, got {path}.")
-    refusal = task.refusal(with_resize=with_resize, suppress=suppress)
-    if refusal is not None:
-        raise InputError(f"{refusal}; the task of {run.folder.name} is {task.name}.")
-    reason = runtime.refuses(run.model.architecture.name) or _refused(run, runtime, with_resize=with_resize, int8=int8)
+    reason = runtime.refuses(run.model.architecture.name) or _refused(runtime, with_resize=with_resize, int8=int8)
     if reason is not None:
         raise InputError(reason)
-    sources = ProofImages(run, data)
-    calibration = calibration_images(run, calibrate) if int8 else None
-    gate = Gate(run, build_from(run, model), with_resize=with_resize, suppress=suppress, report=report)
+    calibration = calibration_images(run, None if calibrate is None else Path(calibrate)) if int8 else None
     said = metadata(
         task=task.name,
         architecture=run.model.architecture,
@@ -111,22 +136,9 @@ def export(
         )
         tried: list[dict[str, Any]] = []
         if calibration is not None:
-            tried = quantize(
-                gate,
-                runtime,
-                made,
-                made,
-                images=calibration,
-                validation=ProofImages(run, data, prefer="validation"),
-                metadata=said | {"precision": "int8"},
-                max_drop=max_drop / 100,
-            )
-        everything = len(sources)
-        sources.keep(gate.affordable(runtime) if images is None else everything if images == "all" else images)
-        rest = "" if len(sources) == everything else f" of {everything} (--all compares all)"
-        report.say(f"Comparing predictions on {len(sources)} images{rest}, in a process without PyTorch.")
-        parity = gate.compare(made, runtime, sources, available=everything, max_drop=allowed)
-        parity = replace(parity, tried=tuple(tried))
+            said = said | {"precision": "int8"}
+            tried = quantize(gate, runtime, made, images=calibration, metadata=said, max_drop=max_drop / 100)
+        parity = replace(gate.compare(made, runtime, max_drop=allowed), tried=tuple(tried))
         rows = {"file": path.name, "to": to} | parity.to_dict()
         if not parity.passed:
             write_json(bad, rows)
@@ -152,7 +164,7 @@ def known_target(name: str) -> str:
     return name
 
 
-def _refused(run: Run, runtime: Runtime, *, with_resize: bool, int8: bool) -> str | None:
+def _refused(runtime: Runtime, *, with_resize: bool, int8: bool) -> str | None:
     """Why a runtime does not make such a file, as a sentence; None where it does."""
     if int8 and not runtime.int8:
         fitting = ", ".join(name for name, other in RUNTIMES.items() if other.int8)
@@ -162,8 +174,6 @@ def _refused(run: Run, runtime: Runtime, *, with_resize: bool, int8: bool) -> st
     if with_resize and not runtime.takes_any_size:
         fitting = ", ".join(name for name, other in RUNTIMES.items() if other.takes_any_size)
         return f"--with-resize is not available for {runtime.name}, whose images have one size; use --to {fitting}."
-    if with_resize and run.preprocess.resize == "pad":
-        return "--with-resize supports crop and stretch; this model pads its images."
     return None
 
 
@@ -191,28 +201,52 @@ class Outcome:
         } | report
 
 
-def export_each(run: Path | str | Run, *, to: str, out: Path | None = None, **options: Any) -> Iterator[Outcome]:
+def export_each(
+    run: Path | str | Run,
+    *,
+    to: str,
+    out: Path | str | None = None,
+    data: Path | str | None = None,
+    with_resize: bool = False,
+    suppress: bool = True,
+    int8: bool = False,
+    max_drop: float = 1.0,
+    calibrate: Path | str | None = None,
+    images: int | Literal["all"] | None = None,
+    model: Any = None,
+    report: Reporter = QUIET,
+) -> Iterator[Outcome]:
     """Export to one runtime or to several; one that fails does not keep the others from being made.
 
     Args:
         to: names of RUNTIMES with commas between them, or "all".
-        out: as of `export`; of several, a folder.
-        options: further arguments of `export`.
+        out: as of `export`, as are the others; of several, a folder.
 
     Raises:
-        InputError: at once: an unknown name, or no run.
+        InputError: at once: an unknown name, no run, or no images.
     """
     names = list(RUNTIMES) if to == "all" else list(dict.fromkeys(name.strip() for name in to.split(",")))
-    for name in names:
-        known_target(name)
-    if out is not None and len(names) > 1 and out.suffix:
+    runtimes = [RUNTIMES[known_target(name)] for name in names]
+    several = len(runtimes) > 1
+    if several and out is not None and (Path(out).suffix or Path(out).is_file()):
         raise InputError(f"--out must be a folder for several exports, got {out}.")
-    found = find_run(run, report=options.get("report", QUIET))
-    for name in names:
-        place = out / f"{found.folder.resolve().name}{RUNTIMES[name].suffix}" if out and len(names) > 1 else out
-        try:
-            path, parity = export(found, to=name, out=place, **options)
-        except (InputError, ParityError) as error:
-            yield Outcome(name, None, getattr(error, "parity", None), error)
-        else:
-            yield Outcome(name, path, parity)
+    run = find_run(run, report=report)
+    with _gate(
+        run, data=data, images=images, with_resize=with_resize, suppress=suppress, model=model, report=report
+    ) as gate:
+        for runtime in runtimes:
+            name = f"{run.folder.resolve().name}{runtime.suffix}"
+            try:
+                path, parity = _exported(
+                    gate,
+                    runtime,
+                    out=Path(out) / name if several and out is not None else out,
+                    int8=int8,
+                    max_drop=max_drop,
+                    calibrate=calibrate,
+                    report=report,
+                )
+            except (InputError, ParityError) as error:
+                yield Outcome(runtime.name, None, getattr(error, "parity", None), error)
+            else:
+                yield Outcome(runtime.name, path, parity)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from handlens.flow.proof import ProofImages
 from handlens.reporter import Reporter
 from handlens.runtimes.graph import DeployGraph, ResizingGraph
-from handlens.runtimes.parity import RESIZERS, Parity, measure_parity
+from handlens.runtimes.parity import Parity, Proof, measure_parity, prepare
+from handlens.runtimes.resizers import RESIZERS
 from handlens.runtimes.runtime import Runtime
 from handlens.tasks import TASKS
 from handlens.training.run import Run
@@ -27,59 +29,108 @@ FEWEST = 8  # images that it takes nevertheless
 
 
 class Gate:
-    """
+    """A context: it keeps the images' pixels on disk, so that PyTorch is asked once for however many files.
+
     Args:
+        data: images, labeled or not; None is the run's own.
+        images: how many of them; None is what BUDGET allows.
         with_resize: the files take images of any size.
         suppress: False leaves non-maximum suppression to the app.
 
     Attributes:
         graph: what is converted.
+
+    Raises:
+        InputError: there are no images.
     """
 
-    def __init__(self, run: Run, net: nn.Module, *, with_resize: bool, suppress: bool, report: Reporter) -> None:
+    def __init__(
+        self,
+        run: Run,
+        net: nn.Module,
+        *,
+        data: Path | str | None,
+        images: int | Literal["all"] | None,
+        with_resize: bool,
+        suppress: bool,
+        report: Reporter,
+    ) -> None:
         self.run, self.task, self.report = run, TASKS[run.task], report
         self.with_resize, self.suppress = with_resize, suppress
+        self._sources, self._images = ProofImages(run, data), images
+        self._validation = ProofImages(run, data, prefer="validation")
         self._deployed = DeployGraph(net, run.preprocess, last_step=self.task.last_step, suppress=suppress)
         self.graph = ResizingGraph(self._deployed, run.preprocess) if with_resize else self._deployed
+        self._scratch = tempfile.TemporaryDirectory()
+        self._proofs: dict[str, Proof] = {}
 
-    def affordable(self, runtime: Runtime) -> int:
-        """How many images can be compared within BUDGET, where the runtime takes no longer than PyTorch does."""
+    def __enter__(self) -> Gate:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._scratch.cleanup()
+
+    def compare(self, file: Path, runtime: Runtime, *, max_drop: float | None = None) -> Parity:
+        """On the test images.
+
+        Args:
+            max_drop: as of `measure_parity`.
+        """
+        if "test" not in self._proofs:
+            everything = len(self._sources)
+            count = self._affordable(3 + len(RESIZERS)) if self._images is None else self._images
+            self._sources.keep(everything if count == "all" else count)
+            number = len(self._sources)
+            rest = "" if number == everything else f" of {everything} (--all compares all)"
+            self.report.say(f"Comparing predictions on {number} images{rest}, in a process without PyTorch.")
+            self._proofs["test"] = self._prepared("test", self._sources, available=everything, with_resizers=True)
+        return self._measured(file, runtime, self._proofs["test"], max_drop=max_drop, with_resizers=True)
+
+    def compare_on_validation(self, file: Path, runtime: Runtime, *, max_drop: float) -> Parity:
+        """On the validation images, for what is chosen; on the test images where there are no others."""
+        if "validation" not in self._proofs:
+            everything = len(self._validation)
+            self._validation.keep(self._affordable(1 + len(runtime.int8)))
+            self._proofs["validation"] = self._prepared(
+                "validation", self._validation, available=everything, with_resizers=False
+            )
+        return self._measured(file, runtime, self._proofs["validation"], max_drop=max_drop, with_resizers=False)
+
+    def _affordable(self, passes: int) -> int:
+        """How many images can be run so many times within BUDGET, where a runtime takes no longer than PyTorch does."""
         preprocess = self.run.preprocess
         size = (preprocess.height, preprocess.width, preprocess.channels)
         self._reference(np.zeros((1, *size), dtype=np.uint8))  # the first one is slower
         begin = time.process_time()
         self._reference(np.zeros((4, *size), dtype=np.uint8))
         seconds = (time.process_time() - begin) / 4
-        return max(FEWEST, int(BUDGET / ((1 + len(runtime.precisions) + len(RESIZERS)) * seconds)))
+        return max(FEWEST, int(BUDGET / (passes * seconds)))
 
-    def compare(
-        self,
-        file: Path,
-        runtime: Runtime,
-        sources: ProofImages,
-        *,
-        available: int,
-        max_drop: float | None = None,
-        with_resizers: bool = True,
+    def _prepared(self, name: str, sources: ProofImages, *, available: int, with_resizers: bool) -> Proof:
+        folder = Path(self._scratch.name) / name
+        folder.mkdir()
+        return prepare(
+            folder,
+            sources.decoded(self.report),
+            preprocess=self.run.preprocess,
+            reference=self._reference,
+            score=sources.score if self.suppress else lambda arrays: None,
+            available=available,
+            any_size=self.with_resize,
+            with_resizers=with_resizers,
+        )
+
+    def _measured(
+        self, file: Path, runtime: Runtime, proof: Proof, *, max_drop: float | None, with_resizers: bool
     ) -> Parity:
-        """
-        Args:
-            available: how many images there are, of which `sources` are some.
-            max_drop, with_resizers: as those of `measure_parity`.
-        """
         return measure_parity(
             file,
+            proof,
             task=self.task.name,
             compare=self.task.compare,
             changed=self.task.changed,
             runtime=runtime,
-            images=sources.decoded(self.report),
-            available=available,
-            preprocess=self.run.preprocess,
-            reference=self._reference,
-            any_size=self.with_resize,
             thresholds=self.task.thresholds(self.run.model.chosen),
-            score=sources.score if self.suppress else lambda arrays: None,
             max_drop=max_drop,
             with_resizers=with_resizers,
             report=self.report,

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from handlens.flow.gate import Gate
-    from handlens.flow.proof import ProofImages
     from handlens.runtimes.runtime import Runtime
 
 T = TypeVar("T")
@@ -76,18 +75,16 @@ def _spread(items: Sequence[T], count: int) -> Iterator[T]:
 def quantize(
     gate: Gate,
     runtime: Runtime,
-    source: Path,
-    destination: Path,
+    file: Path,
     *,
     images: NDArray[np.uint8],
-    validation: ProofImages,
     metadata: dict[str, Any],
     max_drop: float,
 ) -> list[dict[str, Any]]:
     """Try the runtime's settings on the validation images until one loses no more than `max_drop`; else keep the best.
 
     Args:
-        source: the float32 file, of this runtime. destination: where the int8 file is written.
+        file: a float32 file of this runtime, in whose place the int8 file is put.
         max_drop: a fraction of the metric, where there are labels.
 
     Returns:
@@ -98,32 +95,25 @@ def quantize(
     """
     report = gate.report
     tried: list[dict[str, Any]] = []
-    best = -np.inf
-    validation.keep(gate.affordable(runtime))
+    best, best_value = file, -np.inf
     for setting in runtime.int8:
         report.say(f"Quantizing with {setting.name} ({setting.why}).")
         report.progress("quantizing", 0, None)
-        made = destination.with_name(f"{setting.name}{destination.suffix}".replace(" ", "-"))
-        runtime.quantize(source, made, images=images, setting=setting, metadata=metadata, report=report)
-        parity = gate.compare(
-            made, runtime, validation, available=len(validation), max_drop=max_drop, with_resizers=False
-        )
-        row = parity.rows[0]
-        value = row.equal if row.score is None else row.score
-        for file in runtime.files(made):
-            if value > best:
-                file.replace(destination.with_suffix(file.suffix))
-            else:
-                file.unlink()
-        if value > best:
-            best = value
-            for earlier in tried:
-                earlier["chosen"] = False
+        made = file.with_name(f"{setting.name}{file.suffix}".replace(" ", "-"))
+        runtime.quantize(file, made, images=images, setting=setting, metadata=metadata, report=report)
+        row = gate.compare_on_validation(made, runtime, max_drop=max_drop).rows[0]
         tried.append(
             {"setting": setting.name, "why": setting.why, "images": row.images, "equal": row.equal}
             | {"score": row.score, "reference_score": row.reference_score}
-            | {"size_mb": row.size_mb, "latency_ms": row.latency_ms, "chosen": value == best}
+            | {"size_mb": row.size_mb, "latency_ms": row.latency_ms, "chosen": False}
         )
+        value = row.equal if row.score is None else row.score
+        if value > best_value:
+            best, best_value = made, value
         if row.passed:
             break
+    for entry, setting in zip(tried, runtime.int8, strict=False):
+        entry["chosen"] = best.stem == setting.name.replace(" ", "-")
+    for old, new in zip(runtime.files(best), runtime.files(file), strict=True):
+        old.replace(new)
     return tried

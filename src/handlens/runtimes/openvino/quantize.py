@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 from pathlib import Path
 from typing import Any
@@ -39,12 +41,13 @@ def quantize_openvino(
     except ImportError:
         raise InputError("int8 for OpenVINO needs more packages: pip install 'handlens[int8]'.") from None
     nncf.set_log_level(logging.ERROR)
-    model = nncf.quantize(
-        ov.Core().read_model(source),
-        nncf.Dataset([image[None] for image in images]),
-        subset_size=len(images),
-        preset=nncf.QuantizationPreset(preset),
-        fast_bias_correction=fast_bias,
-        advanced_parameters=AdvancedQuantizationParameters(overflow_fix=OverflowFix.ENABLE),
-    )
+    with contextlib.redirect_stdout(io.StringIO()):  # progress bars of its own
+        model = nncf.quantize(
+            ov.Core().read_model(source),
+            nncf.Dataset([image[None] for image in images]),
+            subset_size=len(images),
+            preset=nncf.QuantizationPreset(preset),
+            fast_bias_correction=fast_bias,
+            advanced_parameters=AdvancedQuantizationParameters(overflow_fix=OverflowFix.ENABLE),
+        )
     return save_openvino(model, path, metadata=metadata)

@@ -1,0 +1,108 @@
+"""int8: what it is calibrated with, the settings that are tried, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+from PIL import Image
+
+import handlens
+from blobs import CLASSES
+from command import handlens as command
+from handlens.errors import InputError
+from handlens.files import read_json
+from handlens.flow import int8
+from handlens.flow.int8 import calibration_images
+from handlens.flow.runs import find_run
+from handlens.runtimes import RUNTIMES
+
+SCHEMAS = Path(__file__).resolve().parents[2] / "docs" / "schemas"
+QUANTIZED = [name for name, runtime in RUNTIMES.items() if runtime.int8]
+
+
+@pytest.fixture(scope="module")
+def run(data: Path, weights: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tests must not change it."""
+    recipe = {"mode": "head", "image_size": 64}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", weights)
+        return handlens.train(data, out=tmp_path_factory.mktemp("int8") / "run", recipe=recipe, golden=False)
+
+
+def test_calibration_takes_training_images_of_every_class(run: Path, monkeypatch: pytest.MonkeyPatch):
+    taken: list[Path] = []
+    honest = int8.decode
+    monkeypatch.setattr(int8, "decode", lambda path: taken.append(path) or honest(path))
+    monkeypatch.setattr(int8, "CALIBRATION", 9)
+    images = calibration_images(find_run(run), None)
+    assert images.shape == (9, 64, 64, 3) and images.dtype == np.uint8
+    assert Counter(path.parent.name for path in taken) == dict.fromkeys(CLASSES, 9 // len(CLASSES))
+    splits = read_json(run / "data.json")["splits"]
+    root = Path(read_json(run / "data.json")["root"]) if "root" in read_json(run / "data.json") else None
+    ids = {path.relative_to(root or path.parents[2]).as_posix() for path in taken}
+    assert ids <= set(splits["train"]) and not ids & set(splits["test"])
+
+
+def test_what_cannot_be_read_is_left_out_and_nothing_is_a_sentence(run: Path, tmp_path: Path):
+    (tmp_path / "bad.jpg").write_bytes(b"words")
+    with pytest.raises(InputError, match="has no images to calibrate int8 with; give some with --calibrate"):
+        calibration_images(find_run(run), tmp_path)
+    Image.new("RGB", (70, 80), "red").save(tmp_path / "good.png")
+    assert len(calibration_images(find_run(run), tmp_path)) == 1
+
+
+@pytest.mark.parametrize(
+    "to", [pytest.param(name, marks=[] if name == "openvino" else pytest.mark.slow) for name in QUANTIZED]
+)
+def test_an_int8_export_is_small_says_so_and_keeps_what_the_model_knows(
+    to: str, run: Path, weights: str, data: Path, tmp_path: Path
+):
+    out = tmp_path / f"model{RUNTIMES[to].suffix}"
+    arguments = ("export", run, "--to", to, "--out", out, "--int8", "--max-drop", "60", "--json")
+    done = command(*arguments, XDG_CACHE_HOME=weights)
+    whole = json.loads(done.stdout)  # nothing else is printed there
+    jsonschema.validate(whole, read_json(SCHEMAS / "export.json"))
+    (made,) = whole["exports"]
+    assert made["passed"] and made["rows"][0]["precision"] == "int8"
+    assert [entry["chosen"] for entry in made["tried"]].count(True) == 1
+    assert made["rows"][0]["size_mb"] < 0.35 * 8.9
+    runtime = RUNTIMES[to]
+    metadata = runtime.open(out).metadata
+    assert metadata["class_names"] == sorted(CLASSES) and metadata["precision"] == "int8"
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        [*(file.name for file in runtime.files(out)), f"{out.name}.parity.json"]
+    )
+    images = sorted((data / "test").rglob("*.jpg"))
+    lines = command("predict", out, *images, "--json").stdout.splitlines()
+    right = [json.loads(line)["class"] == path.parent.name for line, path in zip(lines, images, strict=True)]
+    assert np.mean(right) == pytest.approx(made["rows"][0]["score"])  # fifteen images: what they score is noise
+
+
+def test_a_calibration_that_is_broken_does_not_pass(run: Path, weights: str, tmp_path: Path):
+    black = tmp_path / "black"
+    black.mkdir()
+    Image.new("RGB", (64, 64)).save(black / "1.png")
+    out = tmp_path / "model.xml"
+    done = command(
+        *("export", run, "--to", "openvino", "--out", out, "--int8", "--calibrate", black),
+        XDG_CACHE_HOME=weights,
+        check=False,
+    )
+    assert done.returncode == 3, done.stderr
+    assert "the int8 export to openvino loses" in done.stderr and "(--max-drop 1)" in done.stderr
+    report = read_json(tmp_path / "model.xml.parity-failed.json")
+    assert len(report["tried"]) == len(RUNTIMES["openvino"].int8)  # all were tried in vain
+    assert not out.exists()
+
+
+def test_what_does_not_go_together_is_refused(run: Path, monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(InputError, match="--int8 and --with-resize exclude each other"):
+        handlens.export(run, to="onnx", int8=True, with_resize=True)
+    monkeypatch.setattr(type(RUNTIMES["onnx"]), "int8", ())
+    with pytest.raises(InputError, match="--int8 is not available for onnx; use --to "):
+        handlens.export(run, to="onnx", int8=True)
