@@ -145,7 +145,9 @@ def test_predict_does_not_load_torch(run: Path, data: Path):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("to", RUNTIMES)
+@pytest.mark.parametrize(
+    "to", [pytest.param(to, marks=[pytest.mark.slow] if to == "executorch" else []) for to in RUNTIMES]
+)
 def test_export_is_proved_by_its_own_runtime(run: Path, data: Path, weights: str, tmp_path: Path, to: str):
     out = tmp_path / f"model{RUNTIMES[to].suffix}"
     done = handlens("export", run, "--to", to, "--out", out, "--json", XDG_CACHE_HOME=weights)

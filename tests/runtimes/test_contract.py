@@ -43,7 +43,7 @@ def two_outputs(net: nn.Module, raw: torch.Tensor, *, suppress: bool) -> tuple[t
 
 
 # A package of each runtime's extra; None where the plain installation brings all.
-NEEDED = {"litert": "ai_edge_litert", "onnx": "onnxscript", "openvino": None}
+NEEDED = {"executorch": "executorch", "litert": "ai_edge_litert", "onnx": "onnxscript", "openvino": None}
 
 
 @dataclass

@@ -8,12 +8,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from handlens.runtimes.engine import Engine, Precision
+from handlens.runtimes.executorch import ExecuTorch
 from handlens.runtimes.litert import LiteRT
 from handlens.runtimes.onnx import Onnx
 from handlens.runtimes.openvino import OpenVINO
 from handlens.runtimes.runtime import Runtime
 
 RUNTIMES: dict[str, Runtime] = {
+    "executorch": ExecuTorch(),
     "litert": LiteRT(),
     "onnx": Onnx(),
     "openvino": OpenVINO(),

@@ -27,14 +27,14 @@ READY = "ready"  # in an environment that was installed to its end
 
 
 def run_converter(
-    name: str, script: Path, *arguments: str, package: str, requirements: Path, report: Reporter = QUIET
+    name: str, script: Path, *arguments: str, package: str, requirements: Path | None = None, report: Reporter = QUIET
 ) -> None:
     """Run a converter's script to its end.
 
     Args:
         name: of the runtime.
         package: what the script imports.
-        requirements: what an environment of its own gets.
+        requirements: what an environment of its own gets; None where it shares ours.
 
     Raises:
         InputError: there is no converter and none can be installed; it refused, was killed, or took too long.
@@ -50,7 +50,7 @@ def run_converter(
         raise InputError(f"the converter to {name} failed: {_last_line(done.stderr)}")
 
 
-def _python_of(name: str, *, package: str, requirements: Path, report: Reporter) -> str:
+def _python_of(name: str, *, package: str, requirements: Path | None, report: Reporter) -> str:
     """HANDLENS_<NAME>_PYTHON; or this interpreter, where the package is installed; or that of an environment in the
     cache, or in HANDLENS_CONVERTERS, made once."""
     variable = f"HANDLENS_{name.upper()}_PYTHON"
@@ -58,7 +58,7 @@ def _python_of(name: str, *, package: str, requirements: Path, report: Reporter)
         if not os.access(asked, os.X_OK):
             raise InputError(f"{variable} is {asked}, which is not a program.")
         return asked
-    if find_spec(package) is not None:
+    if find_spec(package) is not None or requirements is None:
         return sys.executable
     wanted = requirements.read_bytes() + f"{sys.version} {sysconfig.get_path('purelib')}".encode()
     place = os.environ.get("HANDLENS_CONVERTERS")

@@ -89,7 +89,7 @@ class Runtime(Protocol):
         Raises:
             InputError: the packages for it are not installed, or it cannot take the model.
         """
-        raise NotImplementedError
+        raise InputError(f"int8 is not available for {self.name}.")
 
     def open(self, path: Path, *, precision: str = "fp32", threads: int | None = None) -> Model:
         """Its file, ready to run.

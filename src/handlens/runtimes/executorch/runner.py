@@ -1,0 +1,65 @@
+"""Run a .pte file with ExecuTorch. Imports NumPy, the runtime, and PyTorch, whose tensors it is given."""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+IMPORTS_TORCH = True
+
+
+@contextlib.contextmanager
+def silent() -> Iterator[None]:
+    """Without what the runtime's C++ says of the processor on standard error."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+with silent():
+    from executorch.runtime import Runtime
+
+
+class Model:
+    """
+    Args:
+        threads: None is one per core.
+
+    Attributes:
+        metadata: what the file says of itself, by key.
+
+    Raises:
+        ValueError: the file cannot be read; one line.
+    """
+
+    def __init__(self, path: str, *, precision: str = "fp32", threads: int | None = None) -> None:
+        try:
+            with silent():
+                said = Runtime.get().load_program(path).load_method("handlens").execute([])[0].numpy().tobytes()
+                # Another program for another method: in one, the second takes the place of the first.
+                self._program = Runtime.get().load_program(path)
+                self._method = self._program.load_method("forward")
+        except (RuntimeError, AttributeError) as error:
+            raise ValueError(str(error).strip().splitlines()[0]) from None
+        found = json.loads(said)
+        self._names: list[str] = found["outputs"]
+        self.metadata: dict[str, Any] = found["metadata"]
+        self.runtime = f"ExecuTorch {version('executorch')}"
+        self.precision = self.metadata.get("precision", "f32")
+
+    def run(self, images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+        """(N, H, W, C) uint8 -> arrays (N, ...) by output name; the file takes one image at a time."""
+        answers = (self._method.execute([torch.tensor(image[None])]) for image in images)
+        parts = [[made.numpy().copy() for made in answer] for answer in answers]
+        return {name: np.concatenate([part[place] for part in parts]) for place, name in enumerate(self._names)}
