@@ -56,9 +56,12 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
             "multiply_adds": f"{layer['multiply_adds']:,}",
             "stride": layer["stride"],
             "receptive field": layer["receptive_field"],
+            "padded copy": f"{layer['padded']:,}" if layer["padded"] else None,
         }
         for layer in summary["layers"]
     ]
+    if not any(layer["padded"] for layer in summary["layers"]):
+        rows = [{key: value for key, value in row.items() if key != "padded copy"} for row in rows]
     print_rows(console, rows)
     frozen = summary["parameters"] - summary["trainable"]
     sizes = ", ".join(f"{size / 1e6:,.2f} MB in {name}" for name, size in summary["weight_bytes"].items())
@@ -72,6 +75,41 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
         ("block by block", summary["peak_numbers_blocks"], summary["peak_at_block"]),
     ):
         console.print(f"Peak activations, {how}: {numbers:,} values, {2 * numbers / 1e3:,.0f} kB in fp16, at {at}.")
+    padding = summary["padding_numbers"]
+    copies = f", {padding / 1e3:,.1f} kB of them for padded copies; padding 'same' needs none" if padding else ""
+    console.print(f"Peak activations in TFLite Micro: {summary['arena_numbers'] / 1e3:,.1f} kB in int8{copies}.")
+    if summary["parts"] or summary["strip_blocks"]:
+        parts = [f"{name} in {number} parts" for name, number in summary["parts"].items()]
+        strips = [f"the stem and {summary['strip_blocks']} blocks in strips"] if summary["strip_blocks"] else []
+        console.print(f"Split: {', '.join(strips + parts)}.")
+
+
+def print_plan(console: Console, plan: dict[str, Any]) -> None:
+    """The Pareto front, as far as it misses one budget at most, then the commands for the best."""
+    rows = [
+        {
+            "model": design["name"],
+            "width": design["width"],
+            "size": design["size"],
+            "accuracy": f"{design['accuracy']:.1f} %",
+            "multiply_adds": f"{design['multiply_adds'] / 1e6:,.1f} M",
+            "RAM kB": f"{design['ram'] / 1e3:,.1f}",
+            "flash kB": f"{design['flash'] / 1e3:,.0f}",
+            "latency ms": None if design["latency"] is None else f"{design['latency']:.1f}",
+            "split": ", ".join(f"{name} in {number}" for name, number in design["parts"].items()) or None,
+            "misses": ", ".join(design["misses"]) or None,
+        }
+        for design in plan["designs"]
+        if (design["best_of_its_kind"] and len(design["misses"]) <= 1) or design == plan["best"]
+    ]
+    print_rows(console, rows)
+    console.print(
+        f"The best is first. Of {len(plan['designs'])} designs, those are shown that no other beats in accuracy, "
+        "multiply-adds and RAM, and that miss one budget at most."
+    )
+    for command in (plan["train"], plan["export"]):
+        if command is not None:
+            console.print(f"    {escape(command)}")
 
 
 def print_audit(console: Console, audit: Audit) -> None:

@@ -134,7 +134,7 @@ def test_the_commands_print_tables(capsys):
     assert [line.split()[:3] for line in lines[1:]] == [["1.000", "224", "3,504,872"], ["1.000", "96", "3,504,872"]]
     assert run(["cost", "lenet5"]) == 0
     header, row = capsys.readouterr().out.splitlines()
-    assert header.split() == ["size", "parameters", "multiply", "adds"]  # nothing is published
+    assert header.split() == ["size", "parameters", "multiply", "adds", "ram", "kB", "padding", "kB"]  # none published
     assert row.split()[:2] == ["28", "61,706"]
     assert (
         run(["explain-layer", "conv", "--in", "32", "--out", "64", "-k", "3", "-s", "2", "-p", "1", "--size", "224"])
@@ -143,6 +143,40 @@ def test_the_commands_print_tables(capsys):
     assert "floor((224 - 3 + 2·1) / 2) + 1" in capsys.readouterr().out
     assert run(["explain-layer", "dense", "--in", "400", "--out", "120"]) == 0
     assert "48,000" in capsys.readouterr().out  # of LeNet-5's first dense layer, without its biases
+
+
+def test_parts_and_strips_on_the_command_line(capsys):
+    small = ["--width", "0.35", "--size", "96", "--classes", "10"]
+    assert run(["summary", "mobilenet_v2", *small, "--option", "padding=same", "--split", "4", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["parts"], found["arena_numbers"], found["padding_numbers"]) == ({"blocks.1": 3}, 73_728, 0)
+    assert run(["summary", "mobilenet_v2", *small, "--strips", "4"]) == 0
+    said = capsys.readouterr().out
+    assert "Split: the stem and 2 blocks in strips." in said and "for padded copies" in said
+    assert run(["summary", "mobilenet_v2", *small]) == 0
+    said = capsys.readouterr().out
+    assert "Peak activations in TFLite Micro: 230.6 kB in int8, 92.4 kB of them for padded copies" in said
+    assert "padded copy" in said and "120,000" in said
+    assert (
+        run(["cost", "mobilenet_v2", "--widths", "0.35", "--sizes", "96", "--option", "padding=same", "--split", "2"])
+        == 0
+    )
+    header, row = capsys.readouterr().out.splitlines()
+    assert "ram whole kB" in header and "blocks.1 in 2 parts" in row and "138.2" in row and "92.2" in row
+    for wrong, message in (
+        (["cost", "resnet18", "--split", "2"], "ResNet has no inverted residual"),
+        (["cost", "mobilenet_v2", "--split", "0"], "--split must be from 1 to 64, got 0"),
+        (["summary", "lenet5", "--strips", "2"], "LeNet does not begin with a stem and inverted residuals"),
+        (["cost", "lenet5", "--option", "padding=same"], "lenet5 does not take {'padding': 'same'"),
+        (["cost", "resnet18", "--option", "padding=same"], "resnet18 has no option 'padding'"),
+        (
+            ["cost", "mobilenet_v2", "--option", "width=2"],
+            "--option cannot set width; the command has an option for it.",
+        ),
+        (["cost", "mobilenet_v2", "--option", "padding=some"], "padding must be 'symmetric' or 'same', got 'some'"),
+    ):
+        assert run(wrong) == 2
+        assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", list(CATALOGUE))

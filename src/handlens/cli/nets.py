@@ -1,13 +1,41 @@
-"""models, summary, cost, explain-layer, weights: the available models and their cost."""
+"""models, summary, cost, plan, explain-layer, weights: the available models and their cost."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from handlens.cli.shared import AsJson, Precision, Quiet, app, console, known_precision, print_json, reporting
+from handlens.cli.shared import (
+    AsJson,
+    Options,
+    Precision,
+    Quiet,
+    Split,
+    Strips,
+    app,
+    console,
+    known_precision,
+    print_json,
+    reporting,
+)
 from handlens.errors import InputError, require
+
+# What `summary` and `cost` hand on themselves.
+OWN_OPTIONS = (
+    "name",
+    "size",
+    "sizes",
+    "width",
+    "widths",
+    "num_classes",
+    "split",
+    "strips",
+    "latency",
+    "precision",
+    "report",
+)
 
 weights_app = typer.Typer(help="List and download pretrained weights.", no_args_is_help=True)
 app.add_typer(weights_app, name="weights")
@@ -74,15 +102,20 @@ def summary(
     classes: Annotated[
         int | None, typer.Option(help="Number of classes; default: as published, or as trained.")
     ] = None,
+    option: Options = None,
+    split: Split = 1,
+    strips: Strips = 1,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Show a model layer by layer: shapes, parameters, multiply-adds, receptive field and activation memory."""
     import handlens
 
-    options = {} if width is None else {"width": width}
+    options = _arguments(option) | ({} if width is None else {"width": width})
     with reporting(quiet or as_json) as report:
-        found = handlens.summary(name, size=size, num_classes=classes, report=report, **options)
+        found = handlens.summary(
+            name, size=size, num_classes=classes, split=split, strips=strips, report=report, **options
+        )
     if as_json:
         print_json(found)
         return
@@ -98,6 +131,9 @@ def cost(
         str, typer.Option(help="Input sizes: all (as published), a range 96..224 (step 32), or a list 96,160,224.")
     ] = "all",
     widths: Annotated[str, typer.Option(help="Width multipliers: all (as published), or a list 0.35,1.0.")] = "all",
+    option: Options = None,
+    split: Split = 1,
+    strips: Strips = 1,
     latency: Annotated[
         bool, typer.Option("--latency", help="Also measure the latency of one image on this machine.")
     ] = False,
@@ -105,7 +141,7 @@ def cost(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Show multiply-adds by width and input size, beside the published figures, and the latency on this machine."""
+    """Show multiply-adds and memory in int8 by width and input size, beside published figures and the latency here."""
     from handlens.flow.nets import cost_table
 
     chosen = None if widths == "all" else [_number(text, "--widths") for text in widths.split(",")]
@@ -114,9 +150,12 @@ def cost(
             name,
             sizes=None if sizes == "all" else _sizes(sizes),
             widths=chosen,
+            split=split,
+            strips=strips,
             latency=latency,
             precision=known_precision(precision),
             report=report,
+            **_arguments(option),
         )
     if as_json:
         print_json(rows)
@@ -132,6 +171,48 @@ def cost(
             for row in rows
         ],
     )
+
+
+@app.command()
+def plan(
+    ram: Annotated[str | None, typer.Option(help="Memory for maps and bookkeeping in int8, such as 320kB.")] = None,
+    flash: Annotated[str | None, typer.Option(help="Size of the file in int8, such as 1MB.")] = None,
+    madds: Annotated[str | None, typer.Option(help="Multiply-adds per image, such as 30M.")] = None,
+    latency: Annotated[
+        str | None, typer.Option(help="Time per image, such as 20ms, as published for one big core of a Pixel 1.")
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="Task to plan for; default: what accuracies are published for.")
+    ] = None,
+    classes: Annotated[int, typer.Option(help="Number of classes that will be trained.")] = 10,
+    run: Annotated[
+        list[Path] | None,
+        typer.Option(help="Compare this run by its measured accuracy, in place of published designs; repeatable."),
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw accuracy over multiply-adds and memory (PNG).")] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Find the most accurate width, input size and split within a budget, and print the command that trains it."""
+    from handlens.flow.plan import plan as find_plan
+    from handlens.tables import print_plan
+
+    with reporting(quiet or as_json) as report:
+        found = find_plan(
+            ram=ram,
+            flash=flash,
+            madds=madds,
+            latency=latency,
+            task=task,
+            num_classes=classes,
+            runs=run or (),
+            plot=plot,
+            report=report,
+        )
+    if as_json:
+        print_json(found)
+        return
+    print_plan(console(), found)
 
 
 @app.command()
@@ -186,9 +267,23 @@ def explain_layer(
 
 def _readable(row: dict[str, Any]) -> dict[str, Any]:
     millions = f"{row['multiply_adds'] / 1e6:,.1f} M"
-    one_decimal = ("difference", "published_top1", "published_pixel1_ms")
+    one_decimal = ("difference", "published_top1", "published_pixel1_ms", "ram_kB", "padding_kB", "ram_whole_kB")
     rounded = {key: _one_decimal(row[key]) for key in one_decimal if key in row}
     return row | rounded | {"parameters": f"{row['parameters']:,}", "multiply_adds": millions}
+
+
+def _arguments(texts: list[str] | None) -> dict[str, Any]:
+    """
+    Raises:
+        InputError: not name=value, or what has an option of its own.
+    """
+    from handlens.training.recipe_file import arguments
+
+    found = arguments(texts or ())
+    for name in found:
+        if name in OWN_OPTIONS:
+            raise InputError(f"--option cannot set {name}; the command has an option for it.")
+    return found
 
 
 def _one_decimal(value: float | None) -> str | None:

@@ -12,8 +12,11 @@ from handlens.cli.shared import (
     AsJson,
     Config,
     Format,
+    Options,
     Precision,
     Quiet,
+    Split,
+    Strips,
     app,
     console,
     known_precision,
@@ -40,6 +43,7 @@ def train(
     model: Annotated[str | None, typer.Option(help="A name from `handlens models`.")] = None,
     width: Annotated[float | None, typer.Option(help="Width multiplier.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Input size in pixels.")] = None,
+    option: Options = None,
     weights: Annotated[
         Path | None, typer.Option(help="Your own weights file, instead of the published weights.")
     ] = None,
@@ -59,7 +63,7 @@ def train(
 ) -> None:
     """Train a model and write a run folder. The labels decide the task: classes, numbers, masks or boxes."""
     import handlens
-    from handlens.training.recipe_file import read_recipe
+    from handlens.training.recipe_file import arguments, read_recipe
 
     made = None
     if resume is None:
@@ -69,6 +73,7 @@ def train(
             model=model,
             width=width,
             image_size=image_size,
+            options=arguments(option or ()) or None,
             epochs=epochs,
             batch_size=batch_size,
             weights=str(weights) if weights else None,
@@ -217,6 +222,8 @@ def export(
     calibrate: Annotated[
         Path | None, typer.Option(help="Images to calibrate --int8 with; default: training images of the run.")
     ] = None,
+    split: Split = 1,
+    strips: Strips = 1,
     max_images: Annotated[
         int | None,
         typer.Option(
@@ -243,6 +250,8 @@ def export(
             int8=int8,
             max_drop=max_drop,
             calibrate=calibrate,
+            split=split,
+            strips=strips,
             images="all" if everything else max_images,
             report=report,
         )

@@ -33,6 +33,17 @@ Config = Annotated[Path | None, typer.Option("--data-config", help="A handlens.y
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only results and errors, no progress.")]
 
+Options = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--option", help="Additional argument of the model, such as padding=same; repeatable, as options: in a recipe."
+    ),
+]
+Split = Annotated[
+    int,
+    typer.Option(help="Split the expansions that decide the peak memory into at most this many parts (docs/nets.md)."),
+]
+Strips = Annotated[int, typer.Option(help="Run the first blocks in this many strips of rows (docs/nets.md).")]
 Precision = Annotated[str, typer.Option(help="auto: the fastest on this CPU (bf16 or fp32); fp32: matches PyTorch.")]
 
 

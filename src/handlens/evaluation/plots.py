@@ -218,6 +218,57 @@ def precision_recall_plot(
     return as_png(figure)
 
 
+def front_plot(designs: Sequence[Mapping[str, Any]], budget: Mapping[str, float]) -> bytes:
+    """Accuracy over multiply-adds and over memory as PNG bytes, the best for each cost joined by a line.
+
+    Args:
+        designs: "accuracy" (percent), "multiply_adds", "ram" (bytes), "misses" (empty: it meets the budget), "name",
+            "width", "size"; the best first.
+        budget: upper limits, of them "madds" and "ram" are drawn.
+    """
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    figure = new_figure(9.5, 4)
+    panels = (
+        ("multiply_adds", "madds", 1e6, "multiply-adds, millions"),
+        ("ram", "ram", 1e3, "memory in int8 with bookkeeping, kB"),
+    )
+    for place, (key, limit, unit, title) in enumerate(panels, start=1):
+        axes = figure.add_subplot(1, 2, place)
+        axes.set_xscale("log")
+        points = sorted((design[key] / unit, -design["accuracy"]) for design in designs)
+        best_so_far = [
+            (x, -y) for number, (x, y) in enumerate(points) if all(y < other for _, other in points[:number])
+        ]
+        axes.plot(*zip(*best_so_far, strict=True), color=QUIET, linewidth=1, zorder=1)
+        for fits, color in ((False, "white"), (True, BLUE)):
+            chosen = [design for design in designs if (not design["misses"]) is fits]
+            axes.scatter(
+                [design[key] / unit for design in chosen],
+                [design["accuracy"] for design in chosen],
+                color=color,
+                edgecolor=BLUE if fits else QUIET,
+                s=28,
+                zorder=2,
+                label="meets the budget" if fits else "does not",
+            )
+        if limit in budget:
+            axes.axvline(budget[limit] / unit, color=ORANGE, linestyle="--", linewidth=1, label="budget")
+        if not designs[0]["misses"]:
+            best = designs[0]
+            axes.scatter([best[key] / unit], [best["accuracy"]], s=120, facecolor="none", edgecolor=ORANGE, zorder=3)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xlabel(title, color=QUIET)
+        axes.set_ylabel("accuracy, %", color=QUIET)
+        axes.grid(color=GRID)
+        quiet_axes(axes)
+    axes.legend(frameon=False, labelcolor=INK, fontsize=9, loc="lower right")
+    figure.tight_layout()
+    return as_png(figure)
+
+
 def _confusion_colors(share: NDArray[np.float64], totals: NDArray[np.int64]) -> NDArray[np.float64]:
     """(K, K, 3) in [0, 1]."""
     from matplotlib import colormaps

@@ -34,6 +34,8 @@ def export(
     data: Path | str | None = None,
     with_resize: bool = False,
     suppress: bool = True,
+    split: int = 1,
+    strips: int = 1,
     int8: bool = False,
     max_drop: float = 1.0,
     calibrate: Path | str | None = None,
@@ -50,6 +52,8 @@ def export(
             golden ones.
         with_resize: the graph takes images of any size, one at a time, and resizes inside.
         suppress: False leaves non-maximum suppression (NMS) to the app; for detectors.
+        split, strips: at most so many parts of an expansion, strips of the first blocks, for less memory
+            (models.split); the comparison is with the whole net.
         int8: weights and activations of 8 bits. The runtime's settings are tried on the validation images until one
             loses no more than `max_drop`.
         max_drop: points of the task's metric that int8 may lose.
@@ -68,7 +72,15 @@ def export(
     """
     run = find_run(run, report=report)
     with _gate(
-        run, data=data, images=images, with_resize=with_resize, suppress=suppress, model=model, report=report
+        run,
+        data=data,
+        images=images,
+        with_resize=with_resize,
+        suppress=suppress,
+        split=split,
+        strips=strips,
+        model=model,
+        report=report,
     ) as gate:
         return _exported(
             gate, RUNTIMES[known_target(to)], out=out, int8=int8, max_drop=max_drop, calibrate=calibrate, report=report
@@ -102,6 +114,7 @@ def _exported(
 
     run, task, with_resize, to = gate.run, gate.task, gate.with_resize, runtime.name
     name = run.folder.resolve().name + ("-any-size" if with_resize else "") + ("" if gate.suppress else "-no-nms")
+    name += (f"-split{gate.split}" if gate.split > 1 else "") + (f"-strips{gate.strips}" if gate.strips > 1 else "")
     name += "-int8" if int8 else ""
     path = Path(out) if out else run.folder / "exports" / f"{name}{runtime.suffix}"
     if path.suffix.lower() != runtime.suffix or path.is_dir():
@@ -209,6 +222,8 @@ def export_each(
     data: Path | str | None = None,
     with_resize: bool = False,
     suppress: bool = True,
+    split: int = 1,
+    strips: int = 1,
     int8: bool = False,
     max_drop: float = 1.0,
     calibrate: Path | str | None = None,
@@ -232,7 +247,15 @@ def export_each(
         raise InputError(f"--out must be a folder for several exports, got {out}.")
     run = find_run(run, report=report)
     with _gate(
-        run, data=data, images=images, with_resize=with_resize, suppress=suppress, model=model, report=report
+        run,
+        data=data,
+        images=images,
+        with_resize=with_resize,
+        suppress=suppress,
+        split=split,
+        strips=strips,
+        model=model,
+        report=report,
     ) as gate:
         for runtime in runtimes:
             name = f"{run.folder.resolve().name}{runtime.suffix}"

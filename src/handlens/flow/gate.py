@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from handlens.flow.nets import count
 from handlens.flow.proof import ProofImages
 from handlens.reporter import Reporter
 from handlens.runtimes.graph import DeployGraph, ResizingGraph
@@ -36,6 +37,7 @@ class Gate:
         images: how many of them; None is what BUDGET allows.
         with_resize: the files take images of any size.
         suppress: False leaves non-maximum suppression to the app.
+        split, strips: as of `export`.
 
     Attributes:
         graph: what is converted.
@@ -53,14 +55,17 @@ class Gate:
         images: int | Literal["all"] | None,
         with_resize: bool,
         suppress: bool,
+        split: int,
+        strips: int,
         report: Reporter,
     ) -> None:
         self.run, self.task, self.report = run, TASKS[run.task], report
-        self.with_resize, self.suppress = with_resize, suppress
+        self.with_resize, self.suppress, self.split, self.strips = with_resize, suppress, split, strips
         self._sources, self._images = ProofImages(run, data), images
         self._validation = ProofImages(run, data, prefer="validation")
         self._deployed = DeployGraph(net, run.preprocess, last_step=self.task.last_step, suppress=suppress)
-        self.graph = ResizingGraph(self._deployed, run.preprocess) if with_resize else self._deployed
+        smaller = self._deployed if split == strips == 1 else self._split(net)
+        self.graph = ResizingGraph(smaller, run.preprocess) if with_resize else smaller
         self._scratch = tempfile.TemporaryDirectory()
         self._proofs: dict[str, Proof] = {}
 
@@ -69,6 +74,17 @@ class Gate:
 
     def __exit__(self, *raised: object) -> None:
         self._scratch.cleanup()
+
+    def _split(self, net: nn.Module) -> DeployGraph:
+        preprocess = self.run.preprocess
+        shape = {"height": preprocess.height, "width": preprocess.width, "channels": preprocess.channels}
+        title = self.run.folder.name
+        cost, lean = count(net, title, **shape, split=self.split, strips=self.strips)
+        before, after = count(net, title, **shape).cost.arena_numbers / 1e3, cost.arena_numbers / 1e3
+        self.report.say(
+            f"Memory in int8, as TFLite Micro plans it: {before:,.1f} kB whole, {after:,.1f} kB with {lean}."
+        )
+        return DeployGraph(lean.net, preprocess, last_step=self.task.last_step, suppress=self.suppress)
 
     def compare(self, file: Path, runtime: Runtime, *, max_drop: float | None = None) -> Parity:
         """On the test images.

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from handlens.errors import InputError, require
 from handlens.flow.runs import build_from
@@ -19,10 +19,16 @@ if TYPE_CHECKING:
     from torch import nn
 
     from handlens.models.cost import Cost
+    from handlens.models.split import Lean
 
 COLUMNS = ("name", "task", "size", "classes", "parameters", "multiply_adds", "weights", "converts_to", "about")
 LARGEST = 16_384  # pixels a side that a net is counted for
 LARGEST_CLASSES = 1_000_000
+
+
+class Counted(NamedTuple):
+    cost: Cost
+    lean: Lean
 
 
 def models(*, task: str | None = None, sort: str = "name", report: Reporter = QUIET) -> list[dict[str, Any]]:
@@ -68,6 +74,8 @@ def summary(
     *,
     size: int | None = None,
     num_classes: int | None = None,
+    split: int = 1,
+    strips: int = 1,
     report: Reporter = QUIET,
     **options: Any,
 ) -> dict[str, Any]:
@@ -77,11 +85,11 @@ def summary(
         name: of the catalogue, or a run folder.
         size: side of the image; None is the published one, or the run's.
         num_classes: None is what it was published for, or trained for.
+        split, strips: at most so many parts of an expansion, strips of the first blocks (models.split).
         options: of the net, as `build` takes them; a run has its own.
 
     Returns:
-        {"name", "height", "width", "layers": [...], "parameters", "trainable", "statistics", "multiply_adds",
-        "weight_bytes", "peak_numbers", "peak_at", "peak_numbers_blocks", "peak_at_block"}.
+        {"name", "height", "width", "parts", "strip_blocks", "weight_bytes"} and the fields of models.cost.Cost.
 
     Raises:
         InputError: no such net, run or option, or a size that it does not take.
@@ -96,12 +104,22 @@ def summary(
             raise InputError(f"{name} is a run, whose classes and width stay as they were trained.")
         run = open_run(Path(name))
         height, width = (run.preprocess.height, run.preprocess.width) if size is None else (size, size)
-        cost = _counted(build_from(run), name, height=height, width=width, channels=run.preprocess.channels)
+        net, channels = build_from(run), run.preprocess.channels
     else:
         published = CATALOGUE[name].image_size if name in CATALOGUE else 224
         height = width = published if size is None else size
-        cost = _measured(name, size=height, num_classes=num_classes, **options)
-    return {"name": name, "height": height, "width": width, **asdict(cost), "weight_bytes": cost.weight_bytes()}
+        net = _shadow(name, size=height, num_classes=num_classes, **options)
+        channels = _channels(net)
+    found = count(net, name, height=height, width=width, channels=channels, split=split, strips=strips)
+    return {
+        "name": name,
+        "height": height,
+        "width": width,
+        "parts": dict(found.lean.parts),
+        "strip_blocks": found.lean.strip_blocks,
+        **asdict(found.cost),
+        "weight_bytes": found.cost.weight_bytes(),
+    }
 
 
 def cost_table(
@@ -109,22 +127,29 @@ def cost_table(
     *,
     sizes: Sequence[int] | None = None,
     widths: Sequence[float] | None = None,
+    split: int = 1,
+    strips: int = 1,
     latency: bool = False,
     precision: Literal["fp32", "auto"] = "auto",
     report: Reporter = QUIET,
+    **more: Any,
 ) -> list[dict[str, Any]]:
     """The table of the MobileNet papers: multiply-adds by width and size, beside what the authors print.
 
     Args:
         sizes: sides of the image; None is all that are published, or the net's own where none are.
         widths: None is all that are published, or the net as it is where none are.
+        split, strips: at most so many parts of an expansion, strips of the first blocks (models.split).
         latency: also time one image on this machine, in the engine that `predict` runs.
         precision: of the engine: "auto" is bf16 where the processor computes in it.
+        more: options of the net, as `build` takes them.
 
     Returns:
         a row per width and size: "width" (None of a net that has no such option), "size", "parameters",
         "multiply_adds", "published_millions", "difference" (ours in millions minus theirs), "published_top1" (percent),
-        and with `latency` "ms" (milliseconds per image), "published_pixel1_ms"; None where nothing is published.
+        "ram_kB" (maps in int8 as TFLite Micro plans them), "padding_kB" (of it, for copies that are padded), "split"
+        and "ram_whole_kB" (None where not asked for), and with `latency` "ms" (milliseconds per image),
+        "published_pixel1_ms"; None where nothing is published.
 
     Raises:
         InputError: no such net, or a width or size that it does not take.
@@ -141,10 +166,14 @@ def cost_table(
     own = _own_width(name)
     rows: list[dict[str, Any]] = []
     for width in chosen:
-        options: dict[str, Any] = {} if width is None else {"width": width}
+        options = more if width is None else more | {"width": width}
         for size in sizes:
             report.progress("timing" if latency else "counting", len(rows), len(chosen) * len(sizes))
             cost = _measured(name, size=size, **options)
+            smaller = None
+            if split != 1 or strips != 1:
+                smaller = counted(name, size=size, split=split, strips=strips, **options)
+            needs = smaller.cost if smaller else cost
             theirs = published.get(1.0 if width is None else width, {}).get(size)
             row = {
                 "width": own if width is None else width,
@@ -154,9 +183,13 @@ def cost_table(
                 "published_millions": theirs and theirs.millions,
                 "difference": theirs and round(cost.multiply_adds / 1e6 - theirs.millions, 1),
                 "published_top1": theirs and theirs.top1,
+                "ram_kB": needs.arena_numbers / 1e3,
+                "padding_kB": needs.padding_numbers / 1e3,
+                "split": smaller and str(smaller.lean),
+                "ram_whole_kB": smaller and cost.arena_numbers / 1e3,
             }
             if latency:
-                row["ms"] = one_image_ms(name, size=size, precision=precision, **options)
+                row["ms"] = one_image_ms(name, size=size, precision=precision, split=split, strips=strips, **options)
                 row["published_pixel1_ms"] = theirs and theirs.pixel1_ms
             rows.append(row)
     report.progress("timing" if latency else "counting", len(rows), len(rows))
@@ -170,6 +203,8 @@ def one_image_ms(
     num_classes: int | None = None,
     precision: Literal["fp32", "auto"] = "auto",
     runs: int = 30,
+    split: int = 1,
+    strips: int = 1,
     **options: Any,
 ) -> float:
     """Milliseconds that a net with fresh weights needs for one image, all of DeployGraph: the median of `runs`.
@@ -182,12 +217,14 @@ def one_image_ms(
     import numpy as np
 
     from handlens.models import CATALOGUE
+    from handlens.models.split import lean
     from handlens.preprocess import Preprocess
     from handlens.runtimes.graph import DeployGraph
     from handlens.runtimes.openvino.convert import to_openvino
     from handlens.runtimes.openvino.engine import OpenVINOEngine
 
     net = _built(name, size=size, num_classes=num_classes, **options).eval()
+    net = lean(net, height=size, width=size, channels=_channels(net), split=split, strips=strips).net
     gray: dict[str, Any] = {"color": "gray", "mean": (0.5,), "std": (0.5,)} if _channels(net) == 1 else {}
     preprocess = Preprocess(height=size, width=size, resize="stretch", **gray)
     task = TASKS[CATALOGUE[name].task]
@@ -203,25 +240,67 @@ def one_image_ms(
 
 
 def _measured(name: str, *, size: int, num_classes: int | None = None, **options: Any) -> Cost:
+    return counted(name, size=size, num_classes=num_classes, **options).cost
+
+
+def counted(
+    name: str,
+    *,
+    size: int,
+    num_classes: int | None = None,
+    split: int = 1,
+    strips: int = 1,
+    enough: int = 0,
+    **options: Any,
+) -> Counted:
+    """What a net of the catalogue costs, in parts and strips where asked for (models.split.lean).
+
+    Raises:
+        InputError: no such net or option, a size that it does not take, or it cannot be split.
+    """
+    net = _shadow(name, size=size, num_classes=num_classes, **options)
+    shape = {"height": size, "width": size, "channels": _channels(net)}
+    return count(net, name, **shape, split=split, strips=strips, enough=enough)
+
+
+def _shadow(name: str, *, size: int, num_classes: int | None, **options: Any) -> nn.Module:
+    """A net without numbers."""
     import torch
 
     try:
         with torch.device("meta"):
-            net = _built(name, size=size, num_classes=num_classes, **options)
+            return _built(name, size=size, num_classes=num_classes, **options)
     except InputError:
         raise
     except ValueError as error:
         raise InputError(f"{name}: {error}.") from None
-    return _counted(net, name, height=size, width=size, channels=_channels(net))
+    except TypeError as error:
+        raise InputError(f"{name} does not take {options}: {error}.") from None
 
 
-def _counted(net: nn.Module, name: str, *, height: int, width: int, channels: int) -> Cost:
+def count(
+    net: nn.Module,
+    name: str,
+    *,
+    height: int,
+    width: int,
+    channels: int,
+    split: int = 1,
+    strips: int = 1,
+    enough: int = 0,
+) -> Counted:
+    """The same of a net that is there; `name` is what errors call it."""
     from handlens.models.cost import measure
+    from handlens.models.split import lean
 
     for side in (height, width):
         _require_side(side)
+    shape = {"height": height, "width": width, "channels": channels}
     try:
-        return measure(net, height=height, width=width, channels=channels)
+        made = lean(net, **shape, split=split, strips=strips, enough=enough)
+        return Counted(measure(made.net, **shape), made)
+    except InputError:
+        raise
     except (ValueError, RuntimeError) as error:  # a RuntimeError of code that makes tensors on a device of its own
         raise InputError(f"{name} cannot be counted at {height} x {width} pixels: {str(error).rstrip('.')}.") from None
 

@@ -7,6 +7,11 @@ One convention for all figures, for one image:
 - Memory is that of the maps between operators, the image included, while weights stay where they are. An operator
   needs its inputs, its output and what later ones wait for. One that works number by number (a norm, an activation, a
   sum) writes over an input that nothing else needs, and padding is part of the convolution behind it.
+- Where "padded" is said, padding counts as LiteRT does it: free where it is none or TensorFlow's "SAME", which puts the
+  odd row below and right, and otherwise a copy of the map before the layer, with its zeros. PyTorch's symmetric padding
+  is "SAME" at stride 1 and a copy at stride 2.
+- "arena" is what TFLite Micro's planner makes of the same maps (models.arena), a little more than the peak where they
+  do not fit together.
 - "block by block" takes the stem, each block and so on as one operator that needs its input and its output, as the
   MobileNetV2 paper counts its bottlenecks (Sandler et al. 2018, section 5.1).
 - A receptive field is the side of the square of pixels that one place of a map can depend on.
@@ -20,6 +25,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from handlens.models.arena import arena
 from handlens.models.recorder import Layer, Recorder
 
 BYTES = {"fp32": 4, "fp16": 2, "int8": 1}
@@ -34,6 +40,10 @@ class Cost:
         statistics: numbers that are kept and do not learn, such as batch norm's.
         peak_numbers: the most numbers that are held between operators at once; `peak_at`: by which layer.
         peak_numbers_blocks, peak_at_block: the same, block by block.
+        peak_numbers_padded, peak_at_padded: the same, where padding is a copy of the map, as in LiteRT.
+        arena_numbers: what TFLite Micro needs for the maps, in numbers of one byte, `padding_numbers` of it for the
+            copies that are padded.
+        bookkeeping_bytes, file_bytes: about what it keeps beside them, and the size of the file, in int8.
     """
 
     layers: tuple[Layer, ...]
@@ -45,6 +55,17 @@ class Cost:
     peak_at: str
     peak_numbers_blocks: int
     peak_at_block: str
+    peak_numbers_padded: int
+    peak_at_padded: str
+    arena_numbers: int
+    padding_numbers: int
+    bookkeeping_bytes: int
+    file_bytes: int
+
+    @property
+    def ram_bytes(self) -> int:
+        """What TFLite Micro needs in int8, bookkeeping included."""
+        return self.arena_numbers + self.bookkeeping_bytes
 
     def weight_bytes(self) -> dict[str, int]:
         """Of the weights alone, by precision; statistics are folded into them."""
@@ -76,6 +97,9 @@ def measure(net: nn.Module, *, height: int, width: int, channels: int = 3) -> Co
     layers = recorder.layers()
     peak, at = recorder.peak([[number] for number in range(len(recorder.calls))])
     peak_blocks, at_block = recorder.peak(recorder.blocks())
+    peak_padded, at_padded = recorder.peak([[number] for number in range(len(recorder.calls))], padded=True)
+    planned = arena(recorder.buffers())
+    kept, file_bytes = recorder.micro_bytes()
     return Cost(
         layers=tuple(layers),
         parameters=parameters(net),
@@ -86,4 +110,10 @@ def measure(net: nn.Module, *, height: int, width: int, channels: int = 3) -> Co
         peak_at=at,
         peak_numbers_blocks=peak_blocks,
         peak_at_block=at_block,
+        peak_numbers_padded=peak_padded,
+        peak_at_padded=at_padded,
+        arena_numbers=planned,
+        bookkeeping_bytes=kept,
+        file_bytes=file_bytes,
+        padding_numbers=planned - arena(recorder.buffers(padded=False)),
     )

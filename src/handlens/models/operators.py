@@ -73,3 +73,16 @@ POINTWISE = (
     "minimum",
     "abs",
 )
+WEIGHTED = ("convolution", "addmm", "mm", "bmm")
+# What LiteRT makes part of the layer before.
+FUSED = (
+    "native_batch_norm",
+    "_native_batch_norm_legit_no_training",
+    "cudnn_batch_norm",
+    "relu",
+    "relu_",
+    "hardtanh",
+    "hardtanh_",
+    "clamp",
+    "clamp_min",
+)

@@ -11,7 +11,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from handlens.models.operators import CONVOLUTIONS, POINTWISE, POOLS, PRODUCTS, VIEWS
+from handlens.models.arena import Buffer, bookkeeping, file_size
+from handlens.models.operators import CONVOLUTIONS, FUSED, POINTWISE, POOLS, PRODUCTS, VIEWS, WEIGHTED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,7 @@ class Layer:
         shape: of the output for one image: (C, h, w), or (D,).
         parameters: its own, of which `trainable` learn. Both 0 for a module that ran before.
         stride, receptive_field: of a place of the map, in pixels of the image; None where the whole image counts.
+        padded: numbers of the copy of its input that LiteRT makes to pad it; 0 where padding costs nothing.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Layer:
     multiply_adds: int
     stride: int | None
     receptive_field: int | None
+    padded: int = 0
 
 
 @dataclass
@@ -62,6 +65,8 @@ class _Call:
     shape: tuple[int, ...]
     multiply_adds: int = 0
     detail: str = ""
+    padded: int = 0
+    weights: int = 0
 
 
 class Recorder(TorchDispatchMode):
@@ -75,7 +80,7 @@ class Recorder(TorchDispatchMode):
         self._map_of: dict[int, _Map] = {id(image): self.image}
         self._kept: list[Any] = [image]  # alive, so that no other tensor gets its id
         self._stack: list[str] = [""]
-        self._weights = {id(value) for value in [*net.parameters(), *net.buffers()]}
+        self._pads: dict[int, tuple[int, ...]] = {}  # of tensors that were padded: left, right, top, bottom
 
     @contextmanager
     def names(self) -> Iterator[None]:
@@ -101,6 +106,8 @@ class Recorder(TorchDispatchMode):
         if operator in VIEWS:
             for output in outputs:
                 self._map_of[id(output)] = inputs[0]
+            if operator == "constant_pad_nd":
+                self._pads[id(outputs[0])] = tuple(args[1])
             return made
         self._note(operator, func, args, inputs, outputs[0])
         return made
@@ -117,9 +124,12 @@ class Recorder(TorchDispatchMode):
         if func in CONVOLUTIONS:
             _, weight, _, (step, *_), _, (dilation, *_), transposed, _, groups = args[:9]
             kernel = weight.shape[2:]
+            call.weights = weight.numel()
             places = args[0].numel() if transposed else output.numel()
             call.multiply_adds = places * weight.shape[1] * math.prod(kernel)
             call.detail = _convolution(kernel, step, dilation, groups, transposed=transposed)
+            if not transposed:
+                call.padded = self._padded(args[0], kernel, args[3], args[4], args[5])
             if transposed and stride is not None:  # between the places of the map before
                 stride = max(1, stride // step)
             elif stride is not None and seen is not None:
@@ -128,10 +138,12 @@ class Recorder(TorchDispatchMode):
         elif func in PRODUCTS:
             left, right = args[-2:]
             call.multiply_adds = left.numel() * right.shape[-1]
+            call.weights = right.numel()
             stride = seen = None
         elif func in POOLS:
             kernel, step = args[1], (args[2] if len(args) > 2 and args[2] else args[1])
             call.detail = f"{kernel[0]}x{kernel[-1]}, stride {step[0]}"
+            call.padded = self._padded(args[0], kernel, step, args[3] if len(args) > 3 else (0, 0), (1, 1))
             if stride is not None and seen is not None:
                 seen += (max(kernel) - 1) * stride
                 stride *= step[0]
@@ -142,6 +154,25 @@ class Recorder(TorchDispatchMode):
         call.output.stride, call.output.receptive_field = stride, seen
         self._map_of[id(output)] = call.output
         self.calls.append(call)
+
+    def _padded(self, x: Tensor, kernel: Sequence[int], step: Any, padding: Any, dilation: Any) -> int:
+        """Numbers of the padded copy that LiteRT makes of what goes into a layer.
+
+        Its convolutions and poolings know no padding and TensorFlow's "SAME"; any other is an operator before them.
+        """
+        left, right, top, bottom = self._pads.get(id(x), (0, 0, 0, 0))
+        height, width = x.shape[-2:]  # of a padded tensor, with its zeros
+        pads = (top + padding[0], bottom + padding[0], left + padding[-1], right + padding[-1])
+        if not any(pads):
+            return 0
+        same: list[int] = []
+        for axis, size in ((0, height - top - bottom), (-1, width - left - right)):
+            reach = (kernel[axis] - 1) * dilation[axis] + 1
+            total = max(0, (-(-size // step[axis]) - 1) * step[axis] + reach - size)
+            same += [total // 2, total - total // 2]
+        if pads == tuple(same):
+            return 0
+        return int(x.numel() // (height * width) * (height + 2 * padding[0]) * (width + 2 * padding[-1]))
 
     def keep(self, answer: Any) -> None:
         """What the net returns is needed at the end."""
@@ -175,6 +206,7 @@ class Recorder(TorchDispatchMode):
                     multiply_adds=call.multiply_adds,
                     stride=call.output.stride,
                     receptive_field=call.output.receptive_field,
+                    padded=call.padded,
                 )
             )
         return layers
@@ -210,8 +242,53 @@ class Recorder(TorchDispatchMode):
             last = part
         return groups
 
-    def peak(self, groups: Sequence[Sequence[int]]) -> tuple[int, str]:
-        """The most numbers held while a group of calls runs as one operator, and by which."""
+    def buffers(self, *, padded: bool = True) -> list[Buffer]:
+        """The maps as LiteRT has them: norms and activations are part of the layer before, sums have a map of their
+        own, and what is padded has a copy.
+
+        Args:
+            padded: False counts that as free.
+        """
+        operators: list[int] = []  # of every call
+        # By operator: what the last call that became part of it makes.
+        result: dict[int, _Map] = {}
+        found: list[Buffer] = []
+        number = -1
+        for call in self.calls:
+            if _fused(call):
+                operators.append(operators[call.inputs[0].made_by])
+            else:
+                if padded and call.padded:
+                    number += 1
+                    found.append(Buffer(call.padded, number, number + 1))
+                number += 1
+                operators.append(number)
+            result[operators[-1]] = call.output
+        for first, made in [(-1, self.image), *result.items()]:
+            last = max(made.needed_by, default=-1)
+            reader = number if last == len(self.calls) else operators[last] if last >= 0 else first
+            # Where the layer that reads it last is padded, the copy before it does.
+            copied = padded and 0 <= last < len(self.calls) and self.calls[last].padded > 0
+            found.append(Buffer(made.numbers, first, reader - copied))
+        return found
+
+    def micro_bytes(self) -> tuple[int, int]:
+        """What TFLite Micro keeps beside the maps, and the size of the file, in int8."""
+        weighted = [call for call in self.calls if call.operator in WEIGHTED]
+        others = [call for call in self.calls if call.operator not in WEIGHTED and not _fused(call)]
+        counts = {
+            "weighted": len(weighted),
+            "channels": sum(call.shape[0] for call in weighted),
+            "others": len(others) + sum(call.padded > 0 for call in self.calls),
+        }
+        return bookkeeping(**counts), file_size(weights=sum(call.weights for call in weighted), **counts)
+
+    def peak(self, groups: Sequence[Sequence[int]], *, padded: bool = False) -> tuple[int, str]:
+        """The most numbers held while a group of calls runs as one operator, and by which.
+
+        Args:
+            padded: what LiteRT pads is copied; groups are single calls.
+        """
         modules = dict(self.net.named_modules())
         names = self._names(modules)
         maps = [self.image, *(call.output for call in self.calls)]
@@ -225,9 +302,18 @@ class Recorder(TorchDispatchMode):
             if len(group) == 1 and call.operator in POINTWISE:
                 free = [m for m in call.inputs if max(m.needed_by) == last and m.numbers == call.output.numbers]
                 made = 0 if free else made
+            if padded and call.padded:  # the copy is made of the input, and then alone of use
+                read = sum(m.numbers for m in call.inputs if max(m.needed_by) == last)
+                made = call.padded + max(0, made - read)
             if held + made > most:
                 most, at = held + made, names[first] if len(group) == 1 else _block_of(self.calls[first].module)
         return most, at
+
+
+def _fused(call: _Call) -> bool:
+    """A norm or an activation that LiteRT makes part of the layer before."""
+    before = call.inputs[0]
+    return call.operator in FUSED and before.made_by >= 0 and len(set(before.needed_by)) == 1
 
 
 def _block_of(module: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,29 @@ def read_recipe(path: Path | None, **overrides: Any) -> Recipe:
         if not isinstance(loaded, dict):
             raise InputError(f"recipe {path} must be a list of 'key: value' lines, got {type(loaded).__name__}.")
         values = loaded
-    values |= {key: value for key, value in overrides.items() if value is not None}
+    given = {key: value for key, value in overrides.items() if value is not None}
+    if isinstance(values.get("options"), dict) and "options" in given:
+        given["options"] = values["options"] | given["options"]
+    values |= given
     return make_recipe(values)
+
+
+def arguments(texts: Sequence[str]) -> dict[str, Any]:
+    """["padding=same", "dropout=0.1"] -> {"padding": "same", "dropout": 0.1}; values are YAML.
+
+    Raises:
+        InputError: one is not name=value.
+    """
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise InputError(f"--option must be name=value, such as padding=same, got {text!r}.")
+        try:
+            found[name] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise InputError(f"the value of --option {name} is not YAML, got {value!r}.") from None
+    return found
 
 
 def make_recipe(values: dict[str, Any]) -> Recipe:
