@@ -1,7 +1,7 @@
 """A 12-megapixel JPEG to 224 x 224, against Pillow: python benchmarks/decode_large.py.
 
 `predict` and `evaluate` decode whole, for a decoder that reduces changes probabilities (MobileNetV2, 50 photographs: by
-up to 0.028, also where it keeps four times the input size: 0.016). Training reduces: at least 8 times as fast as Pillow.
+up to 0.028; where it keeps four times the input size, by 0.016). Training reduces: at least 8 times as fast as Pillow.
 
 A real photograph upscaled to 4000 x 3000, saved as four files, from messenger quality without noise to camera quality
 with strong noise. Entropy decoding has to read the whole file, whatever the output size: that is the limit, and it

@@ -186,7 +186,7 @@ def test_files_that_are_no_exported_models_are_refused(run: Path, data: Path, tm
     text = tmp_path / "notes.txt"
     text.write_text("words")
     done = handlens("predict", text, image, check=False)
-    assert done.returncode == 2 and "neither a run folder nor an exported model (.tflite, " in done.stderr
+    assert done.returncode == 2 and "neither a run folder nor an exported model (.pte, .tflite, " in done.stderr
     for suffix, content in ((".tflite", b""), (".tflite", b"words"), (".onnx", b"words"), (".xml", b"<a/>")):
         broken = tmp_path / f"broken{suffix}"
         broken.write_bytes(content)

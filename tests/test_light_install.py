@@ -91,7 +91,7 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported():
     }
     names = set()
     for path in (root / "src").rglob("*.py"):
-        if path.name == "converter_script.py":  # runs in an environment of its own
+        if path.name.endswith("_script.py"):  # runs in an environment of its own
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
