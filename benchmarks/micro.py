@@ -33,9 +33,8 @@ class Alone(nn.Module):
         self.net = net
         self.scale = scale
 
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.net(images.permute(0, 3, 1, 2) if self.scale is None else self.scale(images))
-        return logits
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        return {"logits": self.net(images.permute(0, 3, 1, 2) if self.scale is None else self.scale(images))}
 
 
 def convert(graph: nn.Module, path: Path, *, size: int) -> None:
@@ -46,10 +45,9 @@ def convert(graph: nn.Module, path: Path, *, size: int) -> None:
     """
     program = path.with_suffix(".pt2")
     with torch.inference_mode():
-        torch.export.save(torch.export.export(graph.eval(), (torch.zeros(1, size, size, 3),), strict=False), program)
-    run_converter(
-        "litert", SCRIPT, str(program), str(path), "logits", package="litert_torch", requirements=REQUIREMENTS
-    )
+        images = {"images": torch.zeros(1, size, size, 3)}
+        torch.export.save(torch.export.export(graph.eval(), (), images, strict=False), program)
+    run_converter("litert", SCRIPT, str(program), str(path), package="litert_torch", requirements=REQUIREMENTS)
     program.unlink()
 
 

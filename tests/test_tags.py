@@ -16,6 +16,7 @@ from command import handlens
 from handlens.files import read_json
 from handlens.reporter import Reporter
 from handlens.runtimes import RUNTIMES
+from handlens.tasks import TASKS
 from handlens.training.recipe_file import make_recipe
 
 SCHEMAS = Path(__file__).resolve().parents[1] / "docs" / "schemas"
@@ -91,11 +92,13 @@ def test_a_threshold_of_the_users_own_holds_for_every_label(trained: tuple[Path,
     "to", [pytest.param(to, marks=[] if to == "openvino" else pytest.mark.slow) for to in RUNTIMES]
 )
 def test_export_is_proved_by_its_own_runtime(trained: tuple[Path, Path], weights: str, tmp_path: Path, to: str):
-    _, run = trained
+    data, run = trained
     out = tmp_path / f"model{RUNTIMES[to].suffix}"
     whole = json.loads(handlens("export", run, "--to", to, "--out", out, "--json", XDG_CACHE_HOME=weights).stdout)
     jsonschema.validate(whole, read_json(SCHEMAS / "export.json"))
     (result,) = whole["exports"]
+    evaluated = json.loads(handlens("evaluate", out, data, "--precision", "fp32", "--json").stdout)
+    assert evaluated["metrics"][TASKS["tag"].metric] == pytest.approx(result["rows"][0]["score"], abs=1e-4)
     assert (result["task"], result["passed"]) == ("tag", True)
     assert all(row["largest_difference"] < 1e-4 for row in result["rows"] if "default" not in row["precision"])
     if to == "onnx":  # an app gets the thresholds with the file

@@ -16,6 +16,7 @@ import handlens as package
 from command import handlens
 from handlens.files import read_json
 from handlens.runtimes import RUNTIMES
+from handlens.tasks import TASKS
 
 SCHEMAS = Path(__file__).resolve().parents[1] / "docs" / "schemas"
 # Learning is not what is tested here: benchmarks/task_trainings.py does that.
@@ -139,11 +140,13 @@ def test_golden_images_are_answered_as_promised(trained: tuple[str, Path, Path])
     "to", [pytest.param(to, marks=[] if to == "openvino" else pytest.mark.slow) for to in RUNTIMES]
 )
 def test_export_is_proved_by_its_own_runtime(trained: tuple[str, Path, Path], weights: str, tmp_path: Path, to: str):
-    task, _, run = trained
+    task, data, run = trained
     out = tmp_path / f"model{RUNTIMES[to].suffix}"
     whole = json.loads(handlens("export", run, "--to", to, "--out", out, "--json", XDG_CACHE_HOME=weights).stdout)
     jsonschema.validate(whole, read_json(SCHEMAS / "export.json"))
     (result,) = whole["exports"]
+    evaluated = json.loads(handlens("evaluate", out, data, "--precision", "fp32", "--json").stdout)
+    assert evaluated["metrics"][TASKS[task].metric] == pytest.approx(result["rows"][0]["score"], abs=1e-4)
     assert (result["task"], result["passed"]) == (task, True)
     for row in result["rows"]:
         if not row["precision"].startswith("bf16"):  # which informs: a detector of one epoch moves with it

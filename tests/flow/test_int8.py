@@ -94,7 +94,8 @@ def test_a_calibration_that_is_broken_does_not_pass(run: Path, weights: str, tmp
         check=False,
     )
     assert done.returncode == 3, done.stderr
-    assert "the int8 export to openvino loses" in done.stderr and "(--max-drop 1)" in done.stderr
+    assert "the int8 export to openvino is refused: it loses" in done.stderr and "(--max-drop 1)" in done.stderr
+    assert all(setting.name in done.stderr for setting in RUNTIMES["openvino"].int8)
     report = read_json(tmp_path / "model.xml.parity-failed.json")
     assert len(report["tried"]) == len(RUNTIMES["openvino"].int8)  # all were tried in vain
     assert not out.exists()

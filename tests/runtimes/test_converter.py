@@ -57,7 +57,7 @@ def test_what_ends_badly_is_one_sentence(tmp_path: Path, text: str, sentence: st
 
 
 def test_it_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(converter, "LONGEST", 0.5)
+    monkeypatch.setattr(converter, "LONGEST", 5)
     path = script(tmp_path, "import os, sys, time; open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(600)")
     with pytest.raises(InputError, match="converting was stopped"):
         run(path, str(tmp_path / "process"))

@@ -200,7 +200,7 @@ def predict(
 @app.command()
 def export(
     run: Annotated[str, typer.Argument(help="A run folder, or the name of a pretrained model.")],
-    to: Annotated[str, typer.Option(help="litert, onnx or openvino; several with commas, or all.")],
+    to: Annotated[str, typer.Option(help="executorch, litert, onnx or openvino; several with commas, or all.")],
     out: Annotated[
         Path | None, typer.Option(help="Output file, of several exports a folder; default: exports/ in the run.")
     ] = None,

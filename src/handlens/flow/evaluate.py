@@ -55,6 +55,8 @@ def evaluate(
     """
     run = find_run(run, exported=True, report=report)
     task = TASKS[run.task]
+    if preprocess is not None and run.folder.is_file():
+        raise InputError(f"{run.folder.name} has its preprocessing inside; give its run folder for another one.")
     test = test_images(run, data, format=format, config=config)
     for note in test.notes:
         report.say(note)
@@ -144,7 +146,7 @@ def test_images(
     trained_on = None if run.model.data is None else run.model.data.root
     asked = trained_on if data is None else data
     if asked is None:
-        raise InputError(f"{run.folder.name} is a pretrained model without data; give DATA.")
+        raise InputError(f"{run.folder.name} is a model without data; give DATA.")
     root = Path(asked)
     own = data is None or (trained_on is not None and root.resolve() == Path(trained_on))
     started = read_json(run.folder / DATA) if (run.folder / DATA).is_file() else {"splits": {}}

@@ -58,7 +58,7 @@ def export(
             loses no more than `max_drop`.
         max_drop: points of the task's metric that int8 may lose.
         calibrate: a folder of images that int8 is calibrated with; None is the run's own training images.
-        images: how many of them at most, spread evenly; None is as many as take a minute of processor time.
+        images: how many are compared at most, spread evenly; None is as many as take a minute of processor time.
         model: your own, a constructor or a module, where the run's cannot be imported by its name.
 
     Returns:
@@ -109,14 +109,17 @@ def _exported(
     max_drop: float,
     calibrate: Path | str | None,
     report: Reporter,
+    into: bool = False,
 ) -> tuple[Path, Parity]:
+    """As `export`; `into`: `out` is a folder."""
     from handlens.flow.gate import failure
 
     run, task, with_resize, to = gate.run, gate.task, gate.with_resize, runtime.name
     name = run.folder.resolve().name + ("-any-size" if with_resize else "") + ("" if gate.suppress else "-no-nms")
     name += (f"-split{gate.split}" if gate.split > 1 else "") + (f"-strips{gate.strips}" if gate.strips > 1 else "")
     name += "-int8" if int8 else ""
-    path = Path(out) if out else run.folder / "exports" / f"{name}{runtime.suffix}"
+    folder = Path(out) if out and into else run.folder / "exports"
+    path = Path(out) if out and not into else folder / f"{name}{runtime.suffix}"
     if path.suffix.lower() != runtime.suffix or path.is_dir():
         raise InputError(f"an export to {to} must have the suffix {runtime.suffix}, got {path}.")
     reason = runtime.refuses(run.model.architecture.name) or _refused(runtime, with_resize=with_resize, int8=int8)
@@ -130,6 +133,7 @@ def _exported(
         preprocess=run.preprocess,
         chosen=run.model.chosen,
         resizes=with_resize,
+        suppress=gate.suppress,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     good, bad = (path.with_name(f"{path.name}.{kind}.json") for kind in ("parity", "parity-failed"))
@@ -138,15 +142,21 @@ def _exported(
         made = Path(unproved) / path.name
         report.say(f"Converting to {to}.")
         report.progress("converting", 0, None)
-        runtime.convert(
-            gate.graph,
-            run.preprocess,
-            made,
-            outputs=task.outputs,
-            metadata=said,
-            any_size=with_resize,
-            report=report,
-        )
+        try:
+            runtime.convert(
+                gate.graph,
+                run.preprocess,
+                made,
+                outputs=task.outputs,
+                metadata=said,
+                any_size=with_resize,
+                report=report,
+            )
+        except (InputError, MemoryError, OSError):
+            raise
+        except Exception as error:  # exporters raise whatever they like; a model of one's own may be anything
+            first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            raise InputError(f"{run.folder.name} cannot be converted to {to}: {first}") from error
         tried: list[dict[str, Any]] = []
         if calibration is not None:
             said = said | {"precision": "int8"}
@@ -243,7 +253,8 @@ def export_each(
     names = list(RUNTIMES) if to == "all" else list(dict.fromkeys(name.strip() for name in to.split(",")))
     runtimes = [RUNTIMES[known_target(name)] for name in names]
     several = len(runtimes) > 1
-    if several and out is not None and (Path(out).suffix or Path(out).is_file()):
+    suffixes = [runtime.suffix for runtime in RUNTIMES.values()]
+    if several and out is not None and (Path(out).suffix in suffixes or Path(out).is_file()):
         raise InputError(f"--out must be a folder for several exports, got {out}.")
     run = find_run(run, report=report)
     with _gate(
@@ -258,12 +269,12 @@ def export_each(
         report=report,
     ) as gate:
         for runtime in runtimes:
-            name = f"{run.folder.resolve().name}{runtime.suffix}"
             try:
                 path, parity = _exported(
                     gate,
                     runtime,
-                    out=Path(out) / name if several and out is not None else out,
+                    out=out,
+                    into=several,
                     int8=int8,
                     max_drop=max_drop,
                     calibrate=calibrate,

@@ -13,7 +13,7 @@ from handlens.flow.nets import count
 from handlens.flow.proof import ProofImages
 from handlens.reporter import Reporter
 from handlens.runtimes.graph import DeployGraph, ResizingGraph
-from handlens.runtimes.parity import Parity, Proof, measure_parity, prepare
+from handlens.runtimes.parity import UNLABELED, Parity, Proof, measure_parity, prepare
 from handlens.runtimes.resizers import RESIZERS
 from handlens.runtimes.runtime import Runtime
 from handlens.tasks import TASKS
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from handlens.runtimes.engine import Arrays
+    from handlens.tasks.task import Task
 
 BUDGET = 50.0  # seconds of processor time for one comparison, where nobody says how many images
 FEWEST = 8  # images that it takes nevertheless
@@ -62,7 +63,7 @@ class Gate:
         self.run, self.task, self.report = run, TASKS[run.task], report
         self.with_resize, self.suppress, self.split, self.strips = with_resize, suppress, split, strips
         self._sources, self._images = ProofImages(run, data), images
-        self._validation = ProofImages(run, data, prefer="validation")
+        self._data = data
         self._deployed = DeployGraph(net, run.preprocess, last_step=self.task.last_step, suppress=suppress)
         smaller = self._deployed if split == strips == 1 else self._split(net)
         self.graph = ResizingGraph(smaller, run.preprocess) if with_resize else smaller
@@ -103,12 +104,16 @@ class Gate:
         return self._measured(file, runtime, self._proofs["test"], max_drop=max_drop, with_resizers=True)
 
     def compare_on_validation(self, file: Path, runtime: Runtime, *, max_drop: float) -> Parity:
-        """On the validation images, for what is chosen; on the test images where there are no others."""
+        """On the validation images of the run, for what is chosen; on the test images where there are no others."""
         if "validation" not in self._proofs:
-            everything = len(self._validation)
-            self._validation.keep(self._affordable(1 + len(runtime.int8)))
+            trained_on = self.run.model.data
+            own = trained_on is not None and Path(trained_on.root).exists()
+            sources = ProofImages(self.run, None if own else self._data, prefer="validation")
+            everything = len(sources)
+            count = self._affordable(1 + len(runtime.int8)) if self._images is None else self._images
+            sources.keep(everything if count == "all" else count)
             self._proofs["validation"] = self._prepared(
-                "validation", self._validation, available=everything, with_resizers=False
+                "validation", sources, available=everything, with_resizers=False
             )
         return self._measured(file, runtime, self._proofs["validation"], max_drop=max_drop, with_resizers=False)
 
@@ -160,15 +165,26 @@ def failure(parity: Parity, to: str, *, max_drop: float | None) -> str:
     """Why a file does not pass, as the beginning of a sentence."""
     task = TASKS[parity.task]
     if max_drop is not None:
-        row = next(row for row in parity.rows if row.passed is False)
-        if row.score is None or row.reference_score is None:
-            return f"of the int8 export to {to}, only {100 * row.equal:.1f} % of the {task.compared} are PyTorch's"
-        return (
-            f"the int8 export to {to} loses {100 * (row.reference_score - row.score):.1f} points of "
-            f"{task.metric_title} (--max-drop {100 * max_drop:g})"
-        )
+        row = parity.rows[0]
+        tried = ", ".join(f"{entry['setting']} {_figure(entry, task)}" for entry in parity.tried)
+        if row.reference_score is None:
+            wanted = (
+                f"only {100 * row.equal:.1f} % of the {task.compared} equal PyTorch's, and {100 * UNLABELED:.0f} % must"
+            )
+        elif row.score is None:
+            wanted = "its predictions are not numbers"
+        else:
+            lost = 100 * (row.reference_score - row.score)
+            wanted = f"it loses {lost:.1f} points of {task.metric_title} (--max-drop {100 * max_drop:g})"
+        return f"the int8 export to {to} is refused: {wanted}; on the validation images: {tried}"
     worst: Any = max(parity.rows, key=lambda row: (row.passed is False, row.largest_difference or 1 - row.equal))
     far = f", {task.differs} by up to {worst.largest_difference:.2g}" if worst.largest_difference else ""
     return (
         f"the export to {to} does not match PyTorch: {100 * (1 - worst.equal):.2f} % of the {task.compared} differ{far}"
     )
+
+
+def _figure(entry: dict[str, Any], task: Task) -> str:
+    if entry["score"] is None or entry["reference_score"] is None:
+        return f"{100 * entry['equal']:.1f} % equal"
+    return f"{100 * entry['score']:.1f} of {100 * entry['reference_score']:.1f}"

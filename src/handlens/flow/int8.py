@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -64,7 +65,8 @@ def _training_images(run: Run) -> list[Path]:
             of_class[record.label if isinstance(record.label, int) else None].append(record.path)
     classes = list(_spread(list(of_class.values()), CALIBRATION))
     each = -(-CALIBRATION // max(1, len(classes)))
-    return [path for paths in classes for path in _spread(paths, each)]
+    rounds = zip_longest(*(_spread(paths, each) for paths in classes))
+    return [path for paths in rounds for path in paths if path is not None][:CALIBRATION]
 
 
 def _spread(items: Sequence[T], count: int) -> Iterator[T]:
@@ -88,32 +90,37 @@ def quantize(
         max_drop: a fraction of the metric, where there are labels.
 
     Returns:
-        the settings that were tried: setting, why, images, equal, score, reference_score, size_mb, latency_ms, chosen.
+        the settings that were tried: setting, why, images, equal, score, reference_score, passed, size_mb, latency_ms,
+        chosen.
 
     Raises:
-        InputError: the packages for it are not installed.
+        InputError: the packages for it are not installed, or no setting gives numbers.
     """
     report = gate.report
     tried: list[dict[str, Any]] = []
     best, best_value = file, -np.inf
-    for setting in runtime.int8:
+    for place, setting in enumerate(runtime.int8):
         report.say(f"Quantizing with {setting.name} ({setting.why}).")
         report.progress("quantizing", 0, None)
-        made = file.with_name(f"{setting.name}{file.suffix}".replace(" ", "-"))
+        folder = file.parent / f"setting {place}"
+        folder.mkdir()
+        made = folder / file.name
         runtime.quantize(file, made, images=images, setting=setting, metadata=metadata, report=report)
         row = gate.compare_on_validation(made, runtime, max_drop=max_drop).rows[0]
         tried.append(
             {"setting": setting.name, "why": setting.why, "images": row.images, "equal": row.equal}
-            | {"score": row.score, "reference_score": row.reference_score}
+            | {"score": row.score, "reference_score": row.reference_score, "passed": row.passed}
             | {"size_mb": row.size_mb, "latency_ms": row.latency_ms, "chosen": False}
         )
-        value = row.equal if row.score is None else row.score
+        value = row.equal if row.reference_score is None else -np.inf if row.score is None else row.score
         if value > best_value:
             best, best_value = made, value
+            for entry in tried:
+                entry["chosen"] = entry is tried[-1]
         if row.passed:
             break
-    for entry, setting in zip(tried, runtime.int8, strict=False):
-        entry["chosen"] = best.stem == setting.name.replace(" ", "-")
+    if best is file:
+        raise InputError(f"int8 for {runtime.name}: no setting gave numbers.")
     for old, new in zip(runtime.files(best), runtime.files(file), strict=True):
         old.replace(new)
     return tried

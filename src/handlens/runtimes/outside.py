@@ -20,8 +20,8 @@ def peak_megabytes() -> float | None:
     """Of this process, in memory at once; None where the system has no such count."""
     status = Path("/proc/self/status")
     if status.exists():  # what getrusage says on Linux is at least what the process had that started this one
-        (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
-        return int(line.split()[1]) * 1024 / 1e6
+        found = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
+        return int(found[0].split()[1]) * 1024 / 1e6 if found else None
     try:
         import resource
     except ImportError:

@@ -86,7 +86,8 @@ class Parity:
     @property
     def passed(self) -> bool:
         decided = [row.passed for row in self.rows if row.passed is not None]
-        return bool(decided) and all(decided)
+        held = not self.tried or any(entry["passed"] for entry in self.tried)
+        return bool(decided) and all(decided) and held
 
     def to_dict(self) -> dict[str, Any]:
         return {"passed": self.passed} | asdict(self)
@@ -229,7 +230,7 @@ def measure_parity(
 def _holds(equal: float, score: float | None, reference: float | None, max_drop: float) -> bool:
     if score is None or reference is None:
         return reference is None and equal >= UNLABELED
-    return reference - score <= max_drop
+    return reference - score <= max_drop + 1e-9  # 0.90 - 0.89 is a little more than 0.01
 
 
 def _chunks(images: Iterable[Any], size: int) -> Iterator[list[Any]]:

@@ -70,7 +70,10 @@ def run_outside(
             reader.join()
         errors = "".join(said).strip()
         if process.returncode == UNREADABLE:
-            raise InputError(errors.splitlines()[-1])
+            raise InputError(errors.splitlines()[-1] if errors else f"{model} cannot be read.")
+        if process.returncode < 0:
+            killed = f"{runtime.name} was killed by signal {-process.returncode} while it ran {model.name}"
+            raise InputError(f"{killed}; most often memory is too little.")
         if process.returncode:
             raise RuntimeError(f"{runtime.name} could not run {model}:\n{errors}")
         with np.load(destination) as loaded:

@@ -14,7 +14,8 @@ from handlens.training.parts import named
 from handlens.version import VERSION
 
 FORMAT = 1
-FOR_APPS = ("threshold", "thresholds")  # of what a task chose on validation, what an app needs with the file
+# Of what a task chose, what its answers and its evaluation need with the file.
+FOR_APPS = ("threshold", "thresholds", "category_ids", "training_mean", "training_std")
 
 # What each key holds in the file. Those of NEEDED stand in every file.
 Types = Mapping[str, type | tuple[type, ...]]
@@ -168,11 +169,13 @@ def metadata(
     preprocess: Preprocess,
     chosen: Mapping[str, Any],
     resizes: bool = False,
+    suppress: bool = True,
 ) -> dict[str, Any]:
     """What a model's file says of itself, for apps and for `from_metadata`.
 
     Args:
         resizes: the graph takes images of any size.
+        suppress: non-maximum suppression is not left to the app.
     """
     return {
         "handlens": VERSION,
@@ -181,6 +184,7 @@ def metadata(
         "class_names": list(class_names),
         "preprocess": preprocess.to_dict(),
         **({"resizes": True} if resizes else {}),
+        **({} if suppress else {"suppress": False}),
         **{key: chosen[key] for key in FOR_APPS if key in chosen},
     }
 

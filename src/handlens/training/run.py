@@ -93,13 +93,18 @@ def open_export(path: Path) -> Run:
     """An exported file as a run: to predict and to evaluate.
 
     Raises:
-        InputError: no runtime has this suffix; its runtime is not installed, or cannot read it; or it is not ours.
+        InputError: no runtime has this suffix; its runtime is not installed, or cannot read it; it is not ours, or
+            leaves a step to the app.
     """
     runtime = runtime_of(path)
     if runtime is None:
         known = ", ".join(runtime.suffix for runtime in RUNTIMES.values())
         raise InputError(f"{path} is neither a run folder nor an exported model ({known}).")
     found = runtime.open(path, threads=1).metadata
+    if found.get("suppress") is False:
+        raise InputError(
+            f"{path} leaves non-maximum suppression to the app; export with --suppress to predict with it."
+        )
     return Run(path, from_metadata(found, where=str(path)), resizes=bool(found.get("resizes")))
 
 

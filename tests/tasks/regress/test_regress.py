@@ -23,6 +23,7 @@ from handlens.data.record import Dataset, Record
 from handlens.errors import FindingsError, InputError
 from handlens.evaluation.regression import regression_metrics
 from handlens.runtimes.names import INPUT
+from handlens.tasks import TASKS
 from handlens.tasks.regress.agreement import changed_values, compare_values
 from handlens.tasks.regress.head import FrozenNumbers, ridge_path
 from handlens.tasks.regress.names import VALUES
@@ -213,6 +214,10 @@ def test_an_export_gives_the_unit_too(run, tmp_path):
     [values] = onnxruntime.InferenceSession(str(path)).run([VALUES], {INPUT: pixels})
     assert values[0].tolist() == pytest.approx(list(golden["predicted"].values()), rel=1e-4)
     assert abs(values[0][0] - golden["label"]["light"]) < 300
+    data, model = run.parent / "data", tmp_path / "model.onnx"
+    of_file, of_run = (handlens.evaluate(one, data, precision="fp32")["metrics"] for one in (model, run))
+    metric = TASKS["regress"].metric
+    assert of_file[metric] == pytest.approx(of_run[metric], abs=1e-3)
 
 
 @pytest.mark.parametrize("loss", ["l1", "l2", "huber"])

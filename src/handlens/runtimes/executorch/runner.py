@@ -34,7 +34,7 @@ with silent():
 class Model:
     """
     Args:
-        threads: None is one per core.
+        threads: is not heard: ExecuTorch has one pool of threads for all models.
 
     Attributes:
         metadata: what the file says of itself, by key.
@@ -51,7 +51,7 @@ class Model:
                 self._program = Runtime.get().load_program(path)
                 self._method = self._program.load_method("forward")
         except (RuntimeError, AttributeError) as error:
-            raise ValueError(str(error).strip().splitlines()[0]) from None
+            raise ValueError(next(iter(str(error).strip().splitlines()), "no reason is given")) from None
         found = json.loads(said)
         self._names: list[str] = found["outputs"]
         self.metadata: dict[str, Any] = found["metadata"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from handlens.errors import InputError
 from handlens.files import atomic_path
+from handlens.reporter import errors_alone
 from handlens.runtimes.names import INPUT
 from handlens.runtimes.onnx.convert import set_metadata
 
@@ -54,8 +54,7 @@ def quantize_onnx(
             image = next(self._images, None)
             return None if image is None else {INPUT: image[None]}
 
-    logging.getLogger().setLevel(logging.ERROR)  # its advice about preprocessing, after which it asks for it again
-    with tempfile.TemporaryDirectory() as folder:
+    with errors_alone(""), tempfile.TemporaryDirectory() as folder:
         prepared, made = Path(folder) / "prepared.onnx", Path(folder) / "int8.onnx"
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
         graph = onnx.load(str(prepared)).graph

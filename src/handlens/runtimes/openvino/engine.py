@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -40,7 +41,9 @@ class OpenVINOEngine:
         self._compiled = core.compile_model(model, "CPU", hints)
         self._ov = ov
         self.runtime = f"OpenVINO {ov.__version__.split('-')[0]}"
-        self.precision = self._compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+        computed = self._compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+        quantized = isinstance(model, ov.Model) and model.has_rt_info(["handlens", "precision"])
+        self.precision = json.loads(model.get_rt_info(["handlens", "precision"]).value) if quantized else computed
         self._names = [output.get_any_name() for output in self._compiled.outputs]
 
     def run(self, images: NDArray[np.uint8]) -> Arrays:
