@@ -24,6 +24,7 @@ from handlens.preprocess import SCALINGS, Preprocess
 from handlens.runtimes import RUNTIMES
 from handlens.runtimes.graph import DeployGraph
 from handlens.runtimes.separate import run_outside
+from handlens.runtimes.source import Source
 from handlens.tasks import TASKS
 from handlens.weights import SOURCES
 
@@ -89,7 +90,7 @@ for name in asked.models.split(","):
                 if reason is not None:
                     raise InputError(reason)
                 begin = time.perf_counter()
-                runtime.convert(graph, preprocess, path, outputs=task.outputs, metadata={})
+                runtime.convert(Source(graph, preprocess, task.outputs, {}), path)
                 row["seconds"] = round(time.perf_counter() - begin, 1)
                 row["MB"] = round(sum(part.stat().st_size for part in runtime.files(path)) / 1e6, 2)
                 answers, _ = run_outside(path, runtime, precision="fp32", pixels=seen)

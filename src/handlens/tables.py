@@ -183,6 +183,9 @@ def print_parities(console: Console, parities: Sequence[Parity]) -> None:
             for row in parity.rows
         ],
     )
+    for parity in parities:
+        if parity.delegation is not None:
+            console.print(f"{parity.rows[0].engine}: {parity.delegation}.", soft_wrap=True)
     if parities[0].resizers:
         console.print("Predictions that change if an app resizes images differently:")
         print_rows(

@@ -119,6 +119,9 @@ def parts(names: list[str]) -> dict:
                     }
                 ],
                 "resizers": [{"pixels": "OpenCV", "changed": 0.1, "score": 0.8}],
+                "max_drop": None,
+                "delegation": {"to": "XNNPACK", "operators": 73, "delegated": 72, "left": {"CAST": 1}},
+                "tried": [],
             }
         ],
         "notes": ["There is no validation split."],

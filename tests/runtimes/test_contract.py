@@ -21,6 +21,7 @@ from handlens.runtimes import RUNTIMES
 from handlens.runtimes.graph import DeployGraph, ResizingGraph
 from handlens.runtimes.runtime import Runtime
 from handlens.runtimes.separate import run_outside
+from handlens.runtimes.source import Source
 
 PREPROCESS = Preprocess(height=32, width=24, resize="stretch")
 OUTPUTS = ("zebra", "ant")  # not in alphabetical order
@@ -65,11 +66,11 @@ def converted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     graph = DeployGraph(Net().eval(), PREPROCESS, last_step=two_outputs)
     folder = tmp_path_factory.mktemp(f"내보내기 {request.param}")
     path, any_size = folder / f"model{runtime.suffix}", folder / f"any size{runtime.suffix}"
-    runtime.convert(graph, PREPROCESS, path, outputs=OUTPUTS, metadata=METADATA)
+    runtime.convert(Source(graph, PREPROCESS, OUTPUTS, METADATA), path)
     if not runtime.takes_any_size:
         return Converted(runtime, graph, path, None)
     resizing = ResizingGraph(graph, PREPROCESS)
-    runtime.convert(resizing, PREPROCESS, any_size, outputs=OUTPUTS, metadata=METADATA, any_size=True)
+    runtime.convert(Source(resizing, PREPROCESS, OUTPUTS, METADATA, any_size=True), any_size)
     return Converted(runtime, graph, path, any_size)
 
 
@@ -161,7 +162,7 @@ def test_a_package_that_is_missing_is_named_with_what_brings_it(
     monkeypatch.setitem(sys.modules, package, None)
     graph = DeployGraph(Net().eval(), PREPROCESS, last_step=two_outputs)
     with pytest.raises(InputError, match=rf"pip install 'handlens\[{name}\]'"):
-        runtime.convert(graph, PREPROCESS, tmp_path / f"a{runtime.suffix}", outputs=OUTPUTS, metadata={})
+        runtime.convert(Source(graph, PREPROCESS, OUTPUTS, {}), tmp_path / f"a{runtime.suffix}")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -16,6 +16,7 @@ from handlens.runtimes.names import PROBABILITIES
 from handlens.runtimes.onnx.convert import export_onnx
 from handlens.runtimes.parity import OWN, measure_parity, prepare
 from handlens.runtimes.resizers import RESIZERS
+from handlens.runtimes.source import Source
 from handlens.tasks import TASKS
 
 TASK = TASKS["classify"]
@@ -44,7 +45,7 @@ def first_class(arrays: dict[str, np.ndarray]) -> float:
 
 
 def parity_of(tmp_path: Path, exported: nn.Module, reference: nn.Module, images, *, score=first_class, **options):
-    path = export_onnx(deployed(exported), PREPROCESS, tmp_path / "a.onnx", outputs=(PROBABILITIES,), metadata={})
+    path = export_onnx(Source(deployed(exported), PREPROCESS, (PROBABILITIES,), {}), tmp_path / "a.onnx")
     graph = deployed(reference)
     folder = tmp_path / "proof"
     folder.mkdir()

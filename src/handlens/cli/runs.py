@@ -214,10 +214,11 @@ def export(
             "--suppress/--no-suppress", help="Include NMS in the graph; with --no-suppress the app does it (detection)."
         ),
     ] = True,
+    fp16: Annotated[bool, typer.Option("--fp16", help="Store weights in 16 bits.")] = False,
     int8: Annotated[bool, typer.Option("--int8", help="Quantize weights and activations to 8 bits.")] = False,
     max_drop: Annotated[
         float,
-        typer.Option(min=0.0, help="Points of the metric that --int8 may lose; settings are tried until it holds."),
+        typer.Option(min=0.0, help="Points of the metric that --fp16 or --int8 may lose."),
     ] = 1.0,
     calibrate: Annotated[
         Path | None, typer.Option(help="Images to calibrate --int8 with; default: training images of the run.")
@@ -237,25 +238,24 @@ def export(
 ) -> None:
     """Export for another runtime and verify that its predictions match PyTorch's. Exit code 3 if they do not."""
     from handlens.flow.export import export_each
+    from handlens.flow.export_options import ExportOptions
     from handlens.tables import print_parities
 
     with reporting(quiet or as_json) as report:
-        made = export_each(
-            run,
-            to=to,
+        options = ExportOptions(
             out=out,
             data=data,
             with_resize=with_resize,
             suppress=suppress,
+            split=split,
+            strips=strips,
+            fp16=fp16,
             int8=int8,
             max_drop=max_drop,
             calibrate=calibrate,
-            split=split,
-            strips=strips,
             images="all" if everything else max_images,
-            report=report,
         )
-        outcomes = list(made)
+        outcomes = list(export_each(run, to=to, options=options, report=report))
     if as_json:
         results = [outcome.to_dict() for outcome in outcomes]
         print_json({"passed": all(result["passed"] for result in results), "exports": results})

@@ -7,7 +7,6 @@ nominate as copies are decoded a second time to compare their pixels.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,6 +20,7 @@ from handlens.data.findings import Audit, Sizes
 from handlens.data.judgement import SMALLEST_SIDE, findings_of
 from handlens.data.labels.kind import Facts, Kind
 from handlens.data.record import Dataset, Record
+from handlens.machine import cores
 
 EXTENSIONS: dict[str, frozenset[str]] = {
     "jpeg": frozenset({".jpg", ".jpeg", ".jpe", ".jfif"}),
@@ -60,7 +60,7 @@ def audit(
     """
     records = dataset.records
     seen: dict[str, Seen] = {}
-    looked = _in_threads(dataset, max_pixels=max_pixels, workers=workers or _processors())
+    looked = _in_threads(dataset, max_pixels=max_pixels, workers=workers or cores())
     with closing(looked):  # also where progress raises: its threads end here, not when the collector comes by
         for record, facts in looked:
             seen[record.id] = facts
@@ -162,12 +162,6 @@ def _alike(kind: Kind, one: tuple[Record, Facts | None], other: tuple[Record, Fa
     if one[1] is None or other[1] is None:
         return one[1] is other[1]
     return kind.alike((one[0], one[1]), (other[0], other[1]))
-
-
-def _processors() -> int:
-    if hasattr(os, "sched_getaffinity"):  # fewer than the machine has, in a container
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _fits(extension: str, format: str) -> bool:

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from handlens.errors import InputError, ParityError, require
 from handlens.files import write_json
-from handlens.flow.int8 import calibration_images, quantize
+from handlens.flow.export_options import ExportOptions
+from handlens.flow.int8 import calibration_images, halve, quantize
 from handlens.flow.runs import build_from, find_run
 from handlens.reporter import QUIET, Reporter, shows_progress
 from handlens.runtimes import RUNTIMES
+from handlens.runtimes.source import Source
 from handlens.tasks import TASKS
 from handlens.training.model_info import metadata
 from handlens.training.run import Run, locked
@@ -36,6 +38,7 @@ def export(
     suppress: bool = True,
     split: int = 1,
     strips: int = 1,
+    fp16: bool = False,
     int8: bool = False,
     max_drop: float = 1.0,
     calibrate: Path | str | None = None,
@@ -47,18 +50,7 @@ def export(
 
     Args:
         to: a name of RUNTIMES.
-        out: the file; None is <run>/exports/<run> with the runtime's suffix.
-        data: images for the parity check, labeled or not; None is the run's own test or validation images, or else its
-            golden ones.
-        with_resize: the graph takes images of any size, one at a time, and resizes inside.
-        suppress: False leaves non-maximum suppression (NMS) to the app; for detectors.
-        split, strips: at most so many parts of an expansion, strips of the first blocks, for less memory
-            (models.split); the comparison is with the whole net.
-        int8: weights and activations of 8 bits. The runtime's settings are tried on the validation images until one
-            loses no more than `max_drop`.
-        max_drop: points of the task's metric that int8 may lose.
-        calibrate: a folder of images that int8 is calibrated with; None is the run's own training images.
-        images: how many are compared at most, spread evenly; None is as many as take a minute of processor time.
+        out and those that follow: as of `ExportOptions`.
         model: your own, a constructor or a module, where the run's cannot be imported by its name.
 
     Returns:
@@ -70,98 +62,84 @@ def export(
         InputError: the packages for this runtime are not installed, it does not take this model, there are no images,
             or `out` is no such file.
     """
-    run = find_run(run, report=report)
-    with _gate(
-        run,
+    options = ExportOptions(
+        out=out,
         data=data,
-        images=images,
         with_resize=with_resize,
         suppress=suppress,
         split=split,
         strips=strips,
-        model=model,
-        report=report,
-    ) as gate:
-        return _exported(
-            gate, RUNTIMES[known_target(to)], out=out, int8=int8, max_drop=max_drop, calibrate=calibrate, report=report
-        )
+        fp16=fp16,
+        int8=int8,
+        max_drop=max_drop,
+        calibrate=calibrate,
+        images=images,
+    )
+    run = find_run(run, report=report)
+    with _gate(run, options, model=model, report=report) as gate:
+        return _exported(gate, RUNTIMES[known_target(to)], options, report=report)
 
 
-def _gate(run: Run, *, model: Any = None, **options: Any) -> Gate:
+def _gate(run: Run, options: ExportOptions, *, model: Any, report: Reporter) -> Gate:
     require("torch", extra="train", what="export")
     from handlens.flow.gate import Gate
 
     task = TASKS[run.task]
-    refusal = task.refusal(with_resize=options["with_resize"], suppress=options["suppress"])
+    refusal = task.refusal(with_resize=options.with_resize, suppress=options.suppress)
     if refusal is not None:
         raise InputError(f"{refusal}; the task of {run.folder.name} is {task.name}.")
-    if options["with_resize"] and run.preprocess.resize == "pad":
+    if options.with_resize and run.preprocess.resize == "pad":
         raise InputError("--with-resize supports crop and stretch; this model pads its images.")
-    return Gate(run, build_from(run, model), **options)
+    return Gate(run, build_from(run, model), options, report=report)
 
 
 def _exported(
-    gate: Gate,
-    runtime: Runtime,
-    *,
-    out: Path | str | None,
-    int8: bool,
-    max_drop: float,
-    calibrate: Path | str | None,
-    report: Reporter,
-    into: bool = False,
+    gate: Gate, runtime: Runtime, options: ExportOptions, *, report: Reporter, into: bool = False
 ) -> tuple[Path, Parity]:
     """As `export`; `into`: `out` is a folder."""
     from handlens.flow.gate import failure
 
-    run, task, with_resize, to = gate.run, gate.task, gate.with_resize, runtime.name
-    name = run.folder.resolve().name + ("-any-size" if with_resize else "") + ("" if gate.suppress else "-no-nms")
-    name += (f"-split{gate.split}" if gate.split > 1 else "") + (f"-strips{gate.strips}" if gate.strips > 1 else "")
-    name += "-int8" if int8 else ""
+    run, task, to, out = gate.run, gate.task, runtime.name, options.out
     folder = Path(out) if out and into else run.folder / "exports"
-    path = Path(out) if out and not into else folder / f"{name}{runtime.suffix}"
+    path = Path(out) if out and not into else folder / f"{options.name(run.folder.resolve().name)}{runtime.suffix}"
     if path.suffix.lower() != runtime.suffix or path.is_dir():
         raise InputError(f"an export to {to} must have the suffix {runtime.suffix}, got {path}.")
-    reason = runtime.refuses(run.model.architecture.name) or _refused(runtime, with_resize=with_resize, int8=int8)
+    reason = runtime.refuses(run.model.architecture.name) or _refused(runtime, options)
     if reason is not None:
         raise InputError(reason)
-    calibration = calibration_images(run, None if calibrate is None else Path(calibrate)) if int8 else None
+    calibration = calibration_images(run, options.calibrate) if options.int8 else None
     said = metadata(
         task=task.name,
         architecture=run.model.architecture,
         class_names=run.class_names,
         preprocess=run.preprocess,
         chosen=run.model.chosen,
-        resizes=with_resize,
+        resizes=options.with_resize,
         suppress=gate.suppress,
     )
+    source = Source(gate.graph, run.preprocess, task.outputs, said, any_size=options.with_resize)
     path.parent.mkdir(parents=True, exist_ok=True)
     good, bad = (path.with_name(f"{path.name}.{kind}.json") for kind in ("parity", "parity-failed"))
-    allowed = max_drop / 100 if int8 else None
+    allowed = None if options.precision == "fp32" else options.max_drop / 100
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export") as unproved:
         made = Path(unproved) / path.name
         report.say(f"Converting to {to}.")
         report.progress("converting", 0, None)
+        tried: list[dict[str, Any]] = []
         try:
-            runtime.convert(
-                gate.graph,
-                run.preprocess,
-                made,
-                outputs=task.outputs,
-                metadata=said,
-                any_size=with_resize,
-                report=report,
-            )
+            delegation = runtime.convert(source, made, report=report)
+            if allowed is not None:
+                source = replace(source, metadata=said | {"precision": options.precision})
+            if options.fp16:
+                made, delegation = halve(runtime, source, made, report=report)
         except (InputError, MemoryError, OSError):
             raise
         except Exception as error:  # exporters raise whatever they like; a model of one's own may be anything
             first = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise InputError(f"{run.folder.name} cannot be converted to {to}: {first}") from error
-        tried: list[dict[str, Any]] = []
-        if calibration is not None:
-            said = said | {"precision": "int8"}
-            tried = quantize(gate, runtime, made, images=calibration, metadata=said, max_drop=max_drop / 100)
-        parity = replace(gate.compare(made, runtime, max_drop=allowed), tried=tuple(tried))
+        if calibration is not None and allowed is not None:
+            tried, delegation = quantize(gate, runtime, source, made, images=calibration, max_drop=allowed)
+        parity = replace(gate.compare(made, runtime, max_drop=allowed), tried=tuple(tried), delegation=delegation)
         rows = {"file": path.name, "to": to} | parity.to_dict()
         if not parity.passed:
             write_json(bad, rows)
@@ -172,7 +150,7 @@ def _exported(
                     file.replace(path.parent / file.name)
                 write_json(good, rows)
     if not parity.passed:
-        sentence = failure(parity, to, max_drop=allowed)
+        sentence = failure(parity, to)
         raise ParityError(f"{sentence}. The file was deleted; the parity report is in {bad}.", parity)
     return path, parity
 
@@ -187,16 +165,17 @@ def known_target(name: str) -> str:
     return name
 
 
-def _refused(runtime: Runtime, *, with_resize: bool, int8: bool) -> str | None:
+def _refused(runtime: Runtime, options: ExportOptions) -> str | None:
     """Why a runtime does not make such a file, as a sentence; None where it does."""
-    if int8 and not runtime.int8:
-        fitting = ", ".join(name for name, other in RUNTIMES.items() if other.int8)
-        return f"--int8 is not available for {runtime.name}; use --to {fitting}."
-    if int8 and with_resize:
-        return "--int8 and --with-resize exclude each other: the resize inside a graph needs float32."
-    if with_resize and not runtime.takes_any_size:
-        fitting = ", ".join(name for name, other in RUNTIMES.items() if other.takes_any_size)
-        return f"--with-resize is not available for {runtime.name}, whose images have one size; use --to {fitting}."
+    wanted = {
+        "fp16": (options.fp16, lambda other: other.has_fp16),
+        "int8": (options.int8, lambda other: bool(other.int8)),
+        "with-resize": (options.with_resize, lambda other: other.takes_any_size),
+    }
+    for option, (asked, takes) in wanted.items():
+        if asked and not takes(runtime):
+            fitting = ", ".join(name for name, other in RUNTIMES.items() if takes(other))
+            return f"--{option} is not available for {runtime.name}; use --to {fitting}."
     return None
 
 
@@ -225,27 +204,13 @@ class Outcome:
 
 
 def export_each(
-    run: Path | str | Run,
-    *,
-    to: str,
-    out: Path | str | None = None,
-    data: Path | str | None = None,
-    with_resize: bool = False,
-    suppress: bool = True,
-    split: int = 1,
-    strips: int = 1,
-    int8: bool = False,
-    max_drop: float = 1.0,
-    calibrate: Path | str | None = None,
-    images: int | Literal["all"] | None = None,
-    model: Any = None,
-    report: Reporter = QUIET,
+    run: Path | str | Run, *, to: str, options: ExportOptions, model: Any = None, report: Reporter = QUIET
 ) -> Iterator[Outcome]:
     """Export to one runtime or to several; one that fails does not keep the others from being made.
 
     Args:
         to: names of RUNTIMES with commas between them, or "all".
-        out: as of `export`, as are the others; of several, a folder.
+        model: as of `export`.
 
     Raises:
         InputError: at once: an unknown name, no run, or no images.
@@ -254,32 +219,14 @@ def export_each(
     runtimes = [RUNTIMES[known_target(name)] for name in names]
     several = len(runtimes) > 1
     suffixes = [runtime.suffix for runtime in RUNTIMES.values()]
-    if several and out is not None and (Path(out).suffix in suffixes or Path(out).is_file()):
+    out = None if options.out is None else Path(options.out)
+    if several and out is not None and (out.suffix in suffixes or out.is_file()):
         raise InputError(f"--out must be a folder for several exports, got {out}.")
     run = find_run(run, report=report)
-    with _gate(
-        run,
-        data=data,
-        images=images,
-        with_resize=with_resize,
-        suppress=suppress,
-        split=split,
-        strips=strips,
-        model=model,
-        report=report,
-    ) as gate:
+    with _gate(run, options, model=model, report=report) as gate:
         for runtime in runtimes:
             try:
-                path, parity = _exported(
-                    gate,
-                    runtime,
-                    out=out,
-                    into=several,
-                    int8=int8,
-                    max_drop=max_drop,
-                    calibrate=calibrate,
-                    report=report,
-                )
+                path, parity = _exported(gate, runtime, options, report=report, into=several)
             except (InputError, ParityError) as error:
                 yield Outcome(runtime.name, None, getattr(error, "parity", None), error)
             else:

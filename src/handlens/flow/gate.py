@@ -5,13 +5,16 @@ from __future__ import annotations
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
+from handlens.flow.export_options import ExportOptions
 from handlens.flow.nets import count
 from handlens.flow.proof import ProofImages
 from handlens.reporter import Reporter
+from handlens.runtimes.fold import folded
 from handlens.runtimes.graph import DeployGraph, ResizingGraph
 from handlens.runtimes.parity import UNLABELED, Parity, Proof, measure_parity, prepare
 from handlens.runtimes.resizers import RESIZERS
@@ -33,13 +36,6 @@ FEWEST = 8  # images that it takes nevertheless
 class Gate:
     """A context: it keeps the images' pixels on disk, so that PyTorch is asked once for however many files.
 
-    Args:
-        data: images, labeled or not; None is the run's own.
-        images: how many of them; None is what BUDGET allows.
-        with_resize: the files take images of any size.
-        suppress: False leaves non-maximum suppression to the app.
-        split, strips: as of `export`.
-
     Attributes:
         graph: what is converted.
 
@@ -51,22 +47,20 @@ class Gate:
         self,
         run: Run,
         net: nn.Module,
+        options: ExportOptions,
         *,
-        data: Path | str | None,
-        images: int | Literal["all"] | None,
-        with_resize: bool,
-        suppress: bool,
-        split: int,
-        strips: int,
         report: Reporter,
     ) -> None:
         self.run, self.task, self.report = run, TASKS[run.task], report
-        self.with_resize, self.suppress, self.split, self.strips = with_resize, suppress, split, strips
-        self._sources, self._images = ProofImages(run, data), images
-        self._data = data
-        self._deployed = DeployGraph(net, run.preprocess, last_step=self.task.last_step, suppress=suppress)
-        smaller = self._deployed if split == strips == 1 else self._split(net)
-        self.graph = ResizingGraph(smaller, run.preprocess) if with_resize else smaller
+        self.with_resize, self.suppress = options.with_resize, options.suppress
+        self._sources, self._images = ProofImages(run, options.data), options.images
+        self._data = options.data
+        self._deployed = DeployGraph(net, run.preprocess, last_step=self.task.last_step, suppress=options.suppress)
+        whole = options.split == options.strips == 1
+        smaller = self._deployed if whole else self._split(net, options.split, options.strips)
+        shape = (2, run.preprocess.height, run.preprocess.width, run.preprocess.channels)
+        ready = folded(smaller, torch.zeros(shape, dtype=torch.uint8))
+        self.graph = ResizingGraph(ready, run.preprocess) if options.with_resize else ready
         self._scratch = tempfile.TemporaryDirectory()
         self._proofs: dict[str, Proof] = {}
 
@@ -76,11 +70,11 @@ class Gate:
     def __exit__(self, *raised: object) -> None:
         self._scratch.cleanup()
 
-    def _split(self, net: nn.Module) -> DeployGraph:
+    def _split(self, net: nn.Module, split: int, strips: int) -> DeployGraph:
         preprocess = self.run.preprocess
         shape = {"height": preprocess.height, "width": preprocess.width, "channels": preprocess.channels}
         title = self.run.folder.name
-        cost, lean = count(net, title, **shape, split=self.split, strips=self.strips)
+        cost, lean = count(net, title, **shape, split=split, strips=strips)
         before, after = count(net, title, **shape).cost.arena_numbers / 1e3, cost.arena_numbers / 1e3
         self.report.say(
             f"Memory in int8, as TFLite Micro plans it: {before:,.1f} kB whole, {after:,.1f} kB with {lean}."
@@ -161,10 +155,10 @@ class Gate:
         return self._deployed.arrays(images, self.task.outputs)
 
 
-def failure(parity: Parity, to: str, *, max_drop: float | None) -> str:
+def failure(parity: Parity, to: str) -> str:
     """Why a file does not pass, as the beginning of a sentence."""
     task = TASKS[parity.task]
-    if max_drop is not None:
+    if parity.max_drop is not None:
         row = parity.rows[0]
         tried = ", ".join(f"{entry['setting']} {_figure(entry, task)}" for entry in parity.tried)
         if row.reference_score is None:
@@ -175,8 +169,11 @@ def failure(parity: Parity, to: str, *, max_drop: float | None) -> str:
             wanted = "its predictions are not numbers"
         else:
             lost = 100 * (row.reference_score - row.score)
-            wanted = f"it loses {lost:.1f} points of {task.metric_title} (--max-drop {100 * max_drop:g})"
-        return f"the int8 export to {to} is refused: {wanted}; on the validation images: {tried}"
+            wanted = f"it loses {lost:.1f} points of {task.metric_title} (--max-drop {100 * parity.max_drop:g})"
+        precision = "int8" if parity.tried else "fp16"
+        return f"the {precision} export to {to} is refused: {wanted}" + (
+            tried and f"; on the validation images: {tried}"
+        )
     worst: Any = max(parity.rows, key=lambda row: (row.passed is False, row.largest_difference or 1 - row.equal))
     far = f", {task.differs} by up to {worst.largest_difference:.2g}" if worst.largest_difference else ""
     return (

@@ -1,4 +1,4 @@
-"""int8: what activations are calibrated with, and the search for a setting that costs little."""
+"""Fewer bits: fp16; what int8 is calibrated with, and the search for a setting of it that costs little."""
 
 from __future__ import annotations
 
@@ -14,19 +14,22 @@ from handlens.data import open_dataset, walk
 from handlens.data.decode import UnreadableImageError, decode
 from handlens.errors import InputError
 from handlens.files import read_json
+from handlens.reporter import Reporter
 from handlens.training.run import DATA, Run, kept_config
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from handlens.flow.gate import Gate
+    from handlens.runtimes.delegation import Delegation
     from handlens.runtimes.runtime import Runtime
+    from handlens.runtimes.source import Source
 
 T = TypeVar("T")
 CALIBRATION = 128  # images
 
 
-def calibration_images(run: Run, folder: Path | None) -> NDArray[np.uint8]:
+def calibration_images(run: Run, folder: Path | str | None) -> NDArray[np.uint8]:
     """(N, height, width, C) uint8, at most CALIBRATION images: of a folder, or of the run's training split.
 
     Never of its validation or test images.
@@ -34,7 +37,7 @@ def calibration_images(run: Run, folder: Path | None) -> NDArray[np.uint8]:
     Raises:
         InputError: there are none, or none can be read.
     """
-    paths = _training_images(run) if folder is None else list(_spread(list(walk([folder])), CALIBRATION))
+    paths = _training_images(run) if folder is None else list(_spread(list(walk([Path(folder)])), CALIBRATION))
     found: list[NDArray[np.uint8]] = []
     for path in paths:
         try:
@@ -74,15 +77,24 @@ def _spread(items: Sequence[T], count: int) -> Iterator[T]:
     return (items[int(i)] for i in np.linspace(0, len(items) - 1, min(count, len(items))))
 
 
+def halve(runtime: Runtime, source: Source, file: Path, *, report: Reporter) -> tuple[Path, Delegation | None]:
+    """The fp16 form of a float32 file, under its name in a folder beside it, and which operators are delegated."""
+    report.say("Rounding weights to 16 bits.")
+    folder = file.parent / "fp16"
+    folder.mkdir()
+    made = folder / file.name
+    return made, runtime.halve(source, file, made, report=report)
+
+
 def quantize(
     gate: Gate,
     runtime: Runtime,
+    source: Source,
     file: Path,
     *,
     images: NDArray[np.uint8],
-    metadata: dict[str, Any],
     max_drop: float,
-) -> list[dict[str, Any]]:
+) -> tuple[list[dict[str, Any]], Delegation | None]:
     """Try the runtime's settings on the validation images until one loses no more than `max_drop`; else keep the best.
 
     Args:
@@ -91,21 +103,21 @@ def quantize(
 
     Returns:
         the settings that were tried: setting, why, images, equal, score, reference_score, passed, size_mb, latency_ms,
-        chosen.
+        chosen; and which operators are delegated in the chosen one.
 
     Raises:
         InputError: the packages for it are not installed, or no setting gives numbers.
     """
     report = gate.report
     tried: list[dict[str, Any]] = []
-    best, best_value = file, -np.inf
+    best, best_value, its_delegation = file, -np.inf, None
     for place, setting in enumerate(runtime.int8):
         report.say(f"Quantizing with {setting.name} ({setting.why}).")
         report.progress("quantizing", 0, None)
         folder = file.parent / f"setting {place}"
         folder.mkdir()
         made = folder / file.name
-        runtime.quantize(file, made, images=images, setting=setting, metadata=metadata, report=report)
+        delegation = runtime.quantize(source, file, made, images=images, setting=setting, report=report)
         row = gate.compare_on_validation(made, runtime, max_drop=max_drop).rows[0]
         tried.append(
             {"setting": setting.name, "why": setting.why, "images": row.images, "equal": row.equal}
@@ -114,7 +126,7 @@ def quantize(
         )
         value = row.equal if row.reference_score is None else -np.inf if row.score is None else row.score
         if value > best_value:
-            best, best_value = made, value
+            best, best_value, its_delegation = made, value, delegation
             for entry in tried:
                 entry["chosen"] = entry is tried[-1]
         if row.passed:
@@ -123,4 +135,4 @@ def quantize(
         raise InputError(f"int8 for {runtime.name}: no setting gave numbers.")
     for old, new in zip(runtime.files(best), runtime.files(file), strict=True):
         old.replace(new)
-    return tried
+    return tried, its_delegation

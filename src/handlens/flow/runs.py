@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from handlens.errors import InputError, nearest, require
 from handlens.files import cache_folder
+from handlens.machine import cores
 from handlens.reporter import QUIET, Reporter
 from handlens.tasks import TASKS
 from handlens.training.model_info import Architecture, ModelInfo, Published, metadata
@@ -157,7 +157,7 @@ def machine() -> dict[str, Any]:
         "processor": platform.processor() or platform.machine(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
-        "cores": os.cpu_count(),
+        "cores": cores(),
         "python": platform.python_version(),
         "versions": versions,
     }

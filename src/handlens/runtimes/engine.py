@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,6 +10,8 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from handlens.machine import cores
 
 Precision = Literal["fp32", "auto"]
 Arrays = dict[str, NDArray[Any]]
@@ -65,7 +66,7 @@ class FileEngine:
     """
 
     def __init__(self, open: Callable[[int | None], Model], *, latency: bool = False) -> None:
-        count = 1 if latency else os.cpu_count() or 1
+        count = 1 if latency else cores()
         self._models = [open(None if latency else 1) for _ in range(count)]
         self.runtime, self.precision = self._models[0].runtime, self._models[0].precision
 

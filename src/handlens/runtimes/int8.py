@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,3 +20,21 @@ class Setting:
     name: str
     why: str
     options: Mapping[str, Any] = field(default_factory=dict)
+
+
+NET = "net"  # the model's name in DeployGraph; around it lie the arithmetic of Preprocess and the last step
+
+
+def stays_float(module: str, keep_float: Sequence[str] = ()) -> bool:
+    """Whether an operator is not quantized.
+
+    Args:
+        module: the deepest one in DeployGraph that it belongs to, for example "net.stem.conv".
+        keep_float: modules of the model, as `named_modules` calls them, for example "stem.conv".
+    """
+    kept = [f"{NET}.{name}" for name in keep_float]
+    return not _within(module, NET) or any(_within(module, name) for name in kept)
+
+
+def _within(module: str, other: str) -> bool:
+    return module == other or module.startswith(f"{other}.")

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from handlens.preprocess import Preprocess
 from handlens.reporter import QUIET, Reporter
 from handlens.runtimes.agreement import TOLERANCE, Agreement
+from handlens.runtimes.delegation import Delegation
 from handlens.runtimes.engine import Arrays
 from handlens.runtimes.resizers import RESIZERS
 from handlens.runtimes.runtime import Runtime
@@ -73,6 +74,8 @@ class Parity:
         resizers: per way of resizing, our own first: what share of the file's labels, pixels or boxes is another than
             on our own pixels, and its score: what an app changes by resizing otherwise. None where no box reaches the
             threshold. Empty where the model resizes.
+        max_drop: what the score may lose, of a file that is not float32.
+        delegation: which operators the runtime's fast kernels run; None where it knows no other.
         tried: of int8, the settings that were tried on validation images: `flow.int8.quantize`.
     """
 
@@ -82,6 +85,8 @@ class Parity:
     rows: tuple[Row, ...]
     resizers: tuple[dict[str, Any], ...] = field(default=())
     tried: tuple[dict[str, Any], ...] = field(default=())
+    max_drop: float | None = None
+    delegation: Delegation | None = None
 
     @property
     def passed(self) -> bool:
@@ -224,7 +229,7 @@ def measure_parity(
                 other = {output: answers[f"{number}/{output}"] for output in expected}
                 share = changed(other, values, thresholds=thresholds)
                 changes.append({"pixels": kind, "changed": share, "score": score(other) if finite else None})
-    return Parity(task, TOLERANCE, proof.available, tuple(rows), tuple(changes))
+    return Parity(task, TOLERANCE, proof.available, tuple(rows), tuple(changes), max_drop=max_drop)
 
 
 def _holds(equal: float, score: float | None, reference: float | None, max_drop: float) -> bool:

@@ -6,19 +6,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from handlens.errors import InputError, require
-from handlens.preprocess import Preprocess
 from handlens.reporter import QUIET, Reporter
+from handlens.runtimes.delegation import Delegation
 from handlens.runtimes.engine import Engine, FileEngine, Model, Precision
 from handlens.runtimes.int8 import Setting
+from handlens.runtimes.source import Source
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from torch import nn
-
 
 UNREADABLE = 2  # exit code of outside.py
 
@@ -31,6 +30,7 @@ class Runtime(Protocol):
         package: what is imported to run it, and the extra that brings it is called as the runtime; "" where the plain
             installation does.
         precisions: in which an export is proved: "fp32" decides, "auto", the runtime's default, informs.
+        has_fp16: `halve` is there.
         int8: settings of its quantizer, in the order in which they are tried.
         takes_any_size: a graph may resize inside. One that does not takes images one at a time.
         runner: a module that imports the runtime and NumPy only, and has a class Model: opens a file, runs it, and
@@ -43,48 +43,59 @@ class Runtime(Protocol):
     precisions: ClassVar[tuple[str, ...]]
     runner: ClassVar[Path]
     takes_any_size: ClassVar[bool] = True
+    has_fp16: ClassVar[bool] = True
     int8: ClassVar[tuple[Setting, ...]] = ()
 
-    def convert(
-        self,
-        graph: nn.Module,
-        preprocess: Preprocess,
-        path: Path,
-        *,
-        outputs: Sequence[str],
-        metadata: dict[str, Any],
-        any_size: bool = False,
-        report: Reporter = QUIET,
-    ) -> None:
+    def convert(self, source: Source, path: Path, *, report: Reporter = QUIET) -> Delegation | None:
         """Write a graph as this runtime's file or files, with class names and preprocess in its metadata.
 
         Args:
-            graph: a DeployGraph or ResizingGraph.
-            outputs: their names, in the graph's order.
-            any_size: the graph takes images of any size, one at a time.
             report: of a converter that has to be installed first, or takes minutes.
+
+        Returns:
+            which operators its fast kernels run; None where a runtime knows no other.
 
         Raises:
             InputError: the packages for this runtime are not installed, or it cannot take the graph.
         """
         ...
 
+    def halve(self, source: Source, whole: Path, path: Path, *, report: Reporter = QUIET) -> Delegation | None:
+        """Write a graph's fp16 form: weights of 16 bits. The arithmetic of Preprocess and the last step stay as
+        they are.
+
+        Args:
+            whole: the float32 file that `convert` made of it.
+
+        Returns:
+            as of `convert`.
+
+        Raises:
+            InputError: the packages for it are not installed, or it cannot take the model.
+        """
+        raise InputError(f"fp16 is not available for {self.name}.")
+
     def quantize(
         self,
-        source: Path,
+        source: Source,
+        whole: Path,
         path: Path,
         *,
         images: NDArray[np.uint8],
         setting: Setting,
-        metadata: dict[str, Any],
+        keep_float: Sequence[str] = (),
         report: Reporter = QUIET,
-    ) -> None:
-        """Write the int8 form of a float32 file of this runtime. The arithmetic of Preprocess and the last step stay in
-        float.
+    ) -> Delegation | None:
+        """Write a graph's int8 form. The arithmetic of Preprocess and the last step stay in float.
 
         Args:
+            whole: the float32 file that `convert` made of it.
             images: (N, height, width, C) uint8, what activations are calibrated with.
             setting: one of `int8`.
+            keep_float: modules of the model that are not quantized, as `named_modules` calls them.
+
+        Returns:
+            as of `convert`.
 
         Raises:
             InputError: the packages for it are not installed, or it cannot take the model.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handlens.data.decode import UnreadableImageError, decode
+from handlens.machine import cores
 from handlens.preprocess import Preprocess
 from handlens.runtimes.engine import Arrays, Engine, stacked
 
@@ -112,7 +112,7 @@ def _decoded(paths: Iterable[Path], preprocess: Preprocess, load: Load) -> Itera
             return str(error)
 
     waiting: deque[tuple[Path, Future[Loaded | str]]] = deque()
-    with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode") as pool:
+    with ThreadPoolExecutor(cores(), thread_name_prefix="decode") as pool:
         for path in paths:
             waiting.append((path, pool.submit(attempt, path)))
             if len(waiting) >= AHEAD:

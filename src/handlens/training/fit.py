@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import os
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -21,6 +20,7 @@ from handlens.data.examples import Examples
 from handlens.data.labels.finding import counted
 from handlens.data.loaders import ResumableLoader, fastest_workers, loading_seconds
 from handlens.data.record import Record
+from handlens.machine import cores
 from handlens.reporter import errors_alone
 from handlens.training.module import TaskTraining
 from handlens.training.norms import EpochStatistics
@@ -186,10 +186,9 @@ def estimate_cost(
         trial.zero_grad()
         times.append(time.perf_counter() - begin)
     step, (load, load_again) = min(times[1:]), loading_seconds(loader)
-    cores = os.cpu_count() or 1
     workers = recipe.workers
     if workers is None:
-        choices = [0, 1, *range(2, max(2, cores))]
+        choices = [0, 1, *range(2, max(2, cores()))]
         workers = fastest_workers(load_seconds=load, step_seconds=step, choices=choices)
     torch.random.set_rng_state(state)
     training, validation = (count / recipe.batch_size for count in images)  # in batches

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from handlens.preprocess import Preprocess
 from handlens.reporter import QUIET, Reporter
+from handlens.runtimes.delegation import Delegation
+from handlens.runtimes.int8 import Setting
 from handlens.runtimes.runtime import Runtime
+from handlens.runtimes.source import Source
 
 if TYPE_CHECKING:
-    from torch import nn
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class ExecuTorch(Runtime):
@@ -21,19 +25,30 @@ class ExecuTorch(Runtime):
     precisions = ("fp32",)
     runner = Path(__file__).with_name("runner.py")
     takes_any_size = False
+    int8 = (Setting("per channel", "weights have a scale for each output channel", {"per_channel": True}),)
 
-    def convert(
-        self,
-        graph: nn.Module,
-        preprocess: Preprocess,
-        path: Path,
-        *,
-        outputs: Sequence[str],
-        metadata: dict[str, Any],
-        any_size: bool = False,
-        report: Reporter = QUIET,
-    ) -> None:
+    def convert(self, source: Source, path: Path, *, report: Reporter = QUIET) -> Delegation:
         from handlens.runtimes.executorch.convert import export_executorch
 
-        assert not any_size
-        export_executorch(graph, preprocess, path, outputs=outputs, metadata=metadata, report=report)
+        return export_executorch(source, path, report=report)
+
+    def halve(self, source: Source, whole: Path, path: Path, *, report: Reporter = QUIET) -> Delegation:
+        from handlens.runtimes.executorch.convert import export_executorch
+        from handlens.runtimes.executorch.half import Half
+
+        return export_executorch(replace(source, graph=Half(source.graph)), path, report=report)
+
+    def quantize(
+        self,
+        source: Source,
+        whole: Path,
+        path: Path,
+        *,
+        images: NDArray[np.uint8],
+        setting: Setting,
+        keep_float: Sequence[str] = (),
+        report: Reporter = QUIET,
+    ) -> Delegation:
+        from handlens.runtimes.executorch.convert import export_executorch
+
+        return export_executorch(source, path, images=images, keep_float=keep_float, **setting.options, report=report)

@@ -6,46 +6,68 @@ import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from numpy.typing import NDArray
 
 from handlens.errors import require
-from handlens.files import atomic_path
-from handlens.preprocess import Preprocess
+from handlens.files import atomic_path, read_json
 from handlens.reporter import QUIET, Reporter
 from handlens.runtimes.converter import run_converter
+from handlens.runtimes.delegation import Delegation
+from handlens.runtimes.exported import modules_in_float
+from handlens.runtimes.source import Source
 
 SCRIPT = Path(__file__).with_name("converter_script.py")
 
 
 def export_executorch(
-    graph: nn.Module,
-    preprocess: Preprocess,
+    source: Source,
     path: Path,
     *,
-    outputs: Sequence[str],
-    metadata: dict[str, Any],
+    images: NDArray[np.uint8] | None = None,
+    keep_float: Sequence[str] = (),
+    per_channel: bool = True,
     report: Reporter = QUIET,
-) -> Path:
+) -> Delegation:
     """Write a graph as .pte, with its outputs' names, class names and preprocess inside.
 
     Args:
-        outputs: their names, in the graph's order.
+        images: (N, height, width, C) uint8, what activations of 8 bits are calibrated with; None is float32.
+        keep_float: modules of the model that are not quantized.
+        per_channel: weights of 8 bits have a scale for each output channel.
 
     Raises:
         InputError: the extra `executorch` is not installed, or the converter cannot take the graph.
     """
     require("executorch", extra="executorch", what="export to ExecuTorch")
-    example = torch.zeros(1, preprocess.height, preprocess.width, preprocess.channels, dtype=torch.uint8)
+    example = torch.zeros(source.example_shape(1), dtype=torch.uint8)
     with tempfile.TemporaryDirectory() as folder:
         program, said, made = (Path(folder) / name for name in ("graph.pt2", "said.json", "graph.pte"))
+        divided = Path(folder) / "delegation.json"
         with torch.inference_mode():
-            torch.export.save(torch.export.export(graph.eval(), (example,), strict=False), program)
-        said.write_text(json.dumps({"outputs": list(outputs), "metadata": metadata}), encoding="utf-8")
-        run_converter("executorch", SCRIPT, str(program), str(said), str(made), package="executorch", report=report)
+            exported = torch.export.export(source.graph.eval(), (example,), strict=False)
+            torch.export.save(exported, program)
+        text = json.dumps({"outputs": list(source.outputs), "metadata": source.metadata})
+        said.write_text(text, encoding="utf-8")
+        quantizing = []
+        if images is not None:
+            pixels = Path(folder) / "pixels.npy"
+            np.save(pixels, images)
+            quantizing = [
+                str(pixels),
+                json.dumps({"per_channel": per_channel, "in_float": modules_in_float(exported, keep_float)}),
+            ]
+        run_converter(
+            "executorch",
+            SCRIPT,
+            *(str(program), str(said), str(made), str(divided), *quantizing),
+            package="executorch",
+            report=report,
+        )
         content = made.read_bytes()
+        delegation = Delegation.from_dict(read_json(divided))
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
-    return path
+    return delegation

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from handlens.preprocess import Preprocess
 from handlens.reporter import QUIET, Reporter
+from handlens.runtimes.delegation import Delegation
 from handlens.runtimes.int8 import Setting
 from handlens.runtimes.runtime import Runtime
+from handlens.runtimes.source import Source
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from torch import nn
 
 
 class LiteRT(Runtime):
@@ -29,32 +29,29 @@ class LiteRT(Runtime):
         Setting("averaged", "ranges averaged over images ignore single outliers", {"ranges": "averaged"}),
     )
 
-    def convert(
-        self,
-        graph: nn.Module,
-        preprocess: Preprocess,
-        path: Path,
-        *,
-        outputs: Sequence[str],
-        metadata: dict[str, Any],
-        any_size: bool = False,
-        report: Reporter = QUIET,
-    ) -> None:
+    def convert(self, source: Source, path: Path, *, report: Reporter = QUIET) -> Delegation:
         from handlens.runtimes.litert.convert import export_litert
 
-        assert not any_size
-        export_litert(graph, preprocess, path, outputs=outputs, metadata=metadata, report=report)
+        return export_litert(source, path, report=report)
+
+    def halve(self, source: Source, whole: Path, path: Path, *, report: Reporter = QUIET) -> Delegation:
+        from handlens.runtimes.litert.convert import halve_litert
+
+        return halve_litert(source, whole, path, report=report)
 
     def quantize(
         self,
-        source: Path,
+        source: Source,
+        whole: Path,
         path: Path,
         *,
         images: NDArray[np.uint8],
         setting: Setting,
-        metadata: dict[str, Any],
+        keep_float: Sequence[str] = (),
         report: Reporter = QUIET,
-    ) -> None:
+    ) -> Delegation:
         from handlens.runtimes.litert.convert import quantize_litert
 
-        quantize_litert(source, path, images=images, options=setting.options, metadata=metadata, report=report)
+        return quantize_litert(
+            source, whole, path, images=images, options=setting.options, keep_float=keep_float, report=report
+        )

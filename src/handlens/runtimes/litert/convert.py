@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,44 +14,33 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from handlens.errors import InputError
+from handlens.errors import require
 from handlens.files import atomic_path
-from handlens.preprocess import Preprocess
 from handlens.reporter import QUIET, Reporter
 from handlens.runtimes.converter import run_converter
+from handlens.runtimes.delegation import Delegation
+from handlens.runtimes.int8 import NET
+from handlens.runtimes.litert.delegated import delegation
 from handlens.runtimes.names import INPUT
+from handlens.runtimes.source import Source
 
 SCRIPT = Path(__file__).with_name("converter_script.py")
 QUANTIZER = Path(__file__).with_name("quantizer_script.py")
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 
 
-def export_litert(
-    graph: nn.Module,
-    preprocess: Preprocess,
-    path: Path,
-    *,
-    outputs: Sequence[str],
-    metadata: dict[str, Any],
-    report: Reporter = QUIET,
-) -> Path:
+def export_litert(source: Source, path: Path, *, report: Reporter = QUIET) -> Delegation:
     """Write a graph as .tflite, its input and outputs by name.
-
-    Args:
-        outputs: their names, in the graph's order.
 
     Raises:
         InputError: the extra `litert` is not installed, or the converter cannot take the graph.
     """
-    try:
-        import ai_edge_litert  # noqa: F401 - runs the file, and reads and writes its format
-    except ImportError:
-        raise InputError("Export to LiteRT needs more packages: pip install 'handlens[litert]'.") from None
-    example = torch.zeros(1, preprocess.height, preprocess.width, preprocess.channels, dtype=torch.uint8)
+    require("ai_edge_litert", extra="litert", what="export to LiteRT")  # reads and writes the format
+    example = torch.zeros(source.example_shape(1), dtype=torch.uint8)
     with tempfile.TemporaryDirectory() as folder:
         program, made = Path(folder) / "graph.pt2", Path(folder) / "graph.tflite"
         with torch.inference_mode():
-            named = _Named(graph, outputs).eval()
+            named = _Named(source.graph, source.outputs).eval()
             torch.export.save(torch.export.export(named, (), {INPUT: example}, strict=False), program)
         run_converter(
             "litert",
@@ -60,10 +50,10 @@ def export_litert(
             requirements=REQUIREMENTS,
             report=report,
         )
-        content = with_metadata(made.read_bytes(), metadata)
+        content = with_metadata(made.read_bytes(), source.metadata)
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
-    return path
+    return delegation(path)
 
 
 class _Named(nn.Module):
@@ -80,38 +70,81 @@ class _Named(nn.Module):
 
 
 def quantize_litert(
-    source: Path,
+    source: Source,
+    whole: Path,
     path: Path,
     *,
     images: NDArray[np.uint8],
     options: Mapping[str, Any],
-    metadata: dict[str, Any],
+    keep_float: Sequence[str] = (),
     report: Reporter = QUIET,
-) -> Path:
+) -> Delegation:
     """Write the int8 form of a .tflite file.
 
     Args:
+        whole: the float32 file.
         images: (N, height, width, C) uint8, what activations are calibrated with.
         options: of quantizer_script.py.
+        keep_float: modules of the model that are not quantized.
 
     Raises:
         InputError: the quantizer cannot take the model.
     """
+    options = {"bits": 8, "in_float": _scopes_in_float(source.graph, keep_float)} | dict(options)
+    return _reduced(source, whole, path, images=images, options=options, report=report)
+
+
+def halve_litert(source: Source, whole: Path, path: Path, *, report: Reporter = QUIET) -> Delegation:
+    """Write a .tflite file with weights of 16 bits, which LiteRT widens when it opens the file.
+
+    Args:
+        whole: the float32 file.
+
+    Raises:
+        InputError: the quantizer cannot take the model.
+    """
+    none = np.zeros((0, 1, 1, 1), dtype=np.uint8)
+    return _reduced(source, whole, path, images=none, options={"bits": 16}, report=report)
+
+
+def _reduced(
+    source: Source, whole: Path, path: Path, *, images: NDArray[np.uint8], options: Mapping[str, Any], report: Reporter
+) -> Delegation:
     with tempfile.TemporaryDirectory() as folder:
-        pixels, made = Path(folder) / "pixels.npy", Path(folder) / "int8.tflite"
+        pixels, made = Path(folder) / "pixels.npy", Path(folder) / "reduced.tflite"
         np.save(pixels, images)
         run_converter(
             "litert",
             QUANTIZER,
-            *(str(source), str(pixels), str(made), json.dumps(dict(options))),
+            *(str(whole), str(pixels), str(made), json.dumps(options)),
             package="ai_edge_quantizer",
             requirements=REQUIREMENTS,
             report=report,
         )
-        content = with_metadata(made.read_bytes(), metadata)
+        content = with_metadata(made.read_bytes(), source.metadata)
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
-    return path
+    return delegation(path)
+
+
+def _scopes_in_float(graph: nn.Module, keep_float: Sequence[str]) -> list[str]:
+    """Regular expressions of what is not quantized, by the rule of `stays_float`.
+
+    A scope is one path for each operator that was fused into one, the convolution's last, for example
+    "...graph.DeployGraph_deployed/mobilenet_v2.MobileNetV2_net/blocks.ConvNormAct_stem/conv.Conv2d_conv;1": class and
+    name of each module that is called.
+    """
+    kept = [rf"{_scope(graph, f'{NET}.{name}')}(/[^;]*)?;\d*;*$" for name in keep_float]
+    return [rf"^(?!.*{_scope(graph, NET)}[/;])", *kept]
+
+
+def _scope(graph: nn.Module, name: str) -> str:
+    """Regular expression of the path of a module of the graph."""
+    parts = name.split(".")
+    before = [".".join(parts[: place + 1]) for place in range(len(parts))]
+    never_called = (nn.ModuleList, nn.ModuleDict)
+    called = [part for part in before if not isinstance(graph.get_submodule(part), never_called)]
+    return "DeployGraph_deployed/" + "/".join(rf"[^/;]*_{re.escape(part.split('.')[-1])}" for part in called)
 
 
 def with_metadata(content: bytes, metadata: dict[str, Any]) -> bytes:
@@ -132,6 +165,13 @@ def with_metadata(content: bytes, metadata: dict[str, Any]) -> bytes:
         entry.name, entry.buffer = f"handlens.{key}", len(model.buffers)
         model.buffers.append(buffer)
         model.metadata.append(entry)
-    builder = flatbuffers.Builder(len(content) + 65536)
+
+    class Aligned(flatbuffers.Builder):
+        """The schema wants data of buffers at multiples of 16 bytes, which the generated code does not see to."""
+
+        def StartVector(self, elemSize: int, numElems: int, alignment: int) -> Any:  # noqa: N802, N803 - its names
+            return super().StartVector(elemSize, numElems, 16 if elemSize == 1 else alignment)
+
+    builder = Aligned(len(content) + 65536)
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     return bytes(builder.Output())

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from handlens.preprocess import Preprocess
 from handlens.reporter import QUIET, Reporter
 from handlens.runtimes.int8 import Setting
 from handlens.runtimes.runtime import Runtime
+from handlens.runtimes.source import Source
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from torch import nn
 
 
 class Onnx(Runtime):
@@ -32,31 +31,27 @@ class Onnx(Runtime):
     )
     runner = Path(__file__).with_name("runner.py")
 
-    def convert(
-        self,
-        graph: nn.Module,
-        preprocess: Preprocess,
-        path: Path,
-        *,
-        outputs: Sequence[str],
-        metadata: dict[str, Any],
-        any_size: bool = False,
-        report: Reporter = QUIET,
-    ) -> None:
+    def convert(self, source: Source, path: Path, *, report: Reporter = QUIET) -> None:
         from handlens.runtimes.onnx.convert import export_onnx
 
-        export_onnx(graph, preprocess, path, outputs=outputs, metadata=metadata, any_size=any_size)
+        export_onnx(source, path)
+
+    def halve(self, source: Source, whole: Path, path: Path, *, report: Reporter = QUIET) -> None:
+        from handlens.runtimes.onnx.halve import halve_onnx
+
+        halve_onnx(whole, path, metadata=source.metadata)
 
     def quantize(
         self,
-        source: Path,
+        source: Source,
+        whole: Path,
         path: Path,
         *,
         images: NDArray[np.uint8],
         setting: Setting,
-        metadata: dict[str, Any],
+        keep_float: Sequence[str] = (),
         report: Reporter = QUIET,
     ) -> None:
         from handlens.runtimes.onnx.quantize import quantize_onnx
 
-        quantize_onnx(source, path, images=images, metadata=metadata, **setting.options)
+        quantize_onnx(whole, path, images=images, keep_float=keep_float, metadata=source.metadata, **setting.options)

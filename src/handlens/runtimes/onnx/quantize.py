@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,17 @@ from handlens.files import atomic_path
 from handlens.reporter import errors_alone
 from handlens.runtimes.names import INPUT
 from handlens.runtimes.onnx.convert import set_metadata
+from handlens.runtimes.onnx.scopes import nodes_in_float
 
-# Of these, not of the multiplication and addition of Preprocess and the softmax.
 OPERATORS = ["Conv", "Gemm", "MatMul", "Add", "Clip", "ReduceMean", "GlobalAveragePool", "Concat", "MaxPool", "Relu"]
-SCALING = 4  # nodes at the beginning that may be the arithmetic of Preprocess
 
 
 def quantize_onnx(
-    source: Path,
+    whole: Path,
     path: Path,
     *,
     images: NDArray[np.uint8],
+    keep_float: Sequence[str] = (),
     metadata: dict[str, Any],
     reduce_range: bool = False,
     unsigned_weights: bool = False,
@@ -33,7 +33,9 @@ def quantize_onnx(
     """Write the int8 form of an .onnx file: weights per channel, activations unsigned.
 
     Args:
+        whole: the float32 file.
         images: (N, height, width, C) uint8, what activations are calibrated with.
+        keep_float: modules of the model that are not quantized.
         reduce_range: weights of 7 bits. unsigned_weights: uint8 in place of int8.
 
     Raises:
@@ -56,9 +58,9 @@ def quantize_onnx(
 
     with errors_alone(""), tempfile.TemporaryDirectory() as folder:
         prepared, made = Path(folder) / "prepared.onnx", Path(folder) / "int8.onnx"
-        quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+        quant_pre_process(str(whole), str(prepared), skip_symbolic_shape=True)
         graph = onnx.load(str(prepared)).graph
-        scaling = [node.name for node in graph.node[:SCALING] if node.op_type in ("Mul", "Add", "Sub", "Div")]
+        left = nodes_in_float(graph, keep_float)
         quantize_static(
             str(prepared),
             str(made),
@@ -69,7 +71,7 @@ def quantize_onnx(
             weight_type=QuantType.QUInt8 if unsigned_weights else QuantType.QInt8,
             reduce_range=reduce_range,
             op_types_to_quantize=OPERATORS,
-            nodes_to_exclude=scaling,
+            nodes_to_exclude=left,
         )
         model = onnx.load(str(made))
     set_metadata(model, metadata)

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from handlens.preprocess import Preprocess
 from handlens.reporter import QUIET, Reporter
 from handlens.runtimes.engine import Engine, Precision
 from handlens.runtimes.int8 import Setting
 from handlens.runtimes.runtime import Runtime
+from handlens.runtimes.source import Source
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from torch import nn
 
 
 class OpenVINO(Runtime):
@@ -31,21 +30,18 @@ class OpenVINO(Runtime):
     )
     runner = Path(__file__).with_name("runner.py")
 
-    def convert(
-        self,
-        graph: nn.Module,
-        preprocess: Preprocess,
-        path: Path,
-        *,
-        outputs: Sequence[str],
-        metadata: dict[str, Any],
-        any_size: bool = False,
-        report: Reporter = QUIET,
-    ) -> None:
+    def convert(self, source: Source, path: Path, *, report: Reporter = QUIET) -> None:
         from handlens.runtimes.openvino import convert
 
-        model = convert.to_openvino(graph, preprocess, outputs=outputs, any_size=any_size)
-        convert.save_openvino(model, path, metadata=metadata)
+        model = convert.to_openvino(
+            source.graph, source.preprocess, outputs=source.outputs, any_size=source.any_size, scoped=True
+        )
+        convert.save_openvino(model, path, metadata=source.metadata)
+
+    def halve(self, source: Source, whole: Path, path: Path, *, report: Reporter = QUIET) -> None:
+        from handlens.runtimes.openvino.halve import halve_openvino
+
+        halve_openvino(whole, path, metadata=source.metadata)
 
     def engine(self, path: Path, *, precision: Precision = "auto", latency: bool = False) -> Engine:
         from handlens.runtimes.openvino.engine import OpenVINOEngine
@@ -57,14 +53,17 @@ class OpenVINO(Runtime):
 
     def quantize(
         self,
-        source: Path,
+        source: Source,
+        whole: Path,
         path: Path,
         *,
         images: NDArray[np.uint8],
         setting: Setting,
-        metadata: dict[str, Any],
+        keep_float: Sequence[str] = (),
         report: Reporter = QUIET,
     ) -> None:
         from handlens.runtimes.openvino.quantize import quantize_openvino
 
-        quantize_openvino(source, path, images=images, metadata=metadata, **setting.options)
+        quantize_openvino(
+            whole, path, images=images, keep_float=keep_float, metadata=source.metadata, **setting.options
+        )

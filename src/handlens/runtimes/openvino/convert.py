@@ -18,12 +18,15 @@ from handlens.runtimes.names import INPUT
 from handlens.runtimes.openvino.engine import import_openvino
 
 
-def to_openvino(graph: nn.Module, preprocess: Preprocess, *, outputs: Sequence[str], any_size: bool = False) -> Any:
+def to_openvino(
+    graph: nn.Module, preprocess: Preprocess, *, outputs: Sequence[str], any_size: bool = False, scoped: bool = False
+) -> Any:
     """Convert a graph to an OpenVINO model in memory, its batch size left open.
 
     Args:
         outputs: their names, in the graph's order.
         any_size: the graph takes images of any size, one at a time.
+        scoped: operators are named by the module that they belong to; takes longer.
 
     The graph is traced rather than exported: for MobileNetV2 that takes 1 s instead of 15 s, and the
     parity gate compares the result either way.
@@ -32,7 +35,7 @@ def to_openvino(graph: nn.Module, preprocess: Preprocess, *, outputs: Sequence[s
     channels = 3 if any_size else preprocess.channels  # gray is made inside
     example = torch.zeros(1 if any_size else 2, height, width, channels, dtype=torch.uint8)
     shape = [1, -1, -1, 3] if any_size else [-1, height, width, channels]
-    model = _traced(graph, example, shape)
+    model = _traced(graph, example, shape, scoped=scoped)
     model.inputs[0].get_tensor().set_names({INPUT})
     return _named(model, outputs)
 
@@ -55,21 +58,19 @@ def add_head(features: Any, head: HeadGraph, *, outputs: Sequence[str]) -> Any:
     return _named(ov.Model(tail.get_results(), whole.get_parameters(), whole.get_friendly_name()), outputs)
 
 
-def _traced(graph: nn.Module, example: torch.Tensor, shape: list[int]) -> Any:
+def _traced(graph: nn.Module, example: torch.Tensor, shape: list[int], *, scoped: bool = False) -> Any:
     ov = import_openvino()
     kind = ov.Type.u8 if example.dtype == torch.uint8 else ov.Type.f32
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # tracing warns of every Python number; the gate decides whether it matters
         # A function is traced, where weights are constants: given a module, the tracer first copies it part by part.
         # But only of a module it takes parts that are scripted.
-        scripted = any(isinstance(part, torch.jit.ScriptModule) for part in graph.modules())
+        whole = scoped or any(isinstance(part, torch.jit.ScriptModule) for part in graph.modules())
         learning = [weight for weight in graph.eval().parameters() if weight.requires_grad]
         for weight in learning:
             weight.requires_grad_(False)
         try:
-            traced = torch.jit.trace(
-                graph if scripted else lambda x: graph(x), example, check_trace=False, strict=False
-            )
+            traced = torch.jit.trace(graph if whole else (lambda x: graph(x)), example, check_trace=False, strict=False)
         finally:
             for weight in learning:
                 weight.requires_grad_(True)
@@ -83,7 +84,7 @@ def _named(model: Any, outputs: Sequence[str]) -> Any:
 
 
 def save_openvino(model: Any, path: Path, *, metadata: dict[str, Any]) -> Path:
-    """Write path (.xml) and its .bin, weights in float32, with class names and preprocess inside (rt_info)."""
+    """Write path (.xml) and its .bin, weights as they are, with class names and preprocess inside (rt_info)."""
     ov = import_openvino()
     for key, value in metadata.items():
         model.set_rt_info(json.dumps(value, ensure_ascii=False), ["handlens", key])

@@ -1,0 +1,65 @@
+"""What an export may be told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from handlens.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """
+    Attributes:
+        out: the file, of several exports a folder; None is <run>/exports/<run> with the runtime's suffix.
+        data: images for the parity check, labeled or not; None is the run's own test or validation images, or else its
+            golden ones.
+        with_resize: the graph takes images of any size, one at a time, and resizes inside.
+        suppress: False leaves non-maximum suppression (NMS) to the app; for detectors.
+        split, strips: at most so many parts of an expansion, strips of the first blocks, for less memory
+            (models.split); the comparison is with the whole net.
+        fp16: weights of 16 bits.
+        int8: weights and activations of 8 bits. The runtime's settings are tried on the validation images until one
+            loses no more than `max_drop`.
+        max_drop: points of the task's metric that fp16 or int8 may lose.
+        calibrate: a folder of images that int8 is calibrated with; None is the run's own training images.
+        images: how many are compared at most, spread evenly; None is as many as take a minute of processor time.
+
+    Raises:
+        InputError: two that exclude each other.
+    """
+
+    out: Path | str | None = None
+    data: Path | str | None = None
+    with_resize: bool = False
+    suppress: bool = True
+    split: int = 1
+    strips: int = 1
+    fp16: bool = False
+    int8: bool = False
+    max_drop: float = 1.0
+    calibrate: Path | str | None = None
+    images: int | Literal["all"] | None = None
+
+    def __post_init__(self) -> None:
+        if self.fp16 and self.int8:
+            raise InputError("--fp16 and --int8 exclude each other.")
+        if (self.fp16 or self.int8) and self.with_resize:
+            raise InputError(
+                f"--{self.precision} and --with-resize exclude each other: the resize inside a graph needs float32."
+            )
+
+    @property
+    def precision(self) -> Literal["fp32", "fp16", "int8"]:
+        return "int8" if self.int8 else "fp16" if self.fp16 else "fp32"
+
+    def name(self, run: str) -> str:
+        """Of the file, without suffix."""
+        parts = ["any-size"] if self.with_resize else []
+        parts += [] if self.suppress else ["no-nms"]
+        parts += [f"split{self.split}"] if self.split > 1 else []
+        parts += [f"strips{self.strips}"] if self.strips > 1 else []
+        parts += [] if self.precision == "fp32" else [self.precision]
+        return "-".join([run, *parts])
