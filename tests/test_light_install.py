@@ -77,8 +77,8 @@ def test_what_needs_more_packages_says_the_line_that_brings_them(arguments, run:
     assert "Traceback" not in done.stderr
 
 
-# Needed without an import of ours: fonts are found beside the package, torch.utils.tensorboard imports the other.
-NOT_IMPORTED = {"koreanize-matplotlib", "tensorboard"}
+# Needed without an import of ours: fonts are found beside the package, torch imports the others.
+NOT_IMPORTED = {"onnxscript", "koreanize-matplotlib", "tensorboard"}
 
 
 def test_what_is_imported_is_declared_and_what_is_declared_is_imported():

@@ -113,10 +113,10 @@ def test_whatever_is_wrong_with_a_file_it_does_not_get_out(
     runtime = type(RUNTIMES["openvino"])
     honest = runtime.convert
 
-    def convert(self: Any, graph: Any, *arguments: Any, **options: Any) -> None:
-        changed = copy.deepcopy(graph)
+    def convert(self: Any, source: Any, *arguments: Any, **options: Any) -> None:
+        changed = copy.deepcopy(source.graph)
         damage(changed)
-        honest(self, changed, *arguments, **options)
+        honest(self, replace(source, graph=changed), *arguments, **options)
 
     monkeypatch.setattr(runtime, "convert", convert)
     with pytest.raises(ParityError, match="does not match PyTorch"):
@@ -128,8 +128,8 @@ def test_a_file_that_was_cut_off_does_not_get_out(run: Path, tmp_path: Path, mon
     runtime = type(RUNTIMES["openvino"])
     honest = runtime.convert
 
-    def convert(self: Any, graph: Any, preprocess: Any, path: Path, **options: Any) -> None:
-        honest(self, graph, preprocess, path, **options)
+    def convert(self: Any, source: Any, path: Path, **options: Any) -> None:
+        honest(self, source, path, **options)
         weights = path.with_suffix(".bin")
         weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
 

@@ -25,7 +25,10 @@ class ExecuTorch(Runtime):
     precisions = ("fp32",)
     runner = Path(__file__).with_name("runner.py")
     takes_any_size = False
-    int8 = (Setting("per channel", "weights have a scale for each output channel", {"per_channel": True}),)
+    int8 = (
+        Setting("extremes", "activations range from their least to their greatest value", {"ranges": "extremes"}),
+        Setting("histogram", "ranges with the least error ignore single outliers", {"ranges": "histogram"}),
+    )
 
     def convert(self, source: Source, path: Path, *, report: Reporter = QUIET) -> Delegation:
         from handlens.runtimes.executorch.convert import export_executorch

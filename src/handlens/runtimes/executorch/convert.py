@@ -28,7 +28,7 @@ def export_executorch(
     *,
     images: NDArray[np.uint8] | None = None,
     keep_float: Sequence[str] = (),
-    per_channel: bool = True,
+    ranges: str = "histogram",
     report: Reporter = QUIET,
 ) -> Delegation:
     """Write a graph as .pte, with its outputs' names, class names and preprocess inside.
@@ -36,7 +36,7 @@ def export_executorch(
     Args:
         images: (N, height, width, C) uint8, what activations of 8 bits are calibrated with; None is float32.
         keep_float: modules of the model that are not quantized.
-        per_channel: weights of 8 bits have a scale for each output channel.
+        ranges: of activations, "histogram" (with the least error) or "extremes".
 
     Raises:
         InputError: the extra `executorch` is not installed, or the converter cannot take the graph.
@@ -57,7 +57,7 @@ def export_executorch(
             np.save(pixels, images)
             quantizing = [
                 str(pixels),
-                json.dumps({"per_channel": per_channel, "in_float": modules_in_float(exported, keep_float)}),
+                json.dumps({"ranges": ranges, "in_float": modules_in_float(exported, keep_float)}),
             ]
         run_converter(
             "executorch",

@@ -2,13 +2,14 @@
 python converter_script.py PROGRAM SAID FILE DELEGATION.json [PIXELS.npy OPTIONS].
 
 With PIXELS, (N, H, W, C) uint8, which activations are calibrated with, weights and activations get 8 bits. OPTIONS, as
-JSON: per_channel; in_float, the modules whose operators are not quantized. DELEGATION: which operators XNNPACK runs.
+JSON: ranges; in_float, the modules whose operators are not quantized. DELEGATION: which operators XNNPACK runs.
 """
 
 import json
 import logging
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (  # noqa: E
 )
 from executorch.devtools.backend_debug import get_delegation_info  # noqa: E402
 from executorch.exir import to_edge_transform_and_lower  # noqa: E402
+from torchao.quantization.pt2e.observer import MinMaxObserver  # noqa: E402
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e  # noqa: E402
 
 
@@ -35,7 +37,12 @@ def module(node: torch.fx.Node) -> str | None:
 def quantized(program: torch.export.ExportedProgram, pixels: np.ndarray, options: dict[str, Any]) -> Any:
     in_float = set(options["in_float"])
     quantizer = XNNPACKQuantizer()
-    quantizer.set_global(get_symmetric_quantization_config(is_per_channel=options["per_channel"]))
+    config = get_symmetric_quantization_config(is_per_channel=True)
+    if options["ranges"] == "extremes":
+        least_and_greatest = MinMaxObserver.with_args(eps=2**-12)
+        activation = replace(config.input_activation, observer_or_fake_quant_ctr=least_and_greatest)
+        config = replace(config, input_activation=activation, output_activation=activation)
+    quantizer.set_global(config)
     quantizer.set_filter_function(lambda node: module(node) not in in_float)
     prepared = prepare_pt2e(program.module(), quantizer)
     for image in pixels:

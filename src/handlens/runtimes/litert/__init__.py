@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from handlens.errors import require
 from handlens.reporter import QUIET, Reporter
 from handlens.runtimes.delegation import Delegation
 from handlens.runtimes.int8 import Setting
@@ -30,6 +31,7 @@ class LiteRT(Runtime):
     )
 
     def convert(self, source: Source, path: Path, *, report: Reporter = QUIET) -> Delegation:
+        require(self.package, extra=self.name, what="export to LiteRT")  # it reads and writes the format
         from handlens.runtimes.litert.convert import export_litert
 
         return export_litert(source, path, report=report)

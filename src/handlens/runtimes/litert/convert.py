@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from handlens.errors import require
 from handlens.files import atomic_path
 from handlens.reporter import QUIET, Reporter
 from handlens.runtimes.converter import run_converter
@@ -33,9 +32,8 @@ def export_litert(source: Source, path: Path, *, report: Reporter = QUIET) -> De
     """Write a graph as .tflite, its input and outputs by name.
 
     Raises:
-        InputError: the extra `litert` is not installed, or the converter cannot take the graph.
+        InputError: the converter cannot take the graph.
     """
-    require("ai_edge_litert", extra="litert", what="export to LiteRT")  # reads and writes the format
     example = torch.zeros(source.example_shape(1), dtype=torch.uint8)
     with tempfile.TemporaryDirectory() as folder:
         program, made = Path(folder) / "graph.pt2", Path(folder) / "graph.tflite"
