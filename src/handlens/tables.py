@@ -171,9 +171,11 @@ def print_parities(console: Console, parities: Sequence[Parity]) -> None:
                 "pixels": row.pixels,
                 "images": row.images,
                 f"same_{things}": percent(row.equal, 2),
-                "largest_difference": "-" if row.largest_difference is None else f"{row.largest_difference:.1e}",
+                "difference": "-" if row.largest_difference is None else f"{row.largest_difference:.1e}",
+                "mean": "-" if row.mean_difference is None else f"{row.mean_difference:.1e}",
                 metric: row.score,
                 f"PyTorch_{metric}": row.reference_score,
+                "change": _interval(row.score_interval),
                 "MB": f"{row.size_mb:.2f}",
                 "ms/image": f"{row.latency_ms:.1f}",
                 "memory_MB": "-" if row.peak_mb is None else f"{row.peak_mb:.0f}",
@@ -195,6 +197,11 @@ def print_parities(console: Console, parities: Sequence[Parity]) -> None:
                 for row in parities[0].resizers
             ],
         )
+
+
+def _interval(interval: tuple[float, float] | None) -> str:
+    """In points, for example "-0.8 to +0.4"."""
+    return "-" if interval is None else " to ".join(f"{100 * end:+.1f}" for end in interval)
 
 
 def _text(value: Any) -> str:

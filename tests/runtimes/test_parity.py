@@ -14,7 +14,7 @@ from handlens.runtimes import RUNTIMES
 from handlens.runtimes.graph import DeployGraph
 from handlens.runtimes.names import PROBABILITIES
 from handlens.runtimes.onnx.convert import export_onnx
-from handlens.runtimes.parity import OWN, measure_parity, prepare
+from handlens.runtimes.parity import OWN, Proof, measure_parity, prepare
 from handlens.runtimes.resizers import RESIZERS
 from handlens.runtimes.source import Source
 from handlens.tasks import TASKS
@@ -40,8 +40,8 @@ def images() -> list[tuple[str, np.ndarray]]:
     return [(str(i), rng.integers(0, 256, (40 + 3 * i, 50, 3), dtype=np.uint8) // (1 + i % 3)) for i in range(12)]
 
 
-def first_class(arrays: dict[str, np.ndarray]) -> float:
-    return float((arrays[PROBABILITIES].argmax(axis=1) == 0).mean())
+def first_class(arrays: dict[str, np.ndarray], keep=None) -> float:
+    return float((arrays[PROBABILITIES][keep].argmax(axis=1) == 0).mean())
 
 
 def parity_of(tmp_path: Path, exported: nn.Module, reference: nn.Module, images, *, score=first_class, **options):
@@ -92,7 +92,7 @@ def test_a_slightly_different_net_fails(tmp_path, images):
 
 
 def test_answers_that_are_not_numbers_fail_and_have_no_score(tmp_path, images):
-    def score(arrays):
+    def score(arrays, keep=None):
         if not np.isfinite(arrays[PROBABILITIES]).all():
             raise ValueError("as the metrics of evaluate do")
         return 0.5
@@ -122,12 +122,32 @@ def test_resizers_differ_from_each_other(images):
 @pytest.mark.parametrize(("its", "passed"), [(0.895, True), (0.89, True), (0.885, False)])
 def test_what_is_not_float32_may_lose_so_much_of_the_score_and_no_more(tmp_path, images, its: float, passed: bool):
     scores = iter([0.90, its])  # PyTorch's comes first
-    parity = measure(tmp_path, images, shift=0.01, score=lambda arrays: next(scores, 0.5), max_drop=0.01)
+    parity = measure(tmp_path, images, shift=0.01, score=lambda arrays, keep=None: next(scores, 0.5), max_drop=0.01)
     assert parity.passed == passed
 
 
 def test_without_labels_it_must_answer_alike(tmp_path, images):
-    assert measure(tmp_path, images, shift=0.01, score=lambda arrays: None, max_drop=0.01).passed
+    assert measure(tmp_path, images, shift=0.01, score=lambda arrays, keep=None: None, max_drop=0.01).passed
     (tmp_path / "worse").mkdir()
-    parity = measure(tmp_path / "worse", images, shift=30, score=lambda arrays: None, max_drop=0.01)
+    parity = measure(tmp_path / "worse", images, shift=30, score=lambda arrays, keep=None: None, max_drop=0.01)
     assert parity.rows[0].equal < 0.95 and not parity.passed
+
+
+def test_the_change_of_the_metric_has_its_interval(tmp_path, images):
+    rng = np.random.default_rng(1)
+    right = rng.random(2000) < 0.8
+    lost = right & (rng.random(2000) < 0.05)  # what the other file gets wrong in addition
+
+    def score(arrays, keep=None):
+        return float(arrays["right"][keep].mean())
+
+    proof = Proof(tmp_path, tuple(map(str, range(2000))), {"right": right}, score, 2000, (), False)
+    low, high = proof.interval({"right": right & ~lost})
+    change = -lost.mean()
+    # The standard error of a share of changed images, as it is known for single proportions.
+    expected = 1.96 * np.sqrt(lost.mean() * (1 - lost.mean()) / 2000)
+    assert (low + high) / 2 == pytest.approx(change)
+    assert 0.5 * expected < (high - low) / 2 < 2 * expected
+    assert low < change < high < 0
+    few = Proof(tmp_path, tuple(map(str, range(19))), {"right": right[:19]}, score, 19, (), False)
+    assert few.interval({"right": right[:19]}) is None

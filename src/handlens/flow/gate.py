@@ -129,7 +129,7 @@ class Gate:
             sources.decoded(self.report),
             preprocess=self.run.preprocess,
             reference=self._reference,
-            score=sources.score if self.suppress else lambda arrays: None,
+            score=sources.score if self.suppress else lambda arrays, keep=None: None,
             available=available,
             any_size=self.with_resize,
             with_resizers=with_resizers,

@@ -70,18 +70,20 @@ class ProofImages:
                 f"none of the {len(self)} images for the parity check can be read; give others with --data."
             )
 
-    def score(self, arrays: Arrays) -> float | None:
+    def score(self, arrays: Arrays, keep: Sequence[int] | None = None) -> float | None:
         """What `evaluate` would say of these answers, by the task's metric; None without labels.
 
         Args:
             arrays: (N, ...) by output name, of the images that `decoded` gave, in its order.
+            keep: places of those that count; None is all.
         """
         if not self.labeled:
             return None
         run, task = self.run, TASKS[self.run.task]
         measure = task.measure(run, self.kind)
         readable = [record for record in self.records if record.id in self._sizes]
-        for place, record in enumerate(readable):
+        for place in range(len(readable)) if keep is None else keep:
+            record = readable[place]
             answer = {name: values[place] for name, values in arrays.items()}
             height, width = self._sizes[record.id]
             result = task.answer(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,14 @@ from handlens.runtimes.separate import run_outside
 BATCH = 16  # images
 UNLABELED = 0.95  # of the labels, pixels or boxes must be the same where nothing says which are right
 OWN, FULL = "as handlens resizes", "full images, resized inside"
+GROUPS, STUDENT = 10, 2.262  # parts of the images; 97.5 % quantile of Student's t with one degree of freedom less
 Pixels = NDArray[np.uint8]
+
+
+class Score(Protocol):
+    def __call__(self, arrays: Arrays, keep: Sequence[int] | None = None) -> float | None:
+        """Of predictions (N, ...) for the images of a Proof, or for some of them, by the task's metric."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -37,10 +44,13 @@ class Row:
         pixels: OWN, or FULL where the model resizes.
         equal: share of the labels, of the pixels or of the boxes that are the same.
         largest_difference: of a probability, or of the scores of boxes that are the same; None for class maps.
+        mean_difference: of the images' largest differences; of boxes, of all those that are the same.
         excused: ids whose label differs while the reference's top two lie within twice the tolerance.
         differing: ids that differ without that excuse.
         score: of these answers by the task's metric, None without labels or where they are not numbers.
         reference_score: PyTorch's.
+        score_interval: 95 % interval of `score - reference_score` for other images like these; None without labels,
+            with fewer than 2 * GROUPS images, and of rows that inform.
         passed: None where the row informs and does not decide.
         size_mb: of the files, 10^6 bytes.
         latency_ms: of one image, with all cores; median.
@@ -53,10 +63,12 @@ class Row:
     images: int
     equal: float
     largest_difference: float | None
+    mean_difference: float | None
     excused: tuple[str, ...]
     differing: tuple[str, ...]
     score: float | None
     reference_score: float | None
+    score_interval: tuple[float, float] | None
     passed: bool | None
     size_mb: float
     latency_ms: float
@@ -106,7 +118,7 @@ class Proof:
         folder: own/0.npy, each image as the model takes it; others/<number>.npy, by each resizer. Each file is batches,
             one array after the other.
         expected: arrays (N, ...) by output name, on Preprocess's pixels.
-        score: of answers (N, ...) to these images, by the task's metric; None where it is not known.
+        score: None where there are no labels.
         available: how many images there are, of which these are some.
         resizers: names, in the order of the files.
         any_size: the model is given the full images and resizes inside.
@@ -115,10 +127,27 @@ class Proof:
     folder: Path
     ids: tuple[str, ...]
     expected: Arrays
-    score: Callable[[Arrays], float | None]
+    score: Score
     available: int
     resizers: tuple[str, ...]
     any_size: bool
+
+    def interval(self, values: Arrays) -> tuple[float, float] | None:
+        """As `Row.score_interval`, by the method of random groups: the spread of the change over GROUPS parts of the
+        images.
+
+        Source: Wolter 2007, Introduction to Variance Estimation, chapter 2.
+        """
+        if len(self.ids) < 2 * GROUPS:
+            return None
+        groups = [range(first, len(self.ids), GROUPS) for first in range(GROUPS)]
+        scores = [(self.score(values, part), self.score(self.expected, part)) for part in [None, *groups]]
+        changes = [its - reference for its, reference in scores if its is not None and reference is not None]
+        if len(changes) < len(scores) or not np.isfinite(changes).all():
+            return None
+        change, *parts = changes
+        margin = STUDENT * float(np.std(parts, ddof=1)) / GROUPS**0.5
+        return change - margin, change + margin
 
 
 def prepare(
@@ -127,7 +156,7 @@ def prepare(
     *,
     preprocess: Preprocess,
     reference: Callable[[Pixels], Arrays],
-    score: Callable[[Arrays], float | None],
+    score: Score,
     available: int,
     any_size: bool = False,
     with_resizers: bool = True,
@@ -216,6 +245,7 @@ def measure_parity(
             **asdict(found) | {"passed": holds if decides else None},
             score=its_score,
             reference_score=reference_score,
+            score_interval=proof.interval(values) if decides and finite else None,
             size_mb=size,
             latency_ms=described["latency_ms"],
             peak_mb=described["peak_mb"],

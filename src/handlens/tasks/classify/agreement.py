@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from handlens.runtimes.agreement import TOLERANCE, Agreement
+from handlens.runtimes.agreement import TOLERANCE, Agreement, differences
 from handlens.runtimes.engine import Arrays
 from handlens.runtimes.names import PROBABILITIES
 
@@ -21,9 +21,9 @@ def compare_classes(
     tied = top_two[:, 1] - top_two[:, 0] <= 2 * TOLERANCE
     other = label != reference
     differing = tuple(ids[int(i)] for i in np.flatnonzero(other & ~tied))
-    largest = float(np.abs(answered - wanted).max()) if np.isfinite(answered).all() else float("inf")
+    largest, mean = differences(answered, wanted)
     excused = tuple(ids[int(i)] for i in np.flatnonzero(other & tied))
-    return Agreement(float((~other).mean()), largest, excused, differing, not differing and largest <= TOLERANCE)
+    return Agreement(float((~other).mean()), largest, mean, excused, differing, not differing and largest <= TOLERANCE)
 
 
 def changed_classes(values: Arrays, own: Arrays, *, thresholds: Sequence[float] = ()) -> float:

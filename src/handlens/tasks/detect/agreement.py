@@ -29,14 +29,15 @@ def compare_boxes(
     place there hangs on the last bit. Where there is not one box to compare, nothing is proved.
     """
     if not all(np.isfinite(values[name]).all() for name in (BOXES, SCORES)):
-        return Agreement(0.0, float("inf"), (), tuple(ids), False)
+        return Agreement(0.0, float("inf"), float("inf"), (), tuple(ids), False)
     faint = min(FAINT, LIKELIEST * float(expected[SCORES].max(initial=0)))
-    differing, matched, count, largest = [], 0, 0, 0.0
+    differing, matched, count = [], 0, 0
+    apart: list[float] = []
     for place, id in enumerate(ids):
         ours, theirs = (_image(arrays, place, above=faint / 2) for arrays in (values, expected))
         pairs = _pairs(ours, theirs, iou=SAME_BOX)
         differences = [abs(float(ours.scores[one] - theirs.scores[other])) for one, other in pairs]
-        largest = max([largest, *differences])
+        apart += differences
         good = sum(difference < SAME_SCORE for difference in differences)
         taken, wanted = {one for one, _ in pairs}, {other for _, other in pairs}
         least, other_least = (max(faint, _last(arrays, place) + LAST_BIT) for arrays in (expected, values))
@@ -45,7 +46,9 @@ def compare_boxes(
         matched, count = matched + good, count + len(pairs) + alone
         if good < len(pairs) + alone:
             differing.append(id)
-    return Agreement(matched / count if count else 0.0, largest, (), tuple(differing), bool(count) and not differing)
+    largest, mean = max(apart, default=0.0), sum(apart) / max(1, len(apart))
+    equal = matched / count if count else 0.0
+    return Agreement(equal, largest, mean, (), tuple(differing), bool(count) and not differing)
 
 
 def changed_boxes(values: Arrays, own: Arrays, *, thresholds: Sequence[float]) -> float | None:

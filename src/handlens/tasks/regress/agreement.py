@@ -20,11 +20,12 @@ def compare_values(values: Arrays, expected: Arrays, ids: Sequence[str]) -> Agre
     The largest difference is in units of that spread.
     """
     if not np.isfinite(values[VALUES]).all():
-        return Agreement(0.0, float("inf"), (), tuple(ids), False)
+        return Agreement(0.0, float("inf"), float("inf"), (), tuple(ids), False)
     apart = np.abs(values[VALUES] - expected[VALUES]) / _spread(expected[VALUES])
     same = (apart <= TOLERANCE).all(axis=1)
     differing = tuple(ids[int(i)] for i in np.flatnonzero(~same))
-    return Agreement(float(same.mean()), float(apart.max()), (), differing, not differing)
+    worst = apart.max(axis=1)
+    return Agreement(float(same.mean()), float(worst.max()), float(worst.mean()), (), differing, not differing)
 
 
 def changed_values(values: Arrays, own: Arrays) -> float:

@@ -26,7 +26,7 @@ def compare_masks(
     same = (values[CLASS_MAP] == expected[CLASS_MAP]).reshape(len(ids), -1).mean(axis=1)
     differing = tuple(ids[int(i)] for i in np.flatnonzero(same < PIXELS_EQUAL))
     equal = float(same.mean())
-    return Agreement(equal, None, (), differing, equal >= PIXELS_EQUAL and bool((same >= IMAGE_EQUAL).all()))
+    return Agreement(equal, None, None, (), differing, equal >= PIXELS_EQUAL and bool((same >= IMAGE_EQUAL).all()))
 
 
 def changed_masks(values: Arrays, own: Arrays, *, thresholds: Sequence[float] = ()) -> float:

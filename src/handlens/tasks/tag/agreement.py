@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from handlens.runtimes.agreement import TOLERANCE, Agreement
+from handlens.runtimes.agreement import TOLERANCE, Agreement, differences
 from handlens.runtimes.engine import Arrays
 from handlens.runtimes.names import PROBABILITIES
 
@@ -22,8 +22,8 @@ def compare_tags(values: Arrays, expected: Arrays, ids: Sequence[str], *, thresh
     tied = np.abs(wanted - least) <= TOLERANCE
     differing = tuple(ids[int(i)] for i in np.flatnonzero((other & ~tied).any(axis=1)))
     excused = tuple(ids[int(i)] for i in np.flatnonzero(other.any(axis=1) & ~(other & ~tied).any(axis=1)))
-    largest = float(np.abs(answered - wanted).max()) if np.isfinite(answered).all() else float("inf")
-    return Agreement(float((~other).mean()), largest, excused, differing, not differing and largest <= TOLERANCE)
+    largest, mean = differences(answered, wanted)
+    return Agreement(float((~other).mean()), largest, mean, excused, differing, not differing and largest <= TOLERANCE)
 
 
 def changed_tags(values: Arrays, own: Arrays, *, thresholds: Sequence[float]) -> float:
