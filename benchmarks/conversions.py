@@ -22,6 +22,7 @@ from handlens.models.loading import load_into
 from handlens.models.pretrained import load_weights
 from handlens.preprocess import SCALINGS, Preprocess
 from handlens.runtimes import RUNTIMES
+from handlens.runtimes.fold import folded
 from handlens.runtimes.graph import DeployGraph
 from handlens.runtimes.separate import run_outside
 from handlens.runtimes.source import Source
@@ -68,7 +69,21 @@ def made(name: str) -> tuple[nn.Module, Preprocess, str]:
     return net.eval(), preprocess, "random"
 
 
-rows = []
+KEYS = (
+    *("model", "runtime", "weights", "images", "seconds", "MB", "delegated", "equal", "difference", "passed"),
+    *("refused", "measured"),
+)
+
+
+def keep(rows: list[dict]) -> None:
+    """After each model: what was measured before an interruption is not lost."""
+    measured = {(row["model"], row["runtime"]) for row in rows}
+    others = [row for row in BEFORE if (row["model"], row["runtime"]) not in measured]
+    store("conversions", [{key: row.get(key) for key in KEYS} for row in [*others, *rows]])
+
+
+BEFORE = stored_before("conversions")
+rows: list[dict] = []
 for name in asked.models.split(","):
     task = task_of(name)
     net, preprocess, weights = made(name)
@@ -76,6 +91,7 @@ for name in asked.models.split(","):
     pixels = np.stack([preprocess.pixels(decode(file)) for file in files])
     parts = [graph.arrays(pixels[start : start + 8], task.outputs) for start in range(0, len(pixels), 8)]
     expected = {output: np.concatenate([part[output] for part in parts]) for output in task.outputs}
+    ready = folded(graph, torch.from_numpy(pixels[:2]))
     for to in asked.runtimes:
         runtime = RUNTIMES[to]
         row = {"model": name, "runtime": to, "weights": weights, "images": len(files)}
@@ -90,8 +106,9 @@ for name in asked.models.split(","):
                 if reason is not None:
                     raise InputError(reason)
                 begin = time.perf_counter()
-                runtime.convert(Source(graph, preprocess, task.outputs, {}), path)
+                delegation = runtime.convert(Source(ready, preprocess, task.outputs, {}), path)
                 row["seconds"] = round(time.perf_counter() - begin, 1)
+                row["delegated"] = str(delegation) if delegation else None
                 row["MB"] = round(sum(part.stat().st_size for part in runtime.files(path)) / 1e6, 2)
                 answers, _ = run_outside(path, runtime, precision="fp32", pixels=seen)
                 values = {output: answers[f"0/{output}"] for output in task.outputs}
@@ -101,22 +118,4 @@ for name in asked.models.split(","):
                 row |= {"passed": False, "refused": str(error)}
         rows.append(row)
         print(row, flush=True)
-others = [
-    row
-    for row in stored_before("conversions")
-    if (row["model"], row["runtime"]) not in {(new["model"], new["runtime"]) for new in rows}
-]
-keys = (
-    "model",
-    "runtime",
-    "weights",
-    "images",
-    "seconds",
-    "MB",
-    "equal",
-    "difference",
-    "passed",
-    "refused",
-    "measured",
-)
-store("conversions", [{key: row.get(key) for key in keys} for row in [*others, *rows]])
+    keep(rows)

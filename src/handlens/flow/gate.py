@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from handlens.reporter import Reporter
 from handlens.runtimes.fold import folded
 from handlens.runtimes.graph import DeployGraph, ResizingGraph
 from handlens.runtimes.parity import UNLABELED, Parity, Proof, measure_parity, prepare
-from handlens.runtimes.resizers import RESIZERS
+from handlens.runtimes.resizers import RESIZERS, Resizer
 from handlens.runtimes.runtime import Runtime
 from handlens.tasks import TASKS
 from handlens.training.run import Run
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from handlens.runtimes.engine import Arrays
     from handlens.tasks.task import Task
 
+ROOM = 2e9  # bytes of pixels on disk
 BUDGET = 50.0  # seconds of processor time for one comparison, where nobody says how many images
 FEWEST = 8  # images that it takes nevertheless
 
@@ -89,7 +91,10 @@ class Gate:
         """
         if "test" not in self._proofs:
             everything = len(self._sources)
-            count = self._affordable(3 + len(RESIZERS)) if self._images is None else self._images
+            count = self._images
+            if count is None:
+                resizers = () if self.with_resize else tuple(RESIZERS.values())
+                count = self._affordable(self._sources, 3 + len(resizers), resizers=resizers)
             self._sources.keep(everything if count == "all" else count)
             number = len(self._sources)
             rest = "" if number == everything else f" of {everything} (--all compares all)"
@@ -104,22 +109,37 @@ class Gate:
             own = trained_on is not None and Path(trained_on.root).exists()
             sources = ProofImages(self.run, None if own else self._data, prefer="validation")
             everything = len(sources)
-            count = self._affordable(1 + len(runtime.int8)) if self._images is None else self._images
+            count = self._affordable(sources, 1 + len(runtime.int8)) if self._images is None else self._images
             sources.keep(everything if count == "all" else count)
             self._proofs["validation"] = self._prepared(
                 "validation", sources, available=everything, with_resizers=False
             )
         return self._measured(file, runtime, self._proofs["validation"], max_drop=max_drop, with_resizers=False)
 
-    def _affordable(self, passes: int) -> int:
-        """How many images can be run so many times within BUDGET, where a runtime takes no longer than PyTorch does."""
+    def _affordable(self, sources: ProofImages, passes: int, *, resizers: Sequence[Resizer] = ()) -> int:
+        """How many images can be decoded, resized and run so many times within BUDGET, where a runtime takes no longer
+        than PyTorch does; and kept within ROOM, where they are kept whole.
+
+        Args:
+            resizers: those that each image goes through beside our own.
+        """
         preprocess = self.run.preprocess
         size = (preprocess.height, preprocess.width, preprocess.channels)
         self._reference(np.zeros((1, *size), dtype=np.uint8))  # the first one is slower
         begin = time.process_time()
         self._reference(np.zeros((4, *size), dtype=np.uint8))
-        seconds = (time.process_time() - begin) / 4
-        return max(FEWEST, int(BUDGET / (passes * seconds)))
+        running = (time.process_time() - begin) / 4
+        begin = time.process_time()
+        images = sources.examples()
+        for image in images:
+            preprocess.pixels(image)
+            for resize in resizers:
+                resize(image, preprocess)
+        loading = (time.process_time() - begin) / max(1, len(images))
+        count = int(BUDGET / (passes * running + loading))
+        if self.with_resize and images:
+            count = min(count, int(ROOM / max(image.nbytes for image in images)))
+        return max(FEWEST, count)
 
     def _prepared(self, name: str, sources: ProofImages, *, available: int, with_resizers: bool) -> Proof:
         folder = Path(self._scratch.name) / name

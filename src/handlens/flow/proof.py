@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from handlens.runtimes.engine import Arrays
+EXAMPLES = 4  # images that tell how long one takes
 
 
 class ProofImages:
@@ -50,6 +51,16 @@ class ProofImages:
         """At most so many of them, spread evenly."""
         chosen = np.linspace(0, len(self) - 1, min(count, len(self))).astype(int)
         self.records = [self.records[i] for i in chosen]
+
+    def examples(self) -> list[NDArray[np.uint8]]:
+        """A few of them, (H, W, 3) uint8; those that cannot be read are left out."""
+        found = []
+        for place in np.linspace(0, len(self) - 1, min(EXAMPLES, len(self))).astype(int):
+            try:
+                found.append(decode(self.records[place].path))
+            except UnreadableImageError:  # as in `decoded`
+                continue
+        return found
 
     def decoded(self, report: Reporter) -> Iterator[tuple[str, NDArray[np.uint8]]]:
         """(id, (H, W, 3) uint8), one at a time at full size.

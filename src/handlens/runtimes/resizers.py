@@ -12,6 +12,7 @@ from PIL import Image
 from handlens.preprocess import Preprocess
 
 Pixels = NDArray[np.uint8]
+Resizer = Callable[[Pixels, Preprocess], Pixels]  # (H, W, 3) at full size to (height, width, C)
 
 
 def _with(resize: Callable[[Pixels, int, int], Pixels]) -> Callable[[Pixels, Preprocess], Pixels]:
@@ -44,7 +45,7 @@ def _opencv(interpolation: int) -> Callable[[Pixels, int, int], Pixels]:
     return lambda x, h, w: np.asarray(cv2.resize(x, (w, h), interpolation=interpolation), dtype=np.uint8)
 
 
-RESIZERS: dict[str, Callable[[Pixels, Preprocess], Pixels]] = {
+RESIZERS: dict[str, Resizer] = {
     "Pillow bilinear": _with(lambda x, h, w: np.asarray(Image.fromarray(x).resize((w, h), Image.Resampling.BILINEAR))),
     "OpenCV linear (no antialias)": _with(_opencv(cv2.INTER_LINEAR)),
     "OpenCV area": _with(_opencv(cv2.INTER_AREA)),
