@@ -10,7 +10,7 @@ import pytest
 
 from handlens.errors import InputError
 from handlens.reporter import Reporter
-from handlens.runtimes import converter
+from handlens.runtimes import conversions, converter
 from handlens.runtimes.converter import run_converter
 
 PACKAGE = "a_package_that_nobody_has"
@@ -22,11 +22,14 @@ def script(folder: Path, text: str) -> Path:
     return path
 
 
-def run(path: Path, *arguments: str, package: str = "json", said: list[str] | None = None) -> None:
+def run(path: Path, *outputs: Path, package: str = "json", said: list[str] | None = None, given: str = "") -> None:
     requirements = path.with_name("requirements.txt")
     requirements.touch()
     report = Reporter(say=(said if said is not None else []).append)
-    run_converter("litert", path, *arguments, package=package, requirements=requirements, report=report)
+    arguments = (*outputs, *([given] if given else []))
+    run_converter(
+        "litert", path, *arguments, outputs=outputs, package=package, requirements=requirements, report=report
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +40,7 @@ def nothing_is_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_with_the_package_it_runs_here(tmp_path: Path):
     path = script(tmp_path, "import sys; open(sys.argv[1], 'w').write(sys.executable)")
-    run(path, str(tmp_path / "who"))
+    run(path, tmp_path / "who")
     assert (tmp_path / "who").read_text() == sys.executable
 
 
@@ -60,17 +63,17 @@ def test_it_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(converter, "LONGEST", 5)
     path = script(tmp_path, "import os, sys, time; open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(600)")
     with pytest.raises(InputError, match="converting was stopped"):
-        run(path, str(tmp_path / "process"))
+        run(path, tmp_path / "process")
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "process").read_text()), 0)
 
 
 def test_an_environment_is_made_once_and_sees_our_packages(tmp_path: Path):
-    path = script(tmp_path, "import sys, numpy; open(sys.argv[1], 'a').write(sys.prefix + '\\n')")
+    path = script(tmp_path, "import sys, numpy; open(sys.argv[1], 'w').write(sys.prefix)")
     said: list[str] = []
-    for _ in range(2):
-        run(path, str(tmp_path / "who"), package=PACKAGE, said=said)
-    first, second = (tmp_path / "who").read_text().splitlines()
+    for given in ("one", "another"):
+        run(path, tmp_path / given, package=PACKAGE, said=said, given=given)
+    first, second = ((tmp_path / given).read_text() for given in ("one", "another"))
     assert first == second and Path(first).parent == tmp_path / "converters"
     assert len(said) == 1 and said[0].startswith("Installing the converter to litert into ")
 
@@ -103,3 +106,38 @@ def test_where_there_is_none_it_says_what_to_do(
     monkeypatch.setenv(variable, value)
     with pytest.raises(InputError, match=sentence):
         run(script(tmp_path, ""), package=PACKAGE)
+
+
+def test_what_was_made_of_the_same_content_is_not_made_again(tmp_path: Path):
+    text = "import pathlib, sys, time; pathlib.Path(sys.argv[2]).write_text(sys.argv[3] + str(time.time_ns()))"
+    path, source = script(tmp_path, text), tmp_path / "source"
+
+    def made(content: str, options: str, name: str = "made") -> str:
+        source.write_text(content)
+        arguments = (source, tmp_path / name, options)
+        run_converter("litert", path, *arguments, outputs=(tmp_path / name,), package="json")
+        return (tmp_path / name).read_text()
+
+    first = made("a", "8")
+    assert made("a", "8", "elsewhere") == first
+    assert made("b", "8") != first and made("a", "16").startswith("16")
+    path.write_text(text + "  # another version")
+    assert made("a", "8") != first
+
+
+def test_the_oldest_results_are_thrown_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(conversions, "ROOM", 250)
+    monkeypatch.setattr(conversions, "LARGEST", 150)
+    out = tmp_path / "out"
+    for place, key in enumerate(("a", "b", "c")):
+        out.write_bytes(key.encode() * 100)
+        conversions.keep(key, [out])
+        os.utime(tmp_path / "cache/handlens/conversions" / key, (place, place))
+    out.write_bytes(b"d" * 100)
+    conversions.keep("d", [out])
+    assert [conversions.taken(key, [out]) for key in "abcd"] == [False, False, True, True]
+    assert out.read_bytes() == b"d" * 100
+    out.write_bytes(b"e" * 200)
+    conversions.keep("e", [out])
+    assert not conversions.taken("e", [out])

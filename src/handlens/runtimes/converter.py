@@ -13,6 +13,8 @@ import sysconfig
 import threading
 import time
 import venv
+from collections.abc import Sequence
+from importlib.metadata import packages_distributions, version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -21,18 +23,27 @@ from filelock import FileLock
 from handlens.errors import InputError
 from handlens.files import cache_folder
 from handlens.reporter import QUIET, Reporter
+from handlens.runtimes.conversions import keep, key_of, taken
 
 LONGEST = 3600  # seconds of one conversion; the largest nets take minutes
 READY = "ready"  # in an environment that was installed to its end
 
 
 def run_converter(
-    name: str, script: Path, *arguments: str, package: str, requirements: Path | None = None, report: Reporter = QUIET
+    name: str,
+    script: Path,
+    *arguments: str | Path,
+    outputs: Sequence[Path],
+    package: str,
+    requirements: Path | None = None,
+    report: Reporter = QUIET,
 ) -> None:
-    """Run a converter's script to its end.
+    """Run a converter's script to its end, or take what it made of the same files before.
 
     Args:
         name: of the runtime.
+        arguments: of the script; files as paths.
+        outputs: those of the arguments that it writes.
         package: what the script imports.
         requirements: what an environment of its own gets; None where it shares ours.
 
@@ -41,13 +52,24 @@ def run_converter(
     """
     python = _python_of(name, package=package, requirements=requirements, report=report)
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "JAX_PLATFORMS": "cpu", "PYTHONWARNINGS": "ignore"}
-    done = _waited_for([python, "-I", str(script), *arguments], "converting", report=report, environment=environment)
+    key = key_of([python, sys.version, _versions(package), script, *arguments], outputs)
+    if taken(key, outputs):
+        return
+    command = [python, "-I", str(script), *map(str, arguments)]
+    done = _waited_for(command, "converting", report=report, environment=environment)
     if done.returncode < 0:
         raise InputError(
             f"the converter to {name} was killed by signal {-done.returncode}; most often memory is too little."
         )
     if done.returncode:
         raise InputError(f"the converter to {name} failed: {_last_line(done.stderr)}")
+    keep(key, outputs)
+
+
+def _versions(package: str) -> str:
+    """Of what is installed here; an environment of its own has those of its name."""
+    found = [*packages_distributions().get(package, ()), *(name for name in ("torch", "torchao") if find_spec(name))]
+    return " ".join(f"{name} {version(name)}" for name in found)
 
 
 def _python_of(name: str, *, package: str, requirements: Path | None, report: Reporter) -> str:

@@ -51,18 +51,16 @@ def export_executorch(
             torch.export.save(exported, program)
         text = json.dumps({"outputs": list(source.outputs), "metadata": source.metadata})
         said.write_text(text, encoding="utf-8")
-        quantizing = []
+        quantizing: list[str | Path] = []
         if images is not None:
             pixels = Path(folder) / "pixels.npy"
             np.save(pixels, images)
-            quantizing = [
-                str(pixels),
-                json.dumps({"ranges": ranges, "in_float": modules_in_float(exported, keep_float)}),
-            ]
+            quantizing = [pixels, json.dumps({"ranges": ranges, "in_float": modules_in_float(exported, keep_float)})]
         run_converter(
             "executorch",
             SCRIPT,
-            *(str(program), str(said), str(made), str(divided), *quantizing),
+            *(program, said, made, divided, *quantizing),
+            outputs=(made, divided),
             package="executorch",
             report=report,
         )

@@ -43,7 +43,8 @@ def export_litert(source: Source, path: Path, *, report: Reporter = QUIET) -> De
         run_converter(
             "litert",
             SCRIPT,
-            *(str(program), str(made)),
+            *(program, made),
+            outputs=(made,),
             package="litert_torch",
             requirements=REQUIREMENTS,
             report=report,
@@ -114,7 +115,8 @@ def _reduced(
         run_converter(
             "litert",
             QUANTIZER,
-            *(str(whole), str(pixels), str(made), json.dumps(options)),
+            *(whole, pixels, made, json.dumps(options)),
+            outputs=(made,),
             package="ai_edge_quantizer",
             requirements=REQUIREMENTS,
             report=report,

@@ -1,0 +1,75 @@
+"""Results of converters, kept in the cache by the content of what they were given: minutes become a second."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from handlens.files import cache_folder, sha256_of
+
+ROOM = 2e9  # bytes of all results; the oldest are thrown away
+LARGEST = 5e8  # bytes of one result, of which greater ones are not kept
+
+
+def key_of(parts: Sequence[str | Path], outputs: Sequence[Path]) -> str:
+    """What a result depends on.
+
+    Args:
+        parts: texts, and files, which count by their content.
+        outputs: of these paths only that they are outputs.
+    """
+    names = {str(path) for path in outputs}
+    counted = hashlib.sha256()
+    for part in parts:
+        text = sha256_of(part) if isinstance(part, Path) and str(part) not in names else str(part)
+        if str(part) in names:
+            text = "output"
+        counted.update(f"{len(text)}:{text}".encode())
+    return counted.hexdigest()
+
+
+def taken(key: str, outputs: Sequence[Path]) -> bool:
+    """Copy a kept result to where it is wanted, if there is one."""
+    folder = _folder() / key
+    if not folder.is_dir():
+        return False
+    try:
+        for number, path in enumerate(outputs):
+            shutil.copyfile(folder / str(number), path)
+        os.utime(folder)  # used just now
+    except FileNotFoundError:  # another process has just thrown it away
+        return False
+    return True
+
+
+def keep(key: str, outputs: Sequence[Path]) -> None:
+    if sum(path.stat().st_size for path in outputs) > LARGEST:
+        return
+    _folder().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=_folder(), prefix=".new") as made:
+        ready = Path(made) / key
+        ready.mkdir()
+        for number, path in enumerate(outputs):
+            shutil.copyfile(path, ready / str(number))
+        try:
+            ready.rename(_folder() / key)
+        except OSError:  # another process was sooner, with the same content
+            return
+    _throw_away_the_oldest()
+
+
+def _throw_away_the_oldest() -> None:
+    found = sorted(_folder().glob("[!.]*"), key=lambda folder: folder.stat().st_mtime, reverse=True)
+    total = 0
+    for folder in found:
+        total += sum(path.stat().st_size for path in folder.iterdir())
+        if total > ROOM:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _folder() -> Path:
+    return cache_folder() / "conversions"
