@@ -186,8 +186,14 @@ def print_parities(console: Console, parities: Sequence[Parity]) -> None:
         ],
     )
     for parity in parities:
+        engine = parity.rows[0].engine
         if parity.delegation is not None:
-            console.print(f"{parity.rows[0].engine}: {parity.delegation}.", soft_wrap=True)
+            console.print(f"{engine}: {parity.delegation}.", soft_wrap=True)
+        for entry in parity.kernels:
+            share = "no" if entry.changed is None else percent(entry.changed)
+            console.print(
+                f"{engine} with {entry.name}: {share} of {things} change ({entry.images} images).", soft_wrap=True
+            )
     if parities[0].resizers:
         console.print("Predictions that change if an app resizes images differently:")
         print_rows(

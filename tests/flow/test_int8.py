@@ -14,12 +14,12 @@ from PIL import Image
 import handlens
 from blobs import CLASSES
 from command import handlens as command
-from handlens.errors import InputError
+from handlens.errors import InputError, ParityError
 from handlens.files import read_json
 from handlens.flow import int8
 from handlens.flow.int8 import calibration_images
 from handlens.flow.runs import find_run
-from handlens.runtimes import RUNTIMES
+from handlens.runtimes import RUNTIMES, parity
 
 SCHEMAS = Path(__file__).resolve().parents[2] / "docs" / "schemas"
 QUANTIZED = [name for name, runtime in RUNTIMES.items() if runtime.int8]
@@ -101,9 +101,33 @@ def test_a_calibration_that_is_broken_does_not_pass(run: Path, weights: str, tmp
     assert not out.exists()
 
 
+def test_a_file_that_another_processor_runs_otherwise_is_refused(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    out = tmp_path / "model.xml"
+    _, report = handlens.export(run, to="openvino", out=out, int8=True, max_drop=60, images=6)
+    assert [entry.name for entry in report.kernels] == ["instructions up to SSE4.1"]
+    assert report.kernels[0].images == 6 and report.kernels[0].passed
+    monkeypatch.setattr(parity, "KERNELS_CHANGE", -0.1)
+    with pytest.raises(
+        ParityError, match=r"is refused: with instructions up to SSE4.1, \d+ % of the labels are others"
+    ):
+        handlens.export(run, to="openvino", out=out, int8=True, max_drop=60, images=6)
+
+
 def test_what_does_not_go_together_is_refused(run: Path, monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(InputError, match="--int8 and --with-resize exclude each other"):
         handlens.export(run, to="onnx", int8=True, with_resize=True)
+    with pytest.raises(InputError, match="--fp16 and --int8 exclude each other"):
+        handlens.export(run, to="onnx", int8=True, fp16=True)
     monkeypatch.setattr(type(RUNTIMES["onnx"]), "int8", ())
     with pytest.raises(InputError, match="--int8 is not available for onnx; use --to "):
         handlens.export(run, to="onnx", int8=True)
+
+
+def test_an_fp16_export_is_half_as_large_and_says_so(run: Path, tmp_path: Path):
+    made, report = handlens.export(run, to="openvino", fp16=True, out=tmp_path / "model.xml", images=6)
+    (row, _) = report.rows
+    assert row.precision == "fp16" and row.equal == 1 and 4 < row.size_mb < 6
+    assert report.max_drop == 0.01 and not report.kernels and not report.tried
+    assert RUNTIMES["openvino"].open(made).metadata["precision"] == "fp16"

@@ -17,6 +17,7 @@ from handlens.runtimes.fold import folded
 from handlens.runtimes.graph import DeployGraph
 from handlens.runtimes.int8 import stays_float
 from handlens.runtimes.runtime import Runtime
+from handlens.runtimes.separate import run_outside
 from handlens.runtimes.source import Source
 
 PREPROCESS = Preprocess(height=32, width=32, resize="stretch")
@@ -111,6 +112,21 @@ def test_int8_leaves_the_last_step_and_what_is_kept_in_float(reduced: Reduced, t
     assert size(runtime, one) - size(runtime, none) == pytest.approx(3 * weights, rel=0.1)
     assert size(runtime, four) > 0.9 * size(runtime, reduced.whole)
     assert 0 < reduced.error(four) < 0.5 * reduced.error(none)
+
+
+def test_an_int8_file_runs_with_other_kernels_too(reduced: Reduced, tmp_path: Path):
+    runtime = reduced.runtime
+    path = tmp_path / f"model{runtime.suffix}"
+    runtime.quantize(reduced.source, reduced.whole, path, images=reduced.images, setting=runtime.int8[0])
+    (tmp_path / "pixels").mkdir()
+    with (tmp_path / "pixels/0.npy").open("wb") as file:
+        for image in reduced.images:
+            np.save(file, image[None])
+    expected = reduced.runs(path)
+    for kernels in runtime.other_kernels:
+        found, _ = run_outside(path, runtime, precision="fp32", pixels=tmp_path / "pixels", kernels=kernels, images=3)
+        assert found["0/boxes"].shape == (3, 512)
+        np.testing.assert_allclose(found["0/boxes"], expected[:3], atol=0.05 * np.abs(expected).max())
 
 
 def test_fp16_halves_the_file_and_changes_little(reduced: Reduced, tmp_path: Path):

@@ -139,7 +139,9 @@ def _exported(
             raise InputError(f"{run.folder.name} cannot be converted to {to}: {first}") from error
         if calibration is not None and allowed is not None:
             tried, delegation = quantize(gate, runtime, source, made, images=calibration, max_drop=allowed)
-        parity = replace(gate.compare(made, runtime, max_drop=allowed), tried=tuple(tried), delegation=delegation)
+        parity = replace(
+            gate.compare(made, runtime, max_drop=allowed, int8=options.int8), tried=tuple(tried), delegation=delegation
+        )
         rows = {"file": path.name, "to": to} | parity.to_dict()
         if not parity.passed:
             write_json(bad, rows)

@@ -83,11 +83,12 @@ class Gate:
         )
         return DeployGraph(lean.net, preprocess, last_step=self.task.last_step, suppress=self.suppress)
 
-    def compare(self, file: Path, runtime: Runtime, *, max_drop: float | None = None) -> Parity:
+    def compare(self, file: Path, runtime: Runtime, *, max_drop: float | None = None, int8: bool = False) -> Parity:
         """On the test images.
 
         Args:
             max_drop: as of `measure_parity`.
+            int8: the file is also run by other kernels.
         """
         if "test" not in self._proofs:
             everything = len(self._sources)
@@ -100,7 +101,9 @@ class Gate:
             rest = "" if number == everything else f" of {everything} (--all compares all)"
             self.report.say(f"Comparing predictions on {number} images{rest}, in a process without PyTorch.")
             self._proofs["test"] = self._prepared("test", self._sources, available=everything, with_resizers=True)
-        return self._measured(file, runtime, self._proofs["test"], max_drop=max_drop, with_resizers=True)
+        return self._measured(
+            file, runtime, self._proofs["test"], max_drop=max_drop, with_resizers=True, other_kernels=int8
+        )
 
     def compare_on_validation(self, file: Path, runtime: Runtime, *, max_drop: float) -> Parity:
         """On the validation images of the run, for what is chosen; on the test images where there are no others."""
@@ -156,7 +159,14 @@ class Gate:
         )
 
     def _measured(
-        self, file: Path, runtime: Runtime, proof: Proof, *, max_drop: float | None, with_resizers: bool
+        self,
+        file: Path,
+        runtime: Runtime,
+        proof: Proof,
+        *,
+        max_drop: float | None,
+        with_resizers: bool,
+        other_kernels: bool = False,
     ) -> Parity:
         return measure_parity(
             file,
@@ -168,6 +178,7 @@ class Gate:
             thresholds=self.task.thresholds(self.run.model.chosen),
             max_drop=max_drop,
             with_resizers=with_resizers,
+            other_kernels=other_kernels,
             report=self.report,
         )
 
@@ -190,6 +201,10 @@ def failure(parity: Parity, to: str) -> str:
         else:
             lost = 100 * (row.reference_score - row.score)
             wanted = f"it loses {lost:.1f} points of {task.metric_title} (--max-drop {100 * parity.max_drop:g})"
+        if row.passed:
+            other = next((entry for entry in parity.kernels if not entry.passed), None)
+            if other is not None:
+                wanted = f"with {other.name}, {100 * (other.changed or 0):.0f} % of the {task.compared} are others"
         precision = "int8" if parity.tried else "fp16"
         return f"the {precision} export to {to} is refused: {wanted}" + (
             tried and f"; on the validation images: {tried}"

@@ -22,6 +22,21 @@ class Setting:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Kernels:
+    """What may run an int8 file on another processor or board, and can be had here.
+
+    Attributes:
+        name: in reports.
+        option: `kernels` of the runner's Model.
+        environment: variables of the process.
+    """
+
+    name: str
+    option: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
 NET = "net"  # the model's name in DeployGraph; around it lie the arithmetic of Preprocess and the last step
 
 

@@ -1,4 +1,5 @@
-"""Run an exported model in a process without handlens: python outside.py RUNNER MODEL FOLDER OUT.npz PRECISION.
+"""Run an exported model in a process without handlens:
+python outside.py RUNNER MODEL FOLDER OUT.npz PRECISION [KERNELS IMAGES].
 
 FOLDER holds .npy files, in each of which batches of images follow each other. Prints a line "done <images>" after each
 batch and at last one line of JSON; or one sentence on standard error, and exits with 2, where the model cannot be read.
@@ -29,13 +30,15 @@ def peak_megabytes() -> float | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
-runner, path, source, destination, precision = sys.argv[1:]
+runner, path, source, destination, precision, *others = sys.argv[1:]
+options = {"kernels": others[0]} if others and others[0] else {}
+most = int(others[1]) if others else sys.maxsize
 specification = importlib.util.spec_from_file_location("runner", runner)
 assert specification is not None and specification.loader is not None
 module = importlib.util.module_from_spec(specification)
 specification.loader.exec_module(module)
 try:
-    model = module.Model(path, precision=precision)
+    model = module.Model(path, precision=precision, **options)
 except ValueError as error:
     print(f"{path} cannot be read: {error}", file=sys.stderr)
     sys.exit(2)
@@ -50,11 +53,13 @@ for _ in range(TIMED + 1):
 peak = peak_megabytes()  # before whole batches are in memory
 results, done = {}, 0
 for place in files:
-    parts = []
+    parts: list[dict[str, np.ndarray]] = []
+    count = 0
     with place.open("rb") as file:
-        while file.peek(1):
+        while file.peek(1) and count < most:
             batch = np.load(file)
             parts.append(model.run(batch))
+            count += len(batch)
             done += len(batch)
             print(f"done {done}", flush=True)
     for name in parts[0]:

@@ -24,6 +24,8 @@ from handlens.runtimes.runtime import Runtime
 from handlens.runtimes.separate import run_outside
 
 BATCH = 16  # images
+KERNELS_CHANGE = 0.15  # of labels, pixels or boxes; rounding alone changed up to 0.1 of ImageNet's
+KERNEL_IMAGES = 48  # images that slow kernels run
 UNLABELED = 0.95  # of the labels, pixels or boxes must be the same where nothing says which are right
 OWN, FULL = "as handlens resizes", "full images, resized inside"
 GROUPS, STUDENT = 10, 2.262  # parts of the images; 97.5 % quantile of Student's t with one degree of freedom less
@@ -76,6 +78,22 @@ class Row:
 
 
 @dataclass(frozen=True)
+class OtherKernels:
+    """One int8 file with kernels other than those that are fastest here, against those.
+
+    Attributes:
+        images: how many; as many as take no longer than is bearable.
+        changed: share of the labels, pixels or boxes; None where no box reaches the threshold.
+        passed: no more than KERNELS_CHANGE.
+    """
+
+    name: str
+    images: int
+    changed: float | None
+    passed: bool
+
+
+@dataclass(frozen=True)
 class Parity:
     """The report. `passed` is what the exit code follows.
 
@@ -88,6 +106,7 @@ class Parity:
             threshold. Empty where the model resizes.
         max_drop: what the score may lose, of a file that is not float32.
         delegation: which operators the runtime's fast kernels run; None where it knows no other.
+        kernels: of int8, what changes with those of other processors.
         tried: of int8, the settings that were tried on validation images: `flow.int8.quantize`.
     """
 
@@ -99,12 +118,13 @@ class Parity:
     tried: tuple[dict[str, Any], ...] = field(default=())
     max_drop: float | None = None
     delegation: Delegation | None = None
+    kernels: tuple[OtherKernels, ...] = ()
 
     @property
     def passed(self) -> bool:
         decided = [row.passed for row in self.rows if row.passed is not None]
         held = not self.tried or any(entry["passed"] for entry in self.tried)
-        return bool(decided) and all(decided) and held
+        return bool(decided) and all(decided) and held and all(entry.passed for entry in self.kernels)
 
     def to_dict(self) -> dict[str, Any]:
         return {"passed": self.passed} | asdict(self)
@@ -198,6 +218,7 @@ def measure_parity(
     thresholds: Sequence[float] = (),
     max_drop: float | None = None,
     with_resizers: bool = True,
+    other_kernels: bool = False,
     report: Reporter = QUIET,
 ) -> Parity:
     """
@@ -209,11 +230,13 @@ def measure_parity(
         max_drop: what the score may lose, of a file that is not float32; without labels, UNLABELED decides. None holds
             it to the task's comparison.
         with_resizers: also say what another resize changes.
+        other_kernels: also try the runtime's other kernels; of int8.
     """
     ids, expected, score = proof.ids, proof.expected, proof.score
     resizers = proof.resizers if with_resizers else ()
     rows: list[Row] = []
     changes: list[dict[str, Any]] = []
+    others: list[OtherKernels] = []
     size = sum(file.stat().st_size for file in runtime.files(model)) / 1e6
     reference_score = score(expected)
     total = (len(runtime.precisions) + len(resizers)) * len(ids)
@@ -251,6 +274,20 @@ def measure_parity(
             peak_mb=described["peak_mb"],
         )
         rows.append(row)
+        if decides and other_kernels:
+            for kernels in runtime.other_kernels:
+                slow, _ = run_outside(
+                    model,
+                    runtime,
+                    precision=precision,
+                    pixels=proof.folder / "own",
+                    kernels=kernels,
+                    images=KERNEL_IMAGES,
+                )
+                its = {output: slow[f"0/{output}"] for output in expected}
+                count = len(next(iter(its.values())))
+                share = changed(its, {name: value[:count] for name, value in values.items()}, thresholds=thresholds)
+                others.append(OtherKernels(kernels.name, count, share, (share or 0) <= KERNELS_CHANGE))
         if decides and resizers:
             changes.append({"pixels": OWN, "changed": 0.0, "score": row.score})
             answers, _ = run(precision, "others")
@@ -259,7 +296,9 @@ def measure_parity(
                 other = {output: answers[f"{number}/{output}"] for output in expected}
                 share = changed(other, values, thresholds=thresholds)
                 changes.append({"pixels": kind, "changed": share, "score": score(other) if finite else None})
-    return Parity(task, TOLERANCE, proof.available, tuple(rows), tuple(changes), max_drop=max_drop)
+    return Parity(
+        task, TOLERANCE, proof.available, tuple(rows), tuple(changes), max_drop=max_drop, kernels=tuple(others)
+    )
 
 
 def _holds(equal: float, score: float | None, reference: float | None, max_drop: float) -> bool:

@@ -12,7 +12,7 @@ from handlens.errors import InputError, require
 from handlens.reporter import QUIET, Reporter
 from handlens.runtimes.delegation import Delegation
 from handlens.runtimes.engine import Engine, FileEngine, Model, Precision
-from handlens.runtimes.int8 import Setting
+from handlens.runtimes.int8 import Kernels, Setting
 from handlens.runtimes.source import Source
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ class Runtime(Protocol):
         precisions: in which an export is proved: "fp32" decides, "auto", the runtime's default, informs.
         has_fp16: `halve` is there.
         int8: settings of its quantizer, in the order in which they are tried.
+        other_kernels: with which an int8 file is tried beside those that this machine takes.
         takes_any_size: a graph may resize inside. One that does not takes images one at a time.
         runner: a module that imports the runtime and NumPy only, and has a class Model: opens a file, runs it, and
             reads its metadata. Also run where handlens is not installed (outside.py), and copied by apps.
@@ -45,6 +46,7 @@ class Runtime(Protocol):
     takes_any_size: ClassVar[bool] = True
     has_fp16: ClassVar[bool] = True
     int8: ClassVar[tuple[Setting, ...]] = ()
+    other_kernels: ClassVar[tuple[Kernels, ...]] = ()
 
     def convert(self, source: Source, path: Path, *, report: Reporter = QUIET) -> Delegation | None:
         """Write a graph as this runtime's file or files, with class names and preprocess in its metadata.

@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 
 from handlens.errors import InputError
+from handlens.runtimes.int8 import Kernels
 from handlens.runtimes.runtime import UNREADABLE, Runtime
 
+FASTEST = Kernels("those that are fastest here")
 OUTSIDE = Path(__file__).with_name("outside.py")
 
 
@@ -26,12 +28,16 @@ def run_outside(
     *,
     precision: str,
     pixels: Path,
+    kernels: Kernels = FASTEST,
+    images: int | None = None,
     done: Callable[[int], None] = lambda images: None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Run a model in a new process that imports its runtime and NumPy only.
 
     Args:
         pixels: a folder of .npy files, in each of which batches follow each other.
+        kernels: other ones than are fastest here.
+        images: how many of each file are run, rounded up to whole batches; None is all.
         done: told how many images have been run.
 
     Returns:
@@ -43,7 +49,7 @@ def run_outside(
     """
     with tempfile.TemporaryDirectory() as folder:
         destination = Path(folder) / "out.npz"
-        parts = (OUTSIDE, runtime.runner, model, pixels, destination, precision)
+        parts = (OUTSIDE, runtime.runner, model, pixels, destination, precision, kernels.option, images or sys.maxsize)
         # ONNX Runtime leaves a device identifier in the user's cache: it gets a home that is thrown away.
         homes = {"HOME": folder, "XDG_CACHE_HOME": folder}
         said: list[str] = []
@@ -54,7 +60,7 @@ def run_outside(
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            env=os.environ | homes,
+            env=os.environ | homes | dict(kernels.environment),
         ) as process:
             assert process.stdout is not None and process.stderr is not None
             reader = threading.Thread(target=said.extend, args=(process.stderr,), daemon=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from handlens.errors import require
 from handlens.reporter import QUIET, Reporter
 from handlens.runtimes.delegation import Delegation
-from handlens.runtimes.int8 import Setting
+from handlens.runtimes.int8 import Kernels, Setting
 from handlens.runtimes.runtime import Runtime
 from handlens.runtimes.source import Source
 
@@ -28,6 +28,11 @@ class LiteRT(Runtime):
     int8 = (
         Setting("extremes", "activations range from their least to their greatest value", {"ranges": "extremes"}),
         Setting("averaged", "ranges averaged over images ignore single outliers", {"ranges": "averaged"}),
+    )
+
+    other_kernels = (
+        Kernels("reference kernels", "reference"),  # as on microcontrollers
+        Kernels("kernels without XNNPACK", "builtin"),
     )
 
     def convert(self, source: Source, path: Path, *, report: Reporter = QUIET) -> Delegation:

@@ -9,8 +9,14 @@ from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
-from ai_edge_litert.interpreter import Interpreter
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from numpy.typing import NDArray
+
+RESOLVERS = {
+    "": OpResolverType.AUTO,
+    "reference": OpResolverType.BUILTIN_REF,
+    "builtin": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+}
 
 
 def cores() -> int:
@@ -35,6 +41,7 @@ class Model:
     """
     Args:
         threads: None is one per core.
+        kernels: "reference", "builtin" (without XNNPACK), or those that are fastest here.
 
     Attributes:
         metadata: what the file says of itself, by key.
@@ -43,10 +50,14 @@ class Model:
         ValueError: the file cannot be read; one line.
     """
 
-    def __init__(self, path: str, *, precision: str = "fp32", threads: int | None = None) -> None:
+    def __init__(self, path: str, *, precision: str = "fp32", threads: int | None = None, kernels: str = "") -> None:
         try:
             with silent():
-                self._interpreter = Interpreter(model_path=str(path), num_threads=threads or cores())
+                self._interpreter = Interpreter(
+                    model_path=str(path),
+                    num_threads=threads or cores(),
+                    experimental_op_resolver_type=RESOLVERS[kernels],
+                )
                 self._interpreter.allocate_tensors()  # this is where fast kernels take their operators
                 self._run = self._interpreter.get_signature_runner()
         except (ValueError, RuntimeError) as error:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from handlens.reporter import QUIET, Reporter
-from handlens.runtimes.int8 import Setting
+from handlens.runtimes.int8 import Kernels, Setting
 from handlens.runtimes.runtime import Runtime
 from handlens.runtimes.source import Source
 
@@ -29,6 +29,8 @@ class Onnx(Runtime):
         ),
         Setting("unsigned weights", "unsigned by unsigned does not overflow either", {"unsigned_weights": True}),
     )
+    # Without VNNI, sums of two products of 8-bit numbers may overflow; so they do not.
+    other_kernels = (Kernels("kernels that cannot overflow", "precise"),)
     runner = Path(__file__).with_name("runner.py")
 
     def convert(self, source: Source, path: Path, *, report: Reporter = QUIET) -> None:

@@ -12,6 +12,7 @@ class Model:
     """
     Args:
         threads: None is one per core.
+        kernels: "precise": those of 8 bits cannot overflow; or those that are fastest here.
 
     Attributes:
         metadata: what the file says of itself, by key.
@@ -20,9 +21,11 @@ class Model:
         ValueError: the file cannot be read; one line.
     """
 
-    def __init__(self, path: str, *, precision: str = "fp32", threads: int | None = None) -> None:
+    def __init__(self, path: str, *, precision: str = "fp32", threads: int | None = None, kernels: str = "") -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or 0
+        if kernels == "precise":
+            options.add_session_config_entry("session.x64quantprecision", "1")
         try:
             self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's own have no common class

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from handlens.reporter import QUIET, Reporter
 from handlens.runtimes.engine import Engine, Precision
-from handlens.runtimes.int8 import Setting
+from handlens.runtimes.int8 import Kernels, Setting
 from handlens.runtimes.runtime import Runtime
 from handlens.runtimes.source import Source
 
@@ -28,6 +28,7 @@ class OpenVINO(Runtime):
         ),
         Setting("accurate bias", "biases are corrected layer by layer", {"preset": "mixed", "fast_bias": False}),
     )
+    other_kernels = (Kernels("instructions up to SSE4.1", environment={"ONEDNN_MAX_CPU_ISA": "SSE41"}),)
     runner = Path(__file__).with_name("runner.py")
 
     def convert(self, source: Source, path: Path, *, report: Reporter = QUIET) -> None:
