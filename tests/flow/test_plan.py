@@ -69,7 +69,7 @@ def test_on_the_command_line(tmp_path, capsys):
     assert run(["plan", "--madds", "30M", "--ram", "320kB", "--plot", str(plot), "-q"]) == 0
     said = capsys.readouterr().out
     assert "handlens train photos --model mobilenet_v2 --width 0.35 --image-size 160 --option padding=same" in said
-    assert "handlens export runs/photos --to litert --split 3" in said
+    assert "handlens export runs/photos --to litert --int8 --split 3" in said
     assert plot.read_bytes().startswith(b"\x89PNG")
     assert run(["plan", "--madds", "30M", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -95,6 +95,15 @@ def test_on_the_command_line(tmp_path, capsys):
 def test_what_cannot_be_planned(options, message, capsys):
     assert run(["plan", *options]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_limits_that_only_together_are_too_low_are_named_so():
+    slim = {"name": "a", "width": 1.0, "size": 96, "accuracy": 50.0, "flash": 1, "latency": None, "parts": {}}
+    designs = [flow.Design(**slim, multiply_adds=10, ram=200), flow.Design(**slim, multiply_adds=20, ram=100)]
+    budget = {"madds": 15.0, "ram": 150.0}
+    said = flow._nothing(designs, budget, {"madds": "15", "ram": "150B"})
+    assert said.startswith("no design meets --madds 15, --ram 150B at once, though each of these alone is met")
+    assert "the least that any" in flow._nothing(designs, budget | {"ram": 50.0}, {"madds": "15", "ram": "50B"})
 
 
 def test_units():

@@ -252,6 +252,8 @@ def _nothing(designs: Sequence[Design], budget: dict[str, float], given: dict[st
         for name in budget
         if least[name][0] is not None
     ]
+    if all(any(name not in _misses(design, budget) for design in designs) for name in budget):
+        return f"no design meets {asked} at once, though each of these alone is met by some; raise one of them."
     return f"no design meets {asked}; the least that any of the {len(designs)} needs: {', '.join(needs) or 'unknown'}."
 
 
@@ -262,4 +264,4 @@ def _train(best: Design) -> str:
 
 def _export(best: Design, *, folder: str) -> str:
     split = f" --split {best.split}" if best.split > 1 else ""
-    return f"handlens export {shlex.quote(folder)} --to litert{split}"
+    return f"handlens export {shlex.quote(folder)} --to litert --int8{split}"
