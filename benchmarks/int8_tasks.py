@@ -1,4 +1,4 @@
-"""int8 of the pretrained detector and segmenter, each runtime: python benchmarks/int8_tasks.py [RUNTIME ...] [--models A,B]
+"""int8 of the pretrained detector and segmenter: python benchmarks/int8_tasks.py [RUNTIME ...] [--models A,B]
 
 On the 128 images of coco_val128, calibrated on 64 images of imagenet_val500; each runtime's settings, one after the
 other. The detector: recall of all objects at the precision that float32 has with scores above 0.3. The segmenter, for
@@ -16,7 +16,7 @@ from common import shared_images, store, stored_before
 
 from handlens.data.decode import decode
 from handlens.data.labels.boxes import Box
-from handlens.evaluation.detection import detection_metrics, match_boxes
+from handlens.evaluation.detection import match_boxes
 from handlens.flow.runs import build_from, find_run
 from handlens.runtimes import RUNTIMES
 from handlens.runtimes.engine import Arrays
@@ -41,7 +41,10 @@ def objects(file: Path, height: int, width: int) -> list[Box]:
     found = np.loadtxt(rows, ndmin=2) if rows.is_file() else np.zeros((0, 5))
     low, high = found[:, 1:3] - found[:, 3:5] / 2, found[:, 1:3] + found[:, 3:5] / 2
     corners = np.hstack([low, high]).clip(0, 1) * [width, height, width, height]
-    return [Box(int(label), *place) for label, place in zip(found[:, 0], corners.tolist(), strict=True)]
+    return [
+        Box(label=int(label), left=left, top=top, right=right, bottom=bottom)
+        for label, (left, top, right, bottom) in zip(found[:, 0], corners.tolist(), strict=True)
+    ]
 
 
 TRUTHS = [objects(file, *image.shape[:2]) for file, image in zip(FILES, IMAGES, strict=True)]
