@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from handlens.errors import InputError, ParityError, require
 from handlens.files import write_json
+from handlens.flow.app_folder import app_folder, make_app_folder, place_app_folder, refuse_others
 from handlens.flow.export_options import ExportOptions
 from handlens.flow.int8 import calibration_images, halve, quantize
 from handlens.flow.runs import build_from, find_run
@@ -54,7 +55,7 @@ def export(
         model: your own, a constructor or a module, where the run's cannot be imported by its name.
 
     Returns:
-        the file and the report, which also lies beside it as <file>.parity.json.
+        the file and the report, which also lies beside it as <file>.parity.json; <file>-app is for whoever builds an app.
 
     Raises:
         ParityError: the exported file answers differently. It is thrown away, a file of that name from before stays
@@ -107,6 +108,7 @@ def _exported(
     reason = runtime.refuses(run.model.architecture.name) or _refused(runtime, options)
     if reason is not None:
         raise InputError(reason)
+    refuse_others(app_folder(path))
     calibration = calibration_images(run, options.calibrate) if options.int8 else None
     said = metadata(
         task=task.name,
@@ -146,10 +148,12 @@ def _exported(
         if not parity.passed:
             write_json(bad, rows)
         else:
+            for_apps = make_app_folder(gate, runtime, made, metadata=said, precision=options.precision)
             with locked(run.folder) if out is None else nullcontext():  # a run may be read-only
                 bad.unlink(missing_ok=True)
                 for file in runtime.files(made):
                     file.replace(path.parent / file.name)
+                place_app_folder(for_apps, app_folder(path))
                 write_json(good, rows)
     if not parity.passed:
         sentence = failure(parity, to)
@@ -201,6 +205,7 @@ class Outcome:
         return {
             "to": self.to,
             "file": None if self.path is None else str(self.path),
+            "app": None if self.path is None else str(app_folder(self.path)),
             "error": None if self.error is None else str(self.error),
         } | report
 
