@@ -192,4 +192,6 @@ def _short(number: float) -> float:
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=1) + "\n"
+    """Readable: a list of numbers on one line."""
+    text = json.dumps(value, ensure_ascii=False, indent=1)
+    return re.sub(r"\[\s+[-\d.e,\s]+\]", lambda found: " ".join(found[0].split()), text) + "\n"

@@ -69,9 +69,7 @@ def golden_images(paths: Sequence[tuple[str, Path]]) -> list[GoldenImage]:
 def noise() -> dict[str, Pixels]:
     """Images by name that only the resize is tried with."""
     rng = np.random.default_rng(0)
-    return {
-        f"resize-{number}": rng.integers(0, 256, (*size, 3), dtype=np.uint8) for number, size in enumerate(RESIZED)
-    }
+    return {f"resize-{number}": rng.integers(0, 256, (*size, 3), dtype=np.uint8) for number, size in enumerate(RESIZED)}
 
 
 def pnm(image: Pixels) -> bytes:

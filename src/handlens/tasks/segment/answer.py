@@ -27,9 +27,7 @@ def answer(
     return {"width": width, "height": height, "areas": areas}
 
 
-def mask(
-    outputs: Mapping[str, Any], *, height: int, width: int, place: tuple[int, int, int, int]
-) -> NDArray[np.uint8]:
+def mask(outputs: Mapping[str, Any], *, height: int, width: int, place: tuple[int, int, int, int]) -> NDArray[np.uint8]:
     """(height, width) class indices, one per pixel of the image: of the nearest pixel of the model's input."""
     new_height, new_width, top, left = place
     rows = top + ((np.arange(height) + 0.5) * (new_height / height)).astype(int)
