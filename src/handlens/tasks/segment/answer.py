@@ -30,9 +30,15 @@ def answer(
 def mask(outputs: Mapping[str, Any], *, height: int, width: int, place: tuple[int, int, int, int]) -> NDArray[np.uint8]:
     """(height, width) class indices, one per pixel of the image: of the nearest pixel of the model's input."""
     new_height, new_width, top, left = place
-    rows = top + ((np.arange(height) + 0.5) * (new_height / height)).astype(int)
-    columns = left + ((np.arange(width) + 0.5) * (new_width / width)).astype(int)
+    rows, columns = top + _nearest(new_height, height), left + _nearest(new_width, width)
     return np.asarray(outputs["classes"][rows[:, None], columns[None, :]], dtype=np.uint8)
+
+
+def _nearest(size: int, count: int) -> NDArray[np.int64]:
+    """Which of `size` pixels each of `count` shows. Steps are added up, as Pillow does: ties fall as they do there."""
+    steps = np.full(count, size / count)
+    steps[0] /= 2
+    return np.cumsum(steps).astype(np.int64)
 
 
 def caption(found: Mapping[str, Any]) -> str:
