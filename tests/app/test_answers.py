@@ -59,12 +59,11 @@ def test_answer_is_the_result(task: str, resize: Any):
         arrays = outputs(task, preprocess)
         place = preprocess.placement(height, width)
         found = module.answer(arrays, model=model, height=height, width=width, place=place)
-        expected = TASKS[task].answer(
-            arrays, height, width, preprocess=preprocess, names=NAMES, thresholds=thresholds
-        )
+        expected = TASKS[task].answer(arrays, height, width, preprocess=preprocess, names=NAMES, thresholds=thresholds)
         assert found == expected.to_dict()
         assert module.caption(found)
-    assert TASKS[task].for_apps({}, {k: v[None] for k, v in arrays.items()}, exact=True).answer.samefile(module.__file__)
+    told = TASKS[task].for_apps({}, {name: values[None] for name, values in arrays.items()}, exact=True)
+    assert told.answer.samefile(module.__file__) and set(told.meanings) == set(TASKS[task].outputs)
 
 
 def test_what_is_left_to_the_app_is_suppressed_as_torchvision_does():

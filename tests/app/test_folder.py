@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -96,8 +97,6 @@ def other_weights(folder: Path) -> None:
     content[-200:] = content[-200:][::-1]
     path.write_bytes(content.tobytes())
     model = read_json(folder / "model.json")
-    import hashlib
-
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     write_json(folder / "model.json", model | {"files": model["files"] | {path.name: digest}})
 
@@ -126,14 +125,20 @@ DAMAGE = {
         change("preprocess.py", "np.ascontiguousarray(made)", "np.ascontiguousarray(made[:, :, ::-1])"),
         "preprocess.py gives other pixels",
     ),
-    "no antialiasing": (change("preprocess.py", "2 * max(size, new_size)", "2 * new_size"), "the resize is off by up to"),
+    "no antialiasing": (
+        change("preprocess.py", "2 * max(size, new_size)", "2 * new_size"),
+        "the resize is off by up to",
+    ),
     "crop rounded otherwise": (
         change("preprocess.py", "-round((new_width - WIDTH) / 2)", "-((new_width - WIDTH + 1) // 2)"),
         "the resize is off by up to",
     ),
     "other weights": (other_weights, "largest difference"),
     "other file": (other_file, "another file than this folder was made for"),
-    "normalized outside": (change("selftest.py", "given = pixels(image)", "given = pixels(image) // 2"), "largest diff"),
+    "normalized outside": (
+        change("selftest.py", "given = pixels(image)", "given = pixels(image) // 2"),
+        "largest difference",
+    ),
     "turned image": (turned_image, "is its orientation applied?"),
 }
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from handlens.app.golden import GoldenImage, noise, pnm
+from handlens.app.golden import GoldenImage, Pixels, noise, pnm
 from handlens.errors import InputError
 from handlens.files import read_json, sha256_of
 from handlens.preprocess import PADDING, Preprocess
@@ -51,7 +51,6 @@ def write_app_folder(
         images, expected: of which these are the outputs (N, ...).
         answer: `ForApps.answer`.
     """
-    inputs = {image.name: image.image if model["resizes"] else preprocess.pixels(image.image) for image in images}
     written = {
         "model.json": _json(model),
         "answer.py": answer.read_text(encoding="utf-8"),
@@ -64,36 +63,45 @@ def write_app_folder(
         (folder / name).write_text(text, encoding="utf-8", newline="\n")
     golden = folder / "golden"
     golden.mkdir()
-    extension = context["extension"]
-    entries = []
+    inputs = None if model["resizes"] else preprocess
     reader = _module(answer)
+    entries = []
     for place, image in enumerate(images):
         height, width = image.image.shape[:2]
         arrays = {name: values[place] for name, values in expected.items()}
         (golden / image.file).write_bytes(image.content)
-        (golden / f"{image.name}.ppm").write_bytes(pnm(image.image))
-        entry = {"file": image.file, "id": image.id, "pixels": f"{image.name}.ppm", "input": f"{image.name}.ppm"}
-        if not model["resizes"]:
-            entry["input"] = f"{image.name}.input.{extension}"
-            (golden / entry["input"]).write_bytes(pnm(inputs[image.name]))
-        outputs = {}
-        for name, values in arrays.items():
-            if values.dtype == np.uint8 and values.ndim == 2:
-                outputs[name] = f"{image.name}.{name}.pgm"
-                (golden / outputs[name]).write_bytes(pnm(values))
-            else:
-                outputs[name] = [_short(number) for number in values.ravel().tolist()]
         found = reader.answer(
             arrays, model=model, height=height, width=width, place=preprocess.placement(height, width)
         )
-        shapes = {name: list(values.shape) for name, values in arrays.items()}
-        entries.append(entry | {"outputs": outputs, "shapes": shapes, "answer": found})
-    tried = {} if model["resizes"] else noise()
-    for name, image in tried.items():
-        (golden / f"{name}.ppm").write_bytes(pnm(image))
-        (golden / f"{name}.input.{extension}").write_bytes(pnm(preprocess.pixels(image)))
+        entry = {"file": image.file, "id": image.id} | _write_pixels(golden, image.name, image.image, inputs)
+        entries.append(entry | _write_outputs(golden, image.name, arrays) | {"answer": found})
+    tried = noise() if inputs else {}
+    for name, pixels in tried.items():
+        _write_pixels(golden, name, pixels, inputs)
     (golden / "golden.json").write_text(_json({"images": entries, "resize": list(tried)}), encoding="utf-8")
     (folder / MANIFEST).write_text(_json(_digests(folder)), encoding="utf-8")
+
+
+def _write_pixels(golden: Path, name: str, image: Pixels, preprocess: Preprocess | None) -> dict[str, str]:
+    """The image as it is decoded and as it is the model's input, which is the same where nothing resizes it before."""
+    (golden / f"{name}.ppm").write_bytes(pnm(image))
+    if preprocess is None:
+        return {"pixels": f"{name}.ppm", "input": f"{name}.ppm"}
+    file = f"{name}.input.{'ppm' if preprocess.channels == 3 else 'pgm'}"
+    (golden / file).write_bytes(pnm(preprocess.pixels(image)))
+    return {"pixels": f"{name}.ppm", "input": file}
+
+
+def _write_outputs(golden: Path, name: str, arrays: Arrays) -> dict[str, Any]:
+    """Numbers for golden.json, of a map of classes the name of a file."""
+    outputs: dict[str, Any] = {}
+    for output, values in arrays.items():
+        if values.dtype == np.uint8 and values.ndim == 2:
+            outputs[output] = f"{name}.{output}.pgm"
+            (golden / outputs[output]).write_bytes(pnm(values))
+        else:
+            outputs[output] = [_short(number) for number in values.ravel().tolist()]
+    return {"outputs": outputs, "shapes": {output: list(values.shape) for output, values in arrays.items()}}
 
 
 def refuse_others(folder: Path) -> None:
@@ -109,8 +117,8 @@ def refuse_others(folder: Path) -> None:
     if others or not ours:
         named = f": {', '.join(others[:3])}" if others else ""
         raise InputError(
-            f"{folder} holds what handlens did not write{named}; the export would replace it: move it elsewhere, or give "
-            "another --out."
+            f"{folder} holds what handlens did not write{named}; the export would replace it: move it elsewhere, or "
+            "give another --out."
         )
 
 
@@ -122,7 +130,7 @@ def _context(
     channels = 1 if p["color"] == "gray" and not resizes else 3
     peak_of = next((name for name, values in expected.items() if values.dtype.kind == "f" and values.ndim == 2), "")
     shape = "height x width x 3" if resizes else f"{p['height']} x {p['width']} x {channels}"
-    peaks = [
+    peaks: list[dict[str, float] | None] = [
         {"place": int(values.argmax()), "value": _short(float(values.max()))} for values in expected.get(peak_of, [])
     ]
     return {
@@ -152,7 +160,7 @@ def _context(
 
 def _rendered(runtime: Runtime, context: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """(path in the folder, text) of each template of the runtime's languages; one that comes out empty is left out."""
-    environment = Environment(  # noqa: S701 - code and Markdown, not HTML
+    environment = Environment(
         loader=FileSystemLoader([runtime.app, TEMPLATES]),
         undefined=StrictUndefined,
         trim_blocks=True,

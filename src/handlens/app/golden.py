@@ -18,7 +18,7 @@ from handlens.errors import InputError
 Pixels = NDArray[np.uint8]
 IMAGES = 4
 LONGEST = 640  # pixels; a larger photograph is reduced, for the folder lies beside every export
-# (height, width) of noise that only the resize is tried with: enlarged and reduced, margins that are odd, long and thin.
+# (height, width) of noise that only the resize is tried with: odd margins, long and thin, larger and smaller.
 RESIZED = ((97, 130), (161, 53), (390, 301))
 
 

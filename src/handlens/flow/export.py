@@ -55,7 +55,8 @@ def export(
         model: your own, a constructor or a module, where the run's cannot be imported by its name.
 
     Returns:
-        the file and the report, which also lies beside it as <file>.parity.json; <file>-app is for whoever builds an app.
+        the file and the report, which also lies beside it as <file>.parity.json, as does the folder <file>-app for
+        whoever builds an app.
 
     Raises:
         ParityError: the exported file answers differently. It is thrown away, a file of that name from before stays

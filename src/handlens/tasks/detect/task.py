@@ -145,7 +145,7 @@ class Detect(Task):
         return ForApps(
             Path(__file__).with_name("answer.py"),
             {
-                BOXES: "left, top, right and bottom of each box, fractions of the input's width and height, likeliest first",
+                BOXES: "left, top, right and bottom of each box, fractions of the input; the likeliest box first",
                 SCORES: "the score of each box, 0 to 1; 0 is padding",
                 LABELS: "the class index of each box",
             },
