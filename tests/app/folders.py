@@ -34,26 +34,31 @@ def image(height: int, width: int) -> np.ndarray:
     return np.clip(blocks[:height, :width] + noise, 0, 255).astype(np.uint8)
 
 
-def write(folder: Path, preprocess: Preprocess, *, runtime: str = "onnx", **changes: Any) -> Path:
-    """A folder whose golden images are of SIZES, of a classifier with two classes."""
+def write(
+    folder: Path, preprocess: Preprocess, *, runtime: str = "onnx", task: str = "classify", **changes: Any
+) -> Path:
+    """A folder whose golden images are of SIZES, of a model with two classes."""
     images = [GoldenImage(str(i), f"{i}.png", b"", image(*size), str(size)) for i, size in enumerate(SIZES)]
-    expected = {name: np.stack([values] * len(images)) for name, values in OUTPUTS.items()}
-    told = TASKS["classify"].for_apps({}, expected, exact=True)
+    made = outputs_of(task, preprocess.height, preprocess.width)
+    expected = {name: np.stack([values] * len(images)) for name, values in made.items()}
+    told = TASKS[task].for_apps({"training_std": [10.0, 1.0]}, expected, exact=True)
     model = {
         "handlens": "0",
-        "task": "classify",
+        "task": task,
         "model": "net",
         "class_names": ["a", "b"],
         "preprocess": preprocess.to_dict(),
         "file": "a.bin",
         "files": {"a.bin": ""},
         "precision": "float32",
-        "thresholds": [],
+        "thresholds": {"tag": [0.5, 0.5], "detect": [0.3]}.get(task, []),
         "resizes": False,
         "suppress": True,
         "check": told.check,
         "input": {"name": "images", "shape": [1, preprocess.height, preprocess.width, preprocess.channels]},
-        "outputs": [{"name": "probabilities", "shape": [1, 2], "meaning": "numbers"}],
+        "outputs": [
+            {"name": name, "shape": [1, *values.shape], "meaning": told.meanings[name]} for name, values in made.items()
+        ],
     }
     folder.mkdir(parents=True)
     write_app_folder(
@@ -75,3 +80,17 @@ def java_stubs(folder: Path) -> Path:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(content, encoding="utf-8")
     return folder
+
+
+def outputs_of(task: str, height: int, width: int) -> dict[str, np.ndarray]:
+    """What a model of this task could give."""
+    rng = np.random.default_rng(len(task))
+    if task == "segment":
+        return {"classes": rng.integers(0, 2, (height, width)).astype(np.uint8)}
+    if task == "detect":
+        scores = np.array([0.9, 0.8, 0.6, 0.02, 0], dtype=np.float32)
+        corners = np.sort(rng.uniform(0, 1, (5, 2, 2)), axis=1).reshape(5, 4).astype(np.float32)
+        return {"boxes": corners * (scores > 0)[:, None], "scores": scores, "labels": np.array([0, 1, 1, 0, 0])}
+    if task == "regress":
+        return {"values": np.array([120.0, -3.0], dtype=np.float32)}
+    return OUTPUTS
