@@ -50,7 +50,7 @@ def write(
         "preprocess": preprocess.to_dict(),
         "file": "a.bin",
         "files": {"a.bin": ""},
-        "precision": "float32",
+        "precision": "fp32",
         "thresholds": {"tag": [0.5, 0.5], "detect": [0.3]}.get(task, []),
         "resizes": False,
         "suppress": True,

@@ -27,18 +27,18 @@ if TYPE_CHECKING:
 __all__ = ["app_folder", "make_app_folder", "place_app_folder", "refuse_others"]
 
 
-def make_app_folder(gate: Gate, runtime: Runtime, file: Path, *, metadata: Mapping[str, Any], exact: bool) -> Path:
+def make_app_folder(gate: Gate, runtime: Runtime, file: Path, *, metadata: Mapping[str, Any], precision: str) -> Path:
     """Write it beside a file that has passed its comparison, and run its self-test.
 
     Args:
         metadata: what the file says of itself.
-        exact: the file computes in float32: the expected outputs are PyTorch's. Of int8 they are the file's own.
+        precision: of `ExportOptions`. In float32 the expected outputs are PyTorch's, else the file's own.
 
     Raises:
         InputError: no image can be read, or the self-test fails.
     """
     gate.report.say("Writing the folder for apps, with its self-test.")
-    run, task, preprocess = gate.run, gate.task, gate.run.preprocess
+    run, task, preprocess, exact = gate.run, gate.task, gate.run.preprocess, precision == "fp32"
     images = golden_images(_sources(gate))
     pixels = np.stack([preprocess.pixels(image.image) for image in images])
     expected = gate.expected(pixels) if exact else _answered(file, runtime, images, gate)
@@ -48,7 +48,7 @@ def make_app_folder(gate: Gate, runtime: Runtime, file: Path, *, metadata: Mappi
         **{key: metadata[key] for key in ("handlens", "task", "model", "class_names", "preprocess")},
         "file": file.name,
         "files": {part.name: sha256_of(part) for part in runtime.files(file)},
-        "precision": "float32" if exact else "int8",
+        "precision": precision,
         "thresholds": list(task.thresholds(run.model.chosen)),
         "resizes": gate.with_resize,
         "suppress": gate.suppress,
@@ -74,14 +74,18 @@ def make_app_folder(gate: Gate, runtime: Runtime, file: Path, *, metadata: Mappi
     return folder
 
 
-def place_app_folder(made: Path, folder: Path) -> None:
-    """Put it in the place of the one before, which `refuse_others` has found to be ours.
+def place_app_folder(made: Path | None, folder: Path, *, scratch: Path) -> None:
+    """Put it in the place of the one before, which `refuse_others` has found to be ours; with None there is none then.
 
     A folder that is not empty cannot be replaced in one step: for the time between two renames there is none.
+
+    Args:
+        scratch: an emptied folder on the same disk, to which the one before goes.
     """
     if folder.exists():
-        folder.replace(made.with_name(f"{made.name}.before"))
-    made.replace(folder)
+        folder.replace(scratch / "before")
+    if made is not None:
+        made.replace(folder)
 
 
 def _sources(gate: Gate) -> list[tuple[str, Path]]:
