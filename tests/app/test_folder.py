@@ -23,7 +23,7 @@ from handlens.errors import InputError
 from handlens.files import read_json, write_json
 
 SCHEMAS = Path(__file__).resolve().parents[2] / "docs" / "schemas"
-RECIPE = {"mode": "scratch", "width": 0.35, "image_size": 64, "epochs": 1, "workers": 0}
+RECIPE = {"model": "lenet_color", "mode": "scratch", "image_size": 64, "epochs": 1, "workers": 0}
 
 
 @pytest.fixture(scope="module")
