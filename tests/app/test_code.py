@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.folders import OUTPUTS, SIZES, WAYS, image, java_stubs, write
+from app.folders import OUTPUTS, SIZES, WAYS, image, java_stubs, outputs_of, write
 from handlens.preprocess import Preprocess
 from handlens.runtimes import RUNTIMES
+from handlens.tasks import TASKS
 
 JARS = [
     Path(f"/usr/share/java/{name}.jar") for name in ("junit4", "hamcrest-core", "kotlin-stdlib", "kotlin-stdlib-jdk7")
@@ -100,14 +101,15 @@ def test_cpp(way: str, tmp_path: Path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("way", "runtime"), [("crop", "onnx"), ("stretch, gray", "litert"), ("pad, gray", "executorch")]
+    ("way", "runtime", "task"),
+    [("crop", "onnx", "classify"), ("stretch, gray", "litert", "detect"), ("pad, gray", "executorch", "segment")],
 )
-def test_kotlin(way: str, runtime: str, tmp_path: Path):
+def test_kotlin(way: str, runtime: str, task: str, tmp_path: Path):
     """Its unit test is run; the model and its test, which need Android, are compiled."""
     needs("kotlinc", "java")
     if missing := [str(jar) for jar in JARS if not jar.exists()]:
         pytest.skip(f"{', '.join(missing)} is not here")
-    folder = write(tmp_path / "app", Preprocess(**WAYS[way]), runtime=runtime)
+    folder = write(tmp_path / "app", Preprocess(**WAYS[way]), runtime=runtime, task=task)
     path = ":".join(map(str, JARS))
     sources = sorted((folder / "kotlin").glob("*.kt"))
     assert len(sources) == 5
@@ -121,13 +123,16 @@ def test_kotlin(way: str, runtime: str, tmp_path: Path):
     assert done.returncode == 1 and "2: arrays first differed at element" in done.stdout
 
 
+@pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_every_language_is_complete_and_nothing_is_left_of_the_templates(runtime: str, tmp_path: Path):
-    folder = write(tmp_path / "app", Preprocess(), runtime=runtime, class_names=["{{ a }}", "b*/"])
+def test_every_language_is_complete_and_nothing_is_left_of_the_templates(runtime: str, task: str, tmp_path: Path):
+    preprocess = Preprocess(resize="pad" if task == "segment" else "crop")
+    names = ["{{ a }}", "b*/"]
+    folder = write(tmp_path / "app", preprocess, runtime=runtime, task=task, class_names=names)
     for path in folder.rglob("*"):
         if path.suffix in {".py", ".md", ".kt", ".swift", ".hpp", ".cpp", ".mjs"}:
             text = path.read_text(encoding="utf-8")
-            assert "{%" not in text and "{{" not in text.replace('"{{ a }}"', ""), path
+            assert "{%" not in text and "{{" not in text.replace("{{ a }}", ""), path
             assert "\n\n\n\n" not in text and text.endswith("\n"), path
             widest = max(text.splitlines(), key=len)
             assert len(widest) <= 200, (path, widest)
@@ -141,3 +146,29 @@ def test_every_language_is_complete_and_nothing_is_left_of_the_templates(runtime
     assert (folder / "cpp").is_dir()
     done = run("ruff", "check", "--select", "E,F,W,B", "--line-length", "120", ".", folder=folder)
     assert done.returncode == 0, done.stdout
+    if task != "segment" and shutil.which("node"):  # its checks are those of the task
+        check = f"""
+            import {{ readFileSync }} from "node:fs";
+            import {{ golden, problem }} from "{folder}/javascript/golden.mjs";
+            const entry = JSON.parse(readFileSync(golden("golden.json"), "utf8")).images[0];
+            const changed = structuredClone(entry.outputs);
+            changed["{next(iter(outputs_of(task, 1, 1)))}"][0] += 0.05;
+            console.log(problem(entry.outputs, entry.outputs), "|", problem(changed, entry.outputs));
+        """
+        (tmp_path / "check.mjs").write_text(check)
+        if (folder / "javascript").is_dir():
+            fine, wrong = run("node", "check.mjs", folder=tmp_path).stdout.strip().split(" | ")
+            assert fine == "null" and wrong.startswith("a box is missing: " if task == "detect" else "number 0 is ")
+
+
+@pytest.mark.parametrize("runtime", [name for name, runtime in RUNTIMES.items() if runtime.takes_any_size])
+def test_a_file_that_resizes_needs_no_resize(runtime: str, tmp_path: Path):
+    folder = write(tmp_path / "app", Preprocess(), runtime=runtime, resizes=True)
+    names = {path.name for path in folder.rglob("*")}
+    assert {"0.ppm", "placement.py"} & names == {"0.ppm"} and "0.input.ppm" not in names
+    assert not names & {"PreprocessTest.kt", "PreprocessTests.swift", "check_preprocess.mjs"}
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    assert "takes one upright RGB image of any size" in text and ".resize(" not in text
+    for path in (folder / "preprocess.py", folder / "javascript" / "preprocess.mjs", folder / "cpp" / "preprocess.hpp"):
+        code = path.read_text(encoding="utf-8")
+        assert "placement" in code and "taps" not in code

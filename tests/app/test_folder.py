@@ -12,6 +12,7 @@ from pathlib import Path
 
 import jsonschema
 import numpy as np
+import openvino
 import pytest
 from PIL import Image
 
@@ -150,6 +151,25 @@ def test_whatever_is_wrong_the_self_test_fails(name: str, copy: Path):
     done = self_test(copy)
     assert done.returncode == 1, done.stdout
     assert sentence in done.stdout and "FAILED: " in done.stdout.splitlines()[-1], done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_the_cpp_program_runs_the_model(copy: Path):
+    if shutil.which("g++") is None:
+        pytest.skip("g++ is not here")
+    home = Path(openvino.__file__).parent
+    library = next((home / "libs").glob("libopenvino.so*"), None)
+    if library is None or not (home / "include" / "openvino").is_dir():
+        pytest.skip("this OpenVINO package has no C++ files")
+    words = ["g++", "-std=c++17", "check.cpp", f"-I{home / 'include'}", library, f"-Wl,-rpath,{library.parent}"]
+    done = subprocess.run([*map(str, words), "-o", "check"], cwd=copy / "cpp", capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    model = next(copy.parent.glob("*.xml"))
+    done = subprocess.run(["./check", "../golden", model], cwd=copy / "cpp", capture_output=True, text=True)
+    assert (done.returncode, done.stdout.count("ok ")) == (0, 7 + 4), done.stdout + done.stderr
+    other_weights(copy)
+    done = subprocess.run(["./check", "../golden", model], cwd=copy / "cpp", capture_output=True, text=True)
+    assert done.returncode == 1 and "FAIL 0 probabilities" in done.stdout
 
 
 def test_its_images_are_the_golden_ones_with_pytorchs_answers(run: Path, exported: Path):
