@@ -214,6 +214,13 @@ def test_a_new_export_replaces_it_and_nothing_else_does(run: Path, tmp_path: Pat
     with pytest.raises(InputError, match=r"did not write: README\.md"):
         handlens.export(run, to="openvino", out=out, images=4)
     assert (folder / "README.md").read_text() == "my own words"
+    shutil.rmtree(folder)
+    done = command("export", run, "--to", "openvino", "--out", out, "--max-images", "4", "--no-app", "--json")
+    assert json.loads(done.stdout)["exports"][0]["app"] is None and not folder.exists()
+    command("export", run, "--to", "openvino", "--out", out, "--max-images", "4", "--quiet")
+    command("export", run, "--to", "openvino", "--out", out, "--max-images", "4", "--no-app", "--quiet")
+    assert not folder.exists()  # it would be that of an earlier file
+    command("export", run, "--to", "openvino", "--out", out, "--max-images", "4", "--quiet")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.bin", "a.xml", "a.xml-app", "a.xml.parity.json"]
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +38,8 @@ def make_app_folder(gate: Gate, runtime: Runtime, file: Path, *, metadata: Mappi
     Raises:
         InputError: no image can be read, or the self-test fails.
     """
-    gate.report.say("Writing the folder for apps, with its self-test.")
+    gate.report.say("Writing the folder for apps, and running its self-test.")
+    gate.report.progress("folder for apps", 0, None)
     run, task, preprocess, exact = gate.run, gate.task, gate.run.preprocess, precision == "fp32"
     images = golden_images(_sources(gate))
     pixels = np.stack([preprocess.pixels(image.image) for image in images])
@@ -99,8 +101,6 @@ def _sources(gate: Gate) -> list[tuple[str, Path]]:
 
 def _answered(file: Path, runtime: Runtime, images: list[GoldenImage], gate: Gate) -> Arrays:
     """What the file itself answers, (N, ...) by output name."""
-    import tempfile
-
     preprocess = gate.run.preprocess
     with tempfile.TemporaryDirectory() as scratch:
         with (Path(scratch) / "0.npy").open("wb") as stream:
@@ -113,14 +113,15 @@ def _answered(file: Path, runtime: Runtime, images: list[GoldenImage], gate: Gat
 def _run_self_test(folder: Path) -> None:
     """As an app's developer does it: in a new process, without handlens."""
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    done = subprocess.run(
-        [sys.executable, "-B", str(folder / "selftest.py")],
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-        env=environment | {"PYTHONIOENCODING": "utf-8"},
-    )
+    with tempfile.TemporaryDirectory() as home:  # where ONNX Runtime leaves a device identifier
+        done = subprocess.run(
+            [sys.executable, "-B", str(folder / "selftest.py")],
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            env=environment | {"PYTHONIOENCODING": "utf-8", "HOME": home, "XDG_CACHE_HOME": home},
+        )
     if done.returncode:
         lines = [line for line in done.stdout.splitlines() if line.startswith("FAIL ")] or done.stderr.splitlines()
         raise InputError(f"the self-test of the folder for apps fails: {'; '.join(lines[-4:]) or 'it says nothing'}.")
