@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from importlib import import_module
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from torchvision.ops import batched_nms
 
+from handlens.models.detect.ssd import SSD
 from handlens.preprocess import Preprocess
 from handlens.tasks import TASKS
 
@@ -75,3 +77,5 @@ def test_what_is_left_to_the_app_is_suppressed_as_torchvision_does():
     tensors = [torch.from_numpy(arrays[name][real]) for name in ("boxes", "scores", "labels")]
     expected = batched_nms(*tensors, module.SAME_OBJECT).tolist()
     assert found == expected and 10 < len(found) < 290
+    of_the_graph = inspect.signature(SSD.decode).parameters["threshold"].default
+    assert of_the_graph == module.SAME_OBJECT
