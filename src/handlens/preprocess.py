@@ -101,8 +101,22 @@ class Preprocess:
 
     def geometry(self, height: int, width: int) -> Geometry:
         """Where an image of this size lies in the net's input."""
-        new_height, new_width, top, left = self._placement(height, width)
+        new_height, new_width, top, left = self.placement(height, width)
         return Geometry(new_width / width, new_height / height, left, top)
+
+    def placement(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """(new_height, new_width, top, left): the size an image gets, and where its corner lies in the net's input;
+        negative where it is cut off."""
+        if self.resize == "stretch":
+            return self.height, self.width, 0, 0
+        if self.resize == "crop":
+            short = min(height, width)
+            new_height = int(self.short_side * height / short)
+            new_width = int(self.short_side * width / short)
+            return new_height, new_width, -round((new_height - self.height) / 2), -round((new_width - self.width) / 2)
+        scale = min(self.height / height, self.width / width)
+        new_height, new_width = max(1, round(height * scale)), max(1, round(width * scale))
+        return new_height, new_width, (self.height - new_height) // 2, (self.width - new_width) // 2
 
     def restored(self, classes: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
         """A class map (self.height, self.width) of the net's input, as large as the image was: (height, width) uint8.
@@ -112,7 +126,7 @@ class Preprocess:
         """
         if self.resize == "crop":
             raise ValueError("a mask cannot be mapped back to the whole image after a center crop")
-        new_height, new_width, top, left = self._placement(height, width)
+        new_height, new_width, top, left = self.placement(height, width)
         return _nearest(classes[top : top + new_height, left : left + new_width], height, width)
 
     def normalize(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -135,35 +149,21 @@ class Preprocess:
             raise InputError(f"preprocess must have the keys {sorted(expected)}, got {sorted(fields)}.")
         return cls(**fields | {"mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
 
-    def _placement(self, height: int, width: int) -> tuple[int, int, int, int]:
-        """(new_height, new_width, top, left): the size an image gets, and where its corner lies in the net's input;
-        negative where it is cut off."""
-        if self.resize == "stretch":
-            return self.height, self.width, 0, 0
-        if self.resize == "crop":
-            short = min(height, width)
-            new_height = int(self.short_side * height / short)
-            new_width = int(self.short_side * width / short)
-            return new_height, new_width, -round((new_height - self.height) / 2), -round((new_width - self.width) / 2)
-        scale = min(self.height / height, self.width / width)
-        new_height, new_width = max(1, round(height * scale)), max(1, round(width * scale))
-        return new_height, new_width, (self.height - new_height) // 2, (self.width - new_width) // 2
-
     def _enlarges(self, image: NDArray[np.uint8]) -> bool:
-        new_height, new_width, _, _ = self._placement(*image.shape[:2])
+        new_height, new_width, _, _ = self.placement(*image.shape[:2])
         return self.resize == "crop" and new_height >= image.shape[0] and new_width >= image.shape[1]
 
     def _enlarged(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Across comes first: columns that are cut away need not be resized down."""
         height = image.shape[0]
-        new_height, new_width, top, left = self._placement(*image.shape[:2])
+        new_height, new_width, top, left = self.placement(*image.shape[:2])
         columns = _resized(Image.fromarray(image), height, new_width).crop((-left, 0, self.width - left, height))
         return np.asarray(_resized(columns, new_height, self.width))[-top : self.height - top]
 
     def _placed(self, image: NDArray[np.uint8], resize: Resize, *, fill: int) -> NDArray[np.uint8]:
         """(H, W, ...) -> (height, width, ...): resized, then cut or padded."""
         height, width = image.shape[:2]
-        new_height, new_width, top, left = self._placement(height, width)
+        new_height, new_width, top, left = self.placement(height, width)
         resized = resize(image, new_height, new_width)
         if self.resize != "pad":
             return resized[-top : self.height - top, -left : self.width - left]

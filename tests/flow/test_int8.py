@@ -75,7 +75,7 @@ def test_an_int8_export_is_small_says_so_and_keeps_what_the_model_knows(
     metadata = runtime.open(out).metadata
     assert metadata["class_names"] == sorted(CLASSES) and metadata["precision"] == "int8"
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
-        [*(file.name for file in runtime.files(out)), f"{out.name}.parity.json"]
+        [*(file.name for file in runtime.files(out)), f"{out.name}.parity.json", f"{out.name}-app"]
     )
     images = sorted((data / "test").rglob("*.jpg"))
     lines = command("predict", out, *images, "--json").stdout.splitlines()

@@ -49,6 +49,7 @@ def test_another_normalization_inside_ends_with_exit_code_3_and_keeps_the_old_fi
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "model.bin",
         "model.xml",
+        "model.xml-app",
         "model.xml.parity-failed.json",
         "model.xml.parity.json",
         "run",

@@ -233,6 +233,13 @@ def export(
         ),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Use all images for the parity check.")] = False,
+    app: Annotated[
+        bool,
+        typer.Option(
+            "--app/--no-app",
+            help="Also write a folder for the app's developer: README, code, self-test and a few of the images.",
+        ),
+    ] = True,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -253,6 +260,7 @@ def export(
             int8=int8,
             max_drop=max_drop,
             calibrate=calibrate,
+            app=app,
             images="all" if everything else max_images,
         )
         outcomes = list(export_each(run, to=to, options=options, report=report))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from handlens.errors import InputError, ParityError, require
 from handlens.files import write_json
+from handlens.flow.app_folder import app_folder, make_app_folder, place_app_folder, refuse_others
 from handlens.flow.export_options import ExportOptions
 from handlens.flow.int8 import calibration_images, halve, quantize
 from handlens.flow.runs import build_from, find_run
@@ -42,6 +43,7 @@ def export(
     int8: bool = False,
     max_drop: float = 1.0,
     calibrate: Path | str | None = None,
+    app: bool = True,
     images: int | Literal["all"] | None = None,
     model: Any = None,
     report: Reporter = QUIET,
@@ -54,7 +56,8 @@ def export(
         model: your own, a constructor or a module, where the run's cannot be imported by its name.
 
     Returns:
-        the file and the report, which also lies beside it as <file>.parity.json.
+        the file and the report, which also lies beside it as <file>.parity.json; and <file>-app, for whoever builds an
+        app.
 
     Raises:
         ParityError: the exported file answers differently. It is thrown away, a file of that name from before stays
@@ -73,6 +76,7 @@ def export(
         int8=int8,
         max_drop=max_drop,
         calibrate=calibrate,
+        app=app,
         images=images,
     )
     run = find_run(run, report=report)
@@ -107,6 +111,7 @@ def _exported(
     reason = runtime.refuses(run.model.architecture.name) or _refused(runtime, options)
     if reason is not None:
         raise InputError(reason)
+    refuse_others(app_folder(path))
     calibration = calibration_images(run, options.calibrate) if options.int8 else None
     said = metadata(
         task=task.name,
@@ -146,14 +151,22 @@ def _exported(
         if not parity.passed:
             write_json(bad, rows)
         else:
+            for_apps = (
+                make_app_folder(gate, runtime, made, metadata=said, precision=options.precision)
+                if options.app
+                else None
+            )
             with locked(run.folder) if out is None else nullcontext():  # a run may be read-only
                 bad.unlink(missing_ok=True)
                 for file in runtime.files(made):
                     file.replace(path.parent / file.name)
+                place_app_folder(for_apps, app_folder(path), scratch=Path(unproved))
                 write_json(good, rows)
     if not parity.passed:
         sentence = failure(parity, to)
         raise ParityError(f"{sentence}. The file was deleted; the parity report is in {bad}.", parity)
+    if options.app:
+        report.say(f"For the app's developer: {app_folder(path)}")
     return path, parity
 
 
@@ -188,12 +201,14 @@ class Outcome:
     Attributes:
         path: None where there is no file, and `error` says why.
         parity: None where it did not come to a comparison.
+        app: the folder for whoever builds an app; None where it was not wanted.
     """
 
     to: str
     path: Path | None
     parity: Parity | None
     error: InputError | ParityError | None = None
+    app: Path | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
@@ -201,6 +216,7 @@ class Outcome:
         return {
             "to": self.to,
             "file": None if self.path is None else str(self.path),
+            "app": None if self.app is None else str(self.app),
             "error": None if self.error is None else str(self.error),
         } | report
 
@@ -232,4 +248,4 @@ def export_each(
             except (InputError, ParityError) as error:
                 yield Outcome(runtime.name, None, getattr(error, "parity", None), error)
             else:
-                yield Outcome(runtime.name, path, parity)
+                yield Outcome(runtime.name, path, parity, app=app_folder(path) if options.app else None)

@@ -25,6 +25,7 @@ class ExportOptions:
             loses no more than `max_drop`.
         max_drop: points of the task's metric that fp16 or int8 may lose.
         calibrate: a folder of images that int8 is calibrated with; None is the run's own training images.
+        app: also write the folder for whoever builds an app, with copies of a few images.
         images: how many are compared at most, spread evenly; None is as many as take a minute of processor time.
 
     Raises:
@@ -41,6 +42,7 @@ class ExportOptions:
     int8: bool = False
     max_drop: float = 1.0
     calibrate: Path | str | None = None
+    app: bool = True
     images: int | Literal["all"] | None = None
 
     def __post_init__(self) -> None:

@@ -182,6 +182,14 @@ class Gate:
             report=self.report,
         )
 
+    def sources(self) -> list[tuple[str, Path]]:
+        """(id, file) of the images that are compared."""
+        return [(record.id, record.path) for record in self._sources.records]
+
+    def expected(self, images: NDArray[np.uint8]) -> Arrays:
+        """What the files must answer to images of the model's size (N, height, width, C), as PyTorch does."""
+        return self._reference(images)
+
     def _reference(self, images: NDArray[np.uint8]) -> Arrays:
         return self._deployed.arrays(images, self.task.outputs)
 

@@ -34,6 +34,8 @@ class Runtime(Protocol):
         int8: settings of its quantizer, in the order in which they are tried.
         other_kernels: with which an int8 file is tried beside those that this machine takes.
         takes_any_size: a graph may resize inside. One that does not takes images one at a time.
+        title: as people call it.
+        app: a folder of templates for whoever builds an app: how the file is run, by language (handlens.app).
         runner: a module that imports the runtime and NumPy only, and has a class Model: opens a file, runs it, and
             reads its metadata. Also run where handlens is not installed (outside.py), and copied by apps.
     """
@@ -42,6 +44,8 @@ class Runtime(Protocol):
     suffix: ClassVar[str]
     package: ClassVar[str] = ""
     precisions: ClassVar[tuple[str, ...]]
+    title: ClassVar[str]
+    app: ClassVar[Path]
     runner: ClassVar[Path]
     takes_any_size: ClassVar[bool] = True
     has_fp16: ClassVar[bool] = True

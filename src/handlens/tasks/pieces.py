@@ -68,6 +68,26 @@ class Headline:
 
 
 @dataclass(frozen=True)
+class ForApps:
+    """What whoever builds an app on an exported file is told of its outputs.
+
+    Attributes:
+        answer: a module that imports NumPy only, which apps copy: `answer` from arrays to what a prediction is as a
+            dictionary, `caption` of that.
+        meanings: what an output is, by its name, in Markdown.
+        check: how an app's outputs are compared with the expected ones, ready for JSON. Its "kind" is
+            "close": no number of "output" is off by more than "tolerances", one for all or one for each;
+            "equal": a "share" of the numbers of "output", whole ones, is the same;
+            "rows": of "outputs" (boxes, scores, labels), each box that scores "from" or more has a counterpart on the
+            other side: the same label, no other number off by more than "tolerance".
+    """
+
+    answer: Path
+    meanings: Mapping[str, str]
+    check: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Found:
     """What a task finds in a data set by trying a model on it, beside the audit.
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from handlens.errors import InputError
 from handlens.preprocess import Preprocess, ResizePolicy
-from handlens.tasks.pieces import Found, Frozen, Headline, Measure, Start, Tile
+from handlens.tasks.pieces import ForApps, Found, Frozen, Headline, Measure, Start, Tile
 
 if TYPE_CHECKING:
     import numpy as np
@@ -147,6 +147,16 @@ class Task(Protocol):
 
     def changed(self, values: Arrays, own: Arrays, *, thresholds: Sequence[float]) -> float | None:
         """Share of the labels, pixels or boxes that are others; None where there is nothing to count."""
+        ...
+
+    def for_apps(self, chosen: Mapping[str, Any], expected: Arrays, *, exact: bool) -> ForApps:
+        """
+        Args:
+            chosen: `ModelInfo.chosen`.
+            expected: outputs (N, ...) for the images that an app is tested with.
+            exact: the file computes in float32. Of int8, `expected` are the file's own outputs on one processor, and
+                others may round otherwise.
+        """
         ...
 
     def refusal(self, *, with_resize: bool, suppress: bool) -> str | None:

@@ -24,6 +24,8 @@ class ExecuTorch(Runtime):
     package = "executorch"
     precisions = ("fp32",)
     runner = Path(__file__).with_name("runner.py")
+    title = "ExecuTorch"
+    app = Path(__file__).with_name("app")
     takes_any_size = False
     int8 = (
         Setting("extremes", "activations range from their least to their greatest value", {"ranges": "extremes"}),

@@ -24,6 +24,8 @@ class LiteRT(Runtime):
     package = "ai_edge_litert"
     precisions = ("fp32",)
     runner = Path(__file__).with_name("runner.py")
+    title = "LiteRT"
+    app = Path(__file__).with_name("app")
     takes_any_size = False
     int8 = (
         Setting("extremes", "activations range from their least to their greatest value", {"ranges": "extremes"}),

@@ -32,6 +32,8 @@ class Onnx(Runtime):
     # Without VNNI, sums of two products of 8-bit numbers may overflow; so they do not.
     other_kernels = (Kernels("kernels that cannot overflow", "precise"),)
     runner = Path(__file__).with_name("runner.py")
+    title = "ONNX Runtime"
+    app = Path(__file__).with_name("app")
 
     def convert(self, source: Source, path: Path, *, report: Reporter = QUIET) -> None:
         from handlens.runtimes.onnx.convert import export_onnx

@@ -30,6 +30,8 @@ class OpenVINO(Runtime):
     )
     other_kernels = (Kernels("instructions up to SSE4.1", environment={"ONEDNN_MAX_CPU_ISA": "SSE41"}),)
     runner = Path(__file__).with_name("runner.py")
+    title = "OpenVINO"
+    app = Path(__file__).with_name("app")
 
     def convert(self, source: Source, path: Path, *, report: Reporter = QUIET) -> None:
         from handlens.runtimes.openvino import convert

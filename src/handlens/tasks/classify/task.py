@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from handlens.data.record import Dataset, Record
@@ -11,10 +12,10 @@ from handlens.figures import percent
 from handlens.preprocess import Preprocess
 from handlens.reporter import Reporter
 from handlens.results import Classes
-from handlens.runtimes.agreement import Agreement
+from handlens.runtimes.agreement import ROUNDED, TOLERANCE, Agreement
 from handlens.runtimes.names import PROBABILITIES
 from handlens.tasks.image_level import image_tile, start_image_model
-from handlens.tasks.pieces import Frozen, Headline, Measure, Start, Tile
+from handlens.tasks.pieces import ForApps, Frozen, Headline, Measure, Start, Tile
 from handlens.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -102,6 +103,15 @@ class Classify(Task):
         from handlens.tasks.classify.agreement import changed_classes
 
         return changed_classes(values, own)
+
+    def for_apps(self, chosen: Mapping[str, Any], expected: Arrays, *, exact: bool) -> ForApps:
+        meaning = "the probability of each class, in the order of the class names; they sum to 1"
+        tolerance = TOLERANCE if exact else ROUNDED
+        return ForApps(
+            Path(__file__).with_name("answer.py"),
+            {PROBABILITIES: meaning},
+            {"kind": "close", "output": PROBABILITIES, "tolerances": [tolerance]},
+        )
 
     def start(self, recipe: Recipe, dataset: Dataset, report: Reporter) -> Start:
         return start_image_model(recipe, len(dataset.class_names), report)

@@ -16,10 +16,10 @@ from handlens.figures import percent
 from handlens.preprocess import Preprocess
 from handlens.reporter import Reporter
 from handlens.results import Boxes
-from handlens.runtimes.agreement import Agreement
+from handlens.runtimes.agreement import ROUNDED, Agreement
 from handlens.runtimes.names import BOXES, LABELS, SCORES
 from handlens.tasks.detect.sinks import coco_file, yolo_folder
-from handlens.tasks.pieces import Found, Headline, Measure, Start, Tile
+from handlens.tasks.pieces import ForApps, Found, Headline, Measure, Start, Tile
 from handlens.tasks.sinks import Sink
 from handlens.tasks.task import Task
 from handlens.tasks.tiles import TILE, caption_of
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from handlens.training.recipe import Recipe
     from handlens.training.run import Run
 
+APART = 5e-3  # of a score or a side, a fraction of the image, in an app: what one IoU of SAME_BOX allows
 USUAL_THRESHOLD = 0.3  # where no box is right on validation, so that none is better than another; our choice
 
 
@@ -135,6 +136,26 @@ class Detect(Task):
 
     def refusal(self, *, with_resize: bool, suppress: bool) -> str | None:
         return None
+
+    def for_apps(self, chosen: Mapping[str, Any], expected: Arrays, *, exact: bool) -> ForApps:
+        from handlens.tasks.detect.agreement import FAINT, LIKELIEST
+
+        (threshold,) = self.thresholds(chosen)
+        least = FAINT if exact else max(FAINT, threshold) + ROUNDED
+        return ForApps(
+            Path(__file__).with_name("answer.py"),
+            {
+                BOXES: "left, top, right and bottom of each box, fractions of the input; the likeliest box first",
+                SCORES: "the score of each box, 0 to 1; 0 is padding",
+                LABELS: "the class index of each box",
+            },
+            {
+                "kind": "rows",
+                "outputs": list(self.outputs),
+                "tolerance": APART if exact else ROUNDED,
+                "from": min(least, LIKELIEST * float(expected[SCORES].max(initial=0))),
+            },
+        )
 
     def start(self, recipe: Recipe, dataset: Dataset, report: Reporter) -> Start:
         from handlens.tasks.detect.start import start_detector

@@ -13,10 +13,10 @@ from handlens.data.record import Dataset, Record
 from handlens.preprocess import Preprocess
 from handlens.reporter import Reporter
 from handlens.results import Numbers
-from handlens.runtimes.agreement import Agreement
+from handlens.runtimes.agreement import ROUNDED, Agreement
 from handlens.tasks.classify.task import Classify
 from handlens.tasks.image_level import image_tile, start_image_model
-from handlens.tasks.pieces import Frozen, Headline, Measure, Start, Tile
+from handlens.tasks.pieces import ForApps, Frozen, Headline, Measure, Start, Tile
 from handlens.tasks.regress.agreement import changed_values, compare_values
 from handlens.tasks.regress.names import VALUES
 from handlens.tasks.task import Task
@@ -88,6 +88,15 @@ class Regress(Task):
 
     def changed(self, values: Arrays, own: Arrays, *, thresholds: Sequence[float]) -> float:
         return changed_values(values, own)
+
+    def for_apps(self, chosen: Mapping[str, Any], expected: Arrays, *, exact: bool) -> ForApps:
+        spread = chosen.get("training_std") or np.abs(expected[VALUES]).max(axis=0).tolist()
+        part = 1e-3 if exact else ROUNDED
+        return ForApps(
+            Path(__file__).with_name("answer.py"),
+            {VALUES: "each number by name, in the unit of the labels that were learned from"},
+            {"kind": "close", "output": VALUES, "tolerances": [part * max(width, 1e-9) for width in spread]},
+        )
 
     def start(self, recipe: Recipe, dataset: Dataset, report: Reporter) -> Start:
         return start_image_model(recipe, len(dataset.class_names), report)

@@ -14,9 +14,9 @@ from handlens.figures import percent
 from handlens.preprocess import Preprocess
 from handlens.reporter import Reporter
 from handlens.results import Mask
-from handlens.runtimes.agreement import Agreement
+from handlens.runtimes.agreement import ROUNDED, Agreement
 from handlens.runtimes.names import CLASS_MAP
-from handlens.tasks.pieces import Headline, Measure, Start, Tile
+from handlens.tasks.pieces import ForApps, Headline, Measure, Start, Tile
 from handlens.tasks.segment.sinks import mask_folder
 from handlens.tasks.segment.windows import tiled_classes
 from handlens.tasks.sinks import Sink
@@ -135,6 +135,15 @@ class Segment(Task):
         if with_resize:
             return "--with-resize is not available for segmentation: the mask has the model's input size"
         return super().refusal(with_resize=with_resize, suppress=suppress)
+
+    def for_apps(self, chosen: Mapping[str, Any], expected: Arrays, *, exact: bool) -> ForApps:
+        from handlens.tasks.segment.agreement import IMAGE_EQUAL
+
+        return ForApps(
+            Path(__file__).with_name("answer.py"),
+            {CLASS_MAP: "the class index of each pixel of the input, row by row"},
+            {"kind": "equal", "output": CLASS_MAP, "share": IMAGE_EQUAL if exact else 1 - ROUNDED},
+        )
 
     def start(self, recipe: Recipe, dataset: Dataset, report: Reporter) -> Start:
         from handlens.tasks.segment.start import start_segmenter

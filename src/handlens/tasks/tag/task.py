@@ -14,11 +14,11 @@ from handlens.figures import percent
 from handlens.preprocess import Preprocess
 from handlens.reporter import Reporter
 from handlens.results import Tags
-from handlens.runtimes.agreement import Agreement
+from handlens.runtimes.agreement import ROUNDED, TOLERANCE, Agreement
 from handlens.runtimes.names import PROBABILITIES
 from handlens.tasks.classify.task import Classify
 from handlens.tasks.image_level import image_tile, start_image_model
-from handlens.tasks.pieces import Frozen, Headline, Measure, Start, Tile
+from handlens.tasks.pieces import ForApps, Frozen, Headline, Measure, Start, Tile
 from handlens.tasks.task import Task
 from handlens.tasks.tiles import caption_of
 
@@ -95,6 +95,15 @@ class Tag(Task):
         from handlens.tasks.tag.agreement import changed_tags
 
         return changed_tags(values, own, thresholds=thresholds)
+
+    def for_apps(self, chosen: Mapping[str, Any], expected: Arrays, *, exact: bool) -> ForApps:
+        meaning = "the probability of each class on its own; one that reaches its threshold is a label of the image"
+        tolerance = TOLERANCE if exact else ROUNDED
+        return ForApps(
+            Path(__file__).with_name("answer.py"),
+            {PROBABILITIES: meaning},
+            {"kind": "close", "output": PROBABILITIES, "tolerances": [tolerance]},
+        )
 
     def start(self, recipe: Recipe, dataset: Dataset, report: Reporter) -> Start:
         return start_image_model(recipe, len(dataset.class_names), report)
