@@ -34,7 +34,7 @@ class LiteRT(Runtime):
 
     other_kernels = (
         Kernels("reference kernels", "reference"),  # as on microcontrollers
-        Kernels("kernels without XNNPACK", "builtin"),
+        Kernels("kernels other than those of XNNPACK", "builtin"),
     )
 
     def convert(self, source: Source, path: Path, *, report: Reporter = QUIET) -> Delegation:
