@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from handlens.data.check import Audit
     from handlens.runtimes.parity import Parity
 
-NUMBER = re.compile(r"-|-?[\d.,]+( [%M])?")
+NUMBER = re.compile(r"-|-?[\d.,]+( [%Mx])?")
 REASONS = 5  # per finding, as many as people read
 COLORS = {"error": "red", "warning": "yellow", "note": "cyan"}
 
@@ -110,6 +110,39 @@ def print_plan(console: Console, plan: dict[str, Any]) -> None:
     for command in (plan["train"], plan["export"]):
         if command is not None:
             console.print(f"    {escape(command)}")
+
+
+def print_bench(console: Console, result: dict[str, Any]) -> None:
+    """What ran where, a row per contender, threads and batch, and what could not run."""
+    machine = result["machine"]
+    instructions = f"; {', '.join(machine['instructions'])}" if machine["instructions"] else ""
+    console.print(f"{escape(machine['processor'])}, {machine['cores']} cores{instructions}")
+    runtimes = dict.fromkeys(row["runtime"] for row in result["rows"])
+    console.print(f"{escape(', '.join(runtimes))}; Python {machine['python']}, {escape(machine['system'])}")
+    reference = result["reference"]
+    print_rows(
+        console,
+        [
+            {
+                "": row["name"],
+                "precision": row["precision"],
+                "threads": row["threads"],
+                "batch": row["batch"],
+                "median_ms": _short(row["median_ms"]),
+                "90_%_ms": _short(row["p90_ms"]),
+                "images/s": _short(row["images_per_second"]),
+                "CPU_ms/image": _short(row["processor_ms"]),
+                "first_answer_s": _short(row["first_s"]),
+                "memory_MB": None if row["peak_mb"] is None else f"{row['peak_mb']:.0f}",
+                "faster": None if row["faster"] is None else f"{row['faster']:.2f} x",
+            }
+            for row in result["rows"]
+        ],
+    )
+    if reference is not None:
+        console.print(f"faster: than {escape(reference)} with as many threads and images per batch.")
+    for entry in result["left_out"]:
+        console.print(f"[yellow]left out[/] {escape(entry['name'])}: {escape(entry['reason'])}")
 
 
 def print_audit(console: Console, audit: Audit) -> None:
@@ -208,6 +241,11 @@ def print_parities(console: Console, parities: Sequence[Parity]) -> None:
 def _interval(interval: tuple[float, float] | None) -> str:
     """In points, for example "-0.8 to +0.4"."""
     return "-" if interval is None else " to ".join(f"{100 * end:+.1f}" for end in interval)
+
+
+def _short(value: float) -> str:
+    """Three digits that count."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _text(value: Any) -> str:

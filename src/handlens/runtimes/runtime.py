@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
@@ -136,6 +137,15 @@ class Runtime(Protocol):
             InputError: the runtime is not installed, or cannot read the file.
         """
         return FileEngine(lambda threads: self.open(path, precision=precision, threads=threads), latency=latency)
+
+    @property
+    def installed(self) -> bool:
+        """Whether what runs its files is."""
+        return not self.package or find_spec(self.package) is not None
+
+    def missing(self) -> str | None:
+        """What would have to be installed before it can convert, in words; None where nothing is missing."""
+        return None if self.installed else f"its packages: pip install 'handlens[{self.name}]'"
 
     def refuses(self, model: str) -> str | None:
         """Why a model of the catalogue does not convert, as a sentence; None where it does."""

@@ -48,6 +48,15 @@ class LiteRT(Runtime):
 
         return halve_litert(source, whole, path, report=report)
 
+    def missing(self) -> str | None:
+        from handlens.runtimes.converter import is_installed
+        from handlens.runtimes.litert.convert import CONVERTER, REQUIREMENTS
+
+        absent = super().missing()
+        if absent is None and not is_installed(self.name, package=CONVERTER, requirements=REQUIREMENTS):
+            return "its converter (1 GB), which `handlens export --to litert` installs"
+        return absent
+
     def quantize(
         self,
         source: Source,
