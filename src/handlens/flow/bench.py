@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -11,6 +12,7 @@ from typing import Any
 
 from handlens.errors import InputError, nearest
 from handlens.files import write_bytes
+from handlens.flow.device import printed_row
 from handlens.flow.runs import build_from, find_run
 from handlens.reporter import QUIET, Reporter, shows_progress
 from handlens.runtimes import RUNTIMES, runtime_of
@@ -19,7 +21,7 @@ from handlens.tasks import TASKS
 from handlens.timing import pytorch
 from handlens.timing.contender import Contender
 from handlens.timing.machine import cores, describe
-from handlens.timing.race import Failed, race
+from handlens.timing.race import Failed, Measured, race
 from handlens.training.model_info import metadata
 from handlens.training.proved import INT8, proved_files
 from handlens.training.run import Run
@@ -30,13 +32,14 @@ LARGEST_BATCH = 1024
 
 @shows_progress
 def bench(
-    models: Path | str | Run | Sequence[Path | str | Run],
+    models: Path | str | Run | Sequence[Path | str | Run] = (),
     *,
     engines: Sequence[str] | None = None,
     threads: Sequence[int] | None = None,
     batches: Sequence[int] = (1, 8),
     rounds: int = 10,
     others: Sequence[Contender] = (),
+    read: Sequence[Path | str] = (),
     plot: Path | str | None = None,
     report: Reporter = QUIET,
 ) -> dict[str, Any]:
@@ -51,6 +54,7 @@ def bench(
         batches: images in one run.
         rounds: turns of each.
         others: further contenders, of yours.
+        read: files of what benchmark programs printed on a device; "-" is standard input (`flow.device`).
         plot: a PNG to write.
 
     Returns:
@@ -69,6 +73,11 @@ def bench(
         if name not in known:
             raise InputError(f"unknown engine {name!r}; {nearest(name, known)}.")
     machine = describe()
+    printed = [printed_row(_text_of(source), source=str(source)) for source in read]
+    if not asked and not others:
+        if not printed:
+            raise InputError("bench needs models to time: run folders, names of pretrained models, or exported files.")
+        return _result(machine, [], printed, [], rounds=0, reference=None, plot=plot)
     with tempfile.TemporaryDirectory(prefix="handlens-bench") as scratch:
         contenders: list[Contender] = []
         left_out: list[Failed] = []
@@ -93,18 +102,40 @@ def bench(
         rows, failed = race(
             contenders, threads=numbers, batches=sizes, rounds=rounds, reference=reference, report=report
         )
+    return _result(machine, rows, printed, [*left_out, *failed], rounds=rounds, reference=reference, plot=plot)
+
+
+def _result(
+    machine: dict[str, Any],
+    rows: Sequence[Measured],
+    printed: Sequence[dict[str, Any]],
+    left_out: Sequence[Failed],
+    *,
+    rounds: int,
+    reference: str | None,
+    plot: Path | str | None,
+) -> dict[str, Any]:
     result = {
         "machine": machine,
         "rounds": rounds,
         "reference": reference,
-        "rows": [asdict(row) for row in rows],
-        "left_out": [asdict(entry) for entry in [*left_out, *failed]],
+        "rows": [*(asdict(row) for row in rows), *printed],
+        "left_out": [asdict(entry) for entry in left_out],
     }
     if plot is not None:
         from handlens.timing.plot import bench_plot
 
         write_bytes(Path(plot), bench_plot(result))
     return result
+
+
+def _text_of(source: Path | str) -> str:
+    if str(source) == "-":
+        return sys.stdin.read()
+    try:
+        return Path(source).read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        raise InputError(f"{source} is missing.") from None
 
 
 def _numbers(values: Sequence[int], what: str, most: int) -> list[int]:

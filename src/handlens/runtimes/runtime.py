@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 from handlens.errors import InputError, require
 from handlens.reporter import QUIET, Reporter
 from handlens.runtimes.delegation import Delegation
+from handlens.runtimes.device import Program
 from handlens.runtimes.engine import Engine, FileEngine, Model, Precision
 from handlens.runtimes.int8 import Kernels, Setting
 from handlens.runtimes.source import Source
@@ -32,6 +33,7 @@ class Runtime(Protocol):
             installation does.
         precisions: in which an export is proved: "fp32" decides, "auto", the runtime's default, informs.
         has_fp16: `halve` is there.
+        programs: those that time its files on a device; the first is the one that is recommended.
         int8: settings of its quantizer, in the order in which they are tried.
         other_kernels: with which an int8 file is tried beside those that this machine takes.
         takes_any_size: a graph may resize inside. One that does not takes images one at a time.
@@ -52,6 +54,7 @@ class Runtime(Protocol):
     has_fp16: ClassVar[bool] = True
     int8: ClassVar[tuple[Setting, ...]] = ()
     other_kernels: ClassVar[tuple[Kernels, ...]] = ()
+    programs: ClassVar[tuple[Program, ...]] = ()
 
     def convert(self, source: Source, path: Path, *, report: Reporter = QUIET) -> Delegation | None:
         """Write a graph as this runtime's file or files, with class names and preprocess in its metadata.

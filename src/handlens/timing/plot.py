@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from handlens.errors import InputError
 from handlens.evaluation.plots import BLUE, GRID, INK, ORANGE, QUIET, as_png, font_of, new_figure, quiet_axes
 
 if TYPE_CHECKING:
@@ -21,11 +22,11 @@ def bench_plot(result: Mapping[str, Any]) -> bytes:
     answer; images per second by batch size, with as many threads as were asked for; memory.
 
     Raises:
-        ValueError: there is nothing to draw.
+        InputError: nothing was timed here.
     """
-    rows = result["rows"]
+    rows = [row for row in result["rows"] if "device" not in row]
     if not rows:
-        raise ValueError("there are no rows to draw")
+        raise InputError("there is nothing to draw: what a device has printed is shown in the table alone.")
     batches = sorted({row["batch"] for row in rows})
     threads = sorted({row["threads"] for row in rows})
     alone = [row for row in rows if row["batch"] == batches[0]]
@@ -44,7 +45,7 @@ def bench_plot(result: Mapping[str, Any]) -> bytes:
             for number in threads
         },
         "median_ms",
-        f"milliseconds for {images}, to the 90th percentile",
+        f"milliseconds for {images}: median, whisker to 90th percentile",
         whisker="p90_ms",
     )
     first = figure.add_subplot(grid[0, 1])
@@ -55,7 +56,7 @@ def bench_plot(result: Mapping[str, Any]) -> bytes:
     machine = result["machine"]
     what = f"{machine['processor']}, {machine['cores']} cores; {result['rounds']} rounds, in turn"
     latency.annotate(
-        what, (0, 1), xytext=(0, 14), xycoords="axes fraction", textcoords="offset points", fontsize=9, color=QUIET
+        what, (0, 1), xytext=(0, 34), xycoords="axes fraction", textcoords="offset points", fontsize=9, color=QUIET
     )
     return as_png(figure)
 

@@ -32,6 +32,6 @@ class Model:
     def run(self, images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
         """(N, H, W, C) uint8 -> arrays (N, ...) by place."""
         with torch.inference_mode():
-            answer = self._module(torch.tensor(images))
+            answer = self._module(torch.from_numpy(images))
         parts = answer if isinstance(answer, tuple) else (answer,)
         return {str(place): part.numpy() for place, part in enumerate(parts)}

@@ -30,7 +30,7 @@ class Measured:
 
     Attributes:
         runtime, precision: in its own words.
-        median_ms, p90_ms: of one batch: the median and the 90th percentile.
+        median_ms, p90_ms, mean_ms: of one batch: the median, the 90th percentile, the mean.
         images_per_second: by the median.
         processor_ms: processor time of one image on all cores, milliseconds; the median of the rounds.
         first_s: from the start of the process to the first answer, one image, in seconds; median of the starts.
@@ -47,6 +47,7 @@ class Measured:
     runs: int
     median_ms: float
     p90_ms: float
+    mean_ms: float
     images_per_second: float
     processor_ms: float
     first_s: float
@@ -209,6 +210,7 @@ def _measured(
                 runs=len(seconds),
                 median_ms=1000 * median,
                 p90_ms=1000 * float(np.percentile(seconds, 90)),
+                mean_ms=1000 * float(seconds.mean()),
                 images_per_second=batch / median,
                 processor_ms=1000 * float(np.median([t.processor / len(t.seconds) / batch for t in taken])),
                 first_s=float(np.median(first[place, threads])),

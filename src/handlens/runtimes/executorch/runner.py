@@ -63,6 +63,7 @@ class Model:
 
     def run(self, images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
         """(N, H, W, C) uint8 -> arrays (N, ...) by output name; the file takes one image at a time."""
-        answers = (self._method.execute([torch.tensor(image[None])]) for image in images)
+        # NumPy copies: torch would on threads of its own, which then wait for more in the way of ExecuTorch's.
+        answers = (self._method.execute([torch.from_numpy(image[None].copy())]) for image in images)
         parts = [[made.numpy().copy() for made in answer] for answer in answers]
         return {name: np.concatenate([part[place] for part in parts]) for place, name in enumerate(self._names)}

@@ -10,6 +10,7 @@ from handlens.errors import require
 from handlens.reporter import QUIET, Reporter
 from handlens.runtimes.delegation import Delegation
 from handlens.runtimes.int8 import Kernels, Setting
+from handlens.runtimes.litert.device import PROGRAMS
 from handlens.runtimes.runtime import Runtime
 from handlens.runtimes.source import Source
 
@@ -23,6 +24,7 @@ class LiteRT(Runtime):
     suffix = ".tflite"
     package = "ai_edge_litert"
     precisions = ("fp32",)
+    programs = PROGRAMS
     runner = Path(__file__).with_name("runner.py")
     title = "LiteRT"
     app = Path(__file__).with_name("app")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from handlens.reporter import QUIET, Reporter
 from handlens.runtimes.engine import Engine, Precision
 from handlens.runtimes.int8 import Kernels, Setting
+from handlens.runtimes.openvino.device import PROGRAMS
 from handlens.runtimes.runtime import Runtime
 from handlens.runtimes.source import Source
 
@@ -29,6 +30,7 @@ class OpenVINO(Runtime):
         Setting("accurate bias", "biases are corrected layer by layer", {"preset": "mixed", "fast_bias": False}),
     )
     other_kernels = (Kernels("instructions up to SSE4.1", environment={"ONEDNN_MAX_CPU_ISA": "SSE41"}),)
+    programs = PROGRAMS
     runner = Path(__file__).with_name("runner.py")
     title = "OpenVINO"
     app = Path(__file__).with_name("app")
