@@ -141,6 +141,19 @@ def print_bench(console: Console, result: dict[str, Any]) -> None:
     print_rows(console, [{key: row[key] for key in filled} for row in rows])
     if reference is not None:
         console.print(f"faster: than {escape(reference)} with as many threads and images per batch.")
+    if result["predict"]:
+        console.print("As predict runs them; it takes the fastest in float from now on, by --precision int8 in int8:")
+        shown = [
+            {
+                "run": row["run"],
+                "engine": f"{row['name']}{' int8' if row['int8'] else ''}",
+                "precision": row["precision"],
+                "first_prediction_s": _short(row["first_s"]),
+                "images/s": _short(row["images_per_second"]),
+            }
+            for row in result["predict"]
+        ]
+        print_rows(console, shown)
     for entry in result["left_out"]:
         console.print(f"[yellow]left out[/] {escape(entry['name'])}: {escape(entry['reason'])}")
 

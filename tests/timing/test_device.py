@@ -87,12 +87,12 @@ def test_each_log_is_of_one_program_alone():
 
 
 def test_what_is_no_log_or_several_is_a_sentence():
-    with pytest.raises(InputError, match="notes.txt holds nothing that a known benchmark program prints"):
+    with pytest.raises(InputError, match=r"notes\.txt holds nothing that a known benchmark program prints"):
         printed_row("Throughput of the river: 12 FPS", source="notes.txt")
     text = (PRINTED / "executor_runner.txt").read_text(encoding="utf-8")
     with pytest.raises(InputError, match="holds several runs of executor_runner; give each a file of its own"):
         printed_row(text + text, source="two")
-    with pytest.raises(InputError, match="nowhere.txt is missing"):
+    with pytest.raises(InputError, match=r"nowhere\.txt is missing"):
         bench(read=["nowhere.txt"])
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from handlens.errors import InputError, nearest
 from handlens.files import write_bytes
 from handlens.flow.device import printed_row
+from handlens.flow.engines import measure_engines
 from handlens.flow.runs import build_from, find_run
 from handlens.reporter import QUIET, Reporter, shows_progress
 from handlens.runtimes import RUNTIMES, runtime_of
@@ -59,7 +60,8 @@ def bench(
 
     Returns:
         {"machine", "rounds", "reference" (what "faster" compares with), "rows" (one per contender, threads and batch:
-        `timing.race.Measured`), "left_out" (names and reasons)}.
+        `timing.race.Measured`), "left_out" (names and reasons), "predict" (a row for each file that `predict` can take,
+        of runs that have exports: `flow.engines.measure_engines`)}. What the last says is remembered on this machine.
 
     Raises:
         InputError: no such model or engine, nothing that can run, or a number out of range.
@@ -80,6 +82,7 @@ def bench(
         return _result(machine, [], printed, [], rounds=0, reference=None, plot=plot)
     with tempfile.TemporaryDirectory(prefix="handlens-bench") as scratch:
         contenders: list[Contender] = []
+        predicted: list[dict[str, Any]] = []
         left_out: list[Failed] = []
         for place, model in enumerate(asked):
             run = find_run(model, exported=True, report=report)
@@ -93,6 +96,8 @@ def bench(
             made, missing = _of_run(run, engines, folder=folder, title=title, report=report)
             contenders += made
             left_out += missing
+            if engines is None:
+                predicted += [{"run": run.folder.name} | row for row in measure_engines(run, report=report)]
         contenders += others
         if not contenders:
             raise InputError(left_out[0].reason if left_out else "there is nothing to time.")
@@ -102,7 +107,8 @@ def bench(
         rows, failed = race(
             contenders, threads=numbers, batches=sizes, rounds=rounds, reference=reference, report=report
         )
-    return _result(machine, rows, printed, [*left_out, *failed], rounds=rounds, reference=reference, plot=plot)
+    result = _result(machine, rows, printed, [*left_out, *failed], rounds=rounds, reference=reference, plot=plot)
+    return result | {"predict": predicted}
 
 
 def _result(

@@ -31,6 +31,7 @@ class Runtime(Protocol):
         suffix: of its file.
         package: what is imported to run it, and the extra that brings it is called as the runtime; "" where the plain
             installation does.
+        distribution: the installed package whose version says which runtime this is.
         precisions: in which an export is proved: "fp32" decides, "auto", the runtime's default, informs.
         has_fp16: `halve` is there.
         programs: those that time its files on a device; the first is the one that is recommended.
@@ -46,6 +47,7 @@ class Runtime(Protocol):
     name: ClassVar[str]
     suffix: ClassVar[str]
     package: ClassVar[str] = ""
+    distribution: ClassVar[str]
     precisions: ClassVar[tuple[str, ...]]
     title: ClassVar[str]
     app: ClassVar[Path]

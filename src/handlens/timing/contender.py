@@ -29,7 +29,7 @@ class Contender:
         model: what it opens.
         shape: (height, width, channels) of an image.
         precision: handed to the runner.
-        alone: its process can import neither handlens nor what lies in PYTHONPATH.
+        alone: its process can import neither handlens nor what lies in PYTHONPATH, and begins with empty caches.
         informs: it is left out where it computes in the same precision as another of its name: only "auto" can say.
     """
 
@@ -77,9 +77,11 @@ class Started:
         shape = map(str, contender.shape)
         isolated = ["-I"] if contender.alone else []
         command = [sys.executable, *isolated, str(SCRIPT), str(contender.runner), str(contender.model)]
-        homes = {name: str(scratch) for name in ("HOME", "XDG_CACHE_HOME", "TORCHINDUCTOR_CACHE_DIR")}
+        # ONNX Runtime leaves a device identifier in the user's cache.
+        homes = {name: str(scratch) for name in ("HOME", "XDG_CACHE_HOME")}
         if not contender.alone:
-            homes["PYTHONPATH"] = os.pathsep.join([str(SOURCES), *sys.path])
+            search = os.pathsep.join([str(SOURCES), *sys.path])
+            homes = {"PYTHONPATH": search, "TORCHINDUCTOR_CACHE_DIR": str(scratch)}
         self._said = tempfile.TemporaryFile("w+", errors="replace", encoding="utf-8")  # noqa: SIM115 - closed by close
         begin = time.perf_counter()
         self._process = subprocess.Popen(

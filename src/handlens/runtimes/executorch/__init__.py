@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 class ExecuTorch(Runtime):
     name = "executorch"
+    distribution = "executorch"
     suffix = ".pte"
     package = "executorch"
     precisions = ("fp32",)

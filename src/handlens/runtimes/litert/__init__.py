@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 class LiteRT(Runtime):
     name = "litert"
+    distribution = "ai-edge-litert"
     suffix = ".tflite"
     package = "ai_edge_litert"
     precisions = ("fp32",)

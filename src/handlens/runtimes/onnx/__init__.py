@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 class Onnx(Runtime):
     name = "onnx"
+    distribution = "onnxruntime"
     suffix = ".onnx"
     package = "onnxruntime"
     precisions = ("fp32",)

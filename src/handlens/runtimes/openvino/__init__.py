@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 class OpenVINO(Runtime):
     name = "openvino"
+    distribution = "openvino"
     suffix = ".xml"
     precisions = ("fp32", "auto")
     int8 = (
