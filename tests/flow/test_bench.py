@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import handlens
 from command import handlens as command
 from handlens.errors import InputError
 from handlens.files import read_json, write_json
@@ -23,19 +22,15 @@ from handlens.training.run import open_run
 FEW = {"threads": [1], "batches": [1], "rounds": 1}
 
 
-@pytest.fixture(scope="module")
-def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With a proved export; tests must not change it."""
-    recipe = {"mode": "scratch", "width": 0.35, "image_size": 64, "epochs": 1, "workers": 0}
-    folder = handlens.train(data, out=tmp_path_factory.mktemp("bench") / "run", recipe=recipe)
-    handlens.export(folder, to="openvino")
-    return folder
+@pytest.fixture
+def run(exported_run: Path) -> Path:
+    return exported_run
 
 
 def test_a_run_in_its_engine_and_in_pytorch(run: Path):
     found = bench(run, engines=["openvino", "pytorch"], **FEW)
     rows = {row["name"]: row for row in found["rows"]}
-    assert {"openvino", "PyTorch"} <= set(rows)
+    assert {"openvino", "openvino int8", "PyTorch"} <= set(rows)
     assert rows["openvino"]["runtime"].startswith("OpenVINO 20") and rows["PyTorch"]["runtime"].startswith("PyTorch 2")
     assert found["reference"] == "PyTorch" and rows["PyTorch"]["faster"] == 1.0
     assert rows["openvino"]["faster"] == pytest.approx(
@@ -88,7 +83,7 @@ def test_what_cannot_be_timed_is_a_sentence(arguments, sentence: str, run: Path)
 
 def test_the_commands_for_a_device(run: Path, tmp_path: Path):
     found = json.loads(command("bench", "--adb", run, "--threads", "4", "--json").stdout)
-    assert [entry["program"] for entry in found] == ["benchmark_app"]
+    assert [entry["program"] for entry in found] == ["benchmark_app"] * 2  # the one in float, the one in int8
     commands = found[0]["commands"]
     assert f"adb push {run / 'exports' / 'run.bin'} /data/local/tmp/" in commands
     assert "-nthreads 4" in commands[-1] and "-shape [1,64,64,3]" in commands[-1]
@@ -106,24 +101,28 @@ def test_an_export_counts_as_proved_until_something_has_changed(run: Path, tmp_p
         shutil.copytree(run, folder)
         return proved_files(open_run(folder))
 
-    (proved,) = fresh()
-    assert (proved.path.name, proved.runtime.name, proved.precision) == ("run.xml", "openvino", "fp32")
+    found = [(proved.path.name, proved.runtime.name, proved.precision) for proved in fresh()]
+    assert found == [("run.xml", "openvino", "fp32"), ("run-int8.xml", "openvino", "int8")]
+
+    def counted() -> list[str]:
+        return [proved.path.name for proved in proved_files(open_run(folder))]
+
     report = folder / "exports" / "run.xml.parity.json"
     said = read_json(report)
     for change in ({"passed": False}, {"weights": "0" * 64}, {"whole": False}, {"files": {}}, {"to": "nothing"}):
         fresh()
         write_json(report, said | change)
-        assert proved_files(open_run(folder)) == [], change
+        assert counted() == ["run-int8.xml"], change
     fresh()
     with (folder / "exports" / "run.bin").open("ab") as file:
         file.write(b"\0")
-    assert proved_files(open_run(folder)) == []
+    assert counted() == ["run-int8.xml"]
     fresh()
     (folder / "exports" / "run.bin").unlink()
-    assert proved_files(open_run(folder)) == []
+    assert counted() == ["run-int8.xml"]
     fresh()
     report.write_text("{", encoding="utf-8")
-    assert proved_files(open_run(folder)) == []
+    assert counted() == ["run-int8.xml"]
 
 
 def test_only_what_was_timed_here_is_drawn():

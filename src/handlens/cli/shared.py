@@ -51,7 +51,7 @@ PrecisionOfFiles = Annotated[
     str,
     typer.Option(
         "--precision",
-        help="auto: the fastest on this CPU (bf16 or fp32); fp32: matches PyTorch; int8: the run's verified int8 export.",
+        help="auto: the fastest on this CPU (bf16 or fp32); fp32: matches PyTorch; int8: the run's int8 export.",
     ),
 ]
 Engine = Annotated[

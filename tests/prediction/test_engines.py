@@ -1,0 +1,130 @@
+"""The file that predict runs: measured, named, or the run's own."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+import handlens
+from command import handlens as command
+from handlens.errors import InputError
+from handlens.files import cache_folder
+from handlens.flow.engines import measure_engines
+from handlens.prediction import engines
+from handlens.prediction.engines import Speed, candidates, chosen_file, keep_speeds
+from handlens.reporter import QUIET
+from handlens.runtimes import RUNTIMES
+from handlens.training.run import Run, open_run
+
+
+@pytest.fixture
+def run(exported_run: Path, tmp_path: Path) -> Run:
+    """One that a test may change, and nothing measured."""
+    shutil.rmtree(cache_folder() / "engines", ignore_errors=True)
+    return open_run(shutil.copytree(exported_run, tmp_path / "run"))
+
+
+def take(run: Run, *, engine: str | None = None, precision="auto", few: bool = False) -> str:
+    return chosen_file(run, engine=engine, precision=precision, few=few).relative_to(run.folder).as_posix()
+
+
+OWN, EXPORT, INT8 = "engine/model.xml", "exports/run.xml", "exports/run-int8.xml"
+
+
+def test_the_fastest_that_was_measured_here_is_taken(run: Run, monkeypatch: pytest.MonkeyPatch):
+    own, export, int8 = candidates(run)
+    assert (own.int8, export.int8, int8.int8) == (False, False, True)
+    assert take(run) == OWN  # nothing is known
+    keep_speeds(run, {own.digest: Speed(1.0, 100), export.digest: Speed(2.0, 130), int8.digest: Speed(0.1, 900)})
+    if own.digest == export.digest:
+        pytest.fail("the two would be one file")
+    assert take(run) == EXPORT  # a stream, in float
+    assert take(run, few=True) == OWN  # the first prediction
+    keep_speeds(run, {own.digest: Speed(1.0, 100), export.digest: Speed(0.99, 101)})
+    assert take(run) == take(run, few=True) == OWN  # that is noise
+    keep_speeds(run, {export.digest: Speed(0.1, 900)})
+    assert take(run) == OWN  # nothing to compare with
+    keep_speeds(run, {own.digest: Speed(1.0, 100), export.digest: Speed(0.5, 130)})
+    assert take(run) == take(run, few=True) == EXPORT
+    described = engines.describe()
+    monkeypatch.setattr(engines, "describe", lambda: described | {"cores": described["cores"] + 1})
+    assert take(run) == OWN  # another machine
+    monkeypatch.undo()
+    with (run.folder / "exports" / "run.bin").open("ab") as file:
+        file.write(b"\0")
+    assert take(run) == OWN  # not what was proved
+
+
+def test_a_record_that_cannot_be_read_is_none(run: Run):
+    own, export, _ = candidates(run)
+    keep_speeds(run, {own.digest: Speed(1.0, 100), export.digest: Speed(0.5, 130)})
+    (record,) = (cache_folder() / "engines").rglob("*.json")
+    for text in ("{", "[]", '{"a": {"seconds": 1}}', '{"a": 3}'):
+        record.write_text(text, encoding="utf-8")
+        assert take(run) == OWN
+
+
+def test_engine_and_precision_name_a_file(run: Run):
+    assert take(run, engine="openvino") == OWN
+    assert take(run, precision="int8") == take(run, engine="openvino", precision="int8") == INT8
+    with pytest.raises(InputError, match=r"unknown engine 'onyx'; the closest match is 'onnx'"):
+        take(run, engine="onyx")
+    again = f"make one with: handlens export {run.folder} --to onnx"
+    with pytest.raises(InputError, match=f"run has no proved file for onnx; {again}$"):
+        take(run, engine="onnx")
+    with pytest.raises(InputError, match=f"run has no proved int8 file for onnx; {again} --int8$"):
+        take(run, engine="onnx", precision="int8")
+    shutil.rmtree(run.folder / "exports")
+    with pytest.raises(InputError, match=f"no proved int8 file; make one with: .* {run.folder} --to openvino --int8$"):
+        take(run, precision="int8")
+
+
+def test_an_engine_that_is_not_installed_says_what_brings_it(run: Run, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(type(RUNTIMES["litert"]), "installed", False)
+    with pytest.raises(InputError, match=r"litert is not installed: pip install 'handlens\[litert\]'"):
+        take(run, engine="litert")
+
+
+def test_a_file_is_what_it_is(run: Run):
+    export, int8 = run.folder / "exports" / "run.xml", run.folder / "exports" / "run-int8.xml"
+    image = next((run.folder.parent).rglob("*.png"), None)
+    assert image is None  # nothing is read before the sentence
+    for path, options, sentence in (
+        (export, {"engine": "onnx"}, r"run\.xml is run by openvino, not by onnx"),
+        (export, {"precision": "int8"}, r"run\.xml is not int8"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            handlens.load(path, **options)
+    assert handlens.load(int8, precision="int8").engine.precision == "int8"
+    assert handlens.load(export, engine="openvino").engine.precision != "int8"
+
+
+def test_what_is_measured_is_what_predict_takes_and_its_answers_stay(run: Run, data: Path):
+    images = sorted((data / "test").rglob("*.jpg"))
+    before = command("predict", run.folder, *images, "--json", "--precision", "fp32")
+    rows = measure_engines(run, report=QUIET)
+    assert [(row["name"], row["int8"]) for row in rows] == [("openvino", False)] * 2 + [("openvino", True)]
+    assert all(row["images_per_second"] > 1 and 0.05 < row["first_s"] < 60 for row in rows)
+    best = max(rows[:2], key=lambda row: row["images_per_second"])
+    worth = best["images_per_second"] > engines.WORTH * rows[0]["images_per_second"]
+    assert str(run.folder / take(run)) == (best if worth else rows[0])["file"]
+    own, export, _ = candidates(run)
+    keep_speeds(run, {own.digest: Speed(1.0, 100), export.digest: Speed(0.5, 130)})
+    after = command("predict", run.folder, *images, "--json", "--precision", "fp32")
+    assert "Computed by OpenVINO" in after.stderr and "exports/run.xml" in after.stderr.replace("\n", "")
+    assert "Computed by" not in before.stderr
+    for old, new in zip(before.stdout.splitlines(), after.stdout.splitlines(), strict=True):
+        first, second = json.loads(old), json.loads(new)
+        assert first["class"] == second["class"]
+        assert first["probability"] == pytest.approx(second["probability"], abs=1e-4)
+
+
+def test_int8_predicts_and_is_evaluated(run: Run, data: Path):
+    done = command("predict", run.folder, data / "test", "--precision", "int8", "--csv", run.folder / "a.csv")
+    assert "in int8, from" in done.stderr
+    value = json.loads(command("evaluate", run.folder, "--precision", "int8", "--json").stdout)
+    assert value["precision"] == "int8"
+    assert json.loads(command("evaluate", run.folder, "--json").stdout)["precision"] != "int8"
