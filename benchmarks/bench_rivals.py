@@ -1,4 +1,4 @@
-"""`handlens bench` with torchvision's and timm's model of the same name: python benchmarks/bench_rivals.py [NAME] [OPTIONS]
+"""`handlens bench` with torchvision's and timm's model of the same name: python benchmarks/bench_rivals.py [NAME]
 
 Eager and with fresh weights, which take as long as trained ones; each with our Preprocess's arithmetic before it and a
 softmax after it, as DeployGraph has them. timm is left out where it is not installed or has no such model. The options

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
@@ -147,6 +148,7 @@ def print_bench(console: Console, result: dict[str, Any]) -> None:
             {
                 "run": row["run"],
                 "engine": f"{row['name']}{' int8' if row['int8'] else ''}",
+                "file": Path(row["file"]).name,
                 "precision": row["precision"],
                 "first_prediction_s": _short(row["first_s"]),
                 "images/s": _short(row["images_per_second"]),

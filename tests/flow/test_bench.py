@@ -36,6 +36,11 @@ def test_a_run_in_its_engine_and_in_pytorch(run: Path):
     assert rows["openvino"]["faster"] == pytest.approx(
         rows["PyTorch"]["median_ms"] / rows["openvino"]["median_ms"], rel=1e-6
     )  # of one round
+    assert [(row["run"], row["name"], row["int8"]) for row in found["predict"]] == [
+        ("run", "openvino", False),  # its engine
+        ("run", "openvino", False),
+        ("run", "openvino", True),
+    ]
     assert found["left_out"] == [] and found["machine"]["cores"] >= 1
 
 

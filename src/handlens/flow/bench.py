@@ -96,7 +96,7 @@ def bench(
             made, missing = _of_run(run, engines, folder=folder, title=title, report=report)
             contenders += made
             left_out += missing
-            if engines is None:
+            if engines is None or set(engines) & set(RUNTIMES):
                 predicted += [{"run": run.folder.name} | row for row in measure_engines(run, report=report)]
         contenders += others
         if not contenders:
