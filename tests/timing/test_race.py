@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from handlens.errors import InputError
+from handlens.machine import cores, describe
 from handlens.timing.contender import Contender
-from handlens.timing.machine import cores, describe
 from handlens.timing.race import race
 
 RUNNER = """

@@ -15,16 +15,17 @@ from handlens.files import write_bytes
 from handlens.flow.device import printed_row
 from handlens.flow.engines import measure_engines
 from handlens.flow.runs import build_from, find_run
+from handlens.machine import cores, describe
 from handlens.reporter import QUIET, Reporter, shows_progress
 from handlens.runtimes import RUNTIMES, runtime_of
 from handlens.runtimes.runtime import Runtime
+from handlens.runtimes.source import Source
 from handlens.tasks import TASKS
 from handlens.timing import pytorch
 from handlens.timing.contender import Contender
-from handlens.timing.machine import cores, describe
 from handlens.timing.race import Failed, Measured, race
 from handlens.training.model_info import metadata
-from handlens.training.proved import INT8, proved_files
+from handlens.training.proved import Proved, proved_files
 from handlens.training.run import Run
 
 MOST_THREADS = 1024
@@ -171,12 +172,12 @@ def _of_run(
     own = runtime_of(run.engine)
     assert own is not None
     files[own.name] = run.engine
-    quantized: dict[str, Path] = {}
+    smaller: list[Proved] = []
     for proved in proved_files(run):
-        if proved.precision == INT8:
-            quantized.setdefault(proved.runtime.name, proved.path)
-        else:
+        if proved.precision == "fp32":
             files.setdefault(proved.runtime.name, proved.path)
+        else:
+            smaller.append(proved)
     left_out: list[Failed] = []
     wanted = [name for name in RUNTIMES if engines is None or name in engines]
     torch_wanted = [name for name in pytorch.ENGINES if engines is None or name in engines]
@@ -198,10 +199,11 @@ def _of_run(
                 Contender(f"{title}{name}", runtime.runner, files[name].resolve(), shape, precision, informs=place > 0)
                 for place, precision in enumerate(runtime.precisions)
             ]
-        if name in quantized:
-            contenders.append(
-                Contender(f"{title}{name} {INT8}", runtime.runner, quantized[name].resolve(), shape, "fp32")
-            )
+        contenders += [
+            Contender(f"{title}{name} {proved.precision}", runtime.runner, proved.path.resolve(), shape)
+            for proved in smaller
+            if proved.runtime is runtime
+        ]
     if graph is not None and torch_wanted:
         contenders += pytorch.contenders(graph, torch_wanted, folder / "module.pt", shape=shape, title=title)
     return contenders, left_out
@@ -230,6 +232,10 @@ def _convert(
     reason = runtime.refuses(run.model.architecture.name)
     if reason is not None:
         return reason
+    import torch
+
+    from handlens.runtimes.fold import folded
+
     report.say(f"Converting to {runtime.name}.")
     report.progress("converting", 0, None)
     said = metadata(
@@ -239,8 +245,11 @@ def _convert(
         preprocess=run.preprocess,
         chosen=run.model.chosen,
     )
+    preprocess = run.preprocess
+    example = torch.zeros((2, preprocess.height, preprocess.width, preprocess.channels), dtype=torch.uint8)
     try:
-        runtime.convert(graph, run.preprocess, path, outputs=TASKS[run.task].outputs, metadata=said, report=report)
+        source = Source(folded(graph, example), preprocess, TASKS[run.task].outputs, said)
+        runtime.convert(source, path, report=report)
     except InputError as error:
         return str(error)
     except Exception as error:  # exporters raise whatever they like

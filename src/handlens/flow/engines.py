@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from handlens.machine import cores
 from handlens.prediction.engines import Speed, candidates, keep_speeds
 from handlens.reporter import Reporter
 from handlens.timing import stream_runner
 from handlens.timing.contender import Contender
-from handlens.timing.machine import cores
 from handlens.timing.race import race
 from handlens.training.run import Run
 

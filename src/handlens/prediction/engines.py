@@ -10,11 +10,11 @@ from pathlib import Path
 
 from handlens.errors import InputError, nearest
 from handlens.files import cache_folder, read_json, write_json
+from handlens.machine import describe
 from handlens.reporter import QUIET, Reporter
 from handlens.runtimes import RUNTIMES, open_engine, runtime_of
 from handlens.runtimes.engine import Engine, Precision
-from handlens.timing.machine import describe
-from handlens.training.proved import INT8, proved_files
+from handlens.training.proved import FP16, INT8, proved_files
 from handlens.training.run import WEIGHTS, Run
 
 WORTH = 1.05  # times as fast another file must be before it takes the engine's place
@@ -58,7 +58,7 @@ def candidates(run: Run) -> list[Candidate]:
     found += [
         Candidate(proved.path, proved.runtime.name, proved.precision == INT8, proved.digest)
         for proved in proved_files(run)
-        if proved.runtime.installed
+        if proved.runtime.installed and proved.precision != FP16  # neither PyTorch's answers nor much faster
     ]
     return found
 

@@ -88,7 +88,10 @@ def _bars(
         axes.barh(middles, values, height * 0.9, color=color, label=group or None)
         ends = values
         if whisker is not None:
-            ends = [max(row[whisker], row[key]) for _, row in shown]
+            # A single outlier must not make everything else small.
+            axes.set_xlim(right=1.3 * max(row[key] for rows in groups.values() for row in rows))
+            limit = axes.get_xlim()[1]
+            ends = [min(max(row[whisker], row[key]), 0.92 * limit) for _, row in shown]
             out = [end - value for end, value in zip(ends, values, strict=True)]
             axes.errorbar(values, middles, xerr=[[0] * len(out), out], fmt="none", ecolor=INK, elinewidth=1, capsize=2)
         for middle, end, value in zip(middles, ends, values, strict=True):
@@ -105,7 +108,8 @@ def _bars(
     for tick, name in zip(axes.get_yticklabels(), names, strict=True):
         tick.set(fontproperties=font_of(name), fontsize=9, parse_math=False)
     axes.set_xlabel(label, color=QUIET, fontsize=9)
-    axes.margins(x=0.14)
+    if whisker is None:
+        axes.margins(x=0.14)
     axes.set_xlim(left=0)
     axes.grid(axis="x", color=GRID)
     if len(groups) > 1:

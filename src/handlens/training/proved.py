@@ -12,7 +12,7 @@ from handlens.runtimes import RUNTIMES
 from handlens.runtimes.runtime import Runtime
 from handlens.training.run import WEIGHTS, Run
 
-INT8 = "int8"
+INT8, FP16 = "int8", "fp16"  # as a report names what is not float32
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Proved:
     """An exported file whose parity report says that it passed.
 
     Attributes:
-        precision: "fp32" or INT8.
+        precision: "fp32", FP16 or INT8.
         digest: SHA-256 of its files.
     """
 
@@ -60,5 +60,6 @@ def _proved(run: Run, folder: Path, said: dict[str, Any]) -> Proved | None:
         return None
     if any(not (folder / name).is_file() or sha256_of(folder / name) != digest for name, digest in files.items()):
         return None
-    precision = INT8 if said["rows"][0]["precision"] == INT8 else "fp32"
+    computed = said["rows"][0]["precision"]
+    precision = computed if computed in (INT8, FP16) else "fp32"
     return Proved(path, runtime, precision, "".join(files[file.name] for file in runtime.files(path)))

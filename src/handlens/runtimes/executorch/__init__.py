@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from handlens.reporter import QUIET, Reporter
 from handlens.runtimes.delegation import Delegation
-from handlens.runtimes.int8 import Setting
 from handlens.runtimes.executorch.device import PROGRAMS
+from handlens.runtimes.int8 import Setting
 from handlens.runtimes.runtime import Runtime
 from handlens.runtimes.source import Source
 
