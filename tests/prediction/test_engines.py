@@ -12,9 +12,9 @@ import handlens
 from command import handlens as command
 from handlens.errors import InputError
 from handlens.files import cache_folder
-from handlens.flow.engines import measure_engines
+from handlens.flow.engines import add_fastest, measure_engines
 from handlens.prediction import engines
-from handlens.prediction.engines import Speed, candidates, chosen_file, keep_speeds
+from handlens.prediction.engines import Speed, candidates, chosen_file, keep_ranking, keep_speeds
 from handlens.reporter import QUIET
 from handlens.runtimes import RUNTIMES
 from handlens.training.run import Run, open_run
@@ -128,3 +128,41 @@ def test_int8_predicts_and_is_evaluated(run: Run, data: Path):
     value = json.loads(command("evaluate", run.folder, "--precision", "int8", "--json").stdout)
     assert value["precision"] == "int8"
     assert json.loads(command("evaluate", run.folder, "--json").stdout)["precision"] != "int8"
+
+
+def test_training_exports_to_what_is_known_to_be_fastest_for_such_a_model(run: Run, monkeypatch: pytest.MonkeyPatch):
+    asked = []
+
+    def export(run: Run, *, to: str, **more) -> None:
+        asked.append(to)
+        if to == "onnx":
+            raise InputError("onnx cannot take it.")
+
+    said: list[str] = []
+    monkeypatch.setattr("handlens.flow.export.export", export)
+    monkeypatch.setattr(type(RUNTIMES["litert"]), "missing", lambda self: None)
+    report = handlens.Reporter(say=said.append)
+    add_fastest(run.folder, report=report)
+    assert asked == [] and said == []  # nothing is known
+    keep_ranking(run, {"openvino": Speed(1.0, 100), "litert": Speed(0.5, 130), "onnx": Speed(0.9, 110)})
+    add_fastest(run.folder, report=report)
+    assert asked == ["litert"] and "litert is the fastest here for such a model" in said[0]
+    assert take(run) == OWN  # there is only the stand-in's export, which is none
+    keep_ranking(run, {"openvino": Speed(1.0, 100), "onnx": Speed(0.9, 110)})
+    add_fastest(run.folder, report=report)
+    assert asked == ["litert", "onnx"] and said[-1] == "Without onnx, because onnx cannot take it."
+    keep_ranking(run, {"openvino": Speed(1.0, 100), "onnx": Speed(0.9, 101)})
+    add_fastest(run.folder, report=report)  # that is noise
+    monkeypatch.setattr(type(RUNTIMES["litert"]), "missing", lambda self: "its converter")
+    keep_ranking(run, {"openvino": Speed(1.0, 100), "litert": Speed(0.5, 130)})
+    add_fastest(run.folder, report=report)  # training installs nothing
+    assert asked == ["litert", "onnx"]
+
+
+@pytest.mark.slow
+def test_what_is_known_of_one_run_makes_the_next_one_faster(run: Run, data: Path, tmp_path: Path):
+    keep_ranking(run, {"openvino": Speed(1.0, 100), "onnx": Speed(0.5, 130)})
+    recipe = {"mode": "scratch", "width": 0.35, "image_size": 64, "epochs": 1, "workers": 0}
+    folder = handlens.train(data, out=tmp_path / "next", recipe=recipe)
+    assert take(open_run(folder)) == "exports/next.onnx"
+    assert handlens.load(folder).engine.runtime.startswith("ONNX Runtime")

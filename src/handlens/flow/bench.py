@@ -80,7 +80,7 @@ def bench(
     if not asked and not others:
         if not printed:
             raise InputError("bench needs models to time: run folders, names of pretrained models, or exported files.")
-        return _result(machine, [], printed, [], rounds=0, reference=None, plot=plot)
+        return _result(machine, [], printed, [], [], rounds=0, reference=None, plot=plot)
     with tempfile.TemporaryDirectory(prefix="handlens-bench") as scratch:
         contenders: list[Contender] = []
         predicted: list[dict[str, Any]] = []
@@ -108,8 +108,8 @@ def bench(
         rows, failed = race(
             contenders, threads=numbers, batches=sizes, rounds=rounds, reference=reference, report=report
         )
-    result = _result(machine, rows, printed, [*left_out, *failed], rounds=rounds, reference=reference, plot=plot)
-    return result | {"predict": predicted}
+    left_out += failed
+    return _result(machine, rows, printed, left_out, predicted, rounds=rounds, reference=reference, plot=plot)
 
 
 def _result(
@@ -117,6 +117,7 @@ def _result(
     rows: Sequence[Measured],
     printed: Sequence[dict[str, Any]],
     left_out: Sequence[Failed],
+    predicted: Sequence[dict[str, Any]],
     *,
     rounds: int,
     reference: str | None,
@@ -128,6 +129,7 @@ def _result(
         "reference": reference,
         "rows": [*(asdict(row) for row in rows), *printed],
         "left_out": [asdict(entry) for entry in left_out],
+        "predict": list(predicted),
     }
     if plot is not None:
         from handlens.timing.plot import bench_plot

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -88,7 +89,7 @@ def chosen_file(run: Run, *, engine: str | None, precision: Precision, few: bool
     known = measured or {}
     best = fitting[0]
     for other in fitting[1:]:
-        if _faster(known.get(other.digest), known.get(best.digest), few=few):
+        if faster(known.get(other.digest), known.get(best.digest), few=few):
             best = other
     return best.path
 
@@ -125,12 +126,30 @@ def keep_speeds(run: Run, speeds: dict[str, Speed]) -> None:
     write_json(_record(run), {digest: asdict(speed) for digest, speed in speeds.items()})
 
 
+def keep_ranking(run: Run, speeds: dict[str, Speed]) -> None:
+    """Remember which runtime is fast for models like this one, in float.
+
+    Args:
+        speeds: by runtime.
+    """
+    write_json(_ranking(run), {name: asdict(speed) for name, speed in speeds.items()})
+
+
+def known_ranking(run: Run) -> dict[str, Speed]:
+    """By runtime, of a model of this architecture and input size that was measured here; empty where none was."""
+    return _read(lambda: _ranking(run))
+
+
 def _measured(run: Run) -> dict[str, Speed]:
     """By digest; empty where nothing was measured on this machine with these versions."""
+    return _read(lambda: _record(run))
+
+
+def _read(path_in: Callable[[], Path]) -> dict[str, Speed]:
     if not _records().is_dir():  # to look up versions takes longer
         return {}
     try:
-        return {digest: Speed(**entry) for digest, entry in read_json(_record(run)).items()}
+        return {name: Speed(**entry) for name, entry in read_json(path_in()).items()}
     except (InputError, TypeError, AttributeError):  # there is none, or it is of another version
         return {}
 
@@ -140,11 +159,27 @@ def _records() -> Path:
 
 
 def _record(run: Run) -> Path:
+    return _machine() / f"{run.model.files[WEIGHTS][:16]}.json"
+
+
+def _ranking(run: Run) -> Path:
+    arguments = {
+        name: value for name, value in (run.model.architecture.arguments or {}).items() if name != "num_classes"
+    }
+    shape = run.preprocess.height, run.preprocess.width, run.preprocess.channels
+    key = json.dumps([run.task, run.model.architecture.name, arguments, shape], sort_keys=True, default=str)
+    return _machine() / "models" / f"{_short_digest(key)}.json"
+
+
+def _machine() -> Path:
+    """The folder of this machine with the versions that are installed now."""
     machine = describe()
     known = {key: machine[key] for key in ("processor", "cores", "instructions")}
-    key = json.dumps([known, [_version(runtime.distribution) for runtime in RUNTIMES.values()]])
-    name = f"{run.model.files[WEIGHTS][:16]}.json"
-    return _records() / hashlib.sha256(key.encode()).hexdigest()[:16] / name
+    return _records() / _short_digest(json.dumps([known, [_version(one.distribution) for one in RUNTIMES.values()]]))
+
+
+def _short_digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _version(package: str) -> str | None:
@@ -154,7 +189,8 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _faster(other: Speed | None, best: Speed | None, *, few: bool) -> bool:
+def faster(other: Speed | None, best: Speed | None, *, few: bool) -> bool:
+    """Whether one is so much faster that it matters; not where one of them is not known."""
     if other is None or best is None:
         return False
     if few:

@@ -90,10 +90,9 @@ def _bars(
         if whisker is not None:
             # A single outlier must not make everything else small.
             axes.set_xlim(right=1.3 * max(row[key] for rows in groups.values() for row in rows))
-            limit = axes.get_xlim()[1]
-            ends = [min(max(row[whisker], row[key]), 0.92 * limit) for _, row in shown]
-            out = [end - value for end, value in zip(ends, values, strict=True)]
+            out = [max(row[whisker] - row[key], 0) for _, row in shown]
             axes.errorbar(values, middles, xerr=[[0] * len(out), out], fmt="none", ecolor=INK, elinewidth=1, capsize=2)
+            ends = [min(value + more, 0.9 * axes.get_xlim()[1]) for value, more in zip(values, out, strict=True)]
         for middle, end, value in zip(middles, ends, values, strict=True):
             axes.annotate(
                 f"{value:.3g}" if value < 1000 else f"{value:,.0f}",
@@ -103,6 +102,7 @@ def _bars(
                 va="center",
                 fontsize=8,
                 color=INK,
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
             )
     axes.set_yticks(range(len(names)), names)
     for tick, name in zip(axes.get_yticklabels(), names, strict=True):
