@@ -82,3 +82,15 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_images(folder / "train", per_class=14, seed=0)
     write_images(folder / "test", per_class=5, seed=1)
     return folder
+
+
+@pytest.fixture(scope="session")
+def exported_run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with two proved exports, in float and in int8. Tests must not change it."""
+    import handlens
+
+    recipe = {"mode": "scratch", "width": 0.35, "image_size": 64, "epochs": 1, "workers": 0}
+    folder = handlens.train(data, out=tmp_path_factory.mktemp("exported") / "run", recipe=recipe)
+    handlens.export(folder, to="openvino")
+    handlens.export(folder, to="openvino", int8=True, max_drop=100)
+    return folder

@@ -18,6 +18,7 @@ from handlens.version import VERSION
 
 if TYPE_CHECKING:
     from handlens.data import open_dataset
+    from handlens.flow.bench import bench
     from handlens.flow.data import check, convert, sample
     from handlens.flow.evaluate import evaluate
     from handlens.flow.export import export
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 __version__ = VERSION
 
 _WHERE = {
+    "bench": "handlens.flow.bench",
     "check": "handlens.flow.data",
     "convert": "handlens.flow.data",
     "evaluate": "handlens.flow.evaluate",
@@ -73,6 +75,7 @@ __all__ = [
     "Tags",
     "__version__",
     "backbone",
+    "bench",
     "build",
     "check",
     "convert",

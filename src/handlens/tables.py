@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from handlens.data.check import Audit
     from handlens.runtimes.parity import Parity
 
-NUMBER = re.compile(r"-|-?[\d.,]+( [%M])?")
+NUMBER = re.compile(r"-|-?[\d.,]+( [%Mx])?")
 REASONS = 5  # per finding, as many as people read
 COLORS = {"error": "red", "warning": "yellow", "note": "cyan"}
 
@@ -110,6 +111,62 @@ def print_plan(console: Console, plan: dict[str, Any]) -> None:
     for command in (plan["train"], plan["export"]):
         if command is not None:
             console.print(f"    {escape(command)}")
+
+
+def print_bench(console: Console, result: dict[str, Any]) -> None:
+    """What ran where, a row per contender, threads and batch, and what could not run."""
+    machine, reference = result["machine"], result["reference"]
+    here = dict.fromkeys(row["runtime"] for row in result["rows"] if "device" not in row)
+    if here:
+        instructions = f"; {', '.join(machine['instructions'])}" if machine["instructions"] else ""
+        console.print(f"{escape(machine['processor'])}, {machine['cores']} cores{instructions}")
+        console.print(f"{escape(', '.join(here))}; Python {machine['python']}, {escape(machine['system'])}")
+    rows = [
+        {
+            "": row["name"] + (f" ({row['runtime']})" if "device" in row else ""),
+            "precision": row["precision"],
+            "threads": row["threads"],
+            "batch": row["batch"],
+            "median_ms": _short(row["median_ms"]),
+            "90_%_ms": _short(row["p90_ms"]),
+            "mean_ms": _short(row["mean_ms"]),
+            "images/s": _short(row["images_per_second"]),
+            "CPU_ms/image": _short(row["processor_ms"]),
+            "first_answer_s": _short(row["first_s"]),
+            "memory_MB": None if row["peak_mb"] is None else f"{row['peak_mb']:.0f}",
+            "faster": None if row["faster"] is None else f"{row['faster']:.2f} x",
+        }
+        for row in result["rows"]
+    ]
+    filled = [key for key in rows[0] if any(row[key] is not None for row in rows)]
+    print_rows(console, [{key: row[key] for key in filled} for row in rows])
+    if reference is not None:
+        console.print(f"faster: than {escape(reference)} with as many threads and images per batch.")
+    if result["predict"]:
+        console.print("As predict runs them; it takes the fastest in float from now on, by --precision int8 in int8:")
+        shown = [
+            {
+                "run": row["run"],
+                "engine": f"{row['name']}{' int8' if row['int8'] else ''}",
+                "file": Path(row["file"]).name,
+                "precision": row["precision"],
+                "first_prediction_s": _short(row["first_s"]),
+                "images/s": _short(row["images_per_second"]),
+            }
+            for row in result["predict"]
+        ]
+        print_rows(console, shown)
+    for entry in result["left_out"]:
+        console.print(f"[yellow]left out[/] {escape(entry['name'])}: {escape(entry['reason'])}")
+
+
+def print_device_commands(console: Console, found: Sequence[dict[str, Any]]) -> None:
+    """Ready to be copied."""
+    for entry in found:
+        console.print(f"{escape(entry['file'])}: {entry['program']} ({escape(entry['where'])})")
+        for command in entry["commands"]:
+            console.print(f"    {escape(command)}")
+    console.print("Keep what the last command of each prints, and read it with: handlens bench --read FILE")
 
 
 def print_audit(console: Console, audit: Audit) -> None:
@@ -208,6 +265,11 @@ def print_parities(console: Console, parities: Sequence[Parity]) -> None:
 def _interval(interval: tuple[float, float] | None) -> str:
     """In points, for example "-0.8 to +0.4"."""
     return "-" if interval is None else " to ".join(f"{100 * end:+.1f}" for end in interval)
+
+
+def _short(value: float | None) -> str | None:
+    """Three digits that count."""
+    return None if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _text(value: Any) -> str:

@@ -11,9 +11,10 @@ import typer
 from handlens.cli.shared import (
     AsJson,
     Config,
+    Engine,
     Format,
     Options,
-    Precision,
+    PrecisionOfFiles,
     Quiet,
     Split,
     Strips,
@@ -106,7 +107,8 @@ def train(
 def evaluate(
     run: Annotated[str, typer.Argument(help="A run folder, or the name of a pretrained model.")],
     data: Annotated[Path | None, typer.Argument(help="Labeled images; default: the run's test split.")] = None,
-    precision: Precision = "auto",
+    engine: Engine = None,
+    precision: PrecisionOfFiles = "auto",
     format: Format = None,
     config: Config = None,
     as_json: AsJson = False,
@@ -117,7 +119,13 @@ def evaluate(
 
     with reporting(quiet or as_json) as report:
         result = handlens.evaluate(
-            run, data, precision=known_precision(precision), format=format, config=config, report=report
+            run,
+            data,
+            engine=engine,
+            precision=known_precision(precision, int8=True),
+            format=format,
+            config=config,
+            report=report,
         )
     if as_json:
         print_json(result)
@@ -150,7 +158,8 @@ def predict(
     tiles: Annotated[
         bool, typer.Option("--tiles", help="Segment large images at full resolution, in overlapping windows.")
     ] = False,
-    precision: Precision = "auto",
+    engine: Engine = None,
+    precision: PrecisionOfFiles = "auto",
     quiet: Quiet = False,
 ) -> None:
     """Predict with a run or a pretrained model. Unreadable files are reported and skipped; the exit code is then 1."""
@@ -166,7 +175,13 @@ def predict(
         with reporting(quiet or lines_on_screen) as report:
             opened = find_run(run, exported=True, report=report)
             predictions = handlens.predict(
-                opened, paths, precision=known_precision(precision), threshold=threshold, tiles=tiles, report=report
+                opened,
+                paths,
+                engine=engine,
+                precision=known_precision(precision, int8=True),
+                threshold=threshold,
+                tiles=tiles,
+                report=report,
             )
             # Outputs open files, which a wrong path or an unknown run must leave as they are.
             outputs = writing(

@@ -47,13 +47,29 @@ Strips = Annotated[int, typer.Option(help="Run the first blocks in this many str
 Precision = Annotated[str, typer.Option(help="auto: the fastest on this CPU (bf16 or fp32); fp32: matches PyTorch.")]
 
 
-def known_precision(value: str) -> Any:
+PrecisionOfFiles = Annotated[
+    str,
+    typer.Option(
+        "--precision",
+        help="auto: the fastest on this CPU (bf16 or fp32); fp32: matches PyTorch; int8: the run's int8 export.",
+    ),
+]
+Engine = Annotated[
+    str | None,
+    typer.Option(help="Use the run's verified export for executorch, litert, onnx or openvino (docs/bench.md)."),
+]
+
+
+def known_precision(value: str, *, int8: bool = False) -> Any:
     """
+    Args:
+        int8: is one of them.
+
     Raises:
         InputError: no precision.
     """
-    if value not in ("auto", "fp32"):
-        raise InputError(f"--precision must be auto or fp32, got {value!r}.")
+    if value not in ("auto", "fp32", *(("int8",) if int8 else ())):
+        raise InputError(f"--precision must be {'auto, fp32 or int8' if int8 else 'auto or fp32'}, got {value!r}.")
     return value
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from handlens.errors import InputError
 from handlens.files import read_json, sha256_of, write_json
 from handlens.flow.runs import build_from, find_run
+from handlens.prediction.engines import open_chosen
 from handlens.prediction.predictor import Predictor
 from handlens.reporter import QUIET, Reporter, shows_progress
 from handlens.runtimes import open_engine
@@ -32,6 +33,7 @@ def evaluate(
     run: Path | str | Run,
     data: Path | str | None = None,
     *,
+    engine: str | None = None,
     precision: Precision = "auto",
     preprocess: Preprocess | None = None,
     format: str | None = None,
@@ -44,6 +46,8 @@ def evaluate(
         data: None is the data the run was trained from: its test split, or else its validation split; the result
             belongs to the run and stands in its model.json. Other data: its test split where it has one, or else all
             of it; the result stands in <run>/evaluations/<data>, of a file in <file>.evaluations/<data>.
+        engine: a proved export for this runtime ("litert" ...) instead of the run's own engine.
+        precision: "auto", "fp32", or "int8" for the run's proved int8 export.
         preprocess: None is the run's own; another one is for experiments: the net is converted again with that
             normalization inside, and nothing is written into the run.
 
@@ -55,16 +59,23 @@ def evaluate(
     """
     run = find_run(run, exported=True, report=report)
     task = TASKS[run.task]
+    if preprocess is not None and (engine is not None or precision == "int8"):
+        raise InputError("another preprocess is computed by the run's own engine in float; leave engine and int8 away.")
     if preprocess is not None and run.folder.is_file():
         raise InputError(f"{run.folder.name} has its preprocessing inside; give its run folder for another one.")
     test = test_images(run, data, format=format, config=config)
     for note in test.notes:
         report.say(note)
     if preprocess is None:
-        engine = open_engine(run.engine, precision=precision)
+        own = engine is None and precision != "int8"
+        opened = (
+            open_engine(run.engine, precision=precision)
+            if own
+            else open_chosen(run, engine=engine, precision=precision)
+        )
     else:
-        engine = OpenVINOEngine(_converted(run, preprocess), precision=precision)
-    predictor = Predictor(run, engine=engine, preprocess=preprocess, threshold=task.evaluated_at)
+        opened = OpenVINOEngine(_converted(run, preprocess), precision=precision)
+    predictor = Predictor(run, engine=opened, preprocess=preprocess, threshold=task.evaluated_at)
     measure = task.measure(run, test.kind)
     unreadable = []
     predictions = predictor.predict(record.path for record in test.records)
@@ -87,8 +98,8 @@ def evaluate(
         "images": len(measure.records),
         "split": test.split,
         "data": str(test.root),
-        "precision": engine.precision,
-        "runtime": engine.runtime,
+        "precision": opened.precision,
+        "runtime": opened.runtime,
         "unreadable": unreadable,
         "missing": list(test.missing),
         "report": None,

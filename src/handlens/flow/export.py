@@ -20,7 +20,7 @@ from handlens.runtimes import RUNTIMES
 from handlens.runtimes.source import Source
 from handlens.tasks import TASKS
 from handlens.training.model_info import metadata
-from handlens.training.run import Run, locked
+from handlens.training.run import WEIGHTS, Run, digests, locked
 
 if TYPE_CHECKING:
     from handlens.flow.gate import Gate
@@ -147,7 +147,9 @@ def _exported(
         parity = replace(
             gate.compare(made, runtime, max_drop=allowed, int8=options.int8), tried=tuple(tried), delegation=delegation
         )
-        rows = {"file": path.name, "to": to} | parity.to_dict()
+        # What `training.proved` asks of a file that predict is to run.
+        origin = {"weights": run.model.files.get(WEIGHTS), "whole": gate.suppress and not options.with_resize}
+        rows = {"file": path.name, "to": to} | origin | parity.to_dict()
         if not parity.passed:
             write_json(bad, rows)
         else:
@@ -158,10 +160,9 @@ def _exported(
             )
             with locked(run.folder) if out is None else nullcontext():  # a run may be read-only
                 bad.unlink(missing_ok=True)
-                for file in runtime.files(made):
-                    file.replace(path.parent / file.name)
+                written = [file.replace(path.parent / file.name) for file in runtime.files(made)]
                 place_app_folder(for_apps, app_folder(path), scratch=Path(unproved))
-                write_json(good, rows)
+                write_json(good, rows | {"files": digests(path.parent, [file.name for file in written])})
     if not parity.passed:
         sentence = failure(parity, to)
         raise ParityError(f"{sentence}. The file was deleted; the parity report is in {bad}.", parity)

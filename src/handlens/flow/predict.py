@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from handlens.errors import InputError
 from handlens.flow.runs import find_run
 from handlens.flow.sinks import annotated_copies, contact_sheet, csv_table, json_lines, text_lines
+from handlens.prediction.engines import open_chosen
 from handlens.prediction.predictor import Predictor
 from handlens.reporter import QUIET, Reporter
 from handlens.results import Prediction
@@ -25,15 +26,21 @@ FEW = 8  # up to so many images, answering the first one soon matters more than 
 COUNTED = 100_000  # files: a second is spent on counting so many, and nobody waits for more
 
 
-def load(run: Path | str | Run, *, precision: Precision = "auto") -> Predictor:
-    """A predictor: `load("runs/breads")("photo.jpg").label`. Does not import torch."""
-    return Predictor(find_run(run, exported=True), precision=precision, latency=True)
+def load(run: Path | str | Run, *, engine: str | None = None, precision: Precision = "auto") -> Predictor:
+    """A predictor: `load("runs/breads")("photo.jpg").label`. Does not import torch.
+
+    Args:
+        engine, precision: as of `predict`.
+    """
+    found = find_run(run, exported=True)
+    return Predictor(found, engine=open_chosen(found, engine=engine, precision=precision, latency=True))
 
 
 def predict(
     run: Path | str | Run,
     paths: Iterable[Path | str],
     *,
+    engine: str | None = None,
     precision: Precision = "auto",
     threshold: float | None = None,
     tiles: bool = False,
@@ -43,6 +50,10 @@ def predict(
 
     Args:
         paths: files and folders; a folder is walked, sorted by name, and what is no image is skipped.
+        engine: "executorch", "litert", "onnx" or "openvino": the run's engine or a proved export of it. None is the
+            fastest that `handlens bench RUN` has measured on this machine, else the run's own engine.
+        precision: "auto" is what the processor is fastest at, "fp32" what was measured against PyTorch, "int8" the
+            run's proved int8 export.
         threshold: lowest score, of detection, or lowest probability of a label where there may be several; None is
             the run's own, chosen on validation.
         tiles: segment large images in overlapping windows at their own size.
@@ -64,7 +75,8 @@ def predict(
         raise InputError(
             f"a threshold applies to detection and multi-label models; the task of {run.folder.name} is {run.task}."
         )
-    predictor = Predictor(run, precision=precision, latency=len(first) <= FEW, threshold=threshold, tiles=tiles)
+    opened = open_chosen(run, engine=engine, precision=precision, latency=len(first) <= FEW, report=report)
+    predictor = Predictor(run, engine=opened, threshold=threshold, tiles=tiles)
     counted = len(first) if len(first) <= FEW else sum(1 for _ in itertools.islice(walk(named), COUNTED + 1))
     total = counted if counted <= COUNTED else None
     return _reported(predictor.predict(itertools.chain(first, files)), total=total, report=report)

@@ -11,6 +11,7 @@ from handlens.errors import InputError, require
 from handlens.files import read_json, write_json, write_text
 from handlens.flow.callbacks import with_callbacks
 from handlens.flow.data import stop_on_findings
+from handlens.flow.engines import add_fastest
 from handlens.flow.golden import write_golden
 from handlens.flow.job import SAVED, Job, learn
 from handlens.flow.mode import choose_mode, require_a_batch, require_known, require_mode, say_unused
@@ -129,12 +130,14 @@ def train(
         elif read_json(folder / DATA)["fingerprint"] != summary["fingerprint"]:
             raise InputError(f"the images in {data} have changed since {folder} was started; start a new run.")
         try:
-            return _train(job, summary, golden=golden)
+            _train(job, summary, golden=golden)
         except KeyboardInterrupt as stop:
             if unfinished(folder):
                 saved = "everything is saved" if stop.args == (SAVED,) else "progress since the last checkpoint is lost"
                 report.say(f"Stopped, and {saved}. Continue with: handlens train --resume {folder}")
             raise
+    add_fastest(folder, report=report)
+    return folder
 
 
 def _prepared(

@@ -72,6 +72,20 @@ def _versions(package: str) -> str:
     return " ".join(f"{name} {version(name)}" for name in found)
 
 
+def is_installed(name: str, *, package: str, requirements: Path) -> bool:
+    """Whether `run_converter` has nothing to install first."""
+    named = os.environ.get(f"HANDLENS_{name.upper()}_PYTHON") is not None
+    return named or find_spec(package) is not None or (_environment(name, requirements) / READY).is_file()
+
+
+def _environment(name: str, requirements: Path) -> Path:
+    """The folder of an environment with these requirements, whether it is there or not."""
+    wanted = requirements.read_bytes() + f"{sys.version} {sysconfig.get_path('purelib')}".encode()
+    place = os.environ.get("HANDLENS_CONVERTERS")
+    parent = Path(place) if place else cache_folder() / "converters"
+    return parent / f"{name}-{hashlib.sha256(wanted).hexdigest()[:12]}"
+
+
 def _python_of(name: str, *, package: str, requirements: Path | None, report: Reporter) -> str:
     """HANDLENS_<NAME>_PYTHON; or this interpreter, where the package is installed; or that of an environment in the
     cache, or in HANDLENS_CONVERTERS, made once."""
@@ -82,11 +96,7 @@ def _python_of(name: str, *, package: str, requirements: Path | None, report: Re
         return asked
     if find_spec(package) is not None or requirements is None:
         return sys.executable
-    wanted = requirements.read_bytes() + f"{sys.version} {sysconfig.get_path('purelib')}".encode()
-    place = os.environ.get("HANDLENS_CONVERTERS")
-    folder = (
-        Path(place) if place else cache_folder() / "converters"
-    ) / f"{name}-{hashlib.sha256(wanted).hexdigest()[:12]}"
+    folder = _environment(name, requirements)
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from handlens.machine import cores
 
-Precision = Literal["fp32", "auto"]
+Precision = Literal["fp32", "auto", "int8"]
 Arrays = dict[str, NDArray[Any]]
 
 

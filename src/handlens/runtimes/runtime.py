@@ -5,12 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from handlens.errors import InputError, require
 from handlens.reporter import QUIET, Reporter
 from handlens.runtimes.delegation import Delegation
+from handlens.runtimes.device import Program
 from handlens.runtimes.engine import Engine, FileEngine, Model, Precision
 from handlens.runtimes.int8 import Kernels, Setting
 from handlens.runtimes.source import Source
@@ -29,8 +31,10 @@ class Runtime(Protocol):
         suffix: of its file.
         package: what is imported to run it, and the extra that brings it is called as the runtime; "" where the plain
             installation does.
+        distribution: the installed package whose version says which runtime this is.
         precisions: in which an export is proved: "fp32" decides, "auto", the runtime's default, informs.
         has_fp16: `halve` is there.
+        programs: those that time its files on a device; the first is the one that is recommended.
         int8: settings of its quantizer, in the order in which they are tried.
         other_kernels: with which an int8 file is tried beside those that this machine takes.
         takes_any_size: a graph may resize inside. One that does not takes images one at a time.
@@ -43,6 +47,7 @@ class Runtime(Protocol):
     name: ClassVar[str]
     suffix: ClassVar[str]
     package: ClassVar[str] = ""
+    distribution: ClassVar[str]
     precisions: ClassVar[tuple[str, ...]]
     title: ClassVar[str]
     app: ClassVar[Path]
@@ -51,6 +56,7 @@ class Runtime(Protocol):
     has_fp16: ClassVar[bool] = True
     int8: ClassVar[tuple[Setting, ...]] = ()
     other_kernels: ClassVar[tuple[Kernels, ...]] = ()
+    programs: ClassVar[tuple[Program, ...]] = ()
 
     def convert(self, source: Source, path: Path, *, report: Reporter = QUIET) -> Delegation | None:
         """Write a graph as this runtime's file or files, with class names and preprocess in its metadata.
@@ -136,6 +142,15 @@ class Runtime(Protocol):
             InputError: the runtime is not installed, or cannot read the file.
         """
         return FileEngine(lambda threads: self.open(path, precision=precision, threads=threads), latency=latency)
+
+    @property
+    def installed(self) -> bool:
+        """Whether what runs its files is."""
+        return not self.package or find_spec(self.package) is not None
+
+    def missing(self) -> str | None:
+        """What would have to be installed before it can convert, in words; None where nothing is missing."""
+        return None if self.installed else f"its packages: pip install 'handlens[{self.name}]'"
 
     def refuses(self, model: str) -> str | None:
         """Why a model of the catalogue does not convert, as a sentence; None where it does."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from handlens.reporter import QUIET, Reporter
 from handlens.runtimes.delegation import Delegation
+from handlens.runtimes.executorch.device import PROGRAMS
 from handlens.runtimes.int8 import Setting
 from handlens.runtimes.runtime import Runtime
 from handlens.runtimes.source import Source
@@ -20,9 +21,11 @@ if TYPE_CHECKING:
 
 class ExecuTorch(Runtime):
     name = "executorch"
+    distribution = "executorch"
     suffix = ".pte"
     package = "executorch"
     precisions = ("fp32",)
+    programs = PROGRAMS
     runner = Path(__file__).with_name("runner.py")
     title = "ExecuTorch"
     app = Path(__file__).with_name("app")

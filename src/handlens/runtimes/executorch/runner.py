@@ -28,13 +28,15 @@ def silent() -> Iterator[None]:
 
 
 with silent():
+    from executorch.extension.pybindings import portable_lib
     from executorch.runtime import Runtime
 
 
 class Model:
     """
     Args:
-        threads: is not heard: ExecuTorch has one pool of threads for all models.
+        threads: None is one per core. ExecuTorch has one pool of threads for all models of a process: the last one
+            decides, and none may be running meanwhile.
 
     Attributes:
         metadata: what the file says of itself, by key.
@@ -46,6 +48,7 @@ class Model:
     def __init__(self, path: str, *, precision: str = "fp32", threads: int | None = None) -> None:
         try:
             with silent():
+                portable_lib._unsafe_reset_threadpool(threads or os.cpu_count() or 1)
                 said = Runtime.get().load_program(path).load_method("handlens").execute([])[0].numpy().tobytes()
                 # Another program for another method: in one, the second takes the place of the first.
                 self._program = Runtime.get().load_program(path)
@@ -60,6 +63,7 @@ class Model:
 
     def run(self, images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
         """(N, H, W, C) uint8 -> arrays (N, ...) by output name; the file takes one image at a time."""
-        answers = (self._method.execute([torch.tensor(image[None])]) for image in images)
+        # NumPy copies: torch would on threads of its own, which then wait for more in the way of ExecuTorch's.
+        answers = (self._method.execute([torch.from_numpy(image[None].copy())]) for image in images)
         parts = [[made.numpy().copy() for made in answer] for answer in answers]
         return {name: np.concatenate([part[place] for part in parts]) for place, name in enumerate(self._names)}

@@ -10,6 +10,7 @@ from handlens.errors import require
 from handlens.reporter import QUIET, Reporter
 from handlens.runtimes.delegation import Delegation
 from handlens.runtimes.int8 import Kernels, Setting
+from handlens.runtimes.litert.device import PROGRAMS
 from handlens.runtimes.runtime import Runtime
 from handlens.runtimes.source import Source
 
@@ -20,9 +21,11 @@ if TYPE_CHECKING:
 
 class LiteRT(Runtime):
     name = "litert"
+    distribution = "ai-edge-litert"
     suffix = ".tflite"
     package = "ai_edge_litert"
     precisions = ("fp32",)
+    programs = PROGRAMS
     runner = Path(__file__).with_name("runner.py")
     title = "LiteRT"
     app = Path(__file__).with_name("app")
@@ -47,6 +50,15 @@ class LiteRT(Runtime):
         from handlens.runtimes.litert.convert import halve_litert
 
         return halve_litert(source, whole, path, report=report)
+
+    def missing(self) -> str | None:
+        from handlens.runtimes.converter import is_installed
+        from handlens.runtimes.litert.convert import CONVERTER, REQUIREMENTS
+
+        absent = super().missing()
+        if absent is None and not is_installed(self.name, package=CONVERTER, requirements=REQUIREMENTS):
+            return "its converter (1 GB), which `handlens export --to litert` installs"
+        return absent
 
     def quantize(
         self,

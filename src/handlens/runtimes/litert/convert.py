@@ -25,6 +25,7 @@ from handlens.runtimes.source import Source
 
 SCRIPT = Path(__file__).with_name("converter_script.py")
 QUANTIZER = Path(__file__).with_name("quantizer_script.py")
+CONVERTER = "litert_torch"
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 
 
@@ -45,7 +46,7 @@ def export_litert(source: Source, path: Path, *, report: Reporter = QUIET) -> De
             SCRIPT,
             *(program, made),
             outputs=(made,),
-            package="litert_torch",
+            package=CONVERTER,
             requirements=REQUIREMENTS,
             report=report,
         )

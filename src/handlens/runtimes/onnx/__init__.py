@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from handlens.reporter import QUIET, Reporter
 from handlens.runtimes.int8 import Kernels, Setting
+from handlens.runtimes.onnx.device import PROGRAMS
 from handlens.runtimes.runtime import Runtime
 from handlens.runtimes.source import Source
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 class Onnx(Runtime):
     name = "onnx"
+    distribution = "onnxruntime"
     suffix = ".onnx"
     package = "onnxruntime"
     precisions = ("fp32",)
@@ -31,6 +33,7 @@ class Onnx(Runtime):
     )
     # Without VNNI, sums of two products of 8-bit numbers may overflow; so they do not.
     other_kernels = (Kernels("kernels that cannot overflow", "precise"),)
+    programs = PROGRAMS
     runner = Path(__file__).with_name("runner.py")
     title = "ONNX Runtime"
     app = Path(__file__).with_name("app")

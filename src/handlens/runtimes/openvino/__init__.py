@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from handlens.reporter import QUIET, Reporter
 from handlens.runtimes.engine import Engine, Precision
 from handlens.runtimes.int8 import Kernels, Setting
+from handlens.runtimes.openvino.device import PROGRAMS
 from handlens.runtimes.runtime import Runtime
 from handlens.runtimes.source import Source
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 class OpenVINO(Runtime):
     name = "openvino"
+    distribution = "openvino"
     suffix = ".xml"
     precisions = ("fp32", "auto")
     int8 = (
@@ -29,6 +31,7 @@ class OpenVINO(Runtime):
         Setting("accurate bias", "biases are corrected layer by layer", {"preset": "mixed", "fast_bias": False}),
     )
     other_kernels = (Kernels("instructions up to SSE4.1", environment={"ONEDNN_MAX_CPU_ISA": "SSE41"}),)
+    programs = PROGRAMS
     runner = Path(__file__).with_name("runner.py")
     title = "OpenVINO"
     app = Path(__file__).with_name("app")

@@ -1,0 +1,89 @@
+"""bench: how fast a model is, in which runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from handlens.cli.shared import AsJson, Quiet, app, console, print_json, reporting
+from handlens.errors import InputError
+
+
+@app.command()
+def bench(
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(help="Run folders, names of pretrained models, or exported files; one or several."),
+    ] = None,
+    engines: Annotated[
+        str | None,
+        typer.Option(
+            help="Of runs: executorch, litert, onnx, openvino, pytorch or compile (torch.compile), with commas; "
+            "default: all that are installed."
+        ),
+    ] = None,
+    threads: Annotated[
+        str | None, typer.Option(help="Numbers of threads, with commas; default: 1 and one per core.")
+    ] = None,
+    batch: Annotated[str, typer.Option(help="Images in one run, with commas.")] = "1,8",
+    rounds: Annotated[int, typer.Option(min=1, help="Turns that each contender takes.")] = 10,
+    plot: Annotated[Path | None, typer.Option(help="Draw latency, first answer, throughput and memory (PNG).")] = None,
+    adb: Annotated[
+        bool, typer.Option("--adb", help="Print the commands that time exported files on an Android device.")
+    ] = False,
+    read: Annotated[
+        list[str] | None,
+        typer.Option(help="Also show what such a command has printed: a file, or - for standard input; repeatable."),
+    ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Time a model in every runtime, or exported files, side by side: latency, throughput, first answer, memory."""
+    from handlens.flow.bench import bench as measure
+
+    if plot is not None and plot.suffix.lower() != ".png":
+        raise InputError(f"--plot must be a PNG file, got {plot}.")
+    if adb:
+        _print_commands(models or [], threads, as_json=as_json, quiet=quiet)
+        return
+    with reporting(quiet or as_json) as report:
+        found = measure(
+            models or [],
+            engines=None if engines is None else [name.strip() for name in engines.split(",")],
+            threads=None if threads is None else _whole_numbers(threads, "--threads"),
+            batches=_whole_numbers(batch, "--batch"),
+            rounds=rounds,
+            read=read or (),
+            plot=plot,
+            report=report,
+        )
+    if as_json:
+        print_json(found)
+        return
+    from handlens.tables import print_bench
+
+    print_bench(console(), found)
+
+
+def _print_commands(models: list[str], threads: str | None, *, as_json: bool, quiet: bool) -> None:
+    from handlens.flow.device import device_commands
+    from handlens.tables import print_device_commands
+
+    number = 1 if threads is None else _whole_numbers(threads, "--threads")[0]
+    if not models:
+        raise InputError("--adb needs exported files, or runs that have exports.")
+    with reporting(quiet or as_json) as report:
+        found = device_commands(models, threads=number, report=report)
+    if as_json:
+        print_json(found)
+    else:
+        print_device_commands(console(), found)
+
+
+def _whole_numbers(text: str, option: str) -> list[int]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and len(part) < 10 for part in parts):
+        raise InputError(f"{option} must be whole numbers separated by commas, got {text!r}.")
+    return [int(part) for part in parts]
