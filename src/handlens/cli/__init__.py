@@ -13,11 +13,11 @@ from typing import Annotated
 
 import typer
 
-from handlens.cli import bench, data, nets, runs  # each adds its commands to the application
+from handlens.cli import bench, data, int8, nets, runs  # each adds its commands to the application
 from handlens.cli.shared import app, print_error, reader_may_leave
 from handlens.errors import FindingsError, InputError, ParityError
 
-__all__ = ["FindingsError", "app", "bench", "data", "main", "nets", "run", "runs"]
+__all__ = ["FindingsError", "app", "bench", "data", "int8", "main", "nets", "run", "runs"]
 
 
 @app.callback()

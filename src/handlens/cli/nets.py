@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from handlens.cli.int8 import print_predicted
 from handlens.cli.shared import (
     AsJson,
     Options,
@@ -138,12 +139,26 @@ def cost(
         bool, typer.Option("--latency", help="Also measure the latency of one image on this machine.")
     ] = False,
     precision: Precision = "auto",
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Predict what int8 costs in accuracy: of a pretrained model or a run.")
+    ] = False,
+    data: Annotated[
+        Path | None, typer.Option(help="Images for --int8, labeled or not; default: validation images of the run.")
+    ] = None,
+    calibrate: Annotated[
+        Path | None, typer.Option(help="Images to calibrate --int8 with; default: training images, or some of --data.")
+    ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Show multiply-adds and memory in int8 by width and input size, beside published figures and the latency here."""
     from handlens.flow.nets import cost_table
 
+    if int8:
+        print_predicted(name, data=data, calibrate=calibrate, as_json=as_json, quiet=quiet)
+        return
+    if data is not None or calibrate is not None:
+        raise InputError("--data and --calibrate belong to --int8.")
     chosen = None if widths == "all" else [_number(text, "--widths") for text in widths.split(",")]
     with reporting(quiet or as_json) as report:
         rows = cost_table(

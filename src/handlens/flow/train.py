@@ -16,6 +16,7 @@ from handlens.flow.golden import write_golden
 from handlens.flow.job import SAVED, Job, learn
 from handlens.flow.mode import choose_mode, require_a_batch, require_known, require_mode, say_unused
 from handlens.flow.runs import machine, write_run
+from handlens.flow.survival import say_survival
 from handlens.reporter import QUIET, Reporter, shows_progress
 from handlens.tasks import TASKS
 from handlens.tasks.own_model import try_parts
@@ -207,6 +208,7 @@ def _train(job: Job, summary: dict[str, Any], *, golden: bool) -> Path:
         ),
     )
     measured = task.shown(outcome.validation[task.metric])
+    say_survival(task, start.net, start.preprocess, dataset, report)
     report.say(f"Validation: {measured} ({outcome.validation['how']}). Run folder: {folder}")
     return folder
 

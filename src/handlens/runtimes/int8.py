@@ -1,10 +1,38 @@
-"""int8: what a runtime's quantizer is given, and the settings that are tried, in words."""
+"""int8: what a runtime's quantizer is given, the settings that are tried, in words, and how each rounds."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
+
+Ranges = Literal["extremes", "averaged", "moving"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scheme:
+    """How a quantizer rounds, for its simulation in PyTorch (handlens.quantization).
+
+    Attributes:
+        weight_limit: the largest weight of an output channel in steps, with zero in the middle: 127, half of it where
+            weights have 7 bits. Rounded to whole steps, up below zero and down above it.
+        depthwise_limit: the same of depthwise convolutions; None is no other.
+        symmetric: activations that may be negative have as many levels below zero as above it.
+        ranges: of activations, from calibration images: their least and greatest value, the average over images of each
+            image's, or a moving average of these.
+        places: activations are rounded where an operator of int8 makes them, or only where one takes them.
+        depthwise_channels: what a depthwise convolution takes has a range for each channel.
+        bias_correction: biases are changed so that the mean of what a layer makes stays (quantization.bias), where the
+            change is less than so many times the bias; 0 changes none.
+    """
+
+    weight_limit: float = 127
+    depthwise_limit: float | None = None
+    symmetric: bool = False
+    ranges: Ranges = "extremes"
+    places: Literal["outputs", "inputs"] = "outputs"
+    depthwise_channels: bool = False
+    bias_correction: float = 0
 
 
 @dataclass(frozen=True)
@@ -15,11 +43,13 @@ class Setting:
         name: in reports.
         why: what it is tried for, as the end of "It was tried because".
         options: of this runtime's quantizer.
+        scheme: how it rounds.
     """
 
     name: str
     why: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    scheme: Scheme = field(default_factory=Scheme)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from handlens.data.check import Audit
     from handlens.data.record import Dataset, Record
+    from handlens.quantization.prediction import Prediction
     from handlens.reporter import Reporter
     from handlens.results import Result
     from handlens.runtimes.agreement import Agreement
@@ -50,6 +51,7 @@ class Task(Protocol):
         evaluated_at: the threshold of an evaluation, in place of the run's own.
         has_windows: a large image can be predicted in windows.
         has_threshold: a prediction depends on a score that users may set.
+        predicts_drop: `predicted_drop` says something.
         resize: how an image becomes the input of a model of the caller's own.
     """
 
@@ -69,6 +71,7 @@ class Task(Protocol):
     evaluated_at: ClassVar[float | None] = None
     has_threshold: ClassVar[bool] = False
     has_windows: ClassVar[bool] = False
+    predicts_drop: ClassVar[bool] = False
     resize: ClassVar[ResizePolicy] = "crop"
 
     def sinks(self, run: Run) -> dict[str, Callable[[Path], Sink]]:
@@ -158,6 +161,11 @@ class Task(Protocol):
                 others may round otherwise.
         """
         ...
+
+    def predicted_drop(self, values: Arrays, own: Arrays) -> Prediction | None:
+        """What the metric loses where a model answers `values` in place of `own`, its probabilities in float, without
+        labels; None where it takes more to say."""
+        return None
 
     def refusal(self, *, with_resize: bool, suppress: bool) -> str | None:
         """Why a graph cannot be made so, as the end of a sentence; None where it can."""

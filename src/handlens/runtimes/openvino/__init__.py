@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from handlens.reporter import QUIET, Reporter
 from handlens.runtimes.engine import Engine, Precision
-from handlens.runtimes.int8 import Kernels, Setting
+from handlens.runtimes.int8 import Kernels, Scheme, Setting
 from handlens.runtimes.openvino.device import PROGRAMS
 from handlens.runtimes.runtime import Runtime
 from handlens.runtimes.source import Source
@@ -18,17 +19,42 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+# nncf's rules: weights of 7 bits but for depthwise convolutions, averages of each image's extremes, and ranges where
+# operators take them.
+SCHEME = Scheme(
+    weight_limit=63.5,
+    depthwise_limit=127,
+    ranges="averaged",
+    places="inputs",
+    depthwise_channels=True,
+    bias_correction=2,  # FAST_BIAS_CORRECTION_THRESHOLD
+)
+
+
 class OpenVINO(Runtime):
     name = "openvino"
     distribution = "openvino"
     suffix = ".xml"
     precisions = ("fp32", "auto")
     int8 = (
-        Setting("mixed", "activations that may be negative get a range around zero of their own", {"preset": "mixed"}),
         Setting(
-            "performance", "all ranges are symmetric, as some processors compute faster", {"preset": "performance"}
+            "mixed",
+            "activations that may be negative get a range around zero of their own",
+            {"preset": "mixed"},
+            SCHEME,
         ),
-        Setting("accurate bias", "biases are corrected layer by layer", {"preset": "mixed", "fast_bias": False}),
+        Setting(
+            "performance",
+            "all ranges are symmetric, as some processors compute faster",
+            {"preset": "performance"},
+            replace(SCHEME, symmetric=True),
+        ),
+        Setting(
+            "accurate bias",
+            "biases are corrected layer by layer",
+            {"preset": "mixed", "fast_bias": False},
+            replace(SCHEME, bias_correction=1000),  # BIAS_CORRECTION_THRESHOLD
+        ),
     )
     other_kernels = (Kernels("instructions up to SSE4.1", environment={"ONEDNN_MAX_CPU_ISA": "SSE41"}),)
     programs = PROGRAMS

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from handlens.data.check import Audit
+    from handlens.quantization.prediction import Prediction
     from handlens.runtimes.engine import Arrays
     from handlens.training.fit import Learning
     from handlens.training.recipe import Recipe
@@ -53,6 +54,7 @@ class Classify(Task):
         }
     )
     has_head = True
+    predicts_drop = True
     published_classes = 1000  # of ImageNet
 
     def answer(
@@ -112,6 +114,11 @@ class Classify(Task):
             {PROBABILITIES: meaning},
             {"kind": "close", "output": PROBABILITIES, "tolerances": [tolerance]},
         )
+
+    def predicted_drop(self, values: Arrays, own: Arrays) -> Prediction:
+        from handlens.quantization.prediction import predict_drop
+
+        return predict_drop(own[PROBABILITIES], values[PROBABILITIES])
 
     def start(self, recipe: Recipe, dataset: Dataset, report: Reporter) -> Start:
         return start_image_model(recipe, len(dataset.class_names), report)
