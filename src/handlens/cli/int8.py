@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from handlens.cli.shared import AsJson, Quiet, app, console, print_json, print_line, reporting
+from handlens.figures import percent
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 @app.command()
@@ -31,7 +37,6 @@ def quantize_report(
 ) -> None:
     """Show which layers int8 hurts, and what leaving them in float gives and costs. Simulated; nothing is exported."""
     from handlens.flow.quantize_report import quantize_report as simulate
-    from handlens.tables import print_quantize_report
 
     with reporting(quiet or as_json) as report:
         found = simulate(
@@ -40,7 +45,7 @@ def quantize_report(
     if as_json:
         print_json(found)
         return
-    print_quantize_report(console(), found, limit=layers)
+    _print_quantize_report(console(), found, limit=layers)
     if plot is not None:
         print_line(str(plot))
 
@@ -48,11 +53,83 @@ def quantize_report(
 def print_predicted(name: str, *, data: Path | None, calibrate: Path | None, as_json: bool, quiet: bool) -> None:
     """`cost --int8`."""
     from handlens.flow.survival import survival
-    from handlens.tables import print_survival
 
     with reporting(quiet or as_json) as report:
         rows = survival(name, data=data, calibrate=calibrate, report=report)
     if as_json:
         print_json(rows)
     else:
-        print_survival(console(), rows)
+        _print_survival(console(), rows)
+
+
+def _print_survival(console: Console, rows: Sequence[dict[str, Any]]) -> None:
+    """What int8 is predicted to cost, by runtime and setting."""
+    from handlens.tables import print_rows
+
+    words = {(True, True): "yes", (True, False): "probably", (False, False): "probably not", (False, True): "no"}
+    shown = [
+        {
+            "runtime": row["runtime"],
+            "setting": row["setting"],
+            "changed": percent(row["changed"]) if row["changed"] is not None else None,
+            "points_lost": None if row["drop"] is None else f"{100 * row['drop']:.1f}",
+            "95 % interval": None
+            if row["interval"] is None
+            else f"{100 * row['interval'][0]:.1f} to {100 * row['interval'][1]:.1f}",
+            "within 1 point": words.get((row["within"], row["sure"])),
+            "counted": None if row["counted"] is None else f"{100 * row['counted']:.1f}",
+        }
+        for row in rows
+    ]
+    labeled = any(row["counted"] is not None for row in rows)
+    print_rows(console, [row if labeled else {k: v for k, v in row.items() if k != "counted"} for row in shown])
+    labels = " Counted: points lost on these images by their labels." if labeled else ""
+    console.print(f"Predicted by simulation from {rows[0]['images']} images; an export measures it.{labels}")
+
+
+def _print_quantize_report(console: Console, found: dict[str, Any], *, limit: int) -> None:
+    """The layers that hurt most, then what leaving them in float gives and costs."""
+    from handlens.tables import print_rows
+
+    total = sum(layer["multiply_adds"] for layer in found["layers"])
+    print_rows(
+        console,
+        [
+            {
+                "layer": layer["name"],
+                "kind": layer["kind"],
+                "noise": f"{100 * layer['noise']:.3f} %",
+                "dB": _decibels(layer["signal_db"]),
+                "changed": None if layer["changed"] is None else percent(layer["changed"]),
+                "float: kB more": f"{layer['extra_bytes'] / 1e3:,.1f}",
+                "multiply-adds": f"{100 * layer['multiply_adds'] / total:.1f} %",
+            }
+            for layer in found["layers"][:limit]
+        ],
+    )
+    console.print(
+        "Noise: of the output's power, with this layer alone (weights and what it makes) in int8; dB: signal to noise."
+    )
+    print_rows(
+        console,
+        [
+            {
+                "layers in float": row["layers"],
+                "dB": _decibels(row["signal_db"]),
+                "changed": None if row["changed"] is None else percent(row["changed"]),
+                found["metric"] or "metric": None if row["score"] is None else f"{100 * row['score']:.1f}",
+                "kB more": f"{row['extra_bytes'] / 1e3:,.1f}",
+                "multiply-adds in float": f"{100 * row['multiply_adds']:.1f} %",
+            }
+            for row in found["kept"]
+        ],
+    )
+    reference = "" if found["reference"] is None else f" {found['metric']} in float: {100 * found['reference']:.1f}."
+    console.print(
+        f"Simulated as {found['to']} ({escape(found['setting'])}) on {found['images']} images.{reference} "
+        "Multiply-adds stand for time, which only the processor can tell; maps between int8 and float are rounded."
+    )
+
+
+def _decibels(value: float | None) -> str | None:
+    return None if value is None else f"{value:.1f}"
