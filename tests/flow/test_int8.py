@@ -83,6 +83,17 @@ def test_an_int8_export_is_small_says_so_and_keeps_what_the_model_knows(
     assert np.mean(right) == pytest.approx(made["rows"][0]["score"])  # fifteen images: what they score is noise
 
 
+@pytest.mark.slow
+def test_layers_that_hurt_most_keep_their_bits(run: Path, tmp_path: Path):
+    sizes = []
+    for count in (0, 2):
+        out = tmp_path / f"{count}.xml"
+        _, report = handlens.export(run, to="openvino", out=out, int8=True, max_drop=60, images=6, keep_float=count)
+        assert len(report.tried[0]["keep_float"]) == count
+        sizes.append(report.rows[0].size_mb)
+    assert sizes[1] > sizes[0]
+
+
 def test_a_calibration_that_is_broken_does_not_pass(run: Path, weights: str, tmp_path: Path):
     black = tmp_path / "black"
     black.mkdir()
@@ -120,6 +131,8 @@ def test_what_does_not_go_together_is_refused(run: Path, monkeypatch: pytest.Mon
         handlens.export(run, to="onnx", int8=True, with_resize=True)
     with pytest.raises(InputError, match="--fp16 and --int8 exclude each other"):
         handlens.export(run, to="onnx", int8=True, fp16=True)
+    with pytest.raises(InputError, match="--keep-float is a number of layers, for --int8; got 3"):
+        handlens.export(run, to="onnx", keep_float=3)
     monkeypatch.setattr(type(RUNTIMES["onnx"]), "int8", ())
     with pytest.raises(InputError, match="--int8 is not available for onnx; use --to "):
         handlens.export(run, to="onnx", int8=True)

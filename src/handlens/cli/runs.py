@@ -235,6 +235,9 @@ def export(
         float,
         typer.Option(min=0.0, help="Points of the metric that --fp16 or --int8 may lose."),
     ] = 1.0,
+    keep_float: Annotated[
+        int, typer.Option(min=0, help="With --int8, keep this many of the layers that it hurts most in float.")
+    ] = 0,
     calibrate: Annotated[
         Path | None, typer.Option(help="Images to calibrate --int8 with; default: training images of the run.")
     ] = None,
@@ -274,6 +277,7 @@ def export(
             fp16=fp16,
             int8=int8,
             max_drop=max_drop,
+            keep_float=keep_float,
             calibrate=calibrate,
             app=app,
             images="all" if everything else max_images,

@@ -42,6 +42,7 @@ def export(
     fp16: bool = False,
     int8: bool = False,
     max_drop: float = 1.0,
+    keep_float: int = 0,
     calibrate: Path | str | None = None,
     app: bool = True,
     images: int | Literal["all"] | None = None,
@@ -75,6 +76,7 @@ def export(
         fp16=fp16,
         int8=int8,
         max_drop=max_drop,
+        keep_float=keep_float,
         calibrate=calibrate,
         app=app,
         images=images,
@@ -143,7 +145,9 @@ def _exported(
             first = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise InputError(f"{run.folder.name} cannot be converted to {to}: {first}") from error
         if calibration is not None and allowed is not None:
-            tried, delegation = quantize(gate, runtime, source, made, images=calibration, max_drop=allowed)
+            tried, delegation = quantize(
+                gate, runtime, source, made, images=calibration, max_drop=allowed, keep_float=options.keep_float
+            )
         parity = replace(
             gate.compare(made, runtime, max_drop=allowed, int8=options.int8), tried=tuple(tried), delegation=delegation
         )

@@ -24,6 +24,7 @@ class ExportOptions:
         int8: weights and activations of 8 bits. The runtime's settings are tried on the validation images until one
             loses no more than `max_drop`.
         max_drop: points of the task's metric that fp16 or int8 may lose.
+        keep_float: how many of the layers that int8 hurts most keep 32 bits; of int8.
         calibrate: a folder of images that int8 is calibrated with; None is the run's own training images.
         app: also write the folder for whoever builds an app, with copies of a few images.
         images: how many are compared at most, spread evenly; None is as many as take a minute of processor time.
@@ -41,6 +42,7 @@ class ExportOptions:
     fp16: bool = False
     int8: bool = False
     max_drop: float = 1.0
+    keep_float: int = 0
     calibrate: Path | str | None = None
     app: bool = True
     images: int | Literal["all"] | None = None
@@ -48,6 +50,8 @@ class ExportOptions:
     def __post_init__(self) -> None:
         if self.fp16 and self.int8:
             raise InputError("--fp16 and --int8 exclude each other.")
+        if self.keep_float < 0 or (self.keep_float and not self.int8):
+            raise InputError(f"--keep-float is a number of layers, for --int8; got {self.keep_float}.")
         if (self.fp16 or self.int8) and self.with_resize:
             raise InputError(
                 f"--{self.precision} and --with-resize exclude each other: the resize inside a graph needs float32."

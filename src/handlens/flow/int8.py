@@ -15,6 +15,7 @@ from handlens.data.decode import UnreadableImageError, decode
 from handlens.errors import InputError
 from handlens.files import read_json
 from handlens.reporter import Reporter
+from handlens.runtimes.int8 import NET
 from handlens.training.run import DATA, Run, kept_config
 
 if TYPE_CHECKING:
@@ -22,11 +23,13 @@ if TYPE_CHECKING:
 
     from handlens.flow.gate import Gate
     from handlens.runtimes.delegation import Delegation
+    from handlens.runtimes.int8 import Setting
     from handlens.runtimes.runtime import Runtime
     from handlens.runtimes.source import Source
 
 T = TypeVar("T")
 CALIBRATION = 128  # images
+MEASURED = 16  # images that tell which layers hurt
 
 
 def calibration_images(run: Run, folder: Path | str | None) -> NDArray[np.uint8]:
@@ -94,16 +97,18 @@ def quantize(
     *,
     images: NDArray[np.uint8],
     max_drop: float,
+    keep_float: int = 0,
 ) -> tuple[list[dict[str, Any]], Delegation | None]:
     """Try the runtime's settings on the validation images until one loses no more than `max_drop`; else keep the best.
 
     Args:
         file: a float32 file of this runtime, in whose place the int8 file is put.
         max_drop: a fraction of the metric, where there are labels.
+        keep_float: how many of the layers that hurt most are left in float.
 
     Returns:
         the settings that were tried: setting, why, images, equal, score, reference_score, passed, size_mb, latency_ms,
-        chosen; and which operators are delegated in the chosen one.
+        chosen, keep_float (names of layers); and which operators are delegated in the chosen one.
 
     Raises:
         InputError: the packages for it are not installed, or no setting gives numbers.
@@ -117,12 +122,15 @@ def quantize(
         folder = file.parent / f"setting {place}"
         folder.mkdir()
         made = folder / file.name
-        delegation = runtime.quantize(source, file, made, images=images, setting=setting, report=report)
+        kept = _worst_layers(source, setting, images, keep_float, report) if keep_float else []
+        delegation = runtime.quantize(
+            source, file, made, images=images, setting=setting, keep_float=kept, report=report
+        )
         row = gate.compare_on_validation(made, runtime, max_drop=max_drop).rows[0]
         tried.append(
             {"setting": setting.name, "why": setting.why, "images": row.images, "equal": row.equal}
             | {"score": row.score, "reference_score": row.reference_score, "passed": row.passed}
-            | {"size_mb": row.size_mb, "latency_ms": row.latency_ms, "chosen": False}
+            | {"size_mb": row.size_mb, "latency_ms": row.latency_ms, "chosen": False, "keep_float": kept}
         )
         value = row.equal if row.reference_score is None else -np.inf if row.score is None else row.score
         if value > best_value:
@@ -136,3 +144,22 @@ def quantize(
     for old, new in zip(runtime.files(best), runtime.files(file), strict=True):
         old.replace(new)
     return tried, its_delegation
+
+
+def _worst_layers(
+    source: Source, setting: Setting, images: NDArray[np.uint8], count: int, report: Reporter
+) -> list[str]:
+    """Names of the layers that hurt most when they alone are quantized, as `quantize-report` finds them."""
+    from handlens.quantization.sensitivity import layers_that_hurt
+
+    errors = layers_that_hurt(
+        source.graph.get_submodule(NET),
+        source.preprocess,
+        images[:MEASURED],
+        setting.scheme,
+        calibration=images,
+        report=report,
+    )
+    names = [error.name for error in errors][:count]
+    report.say(f"Left in float: {', '.join(names)}.")
+    return names
