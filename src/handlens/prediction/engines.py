@@ -141,7 +141,7 @@ def known_ranking(run: Run) -> dict[str, Speed]:
 
 def _measured(run: Run) -> dict[str, Speed]:
     """By digest; empty where nothing was measured on this machine with these versions."""
-    return _read(lambda: _record(run))
+    return _read(lambda: _record(run)) if WEIGHTS in run.model.files else {}
 
 
 def _read(path_in: Callable[[], Path]) -> dict[str, Speed]:
