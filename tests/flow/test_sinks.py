@@ -167,6 +167,7 @@ def test_progress_says_of_how_many(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         photo(tmp_path / f"{number}.jpg")
     (tmp_path / "words.txt").write_text("no image")
     monkeypatch.setattr("handlens.flow.predict.Predictor", Echo)
+    monkeypatch.setattr("handlens.flow.predict.open_chosen", lambda run, **options: None)
     monkeypatch.setattr("handlens.flow.predict.find_run", lambda run, exported, report: run)
     for few in (8, 3):  # images up to which the first answer matters most
         monkeypatch.setattr("handlens.flow.predict.FEW", few)
