@@ -190,6 +190,7 @@ def test_its_images_are_the_golden_ones_with_pytorchs_answers(run: Path, exporte
     assert "딸기 빵" in text and "1 x 64 x 64 x 3" in text and "# 빵 _1.xml" in text  # a "$" would begin a variable
 
 
+@pytest.mark.slow
 def test_a_new_export_replaces_it_and_nothing_else_does(run: Path, tmp_path: Path):
     out = tmp_path / "a.xml"
     folder = tmp_path / "a.xml-app"

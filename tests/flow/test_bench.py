@@ -27,6 +27,7 @@ def run(exported_run: Path) -> Path:
     return exported_run
 
 
+@pytest.mark.slow
 def test_a_run_in_its_engine_and_in_pytorch(run: Path):
     found = bench(run, engines=["openvino", "pytorch"], **FEW)
     rows = {row["name"]: row for row in found["rows"]}
@@ -52,6 +53,7 @@ def test_a_run_in_every_runtime_and_compiled(run: Path):
     assert len(found["rows"]) >= 3
 
 
+@pytest.mark.slow
 def test_files_are_shown_by_name_and_as_json_and_drawn(run: Path, tmp_path: Path):
     file = run / "exports" / "run.xml"
     for part in (file, file.with_suffix(".bin")):

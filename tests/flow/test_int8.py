@@ -94,6 +94,7 @@ def test_layers_that_hurt_most_keep_their_bits(run: Path, tmp_path: Path):
     assert sizes[1] > sizes[0]
 
 
+@pytest.mark.slow
 def test_a_calibration_that_is_broken_does_not_pass(run: Path, weights: str, tmp_path: Path):
     black = tmp_path / "black"
     black.mkdir()
@@ -112,6 +113,7 @@ def test_a_calibration_that_is_broken_does_not_pass(run: Path, weights: str, tmp
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_a_file_that_another_processor_runs_otherwise_is_refused(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

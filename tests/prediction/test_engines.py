@@ -102,6 +102,7 @@ def test_a_file_is_what_it_is(run: Run):
     assert handlens.load(export, engine="openvino").engine.precision != "int8"
 
 
+@pytest.mark.slow
 def test_what_is_measured_is_what_predict_takes_and_its_answers_stay(run: Run, data: Path):
     images = sorted((data / "test").rglob("*.jpg"))
     before = command("predict", run.folder, *images, "--json", "--precision", "fp32")

@@ -44,6 +44,7 @@ def make(tmp_path: Path):
     return made
 
 
+@pytest.mark.slow
 def test_each_number_is_what_it_says(make):
     quick, slow = make("quick", run=SLEEP.format(seconds=0.004)), make("slow", load=0.6, run=SLEEP.format(seconds=0.02))
     busy = make("busy", run="begin = time.process_time()\n        while time.process_time() < begin + 0.01: pass")
