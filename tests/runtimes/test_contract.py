@@ -130,6 +130,17 @@ def test_a_graph_that_resizes_takes_any_size(converted: Converted, tmp_path: Pat
         np.testing.assert_allclose(arrays["0/zebra"][place], expected["zebra"][0], atol=1e-4)
 
 
+def test_a_file_of_one_image_takes_many_one_after_the_other(converted: Converted):
+    for path in converted.files:
+        model = converted.runtime.open(path)
+        images = np.random.default_rng(0).integers(0, 256, (3, 32, 24, 3), dtype=np.uint8)
+        together = model.run(images)
+        for place, image in enumerate(images):
+            alone = model.run(image[None])
+            for name in OUTPUTS:
+                np.testing.assert_allclose(together[name][place], alone[name][0], atol=1e-6)
+
+
 def test_class_names_and_preprocessing_are_found_with_the_file(converted: Converted):
     for path in converted.files:
         assert converted.runtime.open(path).metadata == METADATA

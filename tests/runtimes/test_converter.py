@@ -49,7 +49,7 @@ def test_with_the_package_it_runs_here(tmp_path: Path):
     [
         ("import sys; sys.exit('no such operator: roll')", "litert failed: no such operator: roll"),
         ("raise ValueError('a\\nb')", "litert failed: b"),
-        ("import sys; sys.exit(3)", "litert failed: it said nothing"),
+        ("import sys; sys.exit(3)", "litert failed: no error message"),
         ("import os; os.kill(os.getpid(), 9)", "litert was killed by signal 9; most often memory is too little"),
     ],
 )
@@ -95,7 +95,7 @@ def test_an_environment_that_cannot_be_made_leaves_nothing(tmp_path: Path, monke
         (
             "HANDLENS_OFFLINE",
             "1",
-            "is not installed, and HANDLENS_OFFLINE=1 forbids to fetch it; set HANDLENS_LITERT_PY",
+            "is not installed, and HANDLENS_OFFLINE=1 forbids downloading it; set HANDLENS_LITERT_PY",
         ),
         ("HANDLENS_LITERT_PYTHON", "/no/python", "HANDLENS_LITERT_PYTHON is /no/python, which is not a program."),
     ],
@@ -141,3 +141,10 @@ def test_the_oldest_results_are_thrown_away(tmp_path: Path, monkeypatch: pytest.
     out.write_bytes(b"e" * 200)
     conversions.keep("e", [out])
     assert not conversions.taken("e", [out])
+
+
+def test_without_room_for_it_a_result_is_not_kept_and_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "cache").write_text("a file where a folder should be")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    run(script(tmp_path, "import sys; open(sys.argv[1], 'w').write('made')"), tmp_path / "made")
+    assert (tmp_path / "made").read_text() == "made"

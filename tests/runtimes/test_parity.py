@@ -149,5 +149,5 @@ def test_the_change_of_the_metric_has_its_interval(tmp_path, images):
     assert (low + high) / 2 == pytest.approx(change)
     assert 0.5 * expected < (high - low) / 2 < 2 * expected
     assert low < change < high < 0
-    few = Proof(tmp_path, tuple(map(str, range(19))), {"right": right[:19]}, score, 19, (), False)
-    assert few.interval({"right": right[:19]}) is None
+    few = Proof(tmp_path, tuple(map(str, range(99))), {"right": right[:99]}, score, 99, (), False)
+    assert few.interval({"right": right[:99]}) is None

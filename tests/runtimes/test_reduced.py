@@ -46,7 +46,9 @@ class Net(nn.Module):
         self.classifier = nn.Linear(64, 512)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        x = self.stem(images)
+        x = images
+        for layer in self.stem:  # which itself is not called
+            x = layer(x)
         for block in self.blocks:
             x = block(x).relu()
         return self.classifier(x.mean(dim=(2, 3)))
@@ -98,7 +100,7 @@ def size(runtime: Runtime, path: Path) -> int:
 def test_int8_leaves_the_last_step_and_what_is_kept_in_float(reduced: Reduced, tmp_path: Path):
     runtime, settings = reduced.runtime, reduced.runtime.int8
     paths = {}
-    for keep in ((), ("blocks.0",), ("stem", "blocks.0", "blocks.1", "classifier")):
+    for keep in ((), ("blocks.0",), ("stem.0", "blocks.0", "blocks.1", "classifier")):
         path = paths[keep] = tmp_path / str(len(keep)) / f"model{runtime.suffix}"
         path.parent.mkdir()
         runtime.quantize(
@@ -178,6 +180,16 @@ def test_batch_norm_behind_a_convolution_is_folded(name: str):
     )
 
 
+def test_openvino_quantizes_a_model_that_could_not_be_folded(tmp_path: Path):
+    runtime, images = RUNTIMES["openvino"], np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
+    graph = DeployGraph(with_statistics(Net()).eval(), PREPROCESS, last_step=fine)
+    source = Source(graph, PREPROCESS, OUTPUTS, METADATA)
+    whole, path = tmp_path / "whole.xml", tmp_path / "int8.xml"
+    runtime.convert(source, whole)
+    runtime.quantize(source, whole, path, images=images, setting=runtime.int8[0])
+    assert size(runtime, path) < 0.4 * size(runtime, whole)
+
+
 def test_a_norm_elsewhere_or_a_layer_used_twice_stays():
     class Odd(nn.Module):
         def __init__(self) -> None:
@@ -194,6 +206,65 @@ def test_a_norm_elsewhere_or_a_layer_used_twice_stays():
     made = folded(net, images)
     assert isinstance(made.norm, nn.BatchNorm2d) and isinstance(made.other, nn.BatchNorm2d)
     torch.testing.assert_close(made(images), net(images))
+
+
+class Written(nn.Module):
+    """The norm's input is the convolution's output, written over."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.BatchNorm2d(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.body(x)
+
+
+class UsedTwice(nn.Module):
+    """What the convolution returns is also added behind the norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.conv(x)
+        return y + self.norm(y).relu()
+
+
+class TwoNames(nn.Module):
+    """The convolution has a second name, and the norm is called by keyword in another place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList([nn.Conv2d(3, 3, 3)])
+        self.stem, self.norm, self.last = self.parts[0], nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(input=self.norm(self.stem(x)))
+
+
+class Heard(TwoNames):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm.register_forward_hook(lambda module, inputs, output: output * 2)
+
+
+class NotCopied(TwoNames):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scaled = self.stem.weight * 2  # what is computed cannot be copied
+
+
+@pytest.mark.parametrize("net", [Written, UsedTwice, TwoNames, Heard, NotCopied])
+def test_however_modules_are_wired_folding_changes_no_number(net: type[nn.Module]):
+    model = with_statistics(net()).eval()
+    images = torch.rand(2, 3, 9, 9)
+    with torch.no_grad():
+        expected = model(images)
+        torch.testing.assert_close(folded(model, torch.zeros(2, 3, 9, 9))(images), expected, rtol=1e-4, atol=1e-5)
+    if net is TwoNames:
+        made = folded(model, images)
+        assert isinstance(made.norm, nn.Identity) and made.stem is made.parts[0]
 
 
 def test_what_lies_outside_the_model_stays_in_float():

@@ -179,7 +179,11 @@ def _digests(folder: Path) -> dict[str, str]:
     """SHA-256 of each file, by its path in the folder."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() or path.is_symlink())
     names = {path.relative_to(folder): path for path in files}
-    return {name.as_posix(): sha256_of(path) for name, path in names.items() if not set(LEFT) & set(name.parts)}
+    return {
+        name.as_posix(): "a link" if path.is_symlink() else sha256_of(path)
+        for name, path in names.items()
+        if not set(LEFT) & set(name.parts)
+    }
 
 
 def _module(path: Path) -> ModuleType:

@@ -127,7 +127,7 @@ def summary(
 
 @app.command()
 def cost(
-    name: Annotated[str, typer.Argument(help="A name from `handlens models`.")],
+    name: Annotated[str, typer.Argument(help="A name from `handlens models`; with --int8 also a run folder.")],
     sizes: Annotated[
         str, typer.Option(help="Input sizes: all (as published), a range 96..224 (step 32), or a list 96,160,224.")
     ] = "all",
@@ -155,6 +155,15 @@ def cost(
     from handlens.flow.nets import cost_table
 
     if int8:
+        of_counting = {"--sizes": sizes != "all", "--widths": widths != "all", "--option": bool(option)}
+        of_counting |= {
+            "--split": split != 1,
+            "--strips": strips != 1,
+            "--latency": latency,
+            "--precision": precision != "auto",
+        }
+        if given := [name for name, is_given in of_counting.items() if is_given]:
+            raise InputError(f"cost --int8 takes the model as it is trained; leave {', '.join(given)} away.")
         print_predicted(name, data=data, calibrate=calibrate, as_json=as_json, quiet=quiet)
         return
     if data is not None or calibrate is not None:

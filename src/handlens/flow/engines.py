@@ -77,8 +77,8 @@ def add_fastest(folder: Path, *, report: Reporter) -> None:
 
     report.say(f"{best} is the fastest here for such a model (handlens bench): exporting to it, for predict.")
     try:
-        export(run, to=best, images=PROOF, report=report)
-    except (InputError, ParityError) as error:
+        export(run, to=best, images=PROOF, app=False, report=report)
+    except (InputError, ParityError, RuntimeError, OSError, MemoryError) as error:  # the training is done in any case
         report.say(f"Without {best}, because {error}")
         return
     known = {candidate.digest: ranking[candidate.runtime] for candidate in candidates(run) if not candidate.int8}

@@ -66,8 +66,9 @@ def evaluate(
     test = test_images(run, data, format=format, config=config)
     for note in test.notes:
         report.say(note)
+    other = "-".join(part for part in (engine, "int8" if precision == "int8" else None) if part)
     if preprocess is None:
-        own = engine is None and precision != "int8"
+        own = not other
         opened = (
             open_engine(run.engine, precision=precision)
             if own
@@ -106,7 +107,7 @@ def evaluate(
     }
     if preprocess is None:
         with locked(run.evaluations if run.folder.is_file() else run.folder):
-            result["report"] = str(_write(run, result, measure, test))
+            result["report"] = str(_write(run, result, measure, test, other))
     return result
 
 
@@ -231,10 +232,17 @@ def _run_classes(dataset: Dataset, run: Run, notes: list[str]) -> dict[int, int]
     )
 
 
-def _write(run: Run, result: dict[str, Any], measure: Measure, test: TestImages) -> Path:
-    """evaluation.json and report.html with its images; of the run's own data also the metrics into model.json."""
+def _write(run: Run, result: dict[str, Any], measure: Measure, test: TestImages, other: str) -> Path:
+    """evaluation.json and report.html with its images; of the run's own data also the metrics into model.json.
+
+    Args:
+        other: the engine and precision that were asked for, where it is not the run's own; "" where it is.
+    """
     metrics, task = result["metrics"], TASKS[run.task]
-    if test.own:
+    if other:
+        folder = run.evaluations / (other if test.own else f"{test.root.resolve().name}-{other}")
+        folder.mkdir(parents=True, exist_ok=True)
+    elif test.own:
         run = write_model_json(run.folder, replace(run.model, metrics={key: metrics[key] for key in measure.kept}))
         folder = run.folder
     else:

@@ -52,6 +52,8 @@ class ExportOptions:
             raise InputError("--fp16 and --int8 exclude each other.")
         if self.keep_float < 0 or (self.keep_float and not self.int8):
             raise InputError(f"--keep-float is a number of layers, for --int8; got {self.keep_float}.")
+        if self.calibrate is not None and not self.int8:
+            raise InputError("--calibrate belongs to --int8.")
         if (self.fp16 or self.int8) and self.with_resize:
             raise InputError(
                 f"--{self.precision} and --with-resize exclude each other: the resize inside a graph needs float32."

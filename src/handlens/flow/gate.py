@@ -212,7 +212,7 @@ def failure(parity: Parity, to: str) -> str:
         if row.passed:
             other = next((entry for entry in parity.kernels if not entry.passed), None)
             if other is not None:
-                wanted = f"with {other.name}, {100 * (other.changed or 0):.0f} % of the {task.compared} are others"
+                wanted = f"with {other.name}, {100 * (other.changed or 0):.0f} % of the {task.compared} change"
         precision = "int8" if parity.tried else "fp16"
         return f"the {precision} export to {to} is refused: {wanted}" + (
             tried and f"; on the validation images: {tried}"

@@ -160,6 +160,7 @@ def _worst_layers(
         calibration=images,
         report=report,
     )
-    names = [error.name for error in errors][:count]
+    known = dict(source.graph.get_submodule(NET).named_modules())
+    names = [error.name for error in errors if error.name in known][:count]
     report.say(f"Left in float: {', '.join(names)}.")
     return names

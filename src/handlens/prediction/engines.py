@@ -131,7 +131,7 @@ def keep_ranking(run: Run, speeds: dict[str, Speed]) -> None:
     Args:
         speeds: by runtime.
     """
-    write_json(_ranking(run), {name: asdict(speed) for name, speed in speeds.items()})
+    write_json(_ranking(run), {name: asdict(speed) for name, speed in (known_ranking(run) | speeds).items()})
 
 
 def known_ranking(run: Run) -> dict[str, Speed]:

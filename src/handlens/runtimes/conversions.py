@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -49,6 +50,11 @@ def taken(key: str, outputs: Sequence[Path]) -> bool:
 def keep(key: str, outputs: Sequence[Path]) -> None:
     if sum(path.stat().st_size for path in outputs) > LARGEST:
         return
+    with contextlib.suppress(OSError):  # no room, or no right to write: the conversion itself is done
+        _keep(key, outputs)
+
+
+def _keep(key: str, outputs: Sequence[Path]) -> None:
     _folder().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=_folder(), prefix=".new") as made:
         ready = Path(made) / key

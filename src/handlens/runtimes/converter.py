@@ -53,7 +53,8 @@ def run_converter(
     python = _python_of(name, package=package, requirements=requirements, report=report)
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "JAX_PLATFORMS": "cpu", "PYTHONWARNINGS": "ignore"}
     key = key_of([python, sys.version, _versions(package), script, *arguments], outputs)
-    if taken(key, outputs):
+    ours = f"HANDLENS_{name.upper()}_PYTHON" not in os.environ  # what is installed there may change unseen
+    if ours and taken(key, outputs):
         return
     command = [python, "-I", str(script), *map(str, arguments)]
     done = _waited_for(command, "converting", report=report, environment=environment)
@@ -63,7 +64,8 @@ def run_converter(
         )
     if done.returncode:
         raise InputError(f"the converter to {name} failed: {_last_line(done.stderr)}")
-    keep(key, outputs)
+    if ours:
+        keep(key, outputs)
 
 
 def _versions(package: str) -> str:
@@ -103,7 +105,7 @@ def _python_of(name: str, *, package: str, requirements: Path | None, report: Re
         if not (folder / READY).is_file():
             if os.environ.get("HANDLENS_OFFLINE") == "1":
                 raise InputError(
-                    f"the converter to {name} is not installed, and HANDLENS_OFFLINE=1 forbids to fetch it; set "
+                    f"the converter to {name} is not installed, and HANDLENS_OFFLINE=1 forbids downloading it; set "
                     f"{variable} to the python of an environment with {package}."
                 )
             shutil.rmtree(folder, ignore_errors=True)
@@ -153,4 +155,4 @@ def _waited_for(
 
 def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "it said nothing"
+    return lines[-1] if lines else "no error message"

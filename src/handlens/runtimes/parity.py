@@ -25,9 +25,10 @@ from handlens.runtimes.separate import run_outside
 
 BATCH = 16  # images
 KERNELS_CHANGE = 0.15  # of labels, pixels or boxes; rounding alone changed up to 0.1 of ImageNet's
-KERNEL_IMAGES = 48  # images that slow kernels run
+KERNEL_IMAGES, KERNEL_SECONDS, SLOWER = 48, 15, 20  # images at most, and as many as take so long with slow kernels
 UNLABELED = 0.95  # of the labels, pixels or boxes must be the same where nothing says which are right
 OWN, FULL = "as handlens resizes", "full images, resized inside"
+SMALLEST_GROUP = 10  # images, for metrics that are no means
 GROUPS, STUDENT = 10, 2.262  # parts of the images; 97.5 % quantile of Student's t with one degree of freedom less
 Pixels = NDArray[np.uint8]
 
@@ -52,7 +53,7 @@ class Row:
         score: of these answers by the task's metric, None without labels or where they are not numbers.
         reference_score: PyTorch's.
         score_interval: 95 % interval of `score - reference_score` for other images like these; None without labels,
-            with fewer than 2 * GROUPS images, and of rows that inform.
+            with fewer than 100 images, and of rows that inform.
         passed: None where the row informs and does not decide.
         size_mb: of the files, 10^6 bytes.
         latency_ms: of one image, with all cores; median.
@@ -158,7 +159,7 @@ class Proof:
 
         Source: Wolter 2007, Introduction to Variance Estimation, chapter 2.
         """
-        if len(self.ids) < 2 * GROUPS:
+        if len(self.ids) < SMALLEST_GROUP * GROUPS:
             return None
         groups = [range(first, len(self.ids), GROUPS) for first in range(GROUPS)]
         scores = [(self.score(values, part), self.score(self.expected, part)) for part in [None, *groups]]
@@ -275,6 +276,8 @@ def measure_parity(
         )
         rows.append(row)
         if decides and other_kernels:
+            few = int(1000 * KERNEL_SECONDS / (SLOWER * described["latency_ms"]))
+            few = max(4, min(KERNEL_IMAGES, few))
             for kernels in runtime.other_kernels:
                 slow, _ = run_outside(
                     model,
@@ -282,7 +285,7 @@ def measure_parity(
                     precision=precision,
                     pixels=proof.folder / "own",
                     kernels=kernels,
-                    images=KERNEL_IMAGES,
+                    images=few,
                 )
                 its = {output: slow[f"0/{output}"] for output in expected}
                 count = len(next(iter(its.values())))

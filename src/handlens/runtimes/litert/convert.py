@@ -18,6 +18,7 @@ from handlens.files import atomic_path
 from handlens.reporter import QUIET, Reporter
 from handlens.runtimes.converter import run_converter
 from handlens.runtimes.delegation import Delegation
+from handlens.runtimes.exported import called_modules
 from handlens.runtimes.int8 import NET
 from handlens.runtimes.litert.delegated import delegation
 from handlens.runtimes.names import INPUT
@@ -90,7 +91,7 @@ def quantize_litert(
     Raises:
         InputError: the quantizer cannot take the model.
     """
-    options = {"bits": 8, "in_float": _scopes_in_float(source.graph, keep_float)} | dict(options)
+    options = {"bits": 8, "in_float": _scopes_in_float(source, keep_float)} | dict(options)
     return _reduced(source, whole, path, images=images, options=options, report=report)
 
 
@@ -128,24 +129,32 @@ def _reduced(
     return delegation(path)
 
 
-def _scopes_in_float(graph: nn.Module, keep_float: Sequence[str]) -> list[str]:
+def _scopes_in_float(source: Source, keep_float: Sequence[str]) -> list[str]:
     """Regular expressions of what is not quantized, by the rule of `stays_float`.
 
     A scope is one path for each operator that was fused into one, the convolution's last, for example
     "...graph.DeployGraph_deployed/mobilenet_v2.MobileNetV2_net/blocks.ConvNormAct_stem/conv.Conv2d_conv;1": class and
-    name of each module that is called.
+    name of each module that is called. Modules that are not called leave no trace, so that what is equal but for them
+    is left in float together.
     """
-    kept = [rf"{_scope(graph, f'{NET}.{name}')}(/[^;]*)?;\d*;*$" for name in keep_float]
-    return [rf"^(?!.*{_scope(graph, NET)}[/;])", *kept]
+    outside = rf"^(?!.*{_scope([NET])}[/;])"
+    if not keep_float:
+        return [outside]
+    example = torch.zeros(source.example_shape(1), dtype=torch.uint8)
+    with torch.inference_mode():
+        called = called_modules(torch.export.export(source.graph.eval(), (example,), strict=False))
+    kept = []
+    for name in keep_float:
+        parts = f"{NET}.{name}".split(".")
+        before = [".".join(parts[: place + 1]) for place in range(len(parts))]
+        scope = _scope([part for part in before if part in called or part == before[-1]])
+        kept.append(rf"{scope}(/[^;]*)?;\d*;*$")
+    return [outside, *kept]
 
 
-def _scope(graph: nn.Module, name: str) -> str:
-    """Regular expression of the path of a module of the graph."""
-    parts = name.split(".")
-    before = [".".join(parts[: place + 1]) for place in range(len(parts))]
-    never_called = (nn.ModuleList, nn.ModuleDict)
-    called = [part for part in before if not isinstance(graph.get_submodule(part), never_called)]
-    return "DeployGraph_deployed/" + "/".join(rf"[^/;]*_{re.escape(part.split('.')[-1])}" for part in called)
+def _scope(called: Sequence[str]) -> str:
+    """Regular expression of a path of modules."""
+    return "DeployGraph_deployed/" + "/".join(rf"[^/;]*_{re.escape(name.split('.')[-1])}" for name in called)
 
 
 def with_metadata(content: bytes, metadata: dict[str, Any]) -> bytes:

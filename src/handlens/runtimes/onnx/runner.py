@@ -30,13 +30,16 @@ class Model:
             self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's own have no common class
             raise ValueError(str(error).strip().splitlines()[-1]) from None
+        self._any_number = self._session.get_inputs()[0].shape[0] != 1  # a file that resizes takes one image
         self._names = [output.name for output in self._session.get_outputs()]
         self.runtime = f"ONNX Runtime {onnxruntime.__version__}"
         self.precision = self.metadata.get("precision", "f32")
 
     def run(self, images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
         """(N, H, W, C) uint8 -> arrays (N, ...) by output name."""
-        return dict(zip(self._names, self._session.run(self._names, {"images": images}), strict=True))
+        parts = [images] if self._any_number else [image[None] for image in images]
+        answers = [self._session.run(self._names, {"images": part}) for part in parts]
+        return {name: np.concatenate([answer[place] for answer in answers]) for place, name in enumerate(self._names)}
 
     @property
     def metadata(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handlens.errors import require
-from handlens.runtimes.int8 import stays_float
+from handlens.runtimes.int8 import NET, stays_float
 from handlens.runtimes.openvino.convert import save_openvino
 from handlens.runtimes.openvino.engine import import_openvino
 
@@ -61,6 +61,9 @@ def quantize_openvino(
 
 
 def module_of(node: Any) -> str:
-    """The deepest module of DeployGraph that an operator belongs to; "" of the graph itself."""
-    scope = node.get_friendly_name().split("/")[0]
-    return str(scope.removeprefix("__module.")) if scope.startswith("__module.") else ""
+    """The deepest module of DeployGraph that an operator belongs to; "" of the graph itself; of what an optimizer made
+    anew, the model."""
+    scope, _, operator = str(node.get_friendly_name()).partition("/")
+    if scope.startswith("__module."):
+        return scope.removeprefix("__module.")
+    return "" if operator else NET

@@ -34,6 +34,9 @@ class Model:
             self._compiled = core.compile_model(self._model, "CPU", hints)
         except RuntimeError as error:  # the first line says where in OpenVINO's own source, the last what is wrong
             raise ValueError(str(error).strip().splitlines()[-1]) from None
+        self._any_number = (
+            self._compiled.inputs[0].get_partial_shape()[0].is_dynamic
+        )  # one that resizes takes one image
         self._names = [output.get_any_name() for output in self._compiled.outputs]
         self.runtime = f"OpenVINO {openvino.__version__.split('-')[0]}"
         computed = self._compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
@@ -41,8 +44,10 @@ class Model:
 
     def run(self, images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
         """(N, H, W, C) uint8 -> arrays (N, ...) by output name."""
-        answer = self._compiled({"images": images})
-        return {name: answer[index].copy() for index, name in enumerate(self._names)}
+        parts = [images] if self._any_number else [image[None] for image in images]
+        answers = [self._compiled({"images": part}).to_dict() for part in parts]
+        made = [[answer[output] for output in self._compiled.outputs] for answer in answers]
+        return {name: np.concatenate([values[place] for values in made]) for place, name in enumerate(self._names)}
 
     @property
     def metadata(self) -> dict[str, Any]:
