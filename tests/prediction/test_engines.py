@@ -11,7 +11,7 @@ import pytest
 import handlens
 from command import handlens as command
 from handlens.errors import InputError
-from handlens.files import cache_folder
+from handlens.files import cache_folder, read_json
 from handlens.flow.engines import add_fastest, measure_engines
 from handlens.prediction import engines
 from handlens.prediction.engines import Speed, candidates, chosen_file, keep_ranking, keep_speeds
@@ -126,8 +126,11 @@ def test_what_is_measured_is_what_predict_takes_and_its_answers_stay(run: Run, d
 def test_int8_predicts_and_is_evaluated(run: Run, data: Path):
     done = command("predict", run.folder, data / "test", "--precision", "int8", "--csv", run.folder / "a.csv")
     assert "in int8, from" in done.stderr
+    before = (run.folder / "model.json").read_bytes()
     value = json.loads(command("evaluate", run.folder, "--precision", "int8", "--json").stdout)
     assert value["precision"] == "int8"
+    assert (run.folder / "model.json").read_bytes() == before  # its metrics are those of its own engine
+    assert read_json(run.folder / "evaluations/int8/evaluation.json")["precision"] == "int8"
     assert json.loads(command("evaluate", run.folder, "--json").stdout)["precision"] != "int8"
 
 
