@@ -47,7 +47,7 @@ def convert(graph: nn.Module, path: Path, *, size: int) -> None:
     with torch.inference_mode():
         images = {"images": torch.zeros(1, size, size, 3)}
         torch.export.save(torch.export.export(graph.eval(), (), images, strict=False), program)
-    run_converter("litert", SCRIPT, str(program), str(path), package="litert_torch", requirements=REQUIREMENTS)
+    run_converter("litert", SCRIPT, program, path, outputs=(path,), package="litert_torch", requirements=REQUIREMENTS)
     program.unlink()
 
 
@@ -62,7 +62,8 @@ def quantize(source: Path, path: Path, images: NDArray[np.float32], *, uint8: bo
     run_converter(
         "litert",
         QUANTIZE,
-        *(str(source), str(path), str(samples), *(["uint8"] if uint8 else [])),
+        *(source, path, samples, *(["uint8"] if uint8 else [])),
+        outputs=(path,),
         package="ai_edge_quantizer",
         requirements=REQUIREMENTS,
     )

