@@ -26,9 +26,11 @@ def key_of(parts: Sequence[str | Path], outputs: Sequence[Path]) -> str:
     names = {str(path) for path in outputs}
     counted = hashlib.sha256()
     for part in parts:
-        text = sha256_of(part) if isinstance(part, Path) and str(part) not in names else str(part)
-        if str(part) in names:
+        text = str(part)
+        if text in names:
             text = "output"
+        elif isinstance(part, Path):
+            text = sha256_of(part)
         counted.update(f"{len(text)}:{text}".encode())
     return counted.hexdigest()
 
