@@ -239,14 +239,12 @@ def _write(run: Run, result: dict[str, Any], measure: Measure, test: TestImages,
         other: the engine and precision that were asked for, where it is not the run's own; "" where it is.
     """
     metrics, task = result["metrics"], TASKS[run.task]
-    if other:
-        folder = run.evaluations / (other if test.own else f"{test.root.resolve().name}-{other}")
-        folder.mkdir(parents=True, exist_ok=True)
-    elif test.own:
+    if test.own and not other:
         run = write_model_json(run.folder, replace(run.model, metrics={key: metrics[key] for key in measure.kept}))
         folder = run.folder
     else:
-        folder = _folder_of_other_data(run, test.root)
+        names = [] if test.own else [test.root.resolve().name or "data"]
+        folder = _folder_of_others(run, test.root, "-".join([*names, other] if other else names))
     path = folder / "report.html"
     stored = read_json(run.folder / DATA) if (run.folder / DATA).is_file() else {}
     exports = sorted((run.folder / "exports").glob("*.parity.json"))
@@ -271,9 +269,9 @@ def _write(run: Run, result: dict[str, Any], measure: Measure, test: TestImages,
     return path
 
 
-def _folder_of_other_data(run: Run, root: Path) -> Path:
-    """<evaluations>/<name of the data>; of two data sets of one name, the second gets a number."""
-    base = run.evaluations / (root.resolve().name or "data")
+def _folder_of_others(run: Run, root: Path, name: str) -> Path:
+    """<evaluations>/<name of the data and the engine>; of two data sets of one name, the second gets a number."""
+    base = run.evaluations / name
     folder, number = base, 1
     while (folder / EVALUATION).is_file() and Path(read_json(folder / EVALUATION)["data"]).resolve() != root.resolve():
         number += 1

@@ -164,8 +164,8 @@ def _exported(
             )
             with locked(run.folder) if out is None else nullcontext():  # a run may be read-only
                 bad.unlink(missing_ok=True)
+                refuse_others(app_folder(path))  # once more, for minutes have passed; and before anything is replaced
                 written = [file.replace(path.parent / file.name) for file in runtime.files(made)]
-                refuse_others(app_folder(path))  # once more: minutes have passed
                 place_app_folder(for_apps, app_folder(path), scratch=Path(unproved))
                 write_json(good, rows | {"files": digests(path.parent, [file.name for file in written])})
     if not parity.passed:
