@@ -14,12 +14,16 @@ from torch import Tensor, nn
 from handlens.errors import InputError
 from handlens.models import build
 from handlens.preprocess import Preprocess
+from handlens.quantization.bias import bias_corrected
+from handlens.quantization.observe import observe
 from handlens.quantization.rounding import activation_rounding, weight_rounding
-from handlens.quantization.sensitivity import normalized, simulate
+from handlens.quantization.sensitivity import normalized, simulate, unfold
 from handlens.quantization.unfolded import Unfolded
+from handlens.quantization.written import written
 from handlens.runtimes import RUNTIMES
+from handlens.runtimes.fold import folded
 from handlens.runtimes.graph import DeployGraph
-from handlens.runtimes.int8 import Scheme
+from handlens.runtimes.int8 import EVERY, Scheme
 from handlens.runtimes.source import Source
 from quantization.nets import small_net
 
@@ -38,8 +42,13 @@ def logits(net: nn.Module, raw: Tensor, *, suppress: bool) -> Tensor:
 
 
 def answers_of(to: str, setting: Any, net: nn.Module, folder: Path, calibration: np.ndarray, x: np.ndarray):
-    """What an int8 file of a runtime gives, by its own quantizer."""
+    """What an int8 file of a runtime gives, by its own quantizer and with biases that were corrected before."""
     runtime = RUNTIMES[to]
+    if setting.scheme.bias_correction == EVERY:
+        pixels = normalized(calibration, PREPROCESS)
+        net = folded(net, pixels[:1])
+        unfolded = unfold(net, pixels)
+        net = written(net, bias_corrected(unfolded, observe(unfolded, pixels), setting.scheme))
     source = Source(DeployGraph(net, PREPROCESS, last_step=logits), PREPROCESS, ("logits",), {})
     whole, made = folder / f"whole{runtime.suffix}", folder / f"int8{runtime.suffix}"
     runtime.convert(source, whole)

@@ -238,8 +238,26 @@ def export(
     keep_float: Annotated[
         int, typer.Option(min=0, help="With --int8, keep this many of the layers that it hurts most in float.")
     ] = 0,
+    equalize: Annotated[
+        bool,
+        typer.Option("--equalize", help="Before --int8, rescale channels between layers until their ranges are alike."),
+    ] = False,
+    correct_bias: Annotated[
+        bool,
+        typer.Option(
+            "--correct-bias/--no-correct-bias",
+            help="Before --int8, let biases make up for what rounding weights does to the means of maps.",
+        ),
+    ] = True,
+    fine_tune: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Epochs of fine-tuning for --int8 where no setting holds --max-drop; 0 refuses instead."
+        ),
+    ] = 3,
     calibrate: Annotated[
-        Path | None, typer.Option(help="Images to calibrate --int8 with; default: training images of the run.")
+        Path | None,
+        typer.Option(help="Images for --int8 to calibrate and fine-tune with; default: training images of the run."),
     ] = None,
     split: Split = 1,
     strips: Strips = 1,
@@ -278,6 +296,9 @@ def export(
             int8=int8,
             max_drop=max_drop,
             keep_float=keep_float,
+            equalize=equalize,
+            correct_bias=correct_bias,
+            fine_tune=fine_tune,
             calibrate=calibrate,
             app=app,
             images="all" if everything else max_images,

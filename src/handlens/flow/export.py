@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from handlens.errors import InputError, ParityError, require
 from handlens.files import write_json
 from handlens.flow.app_folder import app_folder, make_app_folder, place_app_folder, refuse_others
-from handlens.flow.export_options import ExportOptions
-from handlens.flow.int8 import calibration_images, halve, quantize
+from handlens.flow.calibration import calibration_images
+from handlens.flow.export_options import FINE_TUNE, ExportOptions
+from handlens.flow.int8 import halve, quantize
 from handlens.flow.runs import build_from, find_run
 from handlens.reporter import QUIET, Reporter, shows_progress
 from handlens.runtimes import RUNTIMES
@@ -43,6 +44,9 @@ def export(
     int8: bool = False,
     max_drop: float = 1.0,
     keep_float: int = 0,
+    equalize: bool = False,
+    correct_bias: bool = True,
+    fine_tune: int = FINE_TUNE,
     calibrate: Path | str | None = None,
     app: bool = True,
     images: int | Literal["all"] | None = None,
@@ -77,6 +81,9 @@ def export(
         int8=int8,
         max_drop=max_drop,
         keep_float=keep_float,
+        equalize=equalize,
+        correct_bias=correct_bias,
+        fine_tune=fine_tune,
         calibrate=calibrate,
         app=app,
         images=images,
@@ -145,9 +152,7 @@ def _exported(
             first = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise InputError(f"{run.folder.name} cannot be converted to {to}: {first}") from error
         if calibration is not None and allowed is not None:
-            tried, delegation = quantize(
-                gate, runtime, source, made, images=calibration, max_drop=allowed, keep_float=options.keep_float
-            )
+            tried, delegation = quantize(gate, runtime, source, made, images=calibration, options=options)
         parity = replace(
             gate.compare(made, runtime, max_drop=allowed, int8=options.int8), tried=tuple(tried), delegation=delegation
         )

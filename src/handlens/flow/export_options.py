@@ -8,6 +8,8 @@ from typing import Literal
 
 from handlens.errors import InputError
 
+FINE_TUNE = 3  # epochs
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExportOptions:
@@ -25,6 +27,10 @@ class ExportOptions:
             loses no more than `max_drop`.
         max_drop: points of the task's metric that fp16 or int8 may lose.
         keep_float: how many of the layers that int8 hurts most keep 32 bits; of int8.
+        equalize: rescale channels between layers before int8 (quantization.equalization).
+        correct_bias: let biases make up for what int8's rounding of weights does to means (quantization.bias), where a
+            runtime's quantizer does not.
+        fine_tune: epochs for which weights learn to live with int8 where no setting holds; 0 is none.
         calibrate: a folder of images that int8 is calibrated with; None is the run's own training images.
         app: also write the folder for whoever builds an app, with copies of a few images.
         images: how many are compared at most, spread evenly; None is as many as take a minute of processor time.
@@ -43,6 +49,9 @@ class ExportOptions:
     int8: bool = False
     max_drop: float = 1.0
     keep_float: int = 0
+    equalize: bool = False
+    correct_bias: bool = True
+    fine_tune: int = FINE_TUNE
     calibrate: Path | str | None = None
     app: bool = True
     images: int | Literal["all"] | None = None
@@ -52,6 +61,10 @@ class ExportOptions:
             raise InputError("--fp16 and --int8 exclude each other.")
         if self.keep_float < 0 or (self.keep_float and not self.int8):
             raise InputError(f"--keep-float is a number of layers, for --int8; got {self.keep_float}.")
+        if self.equalize and not self.int8:
+            raise InputError("--equalize belongs to --int8.")
+        if self.fine_tune < 0:
+            raise InputError(f"--fine-tune is a number of epochs, 0 for none; got {self.fine_tune}.")
         if self.calibrate is not None and not self.int8:
             raise InputError("--calibrate belongs to --int8.")
         if (self.fp16 or self.int8) and self.with_resize:

@@ -1,83 +1,35 @@
-"""Fewer bits: fp16; what int8 is calibrated with, and the search for a setting of it that costs little."""
+"""Fewer bits: fp16, and the search for an int8 that costs little."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from itertools import zip_longest
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from handlens.data import open_dataset, walk
-from handlens.data.decode import UnreadableImageError, decode
+from handlens.data.labels.finding import counted
 from handlens.errors import InputError
-from handlens.files import read_json
+from handlens.flow.calibration import calibration_images
+from handlens.flow.export_options import ExportOptions
 from handlens.reporter import Reporter
-from handlens.runtimes.int8 import NET
-from handlens.training.run import DATA, Run, kept_config
+from handlens.runtimes.int8 import EVERY, NET
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from torch import Tensor, nn
 
     from handlens.flow.gate import Gate
+    from handlens.quantization.unfolded import Unfolded
     from handlens.runtimes.delegation import Delegation
-    from handlens.runtimes.int8 import Setting
+    from handlens.runtimes.int8 import Scheme, Setting
     from handlens.runtimes.runtime import Runtime
     from handlens.runtimes.source import Source
 
-T = TypeVar("T")
-CALIBRATION = 128  # images
 MEASURED = 16  # images that tell which layers hurt
-
-
-def calibration_images(run: Run, folder: Path | str | None) -> NDArray[np.uint8]:
-    """(N, height, width, C) uint8, at most CALIBRATION images: of a folder, or of the run's training split.
-
-    Never of its validation or test images.
-
-    Raises:
-        InputError: there are none, or none can be read.
-    """
-    paths = _training_images(run) if folder is None else list(_spread(list(walk([Path(folder)])), CALIBRATION))
-    found: list[NDArray[np.uint8]] = []
-    for path in paths:
-        try:
-            found.append(run.preprocess.pixels(decode(path)))
-        except UnreadableImageError:  # check names them
-            continue
-    if not found:
-        raise InputError(f"{folder or run.folder} has no images to calibrate int8 with; give some with --calibrate.")
-    return np.stack(found)
-
-
-def _training_images(run: Run) -> list[Path]:
-    """Spread evenly over the classes, where an image has one, and within each."""
-    trained_on = run.model.data
-    if trained_on is None or not Path(trained_on.root).exists():
-        raise InputError(
-            f"int8 is calibrated on training images, and those of {run.folder.name} are not here; give images that are "
-            "like them with --calibrate FOLDER."
-        )
-    started = read_json(run.folder / DATA)
-    dataset = open_dataset(
-        Path(trained_on.root), format=started["format"], config=kept_config(run.folder), task=run.task
-    )
-    training = set(started["splits"].get("train", ()))
-    of_class: dict[Any, list[Path]] = defaultdict(list)
-    for record in dataset.records:
-        if record.id in training:
-            of_class[record.label if isinstance(record.label, int) else None].append(record.path)
-    classes = list(_spread(list(of_class.values()), CALIBRATION))
-    each = -(-CALIBRATION // max(1, len(classes)))
-    rounds = zip_longest(*(_spread(paths, each) for paths in classes))
-    return [path for paths in rounds for path in paths if path is not None][:CALIBRATION]
-
-
-def _spread(items: Sequence[T], count: int) -> Iterator[T]:
-    """At most so many of them, evenly."""
-    return (items[int(i)] for i in np.linspace(0, len(items) - 1, min(count, len(items))))
+LEARNED_FROM = 512  # images, of fine-tuning
 
 
 def halve(runtime: Runtime, source: Source, file: Path, *, report: Reporter) -> tuple[Path, Delegation | None]:
@@ -90,77 +42,172 @@ def halve(runtime: Runtime, source: Source, file: Path, *, report: Reporter) -> 
 
 
 def quantize(
-    gate: Gate,
-    runtime: Runtime,
-    source: Source,
-    file: Path,
-    *,
-    images: NDArray[np.uint8],
-    max_drop: float,
-    keep_float: int = 0,
+    gate: Gate, runtime: Runtime, source: Source, file: Path, *, images: NDArray[np.uint8], options: ExportOptions
 ) -> tuple[list[dict[str, Any]], Delegation | None]:
-    """Try the runtime's settings on the validation images until one loses no more than `max_drop`; else keep the best.
+    """Try the runtime's settings on the validation images until one loses no more than `max_drop`.
+
+    Where none does, the net is fine-tuned for the best of them and tried once more; what is left is the best.
 
     Args:
         file: a float32 file of this runtime, in whose place the int8 file is put.
-        max_drop: a fraction of the metric, where there are labels.
-        keep_float: how many of the layers that hurt most are left in float.
+        images: (N, height, width, C), for calibration.
 
     Returns:
         the settings that were tried: setting, why, images, equal, score, reference_score, passed, size_mb, latency_ms,
         chosen, keep_float (names of layers); and which operators are delegated in the chosen one.
 
     Raises:
-        InputError: the packages for it are not installed, or no setting gives numbers.
+        InputError: the packages for it are not installed, no setting gives numbers, or the model's weights cannot be
+            changed as the options demand.
     """
-    report = gate.report
-    tried: list[dict[str, Any]] = []
-    best, best_value, its_delegation = file, -np.inf, None
-    for place, setting in enumerate(runtime.int8):
-        report.say(f"Quantizing with {setting.name} ({setting.why}).")
-        report.progress("quantizing", 0, None)
-        folder = file.parent / f"setting {place}"
-        folder.mkdir()
-        made = folder / file.name
-        kept = _worst_layers(source, setting, images, keep_float, report) if keep_float else []
-        delegation = runtime.quantize(
-            source, file, made, images=images, setting=setting, keep_float=kept, report=report
+    search = _Search(gate, runtime, source, file, images, options)
+    for setting in runtime.int8:
+        if search.attempt(setting).passed:
+            break
+    best = search.best()
+    if not best.passed and options.fine_tune:
+        search.fine_tune(best)
+        best = search.best()
+    if best.value == -np.inf:
+        raise InputError(f"int8 for {runtime.name}: no setting gave numbers.")
+    for old, new in zip(runtime.files(best.file), runtime.files(file), strict=True):
+        old.replace(new)
+    return [attempt.row | {"chosen": attempt is best} for attempt in search.attempts], best.delegation
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    setting: Setting
+    source: Source
+    keep_float: list[str]
+    file: Path
+    row: dict[str, Any]
+    value: float  # what it is judged by
+    delegation: Delegation | None
+
+    @property
+    def passed(self) -> bool:
+        return bool(self.row["passed"])
+
+
+class _Search:
+    def __init__(
+        self,
+        gate: Gate,
+        runtime: Runtime,
+        source: Source,
+        file: Path,
+        images: NDArray[np.uint8],
+        options: ExportOptions,
+    ) -> None:
+        self.gate, self.runtime, self.source, self.file = gate, runtime, source, file
+        self.images, self.options, self.report = images, options, gate.report
+        self.attempts: list[_Attempt] = []
+
+    def best(self) -> _Attempt:
+        return max(self.attempts, key=lambda attempt: attempt.value)  # of equals the first
+
+    def attempt(self, setting: Setting) -> _Attempt:
+        self.report.say(f"Quantizing with {setting.name} ({setting.why}).")
+        self.report.progress("quantizing", 0, None)
+        source = self._equalized()
+        kept = self._worst_layers(source, setting.scheme) if self.options.keep_float else []
+        return self._measured(setting, source, kept)
+
+    def fine_tune(self, best: _Attempt) -> None:
+        """The best setting once more, with weights that have learned to live with it."""
+        from handlens.quantization.fine_tuning import fine_tuned
+        from handlens.quantization.sensitivity import normalized
+
+        run, epochs, preprocess = self.gate.run, self.options.fine_tune, self.source.preprocess
+        images = calibration_images(run, self.options.calibrate, count=LEARNED_FROM)
+        self.report.say(
+            f"No setting holds; fine-tuning the weights for {best.setting.name}: {counted(epochs, 'epoch')} of "
+            f"{counted(len(images), 'image')}."
         )
-        row = gate.compare_on_validation(made, runtime, max_drop=max_drop).rows[0]
-        tried.append(
+        net = fine_tuned(
+            best.source.graph.get_submodule(NET),
+            normalized(images, preprocess),
+            best.setting.scheme,
+            calibration=normalized(self.images, preprocess),
+            epochs=epochs,
+            keep_float=best.keep_float,
+            report=self.report,
+        )
+        setting = replace(
+            best.setting, name=f"{best.setting.name}, fine-tuned", why="no setting alone holds and this was the best"
+        )
+        self._measured(setting, _with_net(best.source, net), best.keep_float)
+
+    def _measured(self, setting: Setting, source: Source, kept: list[str]) -> _Attempt:
+        folder = self.file.parent / f"setting {len(self.attempts)}"
+        folder.mkdir()
+        made, whole = folder / self.file.name, self.file
+        corrected = self._bias_corrected(source, setting.scheme)
+        if corrected is not self.source:
+            whole = folder / "float" / self.file.name
+            whole.parent.mkdir()
+            self.runtime.convert(corrected, whole, report=self.report)
+        delegation = self.runtime.quantize(
+            corrected, whole, made, images=self.images, setting=setting, keep_float=kept, report=self.report
+        )
+        allowed = self.options.max_drop / 100
+        row = self.gate.compare_on_validation(made, self.runtime, max_drop=allowed).rows[0]
+        value = row.equal if row.reference_score is None else -np.inf if row.score is None else row.score
+        told = (
             {"setting": setting.name, "why": setting.why, "images": row.images, "equal": row.equal}
             | {"score": row.score, "reference_score": row.reference_score, "passed": row.passed}
-            | {"size_mb": row.size_mb, "latency_ms": row.latency_ms, "chosen": False, "keep_float": kept}
+            | {"size_mb": row.size_mb, "latency_ms": row.latency_ms, "keep_float": kept}
         )
-        value = row.equal if row.reference_score is None else -np.inf if row.score is None else row.score
-        if value > best_value:
-            best, best_value, its_delegation = made, value, delegation
-            for entry in tried:
-                entry["chosen"] = entry is tried[-1]
-        if row.passed:
-            break
-    if best is file:
-        raise InputError(f"int8 for {runtime.name}: no setting gave numbers.")
-    for old, new in zip(runtime.files(best), runtime.files(file), strict=True):
-        old.replace(new)
-    return tried, its_delegation
+        self.attempts.append(_Attempt(setting, source, kept, made, told, value, delegation))
+        return self.attempts[-1]
+
+    def _equalized(self) -> Source:
+        """The source with its weights equalized, where that is wanted."""
+        if not self.options.equalize:
+            return self.source
+        from handlens.quantization.equalization import equalized
+
+        return self._rewritten(self.source, lambda unfolded, images: equalized(unfolded))
+
+    def _bias_corrected(self, source: Source, scheme: Scheme) -> Source:
+        """The source with its biases corrected, where that is wanted and the quantizer will not do it."""
+        if not self.options.correct_bias or scheme.bias_correction != EVERY:
+            return source
+        from handlens.quantization.bias import bias_corrected
+        from handlens.quantization.observe import observe
+
+        return self._rewritten(
+            source, lambda unfolded, images: bias_corrected(unfolded, observe(unfolded, images), scheme)
+        )
+
+    def _rewritten(self, source: Source, change: Callable[[Unfolded, Tensor], Unfolded]) -> Source:
+        from handlens.quantization.sensitivity import normalized, unfold
+        from handlens.quantization.written import written
+
+        net, images = source.graph.get_submodule(NET), normalized(self.images, source.preprocess)
+        return _with_net(source, written(net, change(unfold(net, images), images)))
+
+    def _worst_layers(self, source: Source, scheme: Scheme) -> list[str]:
+        """Names of the layers that hurt most when they alone are quantized, as `quantize-report` finds them."""
+        from handlens.quantization.sensitivity import layers_that_hurt
+
+        net = source.graph.get_submodule(NET)
+        errors = layers_that_hurt(
+            net,
+            source.preprocess,
+            self.images[:MEASURED],
+            scheme,
+            calibration=self.images,
+            report=self.report,
+        )
+        known = dict(net.named_modules())
+        names = [error.name for error in errors if error.name in known][: self.options.keep_float]
+        self.report.say(f"Left in float: {', '.join(names)}.")
+        return names
 
 
-def _worst_layers(
-    source: Source, setting: Setting, images: NDArray[np.uint8], count: int, report: Reporter
-) -> list[str]:
-    """Names of the layers that hurt most when they alone are quantized, as `quantize-report` finds them."""
-    from handlens.quantization.sensitivity import layers_that_hurt
-
-    errors = layers_that_hurt(
-        source.graph.get_submodule(NET),
-        source.preprocess,
-        images[:MEASURED],
-        setting.scheme,
-        calibration=images,
-        report=report,
-    )
-    known = dict(source.graph.get_submodule(NET).named_modules())
-    names = [error.name for error in errors if error.name in known][:count]
-    report.say(f"Left in float: {', '.join(names)}.")
-    return names
+def _with_net(source: Source, net: nn.Module) -> Source:
+    graph = copy.deepcopy(source.graph)
+    graph.set_submodule(NET, net)
+    return replace(source, graph=graph)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from handlens.errors import InputError, nearest, require
 from handlens.files import write_bytes
+from handlens.flow.calibration import calibration_images
 from handlens.flow.export import known_target
-from handlens.flow.int8 import calibration_images
 from handlens.flow.judge import Judge
 from handlens.flow.runs import build_from, find_run
 from handlens.reporter import QUIET, Reporter, shows_progress

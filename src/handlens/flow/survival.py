@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from handlens.data.decode import UnreadableImageError
 from handlens.data.labels.finding import counted
 from handlens.errors import InputError, require
-from handlens.flow.int8 import calibration_images
+from handlens.flow.calibration import calibration_images
 from handlens.flow.judge import Judge, in_batches
 from handlens.flow.runs import build_from, find_run
 from handlens.reporter import QUIET, Reporter, shows_progress

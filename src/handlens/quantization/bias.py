@@ -6,10 +6,38 @@ Differs  The mean of the input is measured on calibration images (their appendix
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
-from handlens.quantization.unfolded import TRANSPOSED, Layer, aten
+from handlens.quantization.rounding import weight_rounding
+from handlens.quantization.unfolded import TRANSPOSED, Layer, Unfolded, aten
+from handlens.runtimes.int8 import Scheme
+
+if TYPE_CHECKING:
+    from handlens.quantization.observe import Observed
+
+
+def bias_corrected(unfolded: Unfolded, observed: Observed, scheme: Scheme) -> Unfolded:
+    """A copy whose biases make up for what a scheme's rounding of the weights does to means.
+
+    Args:
+        observed: the net's activations on calibration images.
+    """
+    made = unfolded.copied()
+    weights = [layer.weight for layer in made.layers]
+    with torch.no_grad():
+        for layer in made.layers:
+            if layer.bias is None or weights.count(layer.weight) > 1:  # one that runs again has several means
+                continue
+            weight = made.module.get_parameter(layer.weight)
+            rounding = weight_rounding(weight, axis=layer.channel_axis, limit=scheme.limit_of(layer.depthwise))
+            rounding.enabled = True
+            shift = bias_shift(layer, weight, rounding(weight), observed.means[layer.node.name])
+            bias = made.module.get_parameter(layer.bias)
+            bias.copy_(bias.double() + shift)
+    return made
 
 
 def input_mean(layer: Layer, x: Tensor) -> Tensor:

@@ -8,14 +8,13 @@ Differs  Through ReLU6 the paper goes by making ReLU of it, which changes the fu
 
 from __future__ import annotations
 
-import copy
 import operator
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor, fx
 
-from handlens.quantization.unfolded import ACTIVATIONS, CONVOLUTIONS, PASSING, Layer, Unfolded, aten
+from handlens.quantization.unfolded import ACTIVATIONS, CONVOLUTIONS, PASSING, Layer, Unfolded, aten, module_of
 
 ROUNDS = 30
 SETTLED = 1e-3  # relative change of a scale at which it ends
@@ -27,9 +26,7 @@ def equalized(unfolded: Unfolded, *, rounds: int = ROUNDS) -> Unfolded:
 
     What it gives is the same but for the order of sums.
     """
-    made = copy.copy(unfolded)
-    made.module = copy.deepcopy(unfolded.module)
-    made.layers = tuple(made.find_layers())
+    made = unfolded.copied()
     pairs = list(_pairs(made))
     limits: dict[fx.Node, Tensor] = {}
     with torch.no_grad():
@@ -37,6 +34,7 @@ def equalized(unfolded: Unfolded, *, rounds: int = ROUNDS) -> Unfolded:
             changes = [_equalize(made.module, *pair, limits=limits) for pair in pairs]
             if max(changes, default=0.0) < SETTLED:
                 break
+        made.limits = {module_of(act): limit.float().reshape(1, -1, 1, 1) for act, limit in limits.items()}
         for act, limit in limits.items():
             _limit_by_channel(made.module, act, limit)
     made.module.graph.lint()

@@ -35,6 +35,13 @@ class Rounding(nn.Module):
         self.register_buffer("steps", torch.ones(1), persistent=False)
         self.register_buffer("zeros", torch.zeros(1, dtype=torch.int32), persistent=False)
 
+    def fit_weight(self, weight: Tensor, limit: float) -> None:
+        """A step for each channel, so that its largest weight lies so many steps from zero."""
+        assert self.axis is not None
+        largest = weight.detach().transpose(0, self.axis).flatten(1).abs().amax(1).double()
+        self.steps = (largest / limit).clamp(min=LEAST).float()
+        self.zeros = torch.zeros(len(largest), dtype=torch.int32)
+
     def set_range(self, least: Tensor, greatest: Tensor, *, symmetric: bool) -> None:
         """
         Args:
@@ -78,10 +85,8 @@ def weight_rounding(weight: Tensor, *, axis: int, limit: float) -> Rounding:
     Args:
         limit: as in Scheme.
     """
-    largest = weight.detach().transpose(0, axis).flatten(1).abs().amax(1).double()
     made = Rounding(axis=axis, low=-math.ceil(limit), high=math.floor(limit))
-    made.steps = (largest / limit).clamp(min=LEAST).float()
-    made.zeros = torch.zeros(len(largest), dtype=torch.int32)
+    made.fit_weight(weight, limit)
     return made
 
 

@@ -44,6 +44,8 @@ class _Part:
 
     node: fx.Node
     end: fx.Node  # the activation behind it, or itself
+    parameter: str  # name of the weight
+    limit: float  # of the weight, as in Scheme
     weight: Rounding
     shift: _Shift | None
 
@@ -121,6 +123,11 @@ class Simulation:
         for placed in self._placed:
             placed.rounding.enabled = kept is not None and not placed.beside <= kept
 
+    def fit_weights(self) -> None:
+        """Steps of weights anew, where weights have changed."""
+        for part in (part for parts in self._parts.values() for part in parts):
+            part.weight.fit_weight(self._read(part.parameter), part.limit)
+
     def quantize_alone(self, name: str) -> None:
         """Round the weights of one layer and what it makes (or, where ranges stand at inputs, takes), and no more."""
         self.keep_float(None)
@@ -162,20 +169,19 @@ class Simulation:
 
     def _round_weight(self, layer: Layer, observed: Observed) -> _Part:
         node, end, weight = self._nodes[layer.node.name], self._nodes[layer.end.name], self._read(layer.weight)
-        own = self.scheme.depthwise_limit if layer.depthwise else None
-        limit = self.scheme.weight_limit if own is None else own
+        limit = self.scheme.limit_of(layer.depthwise)
         rounding = weight_rounding(weight, axis=layer.channel_axis, limit=limit)
         self._put(rounding, node.args[1], (node,))
         if not self.scheme.bias_correction or layer.bias is None:
-            return _Part(node, end, rounding, None)
+            return _Part(node, end, layer.weight, limit, rounding, None)
         rounding.enabled = True
         bias = self._read(layer.bias)
         shift = bias_shift(layer, weight, rounding(weight), observed.means[layer.node.name])
         if (shift.abs() / bias.abs().double().clamp(min=LEAST)).max() >= self.scheme.bias_correction:
-            return _Part(node, end, rounding, None)
+            return _Part(node, end, layer.weight, limit, rounding, None)
         made = _Shift(shift.to(bias.dtype))
         self._put(made, node.args[2], (node,))
-        return _Part(node, end, rounding, made)
+        return _Part(node, end, layer.weight, limit, rounding, made)
 
     def _operators(self, unfolded: Unfolded) -> Iterator[fx.Node]:
         """What computes in int8, but for activations that are part of what is before them."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from handlens.errors import InputError
+from handlens.runtimes.fold import folded
 
 aten = torch.ops.aten
 CONVOLUTIONS = (aten.conv1d.default, aten.conv2d.default, aten.conv2d.padding)
@@ -101,7 +102,7 @@ class Layer:
 
 
 class Unfolded:
-    """A net in eval mode as a graph for batches of one size.
+    """A net in eval mode as a graph for batches of one size, its batch norms folded as in an export.
 
     Args:
         net: is left as it is.
@@ -110,6 +111,7 @@ class Unfolded:
     Attributes:
         module: the graph; the modules' parameters under their names.
         layers: with weights, in the order in which they run.
+        limits: by name of its module, (1, C, 1, 1) for each ReLU6 whose channels were rescaled (`equalization`).
 
     Raises:
         InputError: torch.export cannot take the net.
@@ -117,9 +119,11 @@ class Unfolded:
 
     def __init__(self, net: nn.Module, example: Tensor) -> None:
         self.batch = example.shape[0]
+        self.limits: dict[str, Tensor] = {}
         try:
             with torch.no_grad():
-                exported = torch.export.export(copy.deepcopy(net).eval(), (example,), strict=False)
+                ready = folded(copy.deepcopy(net).eval(), example)
+                exported = torch.export.export(ready, (example,), strict=False)
         except Exception as error:  # it raises whatever it likes; a model of one's own may be anything
             first = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise InputError(f"int8 cannot be simulated for {type(net).__name__}: {first.rstrip('.')}.") from error
@@ -129,68 +133,23 @@ class Unfolded:
         graph = self.module.graph
         for node in list(graph.nodes):
             _in_place_to_new(node, type(net).__name__)
+            if node.target is aten.relu6.default:
+                node.target, node.args = aten.hardtanh.default, (node.args[0], 0.0, 6.0)
             if node.op == "call_function" and node.target in DROPOUTS:
                 node.replace_all_uses_with(node.args[0])
                 graph.erase_node(node)
-        for node in list(graph.nodes):
-            if node.target is aten.batch_norm.default:
-                self._fold(node)
         graph.eliminate_dead_code()
         graph.lint()
         self.module.recompile()
         _note_shapes(self.module, example)
         self.layers = tuple(self.find_layers())
 
-    def _fold(self, norm: fx.Node) -> None:
-        """A batch norm into the convolution or linear layer before it, in float64; one behind anything else stays."""
-        layer, weight, bias, mean, variance, _, _, epsilon, *_ = norm.args
-        assert isinstance(layer, fx.Node) and isinstance(epsilon, float)
-        if layer.target not in WEIGHTED or len(layer.users) > 1:
-            return
-        kernel, shift = layer.args[1], layer.args[2] if len(layer.args) > 2 else None
-        if not _own(kernel) or not (shift is None or _own(shift)) or mean is None:
-            return
-        if self._times_taken(kernel) > 1:  # by a layer that runs again, with another norm behind it
-            return
-        read = self._tensor
-        scale = (read(variance).double() + epsilon).rsqrt()
-        scale = scale if weight is None else scale * read(weight).double()
-        moved = (0 if shift is None else read(shift).double()) - read(mean).double()
-        moved = moved * scale + (0 if bias is None else read(bias).double())
-        assert isinstance(kernel, fx.Node)
-        old = read(kernel)
-        if layer.target in TRANSPOSED:
-            groups = layer.args[6] if len(layer.args) > 6 else 1
-            if groups != 1:
-                return
-            shape = [1, -1, *[1] * (old.dim() - 2)]
-        else:
-            shape = [-1, *[1] * (old.dim() - 1)]
-        name = str(kernel.target)
-        self._write(name, (old.double() * scale.reshape(shape)).to(old.dtype))
-        bias_name = f"{name.rpartition('.')[0]}.folded_bias".lstrip(".")
-        self._write(bias_name, moved.to(old.dtype))
-        with norm.graph.inserting_before(layer):
-            made = norm.graph.get_attr(bias_name)
-        arguments = list(layer.args)
-        arguments[2:3] = [made]
-        layer.args = tuple(arguments)
-        norm.replace_all_uses_with(layer)
-        norm.graph.erase_node(norm)
-
-    def _times_taken(self, parameter: Any) -> int:
-        return sum(len(node.users) for node in self.module.graph.nodes if node.target == parameter.target)
-
-    def _tensor(self, node: Any) -> Tensor:
-        found: Tensor = operator.attrgetter(str(node.target))(self.module)
-        return found
-
-    def _write(self, name: str, value: Tensor) -> None:
-        owner, _, key = name.rpartition(".")
-        module = self.module.get_submodule(owner)
-        if hasattr(module, key):
-            delattr(module, key)
-        module.register_parameter(key, nn.Parameter(value.contiguous(), requires_grad=False))
+    def copied(self) -> Unfolded:
+        """The same with weights of its own."""
+        made = copy.copy(self)
+        made.module = copy.deepcopy(self.module)
+        made.layers = tuple(made.find_layers())
+        return made
 
     def find_layers(self) -> Iterator[Layer]:
         """`layers`, of the graph as it is now."""
@@ -199,7 +158,7 @@ class Unfolded:
                 continue
             bias = node.args[2] if len(node.args) > 2 else None
             yield Layer(
-                _module_of(node),
+                module_of(node),
                 node,
                 last_of(node),
                 str(node.args[1].target),
@@ -220,7 +179,7 @@ def _own(node: Any) -> bool:
     return isinstance(node, fx.Node) and node.op == "get_attr"
 
 
-def _module_of(node: fx.Node) -> str:
+def module_of(node: fx.Node) -> str:
     stack = list(node.meta.get("nn_module_stack", {}).values())
     name = stack[-1][0] if stack else ""
     return str(name) or node.name

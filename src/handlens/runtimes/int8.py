@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Ranges = Literal["extremes", "averaged", "moving"]
+
+
+EVERY = math.inf  # bias is corrected
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +27,8 @@ class Scheme:
         places: activations are rounded where an operator of int8 makes them, or only where one takes them.
         depthwise_channels: what a depthwise convolution takes has a range for each channel.
         bias_correction: biases are changed so that the mean of what a layer makes stays (quantization.bias), where the
-            change is less than so many times the bias; 0 changes none.
+            change is less than so many times the bias; 0 changes none. EVERY changes all, before the quantizer gets
+            the model; other numbers are those of a quantizer that does it itself.
     """
 
     weight_limit: float = 127
@@ -33,6 +38,10 @@ class Scheme:
     places: Literal["outputs", "inputs"] = "outputs"
     depthwise_channels: bool = False
     bias_correction: float = 0
+
+    def limit_of(self, depthwise: bool) -> float:
+        """`weight_limit` of a layer."""
+        return self.depthwise_limit if depthwise and self.depthwise_limit is not None else self.weight_limit
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from handlens.reporter import QUIET, Reporter
-from handlens.runtimes.int8 import Kernels, Scheme, Setting
+from handlens.runtimes.int8 import EVERY, Kernels, Scheme, Setting
 from handlens.runtimes.onnx.device import PROGRAMS
 from handlens.runtimes.runtime import Runtime
 from handlens.runtimes.source import Source
@@ -28,13 +28,13 @@ class Onnx(Runtime):
             "7-bit weights",
             "8-bit weights overflow on processors with AVX2 and no VNNI, and the file must answer alike on all",
             {"reduce_range": True},
-            Scheme(weight_limit=64),
+            Scheme(weight_limit=64, bias_correction=EVERY),
         ),
         Setting(
             "unsigned weights",
             "unsigned by unsigned does not overflow either",
             {"unsigned_weights": True},
-            Scheme(weight_limit=127.5),
+            Scheme(weight_limit=127.5, bias_correction=EVERY),
         ),
     )
     # Without VNNI, sums of two products of 8-bit numbers may overflow; so they do not.
