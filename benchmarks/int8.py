@@ -14,7 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from common import shared_images, store, stored_before
+from common import store, stored_before
+from imagenet_int8 import calibration_files, imagenet_folder
 
 import handlens
 from handlens.errors import InputError, ParityError
@@ -45,14 +46,9 @@ with tempfile.TemporaryDirectory() as scratch:
     folder = Path(scratch)
     images = folder / "calibration"
     images.mkdir()
-    flowers = sorted((shared_images("flowers") / "train").rglob("*.jpg"))
-    coco = sorted((shared_images("coco_val128") / "images").iterdir())
-    for number, file in enumerate([*flowers[:: len(flowers) // 50][:50], *coco[:50]]):
+    for number, file in enumerate(calibration_files()):
         shutil.copyfile(file, images / f"{number:03}.jpg")
-    data = folder / "imagenet"
-    data.mkdir()
-    shutil.copytree(shared_images("imagenet_val500"), data, dirs_exist_ok=True)
-    (data / "handlens.yaml").write_text("csv: {label: class_index}\n", encoding="utf-8")
+    data = imagenet_folder(folder)
     for name in asked.models.split(","):
         found = find_run(name)
         run = replace(found, model=replace(found.model, preprocess=replace(found.preprocess, short_side=224)))

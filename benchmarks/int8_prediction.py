@@ -13,27 +13,19 @@ twice: counted, and as the expected drop of the labels that the file gives, by t
 """
 
 import argparse
-import shutil
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import shared_images, store, stored_before
+from common import store, stored_before
+from imagenet_int8 import Subject, imagenet_folder, subject
 
-from handlens.data import open_dataset
-from handlens.data.decode import decode
-from handlens.flow.runs import build_from, find_run
 from handlens.quantization.observe import observe
 from handlens.quantization.prediction import predict_drop
 from handlens.quantization.sensitivity import normalized, unfold
 from handlens.quantization.simulation import Simulation
 from handlens.runtimes import RUNTIMES
-from handlens.runtimes.graph import DeployGraph
-from handlens.runtimes.source import Source
-from handlens.tasks import TASKS
-from handlens.training.model_info import metadata
 from handlens.training.optim import keep_freed_memory
 
 MOST = 0.01  # of accuracy
@@ -46,22 +38,14 @@ parser.add_argument("--files", type=Path)
 asked = parser.parse_args()
 
 
-def answers(run: Any, source: Source, to: str, place: int, calibration: np.ndarray, pixels: np.ndarray, folder: Path):
+def answers(model: Subject, to: str, place: int, folder: Path) -> np.ndarray:
     """(N, K) probabilities of the int8 file of one setting."""
-    kept = folder / f"{run.folder.name}-{to}-{place}.npy"
-    if kept.exists():
-        return np.load(kept)
-    runtime = RUNTIMES[to]
-    whole = folder / f"{run.folder.name}-{to}" / f"model{runtime.suffix}"
-    if not whole.exists():
-        whole.parent.mkdir(exist_ok=True)
-        runtime.convert(source, whole)
-    made = folder / f"{run.folder.name}-{to}-{place}" / f"model{runtime.suffix}"
-    made.parent.mkdir(exist_ok=True)
-    runtime.quantize(source, whole, made, images=calibration, setting=runtime.int8[place])
-    model = runtime.open(made, threads=1)
-    np.save(kept, np.concatenate([model.run(image[None])["probabilities"] for image in pixels]))
-    return np.load(kept)
+    kept = folder / f"{model.name}-{to}-{place}.npy"
+    if not kept.exists():
+        file = model.int8(model.net, to, RUNTIMES[to].int8[place], folder / f"{model.name}-{to}-{place}")
+        np.save(kept, model.answers(to, file))
+    found: np.ndarray = np.load(kept)
+    return found
 
 
 def store_so_far(made: list[dict[str, Any]]) -> None:
@@ -81,41 +65,19 @@ rows: list[dict[str, Any]] = []
 with tempfile.TemporaryDirectory() as scratch:
     folder = asked.files or Path(scratch)
     folder.mkdir(exist_ok=True)
-    data = folder / "imagenet"
-    if not data.exists():
-        shutil.copytree(shared_images("imagenet_val500"), data)
-        (data / "handlens.yaml").write_text("csv: {label: class_index}\n", encoding="utf-8")
-    dataset = open_dataset(data)
-    labels = np.array([int(dataset.class_names[record.label]) for record in dataset.records])
-    flowers = sorted((shared_images("flowers") / "train").rglob("*.jpg"))
-    coco = sorted((shared_images("coco_val128") / "images").iterdir())
     for name in asked.models.split(","):
-        found = find_run(name)
-        run = replace(found, model=replace(found.model, preprocess=replace(found.preprocess, short_side=224)))
-        net, task, preprocess = build_from(run), TASKS[run.task], run.preprocess
-        pixels = np.stack([preprocess.pixels(decode(record.path)) for record in dataset.records])
-        chosen = [*flowers[:: len(flowers) // 50][:50], *coco[:50]]
-        calibration = np.stack([preprocess.pixels(decode(path)) for path in chosen])
-        graph = DeployGraph(net, preprocess, last_step=task.last_step)
-        own = np.concatenate([graph.arrays(part, task.outputs)["probabilities"] for part in np.array_split(pixels, 32)])
-        said = metadata(
-            task=task.name,
-            architecture=run.model.architecture,
-            class_names=run.class_names,
-            preprocess=preprocess,
-            chosen=run.model.chosen,
-        )
-        source = Source(graph, preprocess, task.outputs, said)
-        inputs = normalized(calibration, preprocess)
-        unfolded = unfold(net, inputs)
+        model = subject(name, imagenet_folder(folder))
+        pixels, preprocess = model.pixels, model.run.preprocess
+        inputs = normalized(model.calibration, preprocess)
+        unfolded = unfold(model.net, inputs)
         observed = observe(unfolded, inputs)
         few = slice(0, None, len(pixels) // PREDICTED_FROM)
         for to in asked.runtimes.split(","):
             for place, setting in enumerate(RUNTIMES[to].int8):
-                made = answers(run, source, to, place, calibration, pixels, folder)
+                made = answers(model, to, place, folder)
                 simulated = Simulation(unfolded, observed, setting.scheme)(normalized(pixels[few], preprocess))
-                predicted = predict_drop(own[few], simulated.softmax(1).numpy())
-                came = predict_drop(own, made, labels=labels)
+                predicted = predict_drop(model.own[few], simulated.softmax(1).numpy())
+                came = predict_drop(model.own, made, labels=model.labels)
                 row = {
                     "model": name,
                     "runtime": to,

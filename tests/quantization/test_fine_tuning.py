@@ -14,8 +14,8 @@ from handlens.quantization.bias import bias_corrected
 from handlens.quantization.equalization import equalized
 from handlens.quantization.fine_tuning import fine_tuned
 from handlens.quantization.observe import observe
+from handlens.quantization.rewritten import ChannelLimit, written
 from handlens.quantization.sensitivity import noise_of, normalized, simulate, unfold
-from handlens.quantization.written import ChannelLimit, written
 from handlens.runtimes.fold import folded
 from handlens.runtimes.int8 import EVERY, Scheme
 from quantization.nets import small_net

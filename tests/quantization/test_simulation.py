@@ -14,12 +14,10 @@ from torch import Tensor, nn
 from handlens.errors import InputError
 from handlens.models import build
 from handlens.preprocess import Preprocess
-from handlens.quantization.bias import bias_corrected
-from handlens.quantization.observe import observe
+from handlens.quantization.rewritten import with_corrected_bias
 from handlens.quantization.rounding import activation_rounding, weight_rounding
-from handlens.quantization.sensitivity import normalized, simulate, unfold
+from handlens.quantization.sensitivity import normalized, simulate
 from handlens.quantization.unfolded import Unfolded
-from handlens.quantization.written import written
 from handlens.runtimes import RUNTIMES
 from handlens.runtimes.fold import folded
 from handlens.runtimes.graph import DeployGraph
@@ -46,9 +44,7 @@ def answers_of(to: str, setting: Any, net: nn.Module, folder: Path, calibration:
     runtime = RUNTIMES[to]
     if setting.scheme.bias_correction == EVERY:
         pixels = normalized(calibration, PREPROCESS)
-        net = folded(net, pixels[:1])
-        unfolded = unfold(net, pixels)
-        net = written(net, bias_corrected(unfolded, observe(unfolded, pixels), setting.scheme))
+        net = with_corrected_bias(folded(net, pixels[:1]), pixels, setting.scheme)
     source = Source(DeployGraph(net, PREPROCESS, last_step=logits), PREPROCESS, ("logits",), {})
     whole, made = folder / f"whole{runtime.suffix}", folder / f"int8{runtime.suffix}"
     runtime.convert(source, whole)

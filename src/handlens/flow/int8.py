@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,10 +18,9 @@ from handlens.runtimes.int8 import EVERY, NET
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from torch import Tensor, nn
+    from torch import nn
 
     from handlens.flow.gate import Gate
-    from handlens.quantization.unfolded import Unfolded
     from handlens.runtimes.delegation import Delegation
     from handlens.runtimes.int8 import Scheme, Setting
     from handlens.runtimes.runtime import Runtime
@@ -126,7 +124,7 @@ class _Search:
             f"{counted(len(images), 'image')}."
         )
         net = fine_tuned(
-            best.source.graph.get_submodule(NET),
+            _net(best.source),
             normalized(images, preprocess),
             best.setting.scheme,
             calibration=normalized(self.images, preprocess),
@@ -166,33 +164,27 @@ class _Search:
         """The source with its weights equalized, where that is wanted."""
         if not self.options.equalize:
             return self.source
-        from handlens.quantization.equalization import equalized
+        from handlens.quantization.rewritten import with_equal_channels
+        from handlens.quantization.sensitivity import normalized
 
-        return self._rewritten(self.source, lambda unfolded, images: equalized(unfolded))
+        images = normalized(self.images, self.source.preprocess)
+        return _with_net(self.source, with_equal_channels(_net(self.source), images))
 
     def _bias_corrected(self, source: Source, scheme: Scheme) -> Source:
         """The source with its biases corrected, where that is wanted and the quantizer will not do it."""
         if not self.options.correct_bias or scheme.bias_correction != EVERY:
             return source
-        from handlens.quantization.bias import bias_corrected
-        from handlens.quantization.observe import observe
+        from handlens.quantization.rewritten import with_corrected_bias
+        from handlens.quantization.sensitivity import normalized
 
-        return self._rewritten(
-            source, lambda unfolded, images: bias_corrected(unfolded, observe(unfolded, images), scheme)
-        )
-
-    def _rewritten(self, source: Source, change: Callable[[Unfolded, Tensor], Unfolded]) -> Source:
-        from handlens.quantization.sensitivity import normalized, unfold
-        from handlens.quantization.written import written
-
-        net, images = source.graph.get_submodule(NET), normalized(self.images, source.preprocess)
-        return _with_net(source, written(net, change(unfold(net, images), images)))
+        images = normalized(self.images, source.preprocess)
+        return _with_net(source, with_corrected_bias(_net(source), images, scheme))
 
     def _worst_layers(self, source: Source, scheme: Scheme) -> list[str]:
         """Names of the layers that hurt most when they alone are quantized, as `quantize-report` finds them."""
         from handlens.quantization.sensitivity import layers_that_hurt
 
-        net = source.graph.get_submodule(NET)
+        net = _net(source)
         errors = layers_that_hurt(
             net,
             source.preprocess,
@@ -205,6 +197,10 @@ class _Search:
         names = [error.name for error in errors if error.name in known][: self.options.keep_float]
         self.report.say(f"Left in float: {', '.join(names)}.")
         return names
+
+
+def _net(source: Source) -> nn.Module:
+    return source.graph.get_submodule(NET)
 
 
 def _with_net(source: Source, net: nn.Module) -> Source:

@@ -23,10 +23,10 @@ from torch.utils import _pytree as pytree
 
 from handlens.errors import InputError
 from handlens.quantization.observe import filled, observe
+from handlens.quantization.rewritten import written
 from handlens.quantization.sensitivity import unfold
 from handlens.quantization.simulation import Simulation
 from handlens.quantization.unfolded import Unfolded
-from handlens.quantization.written import written
 from handlens.reporter import QUIET, Reporter
 from handlens.runtimes.int8 import Scheme
 

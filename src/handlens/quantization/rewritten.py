@@ -1,4 +1,4 @@
-"""Weights that were changed in a graph of operators, written back into the modules that it was made of."""
+"""Nets whose weights were changed for int8 in their graph of operators, and stand in their modules again."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from handlens.errors import InputError
+from handlens.quantization.bias import bias_corrected
+from handlens.quantization.equalization import equalized
+from handlens.quantization.observe import observe
+from handlens.quantization.sensitivity import unfold
 from handlens.quantization.unfolded import Unfolded
+from handlens.runtimes.int8 import Scheme
 
 
 class ChannelLimit(nn.Module):
@@ -22,6 +27,25 @@ class ChannelLimit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.minimum(x.relu(), self.limit)
+
+
+def with_equal_channels(net: nn.Module, images: Tensor) -> nn.Module:
+    """A copy, equalized (`equalization`).
+
+    Args:
+        net: in eval mode, batch norm folded.
+        images: (N, C, H, W) float32, normalized.
+
+    Raises:
+        InputError: torch.export cannot take the net, or its weights have no places of their own.
+    """
+    return written(net, equalized(unfold(net, images)))
+
+
+def with_corrected_bias(net: nn.Module, images: Tensor, scheme: Scheme) -> nn.Module:
+    """A copy with biases corrected for what a scheme does to weights (`bias`); else as `with_equal_channels`."""
+    unfolded = unfold(net, images)
+    return written(net, bias_corrected(unfolded, observe(unfolded, images), scheme))
 
 
 def written(net: nn.Module, unfolded: Unfolded) -> nn.Module:
