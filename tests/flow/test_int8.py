@@ -16,8 +16,8 @@ from blobs import CLASSES
 from command import handlens as command
 from handlens.errors import InputError, ParityError
 from handlens.files import read_json
-from handlens.flow import int8
-from handlens.flow.int8 import calibration_images
+from handlens.flow import calibration, int8
+from handlens.flow.calibration import calibration_images
 from handlens.flow.runs import find_run
 from handlens.runtimes import RUNTIMES, parity
 
@@ -36,10 +36,9 @@ def run(data: Path, weights: str, tmp_path_factory: pytest.TempPathFactory) -> P
 
 def test_calibration_takes_training_images_of_every_class(run: Path, monkeypatch: pytest.MonkeyPatch):
     taken: list[Path] = []
-    honest = int8.decode
-    monkeypatch.setattr(int8, "decode", lambda path: taken.append(path) or honest(path))
-    monkeypatch.setattr(int8, "CALIBRATION", 9)
-    images = calibration_images(find_run(run), None)
+    honest = calibration.decode
+    monkeypatch.setattr(calibration, "decode", lambda path: taken.append(path) or honest(path))
+    images = calibration_images(find_run(run), None, count=9)
     assert images.shape == (9, 64, 64, 3) and images.dtype == np.uint8
     assert Counter(path.parent.name for path in taken) == dict.fromkeys(CLASSES, 9 // len(CLASSES))
     splits = read_json(run / "data.json")["splits"]
@@ -95,6 +94,44 @@ def test_layers_that_hurt_most_keep_their_bits(run: Path, tmp_path: Path):
 
 
 @pytest.mark.slow
+def test_where_no_setting_holds_the_weights_are_fine_tuned(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(int8, "LEARNED_FROM", 24)
+    wanted = {"to": "onnx", "int8": True, "max_drop": -100, "images": 6, "out": tmp_path / "model.onnx"}  # a gain
+    said: list[str] = []
+    with pytest.raises(ParityError) as refused:
+        handlens.export(run, **wanted, fine_tune=2, report=handlens.Reporter(say=said.append))
+    names = [setting.name for setting in RUNTIMES["onnx"].int8]
+    *alone, last = refused.value.parity.tried
+    assert [entry["setting"] for entry in alone] == names
+    assert last["setting"] in [f"{name}, fine-tuned" for name in names] and last["images"] == 6
+    assert any("No setting holds; fine-tuning the weights" in line and "2 epochs of 24 images" in line for line in said)
+    with pytest.raises(ParityError) as refused:
+        handlens.export(run, **wanted, fine_tune=0)
+    assert [entry["setting"] for entry in refused.value.parity.tried] == names
+
+
+@pytest.mark.slow
+def test_weights_are_changed_for_int8_before_the_quantizer_gets_them(run: Path, tmp_path: Path):
+    answers = {}
+    for name, options in {
+        "plain": {"correct_bias": False},
+        "corrected": {},
+        "equalized": {"equalize": True},
+    }.items():
+        out, report = handlens.export(
+            run, to="onnx", int8=True, max_drop=100, images=6, app=False, out=tmp_path / f"{name}.onnx", **options
+        )
+        assert report.passed
+        pixels = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), dtype=np.uint8)
+        answers[name] = RUNTIMES["onnx"].open(out).run(pixels)["probabilities"]
+    assert not np.array_equal(answers["plain"], answers["corrected"])
+    assert not np.array_equal(answers["corrected"], answers["equalized"])
+    whole = RUNTIMES["onnx"].open(handlens.export(run, to="onnx", images=6, app=False, out=tmp_path / "f.onnx")[0])
+    for name, made in answers.items():
+        assert np.abs(made - whole.run(pixels)["probabilities"]).max() < 0.3, name
+
+
+@pytest.mark.slow
 def test_a_calibration_that_is_broken_does_not_pass(run: Path, weights: str, tmp_path: Path):
     black = tmp_path / "black"
     black.mkdir()
@@ -109,7 +146,9 @@ def test_a_calibration_that_is_broken_does_not_pass(run: Path, weights: str, tmp
     assert "the int8 export to openvino is refused: it loses" in done.stderr and "(--max-drop 1)" in done.stderr
     assert all(setting.name in done.stderr for setting in RUNTIMES["openvino"].int8)
     report = read_json(tmp_path / "model.xml.parity-failed.json")
-    assert len(report["tried"]) == len(RUNTIMES["openvino"].int8)  # all were tried in vain
+    names = [setting.name for setting in RUNTIMES["openvino"].int8]
+    *alone, last = [entry["setting"] for entry in report["tried"]]  # all were tried in vain
+    assert alone == names and last in [f"{name}, fine-tuned" for name in names]
     assert not out.exists()
 
 
@@ -133,6 +172,10 @@ def test_what_does_not_go_together_is_refused(run: Path, monkeypatch: pytest.Mon
         handlens.export(run, to="onnx", int8=True, fp16=True)
     with pytest.raises(InputError, match="--keep-float is a number of layers, for --int8; got 3"):
         handlens.export(run, to="onnx", keep_float=3)
+    with pytest.raises(InputError, match="--equalize belongs to --int8"):
+        handlens.export(run, to="onnx", equalize=True)
+    with pytest.raises(InputError, match="--fine-tune is a number of epochs, 0 for none; got -1"):
+        handlens.export(run, to="onnx", int8=True, fine_tune=-1)
     monkeypatch.setattr(type(RUNTIMES["onnx"]), "int8", ())
     with pytest.raises(InputError, match="--int8 is not available for onnx; use --to "):
         handlens.export(run, to="onnx", int8=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -45,7 +45,8 @@ class Row:
 
     Attributes:
         pixels: OWN, or FULL where the model resizes.
-        equal: share of the labels, of the pixels or of the boxes that are the same.
+        equal: share of the labels, of the pixels or of the boxes that are the same; of a file that is not float32,
+            those that an app would show alike (`Task.changed`).
         largest_difference: of a probability, or of the scores of boxes that are the same; None for class maps.
         mean_difference: of the images' largest differences; of boxes, of all those that are the same.
         excused: ids whose label differs while the reference's top two lie within twice the tolerance.
@@ -260,7 +261,11 @@ def measure_parity(
         found = compare(values, expected, ids, thresholds=thresholds)
         decides = precision == "fp32"
         its_score = score(values) if finite else None
-        holds = found.passed if max_drop is None else _holds(found.equal, its_score, reference_score, max_drop)
+        holds = found.passed
+        if max_drop is not None:
+            share = changed(values, expected, thresholds=thresholds) if finite else None
+            found = replace(found, equal=0.0 if share is None else 1 - share)
+            holds = _holds(found.equal, its_score, reference_score, max_drop)
         row = Row(
             engine=described["runtime"],
             precision=described["precision"] if decides else f"{described['precision']} (default)",
