@@ -118,6 +118,29 @@ def test_it_errs_as_nncf_does(tmp_path: Path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("to", ["executorch", "onnx"])
+def test_what_relu6_clips_costs_no_levels(to: str, tmp_path: Path):
+    class Clipped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.act = nn.Conv2d(3, 8, 1), nn.ReLU6()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.act(self.conv(x)).amax(dim=(2, 3))
+
+    torch.manual_seed(0)
+    net, calibration, x = Clipped().eval(), images(16), images(16, seed=1)
+    net.conv.weight.data *= 40  # before the clip, a level of 255 would be nearly one
+    setting = RUNTIMES[to].int8[0]
+    theirs = answers_of(to, setting, net, tmp_path, calibration, x)
+    with torch.no_grad():
+        values = net.act(net.conv(normalized(x, PREPROCESS)))
+        assert 0.2 < (values == 6).float().mean() < 0.8
+        error = np.abs(theirs - net(normalized(x, PREPROCESS)).numpy())
+    assert error.max() < 0.6 and error.mean() < 0.05
+
+
+@pytest.mark.slow
 def test_it_answers_as_torchaos_converted_model():
     pt2e = pytest.importorskip("torchao.quantization.pt2e.quantize_pt2e")
     quantizer = pytest.importorskip("executorch.backends.xnnpack.quantizer.xnnpack_quantizer")

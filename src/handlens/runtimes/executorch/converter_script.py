@@ -26,6 +26,34 @@ from executorch.devtools.backend_debug import get_delegation_info  # noqa: E402
 from executorch.exir import to_edge_transform_and_lower  # noqa: E402
 from torchao.quantization.pt2e.observer import MinMaxObserver  # noqa: E402
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e  # noqa: E402
+from torchao.quantization.pt2e.quantizer import QuantizationAnnotation  # noqa: E402
+
+
+aten = torch.ops.aten
+LAYERS = (aten.conv2d.default, aten.conv2d.padding, aten.conv_transpose2d.input, aten.linear.default)
+CLIPS = (aten.hardtanh.default, aten.hardtanh_.default)
+
+
+class Quantizer(XNNPACKQuantizer):
+    """What a layer makes is rounded behind its ReLU6, not before it too.
+
+    XNNPACK runs both as one operator, as it does with ReLU. Theirs gives the map before the clip levels of its own, most
+    of which the clip then throws away.
+    """
+
+    def annotate(self, model: torch.fx.GraphModule) -> torch.fx.GraphModule:
+        model = super().annotate(model)
+        for clip in model.graph.nodes:
+            layer = clip.args[0] if clip.target in CLIPS else None
+            if layer is None or layer.target not in LAYERS or len(layer.users) > 1:
+                continue
+            annotation = layer.meta.get("quantization_annotation")
+            if annotation is not None and annotation.output_qspec is not None:
+                clip.meta["quantization_annotation"] = QuantizationAnnotation(
+                    output_qspec=annotation.output_qspec, _annotated=True
+                )
+                annotation.output_qspec = None
+        return model
 
 
 def module(node: torch.fx.Node) -> str | None:
@@ -36,7 +64,7 @@ def module(node: torch.fx.Node) -> str | None:
 
 def quantized(program: torch.export.ExportedProgram, pixels: np.ndarray, options: dict[str, Any]) -> Any:
     in_float = set(options["in_float"])
-    quantizer = XNNPACKQuantizer()
+    quantizer = Quantizer()
     config = get_symmetric_quantization_config(is_per_channel=True)
     if options["ranges"] == "extremes":
         least_and_greatest = MinMaxObserver.with_args(eps=2**-12)
