@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
+import os
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from blobs import write_images
 from handlens.errors import InputError
@@ -90,7 +92,15 @@ def exported_run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     import handlens
 
     recipe = {"mode": "scratch", "width": 0.35, "image_size": 64, "epochs": 1, "workers": 0}
-    folder = handlens.train(data, out=tmp_path_factory.mktemp("exported") / "run", recipe=recipe)
-    handlens.export(folder, to="openvino")
-    handlens.export(folder, to="openvino", int8=True, max_drop=100)
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base  # made by one worker for all
+    folder = shared / "exported" / "run"
+    with FileLock(shared / "exported.lock"):
+        if not folder.exists():
+            made = handlens.train(data, out=tmp_path_factory.mktemp("exported") / "run", recipe=recipe)
+            few = {"to": "openvino", "images": 8, "app": False}
+            handlens.export(made, **few)
+            handlens.export(made, **few, int8=True, max_drop=100)
+            folder.parent.mkdir()
+            made.rename(folder)
     return folder

@@ -146,7 +146,7 @@ def test_predict_does_not_load_torch(run: Path, data: Path):
 
 
 @pytest.mark.parametrize(
-    "to", [pytest.param(to, marks=[pytest.mark.slow] if to == "executorch" else []) for to in RUNTIMES]
+    "to", [pytest.param(to, marks=[] if to == "openvino" else [pytest.mark.slow]) for to in RUNTIMES]
 )
 def test_export_is_proved_by_its_own_runtime(run: Path, data: Path, weights: str, tmp_path: Path, to: str):
     out = tmp_path / f"model{RUNTIMES[to].suffix}"
@@ -203,7 +203,7 @@ def test_files_that_are_no_exported_models_are_refused(run: Path, data: Path, tm
 
 def test_the_comparison_of_an_export_has_a_budget(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("handlens.flow.gate.BUDGET", 0.0)
-    arguments = ("export", run, "--to", "openvino", "--out", tmp_path / "model.xml")
+    arguments = ("export", run, "--to", "openvino", "--no-app", "--out", tmp_path / "model.xml")
     done = handlens(*arguments)
     assert "on 8 images of 15 (--all compares all)" in done.stderr
     for options, count in ((("--all",), 15), (("--max-images", "3"), 3)):

@@ -179,19 +179,19 @@ def test_bf16_on_a_cpu_is_close(name, published, shared_data):
     published(name)
     net = build(name, num_classes=1000).eval()
     load_into(net, load_weights(name), new_head=False)
-    files = sorted((shared_data / "imagenet_val500" / "images").iterdir())[::25]
-    assert len(files) == 20
+    files = sorted((shared_data / "imagenet_val500" / "images").iterdir())[::50]
+    assert len(files) == 10
     preprocess = SOURCES[name].preprocess
     pixels = np.stack([preprocess.pixels(np.asarray(Image.open(file).convert("RGB"))) for file in files])
     exact, rough = in_both(net, preprocess.normalize(pixels))
-    assert (rough.argmax(dim=1) == exact.argmax(dim=1)).sum() >= 18
+    assert (rough.argmax(dim=1) == exact.argmax(dim=1)).sum() >= 9
     assert (rough - exact).abs().mean(dim=0).max() < 0.02
 
 
 def test_training_in_bf16_with_frozen_statistics_moves_every_weight(net, images_of):
     freeze_batch_norm(net)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss = nn.functional.cross_entropy(net.train()(images_of(4)), torch.tensor([0, 1, 2, 6]))
+        loss = nn.functional.cross_entropy(net.train()(images_of(1)), torch.tensor([6]))
     loss.backward()
     assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in net.parameters())
 

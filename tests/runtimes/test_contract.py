@@ -59,7 +59,10 @@ class Converted:
         return [self.path] + ([self.any_size] if self.any_size else [])
 
 
-@pytest.fixture(scope="module", params=RUNTIMES)
+SLOW = [pytest.param(name, marks=[pytest.mark.slow] if name == "executorch" else []) for name in RUNTIMES]
+
+
+@pytest.fixture(scope="module", params=SLOW)
 def converted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Converted:
     """Tests must not change the files."""
     runtime = RUNTIMES[request.param]

@@ -214,6 +214,8 @@ def round_channels(channels: float, *, to: int = 8) -> int:
 def initialize(model: nn.Module) -> None:
     """The usual start: He et al. 2015 (fan out) for convolutions, N(0, 0.01) for linear layers, 1 and 0 for norms."""
     for module in model.modules():
+        if any(weight.is_meta for weight in module.parameters(recurse=False)):
+            continue  # a net without numbers; drawing none takes as long as drawing them
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out")
             if module.bias is not None:

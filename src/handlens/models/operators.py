@@ -6,6 +6,7 @@ import torch
 
 aten = torch.ops.aten
 CONVOLUTIONS = (aten.convolution.default,)
+NORMS = (aten.native_batch_norm.default,)
 PRODUCTS = (aten.addmm.default, aten.mm.default, aten.bmm.default)
 POOLS = (
     aten.max_pool2d_with_indices.default,

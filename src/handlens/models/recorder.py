@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from handlens.models.arena import Buffer, bookkeeping, file_size
-from handlens.models.operators import CONVOLUTIONS, FUSED, POINTWISE, POOLS, PRODUCTS, VIEWS, WEIGHTED
+from handlens.models.operators import CONVOLUTIONS, FUSED, NORMS, POINTWISE, POOLS, PRODUCTS, VIEWS, WEIGHTED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +70,11 @@ class _Call:
     weights: int = 0
 
 
+def _norm_of_nothing(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What a batch norm makes of a tensor without numbers; PyTorch computes its shapes in 60 steps."""
+    return torch.empty_like(x), x.new_empty(0), x.new_empty(0)
+
+
 class Recorder(TorchDispatchMode):
     """Writes down every operator, the module it ran in and the maps it took and made."""
 
@@ -96,7 +102,7 @@ class Recorder(TorchDispatchMode):
                 hook.remove()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = func(*args, **(kwargs or {}))
+        made = _norm_of_nothing(args[0]) if func in NORMS and args[0].is_meta else func(*args, **(kwargs or {}))
         inputs = [found for value in _tensors(args) if (found := self._map_of.get(id(value))) is not None]
         self._kept.append((args, made))
         if not inputs:  # about weights or numbers alone
