@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from handlens.cli.shared import AsJson, Quiet, app, console, print_json, reporting
+from handlens.cli.shared import AsJson, Quiet, app, console, png, print_json, reporting
 from handlens.errors import InputError
 
 
@@ -29,7 +29,9 @@ def bench(
     ] = None,
     batch: Annotated[str, typer.Option(help="Images in one run, with commas.")] = "1,8",
     rounds: Annotated[int, typer.Option(min=1, help="Turns that each contender takes.")] = 10,
-    plot: Annotated[Path | None, typer.Option(help="Draw latency, first answer, throughput and memory (PNG).")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw latency, first answer, throughput and memory (PNG).", callback=png)
+    ] = None,
     adb: Annotated[
         bool, typer.Option("--adb", help="Print the commands that time exported files on an Android device.")
     ] = False,
@@ -43,8 +45,6 @@ def bench(
     """Time a model in every runtime, or exported files, side by side: latency, throughput, first answer, memory."""
     from handlens.flow.bench import bench as measure
 
-    if plot is not None and plot.suffix.lower() != ".png":
-        raise InputError(f"--plot must be a PNG file, got {plot}.")
     if adb:
         _print_commands(models or [], threads, as_json=as_json, quiet=quiet)
         return

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from handlens.cli.shared import AsJson, Quiet, app, console, print_json, print_line, reporting
+from handlens.cli.shared import AsJson, Quiet, app, console, png, print_json, print_line, reporting
 from handlens.figures import percent
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def quantize_report(
     ] = None,
     images: Annotated[int, typer.Option(min=1, help="Maximum number of images to measure on.")] = 16,
     layers: Annotated[int, typer.Option(min=1, help="Number of layers to list, the worst first.")] = 15,
-    plot: Annotated[Path | None, typer.Option(help="Draw the error of every layer (PNG).")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the error of every layer (PNG).", callback=png)] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:

@@ -18,6 +18,7 @@ from handlens.cli.shared import (
     app,
     console,
     known_precision,
+    png,
     print_json,
     reporting,
 )
@@ -213,7 +214,9 @@ def plan(
         list[Path] | None,
         typer.Option(help="Compare this run by its measured accuracy, in place of published designs; repeatable."),
     ] = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw accuracy over multiply-adds and memory (PNG).")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw accuracy over multiply-adds and memory (PNG).", callback=png)
+    ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:

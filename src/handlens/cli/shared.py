@@ -47,6 +47,17 @@ Strips = Annotated[int, typer.Option(help="Run the first blocks in this many str
 Precision = Annotated[str, typer.Option(help="auto: the fastest on this CPU (bf16 or fp32); fp32: matches PyTorch.")]
 
 
+def png(path: Path | None) -> Path | None:
+    """A callback of options that draw.
+
+    Raises:
+        InputError: another kind of file.
+    """
+    if path is not None and path.suffix.lower() != ".png":
+        raise InputError(f"--plot must be a PNG file, got {path}.")
+    return path
+
+
 PrecisionOfFiles = Annotated[
     str,
     typer.Option(

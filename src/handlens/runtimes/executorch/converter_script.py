@@ -28,7 +28,6 @@ from torchao.quantization.pt2e.observer import MinMaxObserver  # noqa: E402
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e  # noqa: E402
 from torchao.quantization.pt2e.quantizer import QuantizationAnnotation  # noqa: E402
 
-
 aten = torch.ops.aten
 LAYERS = (aten.conv2d.default, aten.conv2d.padding, aten.conv_transpose2d.input, aten.linear.default)
 CLIPS = (aten.hardtanh.default, aten.hardtanh_.default)
@@ -37,8 +36,8 @@ CLIPS = (aten.hardtanh.default, aten.hardtanh_.default)
 class Quantizer(XNNPACKQuantizer):
     """What a layer makes is rounded behind its ReLU6, not before it too.
 
-    XNNPACK runs both as one operator, as it does with ReLU. Theirs gives the map before the clip levels of its own, most
-    of which the clip then throws away.
+    XNNPACK runs both as one operator, as it does with ReLU. Theirs gives the map before the clip levels of its own, of
+    which the clip throws most away.
     """
 
     def annotate(self, model: torch.fx.GraphModule) -> torch.fx.GraphModule:
