@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -135,3 +136,13 @@ def test_an_export_counts_as_proved_until_something_has_changed(run: Path, tmp_p
 def test_only_what_was_timed_here_is_drawn():
     with pytest.raises(InputError, match="there is nothing to draw"):
         bench_plot({"rows": [{"device": "phone.txt"}]})
+
+
+def test_any_name_of_a_file_is_one_argument_here_and_on_the_device():
+    (program, *_) = RUNTIMES["litert"].programs
+    file = Path("models of 'mine'/bread $1.tflite")
+    of_program, of_file, _, run = program.commands((file,), threads=1, runs=5, height=8, width=8, channels=3)
+    assert shlex.split(of_file)[2] == str(file)
+    (_, _, on_the_device) = shlex.split(run)
+    assert f"--graph=/data/local/tmp/{file.name}" in shlex.split(on_the_device)
+    assert shlex.split(of_program)[2] == program.name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,12 +83,12 @@ class Program:
             files: of the model, the one that is opened last.
             values: of the template.
         """
-        pushed = [f"adb push {name} {FOLDER}/" for name in (self.name, *map(str, files))]
-        call = self.arguments.format(model=f"{FOLDER}/{files[-1].name}", **values)
+        pushed = [f"adb push {shlex.quote(name)} {FOLDER}/" for name in (self.name, *map(str, files))]
+        call = self.arguments.format(model=shlex.quote(f"{FOLDER}/{files[-1].name}"), **values)
         return [
             *pushed,
             f"adb shell chmod +x {FOLDER}/{self.name}",
-            f'adb shell "{self.environment}{FOLDER}/{self.name} {call}"',
+            f"adb shell {shlex.quote(f'{self.environment}{FOLDER}/{self.name} {call}')}",
         ]
 
     def read(self, text: str) -> Printed | None:
