@@ -65,7 +65,7 @@ with tempfile.TemporaryDirectory() as scratch:
                 "runtime": name,
                 "passed": made["passed"],
                 "images compared": made["rows"][0]["images"],
-                "of": made["rows"][0].get("available"),
+                "of": made["available"],
                 "processor s": used["seconds"],
                 "of it the conversion": used["converting"],
                 "beside it": used["seconds"] - used["converting"],

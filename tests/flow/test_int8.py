@@ -95,7 +95,8 @@ def test_layers_that_hurt_most_keep_their_bits(run: Path, tmp_path: Path):
 
 @pytest.mark.slow
 def test_where_no_setting_holds_the_weights_are_fine_tuned(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(int8, "LEARNED_FROM", 24)
+    monkeypatch.setattr(int8, "LEARNED_FROM", 24 * 64 * 64)
+    monkeypatch.setattr(int8, "FEWEST", 1)
     wanted = {"to": "onnx", "int8": True, "max_drop": -100, "images": 6, "out": tmp_path / "model.onnx"}  # a gain
     said: list[str] = []
     with pytest.raises(ParityError) as refused:
@@ -103,8 +104,11 @@ def test_where_no_setting_holds_the_weights_are_fine_tuned(run: Path, tmp_path: 
     names = [setting.name for setting in RUNTIMES["onnx"].int8]
     *alone, last = refused.value.parity.tried
     assert [entry["setting"] for entry in alone] == names
-    assert last["setting"] in [f"{name}, fine-tuned" for name in names] and last["images"] == 6
-    assert any("No setting holds; fine-tuning the weights" in line and "2 epochs of 24 images" in line for line in said)
+    assert last["setting"] in [f"{name} (fine-tuned)" for name in names] and last["images"] == 6
+    assert any(
+        "No setting is within --max-drop; fine-tuning the weights" in line and "2 epochs of 24 images" in line
+        for line in said
+    )
     with pytest.raises(ParityError) as refused:
         handlens.export(run, **wanted, fine_tune=0)
     assert [entry["setting"] for entry in refused.value.parity.tried] == names
@@ -148,7 +152,7 @@ def test_a_calibration_that_is_broken_does_not_pass(run: Path, weights: str, tmp
     report = read_json(tmp_path / "model.xml.parity-failed.json")
     names = [setting.name for setting in RUNTIMES["openvino"].int8]
     *alone, last = [entry["setting"] for entry in report["tried"]]  # all were tried in vain
-    assert alone == names and last in [f"{name}, fine-tuned" for name in names]
+    assert alone == names and last in [f"{name} (fine-tuned)" for name in names]
     assert not out.exists()
 
 
@@ -172,8 +176,9 @@ def test_what_does_not_go_together_is_refused(run: Path, monkeypatch: pytest.Mon
         handlens.export(run, to="onnx", int8=True, fp16=True)
     with pytest.raises(InputError, match="--keep-float is a number of layers, for --int8; got 3"):
         handlens.export(run, to="onnx", keep_float=3)
-    with pytest.raises(InputError, match="--equalize belongs to --int8"):
-        handlens.export(run, to="onnx", equalize=True)
+    for options in ({"equalize": True}, {"correct_bias": False}, {"fine_tune": 5}):
+        with pytest.raises(InputError, match=r"--(equalize|no-correct-bias|fine-tune) belongs to --int8"):
+            handlens.export(run, to="onnx", **options)
     with pytest.raises(InputError, match="--fine-tune is a number of epochs, 0 for none; got -1"):
         handlens.export(run, to="onnx", int8=True, fine_tune=-1)
     monkeypatch.setattr(type(RUNTIMES["onnx"]), "int8", ())

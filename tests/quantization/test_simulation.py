@@ -123,21 +123,20 @@ def test_what_relu6_clips_costs_no_levels(to: str, tmp_path: Path):
     class Clipped(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.conv, self.act = nn.Conv2d(3, 8, 1), nn.ReLU6()
+            self.conv, self.act = nn.Conv2d(3, 8, 5), nn.ReLU6()
+            self.conv.weight.data = 40 * torch.rand(8, 3, 5, 5) / 75  # means of 75 pixels, from -80 to 80
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.act(self.conv(x)).amax(dim=(2, 3))
+            return self.act(self.conv(x))
 
     torch.manual_seed(0)
     net, calibration, x = Clipped().eval(), images(16), images(16, seed=1)
-    net.conv.weight.data *= 40  # before the clip, a level of 255 would be nearly one
-    setting = RUNTIMES[to].int8[0]
-    theirs = answers_of(to, setting, net, tmp_path, calibration, x)
+    theirs = answers_of(to, RUNTIMES[to].int8[0], net, tmp_path, calibration, x)
     with torch.no_grad():
-        values = net.act(net.conv(normalized(x, PREPROCESS)))
-        assert 0.2 < (values == 6).float().mean() < 0.8
-        error = np.abs(theirs - net(normalized(x, PREPROCESS)).numpy())
-    assert error.max() < 0.6 and error.mean() < 0.05
+        whole = net(normalized(x, PREPROCESS)).numpy()
+    between = (whole > 0.5) & (whole < 5.5)
+    assert between.mean() > 0.02
+    assert np.abs(theirs - whole)[between].mean() < 0.08  # a level before the clip would be 0.3 or more
 
 
 @pytest.mark.slow

@@ -240,19 +240,19 @@ def export(
     ] = 0,
     equalize: Annotated[
         bool,
-        typer.Option("--equalize", help="Before --int8, rescale channels between layers until their ranges are alike."),
+        typer.Option("--equalize", help="Cross-layer equalization before --int8."),
     ] = False,
     correct_bias: Annotated[
         bool,
         typer.Option(
             "--correct-bias/--no-correct-bias",
-            help="Before --int8, let biases make up for what rounding weights does to the means of maps.",
+            help="With --int8, correct biases for the shift in mean activations that rounding weights causes.",
         ),
     ] = True,
     fine_tune: Annotated[
         int,
         typer.Option(
-            min=0, help="Epochs of fine-tuning for --int8 where no setting holds --max-drop; 0 refuses instead."
+            min=0, help="Epochs of quantization-aware fine-tuning if every --int8 setting exceeds --max-drop; 0: none."
         ),
     ] = 3,
     calibrate: Annotated[

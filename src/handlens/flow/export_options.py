@@ -28,9 +28,9 @@ class ExportOptions:
         max_drop: points of the task's metric that fp16 or int8 may lose.
         keep_float: how many of the layers that int8 hurts most keep 32 bits; of int8.
         equalize: rescale channels between layers before int8 (quantization.equalization).
-        correct_bias: let biases make up for what int8's rounding of weights does to means (quantization.bias), where a
-            runtime's quantizer does not.
-        fine_tune: epochs for which weights learn to live with int8 where no setting holds; 0 is none.
+        correct_bias: correct biases for the shift in mean activations that rounding weights causes (quantization.bias),
+            where a runtime's quantizer does not.
+        fine_tune: epochs of quantization-aware fine-tuning where no setting is within `max_drop`; 0 is none.
         calibrate: a folder of images that int8 is calibrated with; None is the run's own training images.
         app: also write the folder for whoever builds an app, with copies of a few images.
         images: how many are compared at most, spread evenly; None is as many as take a minute of processor time.
@@ -61,8 +61,13 @@ class ExportOptions:
             raise InputError("--fp16 and --int8 exclude each other.")
         if self.keep_float < 0 or (self.keep_float and not self.int8):
             raise InputError(f"--keep-float is a number of layers, for --int8; got {self.keep_float}.")
-        if self.equalize and not self.int8:
-            raise InputError("--equalize belongs to --int8.")
+        for option, given in (
+            ("equalize", self.equalize),
+            ("no-correct-bias", not self.correct_bias),
+            ("fine-tune", self.fine_tune != FINE_TUNE),
+        ):
+            if given and not self.int8:
+                raise InputError(f"--{option} belongs to --int8.")
         if self.fine_tune < 0:
             raise InputError(f"--fine-tune is a number of epochs, 0 for none; got {self.fine_tune}.")
         if self.calibrate is not None and not self.int8:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from handlens.runtimes.source import Source
 
 MEASURED = 16  # images that tell which layers hurt
-LEARNED_FROM = 512  # images, of fine-tuning
+LEARNED_FROM, FEWEST = 512 * 224 * 224, 64  # pixels that fine-tuning learns from, and images at least
 
 
 def halve(runtime: Runtime, source: Source, file: Path, *, report: Reporter) -> tuple[Path, Delegation | None]:
@@ -44,7 +44,7 @@ def quantize(
 ) -> tuple[list[dict[str, Any]], Delegation | None]:
     """Try the runtime's settings on the validation images until one loses no more than `max_drop`.
 
-    Where none does, the net is fine-tuned for the best of them and tried once more; what is left is the best.
+    Where none does, the net is fine-tuned for the best of them and tried once more; what is taken is the best of all.
 
     Args:
         file: a float32 file of this runtime, in whose place the int8 file is put.
@@ -55,19 +55,21 @@ def quantize(
         chosen, keep_float (names of layers); and which operators are delegated in the chosen one.
 
     Raises:
-        InputError: the packages for it are not installed, no setting gives numbers, or the model's weights cannot be
-            changed as the options demand.
+        InputError: the packages for it are not installed, no setting gives numbers, or the model cannot be equalized.
     """
     search = _Search(gate, runtime, source, file, images, options)
     for setting in runtime.int8:
         if search.attempt(setting).passed:
             break
     best = search.best()
-    if not best.passed and options.fine_tune:
-        search.fine_tune(best)
-        best = search.best()
     if best.value == -np.inf:
         raise InputError(f"int8 for {runtime.name}: no setting gave numbers.")
+    if not best.passed and options.fine_tune:
+        try:
+            search.fine_tune(best)
+        except InputError as error:  # what was measured counts nevertheless
+            gate.report.say(f"Not fine-tuned: {error}")
+        best = search.best()
     for old, new in zip(runtime.files(best.file), runtime.files(file), strict=True):
         old.replace(new)
     return [attempt.row | {"chosen": attempt is best} for attempt in search.attempts], best.delegation
@@ -108,20 +110,23 @@ class _Search:
     def attempt(self, setting: Setting) -> _Attempt:
         self.report.say(f"Quantizing with {setting.name} ({setting.why}).")
         self.report.progress("quantizing", 0, None)
+        if not self.options.correct_bias and setting.scheme.bias_correction == EVERY:
+            setting = replace(setting, scheme=replace(setting.scheme, bias_correction=0))
         source = self._equalized()
         kept = self._worst_layers(source, setting.scheme) if self.options.keep_float else []
         return self._measured(setting, source, kept)
 
     def fine_tune(self, best: _Attempt) -> None:
-        """The best setting once more, with weights that have learned to live with it."""
+        """The best setting once more, with weights that are fine-tuned for it."""
         from handlens.quantization.fine_tuning import fine_tuned
         from handlens.quantization.sensitivity import normalized
 
         run, epochs, preprocess = self.gate.run, self.options.fine_tune, self.source.preprocess
-        images = calibration_images(run, self.options.calibrate, count=LEARNED_FROM)
+        count = max(FEWEST, LEARNED_FROM // (preprocess.height * preprocess.width))
+        images = calibration_images(run, self.options.calibrate, count=count)
         self.report.say(
-            f"No setting holds; fine-tuning the weights for {best.setting.name}: {counted(epochs, 'epoch')} of "
-            f"{counted(len(images), 'image')}."
+            f"No setting is within --max-drop; fine-tuning the weights for {best.setting.name}: "
+            f"{counted(epochs, 'epoch')} of {counted(len(images), 'image')} (--fine-tune 0: none)."
         )
         net = fine_tuned(
             _net(best.source),
@@ -133,7 +138,9 @@ class _Search:
             report=self.report,
         )
         setting = replace(
-            best.setting, name=f"{best.setting.name}, fine-tuned", why="no setting alone holds and this was the best"
+            best.setting,
+            name=f"{best.setting.name} (fine-tuned)",
+            why="no setting is within the limit; this was the best",
         )
         self._measured(setting, _with_net(best.source, net), best.keep_float)
 
@@ -141,7 +148,7 @@ class _Search:
         folder = self.file.parent / f"setting {len(self.attempts)}"
         folder.mkdir()
         made, whole = folder / self.file.name, self.file
-        corrected = self._bias_corrected(source, setting.scheme)
+        corrected = self._bias_corrected(source, setting.scheme, kept)
         if corrected is not self.source:
             whole = folder / "float" / self.file.name
             whole.parent.mkdir()
@@ -170,15 +177,19 @@ class _Search:
         images = normalized(self.images, self.source.preprocess)
         return _with_net(self.source, with_equal_channels(_net(self.source), images))
 
-    def _bias_corrected(self, source: Source, scheme: Scheme) -> Source:
+    def _bias_corrected(self, source: Source, scheme: Scheme, kept: list[str]) -> Source:
         """The source with its biases corrected, where that is wanted and the quantizer will not do it."""
-        if not self.options.correct_bias or scheme.bias_correction != EVERY:
+        if scheme.bias_correction != EVERY:
             return source
         from handlens.quantization.rewritten import with_corrected_bias
         from handlens.quantization.sensitivity import normalized
 
         images = normalized(self.images, source.preprocess)
-        return _with_net(source, with_corrected_bias(_net(source), images, scheme))
+        try:
+            return _with_net(source, with_corrected_bias(_net(source), images, scheme, keep_float=kept))
+        except InputError as error:  # an own model that no simulation takes may be quantized as it is
+            self.report.say(f"Biases stay as they are: {error}")
+            return source
 
     def _worst_layers(self, source: Source, scheme: Scheme) -> list[str]:
         """Names of the layers that hurt most when they alone are quantized, as `quantize-report` finds them."""

@@ -6,6 +6,7 @@ Differs  The mean of the input is measured on calibration images (their appendix
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,23 +20,25 @@ if TYPE_CHECKING:
     from handlens.quantization.observe import Observed
 
 
-def bias_corrected(unfolded: Unfolded, observed: Observed, scheme: Scheme) -> Unfolded:
+def bias_corrected(
+    unfolded: Unfolded, observed: Observed, scheme: Scheme, *, keep_float: Collection[str] = ()
+) -> Unfolded:
     """A copy whose biases make up for what a scheme's rounding of the weights does to means.
 
     Args:
         observed: the net's activations on calibration images.
+        keep_float: names of layers whose weights are not rounded.
     """
     made = unfolded.copied()
-    weights = [layer.weight for layer in made.layers]
     with torch.no_grad():
-        for layer in made.layers:
-            if layer.bias is None or weights.count(layer.weight) > 1:  # one that runs again has several means
+        for layer in made.quantized(scheme):
+            if layer.name in keep_float or layer.bias not in made.own_parameters(layer):
                 continue
             weight = made.module.get_parameter(layer.weight)
             rounding = weight_rounding(weight, axis=layer.channel_axis, limit=scheme.limit_of(layer.depthwise))
             rounding.enabled = True
             shift = bias_shift(layer, weight, rounding(weight), observed.means[layer.node.name])
-            bias = made.module.get_parameter(layer.bias)
+            bias = made.module.get_parameter(str(layer.bias))
             bias.copy_(bias.double() + shift)
     return made
 

@@ -51,11 +51,11 @@ def pairs_of(unfolded: Unfolded) -> list[tuple[str, str]]:
 def _pairs(unfolded: Unfolded) -> Iterator[tuple[Layer, Layer, fx.Node | None]]:
     """Two convolutions of which one alone takes what the other makes, and the activation between them."""
     by_node = {layer.node: layer for layer in unfolded.layers if layer.node.target in CONVOLUTIONS}
-    weights = [layer.weight for layer in unfolded.layers]
+    acts = [module_of(node) for node in unfolded.module.graph.nodes if node.target in ACTIVATIONS]
     for first in by_node.values():
         act = None if first.end is first.node else first.end
-        if act is not None and not _scales(act, first.node):
-            continue
+        if act is not None and (not _scales(act, first.node) or acts.count(module_of(act)) > 1):
+            continue  # a module that runs again limits other channels too
         following = first.end
         while len(following.users) == 1 and (user := next(iter(following.users))).target in PASSING:
             if user.target not in (aten.pad.default, aten.constant_pad_nd.default, aten.max_pool2d.default):
@@ -67,7 +67,7 @@ def _pairs(unfolded: Unfolded) -> Iterator[tuple[Layer, Layer, fx.Node | None]]:
             continue
         if _groups(second) not in (1, _channels(second)):
             continue
-        if weights.count(first.weight) == weights.count(second.weight) == 1:
+        if all(layer.weight in unfolded.own_parameters(layer) for layer in (first, second)):
             yield first, second, act
 
 

@@ -6,8 +6,8 @@ every task can be fine-tuned alike. The loss is the share of the output's power 
 Source   Jacob et al. 2018, arXiv:1712.05877, section 3; gradients pass straight through a rounding, and not where it
          clips: Bengio et al. 2013, arXiv:1308.3432; the net in float as a teacher of itself in fewer bits:
          Mishra & Marr 2018, arXiv:1711.05852.
-Differs  Batch norm is folded before and stays so; ranges of activations are measured before each epoch and stand still
-         in it, where Jacob et al. let them move.
+Differs  Batch norm is folded before and stays so. Each epoch measures the ranges of activations anew and keeps them,
+         where Jacob et al. let them move; Adam's averages begin anew with it.
 """
 
 from __future__ import annotations
@@ -47,18 +47,18 @@ def fine_tuned(
     """A copy whose weights suit the roundings of a scheme.
 
     Args:
-        net: in eval mode, batch norm folded; is left as it is.
+        net: in eval mode; is left as it is.
         images: (N, C, H, W) float32, normalized: what it learns from.
         calibration: the same, for the ranges of activations.
         keep_float: names of layers that are not rounded.
 
     Raises:
-        InputError: torch.export cannot take the net, or its weights have no places of their own.
+        InputError: torch.export cannot take the net, or there is nothing to train in it.
     """
     unfolded = unfold(net, images)
-    trained = [name for layer in unfolded.layers for name in (layer.weight, layer.bias) if name is not None]
+    trained = [name for layer in unfolded.layers for name in unfolded.own_parameters(layer)]
     if not trained:
-        raise InputError(f"{type(net).__name__} has no weights of its own to fine-tune for int8.")
+        raise InputError(f"{type(net).__name__} has no weights that can be fine-tuned for int8.")
     teacher = copy.deepcopy(unfolded.module)
     steps = math.ceil(len(images) / unfolded.batch)
     generator = torch.Generator().manual_seed(0)
@@ -66,7 +66,7 @@ def fine_tuned(
     for _ in range(epochs):
         student = Simulation(unfolded, observe(unfolded, calibration), scheme)
         student.keep_float(keep_float)
-        weights = [student.module.get_parameter(name).requires_grad_() for name in dict.fromkeys(trained)]
+        weights = [student.module.get_parameter(name).requires_grad_() for name in trained]
         optimizer = torch.optim.Adam(weights, lr=learning_rate)
         for chosen in torch.randperm(len(images), generator=generator).split(unfolded.batch):
             for group in optimizer.param_groups:
@@ -75,14 +75,17 @@ def fine_tuned(
             done += 1
             report.progress("fine-tuning for int8", done, steps * epochs)
         _take_weights(unfolded, student, trained)
-    return written(net, unfolded)
+    return written(unfolded)
 
 
 def _step(student: Simulation, teacher: nn.Module, batch: Tensor, optimizer: torch.optim.Optimizer) -> None:
     with torch.no_grad():
         wanted = teacher(batch)
     optimizer.zero_grad()
-    _noise(student.module(batch), wanted).backward()
+    loss = _noise(student.module(batch), wanted)
+    if loss.grad_fn is None:
+        raise InputError("the model cannot be fine-tuned for int8: it computes without gradients.")
+    loss.backward()
     optimizer.step()
     student.fit_weights()
 

@@ -1,8 +1,9 @@
-"""Nets whose weights were changed for int8 in their graph of operators, and stand in their modules again."""
+"""Nets whose weights are changed for int8: computed on their graph of operators, written back into their modules."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Collection
 
 import torch
 from torch import Tensor, nn
@@ -33,37 +34,43 @@ def with_equal_channels(net: nn.Module, images: Tensor) -> nn.Module:
     """A copy, equalized (`equalization`).
 
     Args:
-        net: in eval mode, batch norm folded.
+        net: in eval mode.
         images: (N, C, H, W) float32, normalized.
 
     Raises:
-        InputError: torch.export cannot take the net, or its weights have no places of their own.
+        InputError: torch.export cannot take the net, or an activation that must change is no module.
     """
-    return written(net, equalized(unfold(net, images)))
+    return written(equalized(unfold(net, images)))
 
 
-def with_corrected_bias(net: nn.Module, images: Tensor, scheme: Scheme) -> nn.Module:
-    """A copy with biases corrected for what a scheme does to weights (`bias`); else as `with_equal_channels`."""
+def with_corrected_bias(
+    net: nn.Module, images: Tensor, scheme: Scheme, *, keep_float: Collection[str] = ()
+) -> nn.Module:
+    """A copy with biases corrected for what a scheme does to weights (`bias`); else as `with_equal_channels`.
+
+    Args:
+        keep_float: names of layers that are not rounded.
+    """
     unfolded = unfold(net, images)
-    return written(net, bias_corrected(unfolded, observe(unfolded, images), scheme))
+    return written(bias_corrected(unfolded, observe(unfolded, images), scheme, keep_float=keep_float))
 
 
-def written(net: nn.Module, unfolded: Unfolded) -> nn.Module:
-    """A copy of the net with the weights and the limits of activations of its graph.
+def written(unfolded: Unfolded) -> nn.Module:
+    """The modules that a graph was made of, batch norm folded, with its weights and its limits of activations.
 
     Raises:
-        InputError: a weight or an activation is none of a module that runs once, as in a model of one's own.
+        InputError: an activation with limits is no module.
     """
-    made = copy.deepcopy(net)
-    names = {name for layer in unfolded.layers for name in (layer.weight, layer.bias) if name is not None}
-    try:
-        with torch.no_grad():
-            for name in names:
-                made.get_parameter(name).copy_(unfolded.module.get_parameter(name))
-        for name, limit in unfolded.limits.items():
-            if not isinstance(made.get_submodule(name), nn.ReLU6):
-                raise AttributeError(f"{name!r} is no module of ReLU6")
-            made.set_submodule(name, ChannelLimit(limit), strict=True)
-    except AttributeError as error:
-        raise InputError(f"the weights of {type(net).__name__} cannot be changed for int8: {error}.") from error
+    made = copy.deepcopy(unfolded.net)
+    known = dict(unfolded.module.named_parameters())
+    with torch.no_grad():
+        for name, weight in made.named_parameters():
+            if name in known:
+                weight.copy_(known[name])
+    for name, limit in unfolded.limits.items():
+        if not isinstance(dict(made.named_modules()).get(name), nn.ReLU6):
+            raise InputError(
+                f"{type(made).__name__} cannot be equalized: {name!r} calls ReLU6 as a function; make it an nn.ReLU6."
+            )
+        made.set_submodule(name, ChannelLimit(limit))
     return made

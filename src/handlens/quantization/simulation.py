@@ -25,7 +25,17 @@ from handlens.quantization.bias import bias_shift
 from handlens.quantization.observe import Observed, filled
 from handlens.quantization.rounding import LEAST, Rounding, activation_rounding, weight_rounding
 from handlens.quantization.threads import one_thread
-from handlens.quantization.unfolded import ACTIVATIONS, OTHERS, PASSING, WEIGHTED, Layer, Unfolded, aten, last_of
+from handlens.quantization.unfolded import (
+    ACTIVATIONS,
+    OTHERS,
+    PASSING,
+    TRANSPOSED,
+    WEIGHTED,
+    Layer,
+    Unfolded,
+    aten,
+    last_of,
+)
 from handlens.runtimes.int8 import Scheme
 
 
@@ -77,19 +87,19 @@ class Simulation:
         scheme: how to round.
 
     Attributes:
-        layers: with weights, in the order in which they run.
+        layers: with weights that are rounded, in the order in which they run.
         module: the graph with its roundings.
         batch: how many images it computes at once.
     """
 
     def __init__(self, unfolded: Unfolded, observed: Observed, scheme: Scheme) -> None:
-        self.scheme, self.layers, self.batch = scheme, unfolded.layers, unfolded.batch
+        self.scheme, self.layers, self.batch = scheme, unfolded.quantized(scheme), unfolded.batch
         self.module: fx.GraphModule = copy.deepcopy(unfolded.module)
         self._nodes = {node.name: node for node in self.module.graph.nodes}
         self._parts: dict[str, list[_Part]] = {}
         self._placed: list[_Placed] = []
         self._count = 0
-        for layer in unfolded.layers:
+        for layer in self.layers:
             self._parts.setdefault(layer.name, []).append(self._round_weight(layer, observed))
         place = self._at_outputs if scheme.places == "outputs" else self._at_inputs
         place(unfolded, observed)
@@ -189,6 +199,8 @@ class Simulation:
         fused: set[fx.Node] = set()
         for node in unfolded.module.graph.nodes:
             if node.op != "call_function" or node in fused:
+                continue
+            if node.target in TRANSPOSED and not self.scheme.transposed:
                 continue
             alone = node.target in ACTIVATIONS and self.scheme.places == "outputs"
             if node.target in WEIGHTED or alone or (node.target in others and _of_maps(node)):

@@ -14,6 +14,7 @@ from torch import Tensor, fx, nn
 
 from handlens.errors import InputError
 from handlens.runtimes.fold import folded
+from handlens.runtimes.int8 import Scheme
 
 aten = torch.ops.aten
 CONVOLUTIONS = (aten.conv1d.default, aten.conv2d.default, aten.conv2d.padding)
@@ -25,7 +26,6 @@ ACTIVATIONS = (
     aten.hardtanh.default,
     aten.clamp.default,
     aten.clamp_min.default,
-    aten.minimum.default,
 )
 # Computed in int8 too, with a range of their own for what they make.
 OTHERS = (aten.add.Tensor, aten.cat.default, aten.mean.dim, aten.avg_pool2d.default, aten.adaptive_avg_pool2d.default)
@@ -109,7 +109,7 @@ class Unfolded:
         example: (N, C, H, W) float32, normalized: images of the size of a batch.
 
     Attributes:
-        module: the graph; the modules' parameters under their names.
+        net: what the graph was made of, batch norm folded. module: the graph; net's parameters under their names.
         layers: with weights, in the order in which they run.
         limits: by name of its module, (1, C, 1, 1) for each ReLU6 whose channels were rescaled (`equalization`).
 
@@ -122,8 +122,8 @@ class Unfolded:
         self.limits: dict[str, Tensor] = {}
         try:
             with torch.no_grad():
-                ready = folded(copy.deepcopy(net).eval(), example)
-                exported = torch.export.export(ready, (example,), strict=False)
+                self.net = folded(copy.deepcopy(net).eval(), example)
+                exported = torch.export.export(self.net, (example,), strict=False)
         except Exception as error:  # it raises whatever it likes; a model of one's own may be anything
             first = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise InputError(f"int8 cannot be simulated for {type(net).__name__}: {first.rstrip('.')}.") from error
@@ -143,6 +143,17 @@ class Unfolded:
         self.module.recompile()
         _note_shapes(self.module, example)
         self.layers = tuple(self.find_layers())
+
+    def quantized(self, scheme: Scheme) -> tuple[Layer, ...]:
+        """The layers that get 8 bits."""
+        return tuple(layer for layer in self.layers if scheme.transposed or layer.node.target not in TRANSPOSED)
+
+    def own_parameters(self, layer: Layer) -> list[str]:
+        """Names of the weight and the bias, where they are parameters and no other layer has the weight."""
+        if [other.weight for other in self.layers].count(layer.weight) > 1:
+            return []
+        known = dict(self.module.named_parameters())
+        return [name for name in (layer.weight, layer.bias) if name in known]
 
     def copied(self) -> Unfolded:
         """The same with weights of its own."""

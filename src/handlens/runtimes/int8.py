@@ -10,7 +10,7 @@ from typing import Any, Literal
 Ranges = Literal["extremes", "averaged", "moving"]
 
 
-EVERY = math.inf  # bias is corrected
+EVERY = math.inf  # as Scheme.bias_correction: every bias is corrected
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +29,7 @@ class Scheme:
         bias_correction: biases are changed so that the mean of what a layer makes stays (quantization.bias), where the
             change is less than so many times the bias; 0 changes none. EVERY changes all, before the quantizer gets
             the model; other numbers are those of a quantizer that does it itself.
+        transposed: transposed convolutions are quantized too.
     """
 
     weight_limit: float = 127
@@ -38,6 +39,7 @@ class Scheme:
     places: Literal["outputs", "inputs"] = "outputs"
     depthwise_channels: bool = False
     bias_correction: float = 0
+    transposed: bool = True
 
     def limit_of(self, depthwise: bool) -> float:
         """`weight_limit` of a layer."""

@@ -46,7 +46,7 @@ class Row:
     Attributes:
         pixels: OWN, or FULL where the model resizes.
         equal: share of the labels, of the pixels or of the boxes that are the same; of a file that is not float32,
-            those that an app would show alike (`Task.changed`).
+            those that an app would show alike (`Task.changed`), where it would show any.
         largest_difference: of a probability, or of the scores of boxes that are the same; None for class maps.
         mean_difference: of the images' largest differences; of boxes, of all those that are the same.
         excused: ids whose label differs while the reference's top two lie within twice the tolerance.
@@ -263,8 +263,8 @@ def measure_parity(
         its_score = score(values) if finite else None
         holds = found.passed
         if max_drop is not None:
-            share = changed(values, expected, thresholds=thresholds) if finite else None
-            found = replace(found, equal=0.0 if share is None else 1 - share)
+            share = changed(values, expected, thresholds=thresholds) if finite else 1.0
+            found = found if share is None else replace(found, equal=1 - share)
             holds = _holds(found.equal, its_score, reference_score, max_drop)
         row = Row(
             engine=described["runtime"],

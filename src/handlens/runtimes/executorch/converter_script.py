@@ -30,7 +30,7 @@ from torchao.quantization.pt2e.quantizer import QuantizationAnnotation  # noqa: 
 
 aten = torch.ops.aten
 LAYERS = (aten.conv2d.default, aten.conv2d.padding, aten.conv_transpose2d.input, aten.linear.default)
-CLIPS = (aten.hardtanh.default, aten.hardtanh_.default)
+CLIPS = (aten.hardtanh.default, aten.hardtanh_.default, aten.relu6.default)
 
 
 class Quantizer(XNNPACKQuantizer):

@@ -28,13 +28,13 @@ class Onnx(Runtime):
             "7-bit weights",
             "8-bit weights overflow on processors with AVX2 and no VNNI, and the file must answer alike on all",
             {"reduce_range": True},
-            Scheme(weight_limit=64, bias_correction=EVERY),
+            Scheme(weight_limit=64, bias_correction=EVERY, transposed=False),
         ),
         Setting(
             "unsigned weights",
             "unsigned by unsigned does not overflow either",
             {"unsigned_weights": True},
-            Scheme(weight_limit=127.5, bias_correction=EVERY),
+            Scheme(weight_limit=127.5, bias_correction=EVERY, transposed=False),
         ),
     )
     # Without VNNI, sums of two products of 8-bit numbers may overflow; so they do not.
