@@ -37,8 +37,8 @@ for threads in sorted({row["threads"] for row in rows}):
 least = 1000 * MULTIPLY_ADDS / of_a_matrix_product()
 eager = next(row for row in rows if row["name"] == "PyTorch" and row["threads"] == 1)
 limit = (
-    f"As fast as a matrix product on one thread, its multiply-adds would take {least:.1f} ms: {eager['median_ms'] / least:.1f} "
-    "times as fast as eager PyTorch."
+    f"As fast as a matrix product on one thread, its multiply-adds would take {least:.1f} ms: "
+    f"{eager['median_ms'] / least:.1f} times as fast as eager PyTorch."
 )
 keys = ("name", "runtime", "threads", "median_ms", "p90_ms", "processor_ms", "first_s", "peak_mb", "faster")
 store(
