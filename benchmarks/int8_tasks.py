@@ -18,15 +18,18 @@ from handlens.data.decode import decode
 from handlens.data.labels.boxes import Box
 from handlens.evaluation.detection import match_boxes
 from handlens.flow.runs import build_from, find_run
+from handlens.quantization.sensitivity import layers_that_hurt
 from handlens.runtimes import RUNTIMES
 from handlens.runtimes.engine import Arrays
 from handlens.runtimes.fold import folded
 from handlens.runtimes.graph import DeployGraph
+from handlens.runtimes.int8 import NET, Setting
 from handlens.runtimes.source import Source
 from handlens.tasks import TASKS
 
 parser = argparse.ArgumentParser()
 parser.add_argument("runtimes", nargs="*", default=list(RUNTIMES))
+parser.add_argument("--keep-float", type=int, default=0, help="layers that hurt most stay in float")
 parser.add_argument("--models", default="ssdlite_mobilenet_v2_coco,deeplab_v3_mobilenet_v2_voc")
 asked = parser.parse_args()
 THRESHOLD = 0.3
@@ -80,6 +83,13 @@ def mean_iou(masks: np.ndarray, expected: np.ndarray) -> float:
     return float(np.mean(shares))
 
 
+def worst_layers(source: Source, calibration: np.ndarray, setting: Setting) -> list[str]:
+    """As `handlens export --keep-float` finds them."""
+    net = source.graph.get_submodule(NET)
+    errors = layers_that_hurt(net, source.preprocess, calibration[:8], setting.scheme, calibration=calibration)
+    return [error.name for error in errors][: asked.keep_float]
+
+
 rows = []
 for name in asked.models.split(","):
     run = find_run(name)
@@ -98,7 +108,8 @@ for name in asked.models.split(","):
             runtime.convert(source, whole)
             for number, setting in enumerate(runtime.int8):
                 path = Path(scratch) / f"{number}{runtime.suffix}"
-                runtime.quantize(source, whole, path, images=calibration, setting=setting)
+                kept = worst_layers(source, calibration, setting) if asked.keep_float else []
+                runtime.quantize(source, whole, path, images=calibration, setting=setting, keep_float=kept)
                 model = runtime.open(path)
                 parts = [model.run(image[None]) for image in pixels]
                 values = {output: np.concatenate([part[output] for part in parts]) for output in task.outputs}
@@ -106,12 +117,20 @@ for name in asked.models.split(","):
                     reached, _ = recall_at(values, run, precision)
                 else:
                     reached = mean_iou(*(arrays[task.outputs[0]] for arrays in (values, expected)))
+                same = None
+                if precision is None:
+                    same = float((values[task.outputs[0]] == expected[task.outputs[0]]).mean())
                 size = [sum(file.stat().st_size for file in runtime.files(made)) / 1e6 for made in (path, whole)]
                 row = {"model": name, "runtime": to, "setting": setting.name, "float32": reference, "int8": reached}
+                row |= {"layers in float": len(kept), "pixels equal": same}
                 row |= {"points": 100 * (reached - reference), "MB": size[0], "size": size[0] / size[1]}
                 rows.append(row)
                 print(row, flush=True)
-known = {(row["model"], row["runtime"]) for row in rows}
-others = [row for row in stored_before("int8_tasks") if (row["model"], row["runtime"]) not in known]
+known = {(row["model"], row["runtime"], row["layers in float"]) for row in rows}
+others = [
+    row
+    for row in stored_before("int8_tasks")
+    if (row["model"], row["runtime"], row.get("layers in float") or 0) not in known
+]
 keys = list(dict.fromkeys(key for row in [*others, *rows] for key in row))
 store("int8_tasks", [{key: row.get(key) for key in keys} for row in [*others, *rows]])
