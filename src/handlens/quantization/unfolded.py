@@ -191,6 +191,7 @@ def _own(node: Any) -> bool:
 
 
 def module_of(node: fx.Node) -> str:
+    """The name of the deepest module that an operator stands in; outside of all, the operator's own."""
     stack = list(node.meta.get("nn_module_stack", {}).values())
     name = stack[-1][0] if stack else ""
     return str(name) or node.name
