@@ -63,6 +63,15 @@ class Setting:
     scheme: Scheme = field(default_factory=Scheme)
 
 
+# Of runtimes whose quantizer takes the rule for ranges by this name.
+EXTREMES = Setting(
+    "extremes",
+    "activations range from their least to their greatest value",
+    {"ranges": "extremes"},
+    Scheme(bias_correction=EVERY),
+)
+
+
 @dataclass(frozen=True)
 class Kernels:
     """What may run an int8 file on another processor or board, and can be had here.

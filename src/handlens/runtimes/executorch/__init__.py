@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from handlens.reporter import QUIET, Reporter
 from handlens.runtimes.delegation import Delegation
 from handlens.runtimes.executorch.device import PROGRAMS
-from handlens.runtimes.int8 import EVERY, Scheme, Setting
+from handlens.runtimes.int8 import EVERY, EXTREMES, Scheme, Setting
 from handlens.runtimes.runtime import Runtime
 from handlens.runtimes.source import Source
 
@@ -31,12 +31,7 @@ class ExecuTorch(Runtime):
     app = Path(__file__).with_name("app")
     takes_any_size = False
     int8 = (
-        Setting(
-            "extremes",
-            "activations range from their least to their greatest value",
-            {"ranges": "extremes"},
-            Scheme(bias_correction=EVERY),
-        ),
+        EXTREMES,
         Setting(
             "histogram",
             "ranges with the least error ignore single outliers",

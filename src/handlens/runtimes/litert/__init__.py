@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from handlens.errors import require
 from handlens.reporter import QUIET, Reporter
 from handlens.runtimes.delegation import Delegation
-from handlens.runtimes.int8 import EVERY, Kernels, Scheme, Setting
+from handlens.runtimes.int8 import EVERY, EXTREMES, Kernels, Scheme, Setting
 from handlens.runtimes.litert.device import PROGRAMS
 from handlens.runtimes.runtime import Runtime
 from handlens.runtimes.source import Source
@@ -31,12 +31,7 @@ class LiteRT(Runtime):
     app = Path(__file__).with_name("app")
     takes_any_size = False
     int8 = (
-        Setting(
-            "extremes",
-            "activations range from their least to their greatest value",
-            {"ranges": "extremes"},
-            Scheme(bias_correction=EVERY),
-        ),
+        EXTREMES,
         Setting(
             "averaged",
             "ranges averaged over images ignore single outliers",
