@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,7 +113,7 @@ class _Search:
         self.report.progress("quantizing", 0, None)
         if not self.options.correct_bias and setting.scheme.bias_correction == EVERY:
             setting = replace(setting, scheme=replace(setting.scheme, bias_correction=0))
-        source = self._equalized()
+        source = self._equalized
         kept = self._worst_layers(source, setting.scheme) if self.options.keep_float else []
         return self._measured(setting, source, kept)
 
@@ -167,6 +168,7 @@ class _Search:
         self.attempts.append(_Attempt(setting, source, kept, made, told, value, delegation))
         return self.attempts[-1]
 
+    @cached_property
     def _equalized(self) -> Source:
         """The source with its weights equalized, where that is wanted."""
         if not self.options.equalize:
