@@ -2,8 +2,8 @@
 
 At the published size, float32, with published weights where they can be had here; other models get random weights and
 the batch norm statistics of eight real images, so that their predictions differ. Compared with PyTorch as an export
-is, on the first N (50) images of imagenet_val500. Seconds of the conversion alone. Of classifiers also how far PyTorch's
-own float32 is from float64: a random model can magnify rounding as no trained one does.
+is, on the first N (50) images of imagenet_val500. Seconds of the conversion alone. Of classifiers also how far
+PyTorch's own float32 is from float64: a random model can magnify rounding as no trained one does.
 """
 
 import argparse
@@ -54,7 +54,7 @@ def made(name: str) -> tuple[nn.Module, Preprocess, str]:
         except InputError:
             pass
     torch.manual_seed(0)
-    net = build(name, num_classes=entry.num_classes or task.published_classes)
+    net = build(name, num_classes=max(2, entry.num_classes or task.published_classes))  # one class has one answer
     first = next((part for part in net.modules() if isinstance(part, nn.Conv2d)), None)
     mean, std = SCALINGS[entry.scaling]
     gray = first is None or first.in_channels == 1

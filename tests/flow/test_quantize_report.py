@@ -57,6 +57,17 @@ def test_the_report_lists_every_layer_and_what_float_costs(run: Path, data: Path
     assert names[0] in table.stdout and "Simulated as onnx (7-bit weights) on 2 images" in table.stdout
 
 
+@pytest.mark.slow
+def test_the_files_of_a_runtime_say_what_float_costs(run: Path):
+    done = command("quantize-report", run, "--to", "onnx", "--images", 2, "--time", "--json")
+    found = json.loads(done.stdout)
+    sizes = [row["mb"] for row in found["kept"]]
+    assert sizes == sorted(sizes) and sizes[-1] < found["float32"]["mb"]
+    grown, told = sizes[-1] - sizes[0], (found["kept"][-1]["extra_bytes"]) / 1e6
+    assert grown == pytest.approx(told, rel=0.1, abs=0.02)  # scales and names come and go with a layer's rounding
+    assert all(row["ms"] > 0 for row in [found["float32"], *found["kept"]])
+
+
 def test_no_test_image_is_looked_at(run: Path, monkeypatch: pytest.MonkeyPatch):
     from handlens.flow import proof
 

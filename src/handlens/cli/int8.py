@@ -31,16 +31,27 @@ def quantize_report(
     ] = None,
     images: Annotated[int, typer.Option(min=1, help="Maximum number of images to measure on.")] = 16,
     layers: Annotated[int, typer.Option(min=1, help="Number of layers to list, the worst first.")] = 15,
+    time: Annotated[
+        bool, typer.Option("--time", help="Also write files with the worst layers in float, and time them in turn.")
+    ] = False,
     plot: Annotated[Path | None, typer.Option(help="Draw the error of every layer (PNG).", callback=png)] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Show which layers int8 hurts, and what leaving them in float gives and costs. Simulated; nothing is exported."""
+    """Show which layers int8 hurts, and what leaving them in float gives and costs. Simulated; no file is kept."""
     from handlens.flow.quantize_report import quantize_report as simulate
 
     with reporting(quiet or as_json) as report:
         found = simulate(
-            run, to=to, setting=setting, data=data, calibrate=calibrate, images=images, plot=plot, report=report
+            run,
+            to=to,
+            setting=setting,
+            data=data,
+            calibrate=calibrate,
+            images=images,
+            time=time,
+            plot=plot,
+            report=report,
         )
     if as_json:
         print_json(found)
@@ -91,7 +102,7 @@ def _print_quantize_report(console: Console, found: dict[str, Any], *, limit: in
     """The layers that hurt most, then what leaving them in float gives and costs."""
     from handlens.tables import print_rows
 
-    total = sum(layer["multiply_adds"] for layer in found["layers"])
+    total, timed = sum(layer["multiply_adds"] for layer in found["layers"]), found["float32"]
     print_rows(
         console,
         [
@@ -121,13 +132,20 @@ def _print_quantize_report(console: Console, found: dict[str, Any], *, limit: in
                 "kB more": f"{row['extra_bytes'] / 1e3:,.1f}",
                 "multiply-adds in float": f"{100 * row['multiply_adds']:.1f} %",
             }
+            | ({"MB": f"{row['mb']:.2f}", "ms": f"{row['ms']:.2f}"} if timed else {})
             for row in found["kept"]
         ],
     )
     reference = "" if found["reference"] is None else f" {found['metric']} in float: {100 * found['reference']:.1f}."
+    time = (
+        "MB and ms (median, one thread, in turn) are those of the runtime's own files; "
+        f"in float32 {timed['mb']:.2f} MB and {timed['ms']:.2f} ms."
+        if timed
+        else "Multiply-adds stand for time; --time measures it."
+    )
     console.print(
-        f"Simulated as {found['to']} ({escape(found['setting'])}) on {found['images']} images.{reference} "
-        "Multiply-adds stand for time, which only the processor can tell; maps between int8 and float are rounded."
+        f"Simulated as {found['to']} ({escape(found['setting'])}) on {found['images']} images.{reference} {time} "
+        "Maps between int8 and float are rounded."
     )
 
 

@@ -15,16 +15,15 @@ from handlens.files import write_bytes
 from handlens.flow.device import printed_row
 from handlens.flow.engines import measure_engines
 from handlens.flow.runs import build_from, find_run
+from handlens.flow.source import source_of
 from handlens.machine import cores, describe
 from handlens.reporter import QUIET, Reporter, shows_progress
 from handlens.runtimes import RUNTIMES, runtime_of
 from handlens.runtimes.runtime import Runtime
-from handlens.runtimes.source import Source
 from handlens.tasks import TASKS
 from handlens.timing import pytorch
 from handlens.timing.contender import Contender
 from handlens.timing.race import Failed, Measured, race
-from handlens.training.model_info import metadata
 from handlens.training.proved import Proved, proved_files
 from handlens.training.run import Run
 
@@ -234,24 +233,10 @@ def _convert(
     reason = runtime.refuses(run.model.architecture.name)
     if reason is not None:
         return reason
-    import torch
-
-    from handlens.runtimes.fold import folded
-
     report.say(f"Converting to {runtime.name}.")
     report.progress("converting", 0, None)
-    said = metadata(
-        task=run.task,
-        architecture=run.model.architecture,
-        class_names=run.class_names,
-        preprocess=run.preprocess,
-        chosen=run.model.chosen,
-    )
-    preprocess = run.preprocess
-    example = torch.zeros((2, preprocess.height, preprocess.width, preprocess.channels), dtype=torch.uint8)
     try:
-        source = Source(folded(graph, example), preprocess, TASKS[run.task].outputs, said)
-        runtime.convert(source, path, report=report)
+        runtime.convert(source_of(run, graph), path, report=report)
     except InputError as error:
         return str(error)
     except Exception as error:  # exporters raise whatever they like

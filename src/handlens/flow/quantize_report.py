@@ -11,7 +11,9 @@ from handlens.files import write_bytes
 from handlens.flow.calibration import calibration_images
 from handlens.flow.export import known_target
 from handlens.flow.judge import Judge
+from handlens.flow.kept_float import time_files
 from handlens.flow.runs import build_from, find_run
+from handlens.flow.source import source_of
 from handlens.reporter import QUIET, Reporter, shows_progress
 from handlens.runtimes import RUNTIMES
 from handlens.training.run import Run
@@ -37,11 +39,12 @@ def quantize_report(
     data: Path | str | None = None,
     calibrate: Path | str | None = None,
     images: int = IMAGES,
+    time: bool = False,
     plot: Path | str | None = None,
     model: Any = None,
     report: Reporter = QUIET,
 ) -> dict[str, Any]:
-    """Simulate a runtime's int8 in PyTorch, layer by layer. Nothing is exported, and no test image is looked at.
+    """Simulate a runtime's int8 in PyTorch, layer by layer. No file is kept, and no test image is looked at.
 
     Args:
         to: a name of RUNTIMES.
@@ -50,6 +53,7 @@ def quantize_report(
             `calibrate`.
         calibrate: as of `export`.
         images: how many of them.
+        time: also have the runtime's own quantizer write a file for each number of layers left in float, and time them.
         plot: where the error of every layer is drawn, as PNG.
         model: as of `export`.
 
@@ -57,13 +61,16 @@ def quantize_report(
         "run", "to", "setting", "images", "metric" (its name; None without labels), "reference" (its value in float),
         "layers": dicts of quantization.sensitivity.LayerError, the worst first, and "kept": a row for each number of
         layers left in float: "layers" (their number), "signal_db", "changed", "score", "extra_bytes", "multiply_adds"
-        (fraction of all).
+        (fraction of all), and with `time` also "mb", "ms" and "processor_ms" (`flow.kept_float`); "float32": with
+        `time` the same three of the float32 file, otherwise None.
 
     Raises:
-        InputError: no such run, runtime or setting, there are no images, or the net cannot be simulated.
+        InputError: no such run, runtime or setting, there are no images, the net cannot be simulated, or the runtime
+            does not take it.
     """
     require("torch", extra="train", what="quantize-report")
     from handlens.quantization.sensitivity import errors_by_layer, normalized, simulate
+    from handlens.runtimes.graph import DeployGraph
     from handlens.training.optim import keep_freed_memory
 
     run = find_run(run, report=report)
@@ -84,6 +91,14 @@ def quantize_report(
     inputs = normalized(judge.pixels, run.preprocess)
     errors = errors_by_layer(simulation, inputs, changed=judge.changed, report=report)
     kept = list(_kept(simulation, inputs, errors, judge, report))
+    whole = None
+    if time:
+        graph = DeployGraph(net, run.preprocess, last_step=judge.task.last_step)
+        names = [[error.name for error in errors[: row["layers"]]] for row in kept]
+        whole, *times = time_files(
+            runtime, source_of(run, graph), chosen, images=calibration, kept=names, report=report
+        )
+        kept = [row | its for row, its in zip(kept, times, strict=True)]
     if plot is not None:
         from handlens.quantization.plot import errors_plot
 
@@ -98,6 +113,7 @@ def quantize_report(
         "reference": judge.reference,
         "layers": [error.to_dict() for error in errors],
         "kept": kept,
+        "float32": whole,
     }
 
 
