@@ -176,7 +176,7 @@ def test_what_does_not_go_together_is_refused(run: Path, monkeypatch: pytest.Mon
         handlens.export(run, to="onnx", int8=True, fp16=True)
     with pytest.raises(InputError, match="--keep-float is a number of layers, for --int8; got 3"):
         handlens.export(run, to="onnx", keep_float=3)
-    for options in ({"equalize": True}, {"correct_bias": False}, {"fine_tune": 5}):
+    for options in ({"equalize": True}, {"correct_bias": False}, {"fine_tune": 3}):
         with pytest.raises(InputError, match=r"--(equalize|no-correct-bias|fine-tune) belongs to --int8"):
             handlens.export(run, to="onnx", **options)
     with pytest.raises(InputError, match="--fine-tune is a number of epochs, 0 for none; got -1"):

@@ -11,10 +11,11 @@ from torch import nn
 
 from handlens.preprocess import Preprocess
 from handlens.runtimes import RUNTIMES
+from handlens.runtimes.comparison import Proof, measure_parity, prepare
 from handlens.runtimes.graph import DeployGraph
 from handlens.runtimes.names import PROBABILITIES
 from handlens.runtimes.onnx.convert import export_onnx
-from handlens.runtimes.parity import OWN, Proof, measure_parity, prepare
+from handlens.runtimes.parity import OWN
 from handlens.runtimes.resizers import RESIZERS
 from handlens.runtimes.source import Source
 from handlens.tasks import TASKS

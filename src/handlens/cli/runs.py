@@ -28,6 +28,7 @@ from handlens.cli.shared import (
     reader_may_leave,
     reporting,
 )
+from handlens.flow.export_options import FINE_TUNE
 
 
 @app.command()
@@ -250,11 +251,13 @@ def export(
         ),
     ] = True,
     fine_tune: Annotated[
-        int,
+        int | None,
         typer.Option(
-            min=0, help="Epochs of quantization-aware fine-tuning if every --int8 setting exceeds --max-drop; 0: none."
+            min=0,
+            help="Epochs of quantization-aware fine-tuning if every --int8 setting exceeds --max-drop; 0: none; "
+            f"default: {FINE_TUNE}.",
         ),
-    ] = 3,
+    ] = None,
     calibrate: Annotated[
         Path | None,
         typer.Option(help="Images for --int8 to calibrate and fine-tune with; default: training images of the run."),

@@ -13,7 +13,7 @@ from handlens.errors import InputError, ParityError, require
 from handlens.files import write_json
 from handlens.flow.app_folder import app_folder, make_app_folder, place_app_folder, refuse_others
 from handlens.flow.calibration import calibration_images
-from handlens.flow.export_options import FINE_TUNE, ExportOptions
+from handlens.flow.export_options import ExportOptions
 from handlens.flow.int8 import halve, quantize
 from handlens.flow.runs import build_from, find_run
 from handlens.reporter import QUIET, Reporter, shows_progress
@@ -46,7 +46,7 @@ def export(
     keep_float: int = 0,
     equalize: bool = False,
     correct_bias: bool = True,
-    fine_tune: int = FINE_TUNE,
+    fine_tune: int | None = None,
     calibrate: Path | str | None = None,
     app: bool = True,
     images: int | Literal["all"] | None = None,

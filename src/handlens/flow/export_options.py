@@ -8,7 +8,7 @@ from typing import Literal
 
 from handlens.errors import InputError
 
-FINE_TUNE = 3  # epochs
+FINE_TUNE = 3  # epochs, where nobody says how many
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,8 @@ class ExportOptions:
         equalize: rescale channels between layers before int8 (quantization.equalization).
         correct_bias: correct biases for the shift in mean activations that rounding weights causes (quantization.bias),
             where a runtime's quantizer does not.
-        fine_tune: epochs of quantization-aware fine-tuning where no setting is within `max_drop`; 0 is none.
+        fine_tune: epochs of quantization-aware fine-tuning where no setting is within `max_drop`; 0 is none, None is
+            FINE_TUNE.
         calibrate: a folder of images that int8 is calibrated with; None is the run's own training images.
         app: also write the folder for whoever builds an app, with copies of a few images.
         images: how many are compared at most, spread evenly; None is as many as take a minute of processor time.
@@ -51,7 +52,7 @@ class ExportOptions:
     keep_float: int = 0
     equalize: bool = False
     correct_bias: bool = True
-    fine_tune: int = FINE_TUNE
+    fine_tune: int | None = None
     calibrate: Path | str | None = None
     app: bool = True
     images: int | Literal["all"] | None = None
@@ -64,11 +65,11 @@ class ExportOptions:
         for option, given in (
             ("equalize", self.equalize),
             ("no-correct-bias", not self.correct_bias),
-            ("fine-tune", self.fine_tune != FINE_TUNE),
+            ("fine-tune", self.fine_tune is not None),
         ):
             if given and not self.int8:
                 raise InputError(f"--{option} belongs to --int8.")
-        if self.fine_tune < 0:
+        if self.fine_tune is not None and self.fine_tune < 0:
             raise InputError(f"--fine-tune is a number of epochs, 0 for none; got {self.fine_tune}.")
         if self.calibrate is not None and not self.int8:
             raise InputError("--calibrate belongs to --int8.")
@@ -76,6 +77,11 @@ class ExportOptions:
             raise InputError(
                 f"--{self.precision} and --with-resize exclude each other: the resize inside a graph needs float32."
             )
+
+    @property
+    def epochs(self) -> int:
+        """Of quantization-aware fine-tuning."""
+        return FINE_TUNE if self.fine_tune is None else self.fine_tune
 
     @property
     def precision(self) -> Literal["fp32", "fp16", "int8"]:

@@ -15,9 +15,10 @@ from handlens.flow.export_options import ExportOptions
 from handlens.flow.nets import count
 from handlens.flow.proof import ProofImages
 from handlens.reporter import Reporter
+from handlens.runtimes.comparison import UNLABELED, Proof, measure_parity, prepare
 from handlens.runtimes.fold import folded
 from handlens.runtimes.graph import DeployGraph, ResizingGraph
-from handlens.runtimes.parity import UNLABELED, Parity, Proof, measure_parity, prepare
+from handlens.runtimes.parity import Parity
 from handlens.runtimes.resizers import RESIZERS, Resizer
 from handlens.runtimes.runtime import Runtime
 from handlens.tasks import TASKS

@@ -65,7 +65,7 @@ def quantize(
     best = search.best()
     if best.value == -np.inf:
         raise InputError(f"int8 for {runtime.name}: no setting gave numbers.")
-    if not best.passed and options.fine_tune:
+    if not best.passed and options.epochs:
         try:
             search.fine_tune(best)
         except InputError as error:  # what was measured counts nevertheless
@@ -122,7 +122,7 @@ class _Search:
         from handlens.quantization.fine_tuning import fine_tuned
         from handlens.quantization.sensitivity import normalized
 
-        run, epochs, preprocess = self.gate.run, self.options.fine_tune, self.source.preprocess
+        run, epochs, preprocess = self.gate.run, self.options.epochs, self.source.preprocess
         count = max(FEWEST, LEARNED_FROM // (preprocess.height * preprocess.width))
         images = calibration_images(run, self.options.calibrate, count=count)
         self.report.say(

@@ -26,6 +26,7 @@ import torch
 from torch import nn
 
 from handlens.models.arena import arena
+from handlens.models.memory import blocks, buffers, micro_bytes, peak
 from handlens.models.recorder import Layer, Recorder
 
 BYTES = {"fp32": 4, "fp16": 2, "int8": 1}
@@ -95,18 +96,19 @@ def measure(net: nn.Module, *, height: int, width: int, channels: int = 3) -> Co
         answer = shadow(image)
     recorder.keep(answer)
     layers = recorder.layers()
-    peak, at = recorder.peak([[number] for number in range(len(recorder.calls))])
-    peak_blocks, at_block = recorder.peak(recorder.blocks())
-    peak_padded, at_padded = recorder.peak([[number] for number in range(len(recorder.calls))], padded=True)
-    planned = arena(recorder.buffers())
-    kept, file_bytes = recorder.micro_bytes()
+    each = [[number] for number in range(len(recorder.calls))]
+    peak_numbers, at = peak(recorder, each)
+    peak_blocks, at_block = peak(recorder, blocks(recorder))
+    peak_padded, at_padded = peak(recorder, each, padded=True)
+    planned = arena(buffers(recorder))
+    kept, file_bytes = micro_bytes(recorder)
     return Cost(
         layers=tuple(layers),
         parameters=parameters(net),
         trainable=sum(parameter.numel() for parameter in net.parameters() if parameter.requires_grad),
         statistics=sum(buffer.numel() for buffer in net.buffers() if buffer.is_floating_point()),
         multiply_adds=sum(layer.multiply_adds for layer in layers),
-        peak_numbers=peak,
+        peak_numbers=peak_numbers,
         peak_at=at,
         peak_numbers_blocks=peak_blocks,
         peak_at_block=at_block,
@@ -115,5 +117,5 @@ def measure(net: nn.Module, *, height: int, width: int, channels: int = 3) -> Co
         arena_numbers=planned,
         bookkeeping_bytes=kept,
         file_bytes=file_bytes,
-        padding_numbers=planned - arena(recorder.buffers(padded=False)),
+        padding_numbers=planned - arena(buffers(recorder, padded=False)),
     )

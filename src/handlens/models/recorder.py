@@ -1,4 +1,4 @@
-"""Every operator of a net as it runs, with what it takes, makes and costs; `models.cost` says by which convention."""
+"""Every operator of a net as it runs, with what it takes and makes; `models.cost` says by which convention."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from handlens.models.arena import Buffer, bookkeeping, file_size
-from handlens.models.operators import CONVOLUTIONS, FUSED, NORMS, POINTWISE, POOLS, PRODUCTS, VIEWS, WEIGHTED
+from handlens.models.operators import CONVOLUTIONS, NORMS, POINTWISE, POOLS, PRODUCTS, VIEWS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,24 +44,36 @@ class Layer:
 
 
 @dataclass
-class _Map:
-    """A tensor while it is recorded: where it comes from and what it sees."""
+class Map:
+    """A tensor between operators.
+
+    Attributes:
+        numbers: in it. made_by: the index of a call; -1 is the image. needed_by: those that read it; one more than
+            there are for what the net returns.
+        stride, receptive_field: as of Layer.
+    """
 
     numbers: int
-    made_by: int  # index of the call; -1 for the image
+    made_by: int
     stride: int | None = 1
     receptive_field: int | None = 1
     needed_by: list[int] = field(default_factory=list)
 
 
 @dataclass
-class _Call:
-    """One operator as it ran."""
+class Call:
+    """One operator as it ran.
+
+    Attributes:
+        operator: as ATen calls it. module: in which it ran, as in `named_modules()`.
+        shape: of the output for one image.
+        weights: numbers of its weight. The others are as of Layer.
+    """
 
     operator: str
     module: str
-    inputs: list[_Map]
-    output: _Map
+    inputs: list[Map]
+    output: Map
     shape: tuple[int, ...]
     multiply_adds: int = 0
     detail: str = ""
@@ -81,9 +92,9 @@ class Recorder(TorchDispatchMode):
     def __init__(self, net: nn.Module, image: Tensor) -> None:
         super().__init__()
         self.net = net
-        self.calls: list[_Call] = []
-        self.image = _Map(image.numel(), -1)
-        self._map_of: dict[int, _Map] = {id(image): self.image}
+        self.calls: list[Call] = []
+        self.image = Map(image.numel(), -1)
+        self._map_of: dict[int, Map] = {id(image): self.image}
         self._kept: list[Any] = [image]  # alive, so that no other tensor gets its id
         self._stack: list[str] = [""]
         self._pads: dict[int, tuple[int, ...]] = {}  # of tensors that were padded: left, right, top, bottom
@@ -118,11 +129,11 @@ class Recorder(TorchDispatchMode):
         self._note(operator, func, args, inputs, outputs[0])
         return made
 
-    def _note(self, operator: str, func: Any, args: Any, inputs: list[_Map], output: Tensor) -> None:
+    def _note(self, operator: str, func: Any, args: Any, inputs: list[Map], output: Tensor) -> None:
         number = len(self.calls)
         for found in inputs:
             found.needed_by.append(number)
-        call = _Call(operator, self._stack[-1], inputs, _Map(output.numel(), number), tuple(output.shape[1:]))
+        call = Call(operator, self._stack[-1], inputs, Map(output.numel(), number), tuple(output.shape[1:]))
         strides = [found.stride for found in inputs]
         fields = [found.receptive_field for found in inputs]
         stride = None if None in strides else max(s for s in strides if s is not None)
@@ -188,7 +199,7 @@ class Recorder(TorchDispatchMode):
 
     def layers(self) -> list[Layer]:
         modules = dict(self.net.named_modules())
-        names = self._names(modules)
+        names = self.call_names()
         layers: list[Layer] = []
         counted: set[int] = set()
         for number, (call, name) in enumerate(zip(self.calls, names, strict=True)):
@@ -217,10 +228,11 @@ class Recorder(TorchDispatchMode):
             )
         return layers
 
-    def _names(self, modules: dict[str, nn.Module]) -> list[str]:
+    def call_names(self) -> list[str]:
         """Of every call: its module, and the operator where it is no module of its own. What is called again, as a
         pooling that several levels share, is "pool 2"; a module of torch that runs as several operators has one name.
         """
+        modules = dict(self.net.named_modules())
         seen: dict[str, int] = {}
         names: list[str] = []
         last = None
@@ -233,98 +245,6 @@ class Recorder(TorchDispatchMode):
             last, seen[name] = name, seen.get(name, 0) + 1
             names.append(f"{name} {seen[name]}" if seen[name] > 1 else name)
         return names
-
-    def blocks(self) -> list[list[int]]:
-        """Calls of one block together: of "stem", "blocks.3", "head" ...; others each on their own."""
-        groups: list[list[int]] = []
-        last = None
-        for number, call in enumerate(self.calls):
-            parts = call.module.split(".")
-            part = ".".join(parts[:2]) if parts[0] == "blocks" else parts[0]
-            if part and part == last:
-                groups[-1].append(number)
-            else:
-                groups.append([number])
-            last = part
-        return groups
-
-    def buffers(self, *, padded: bool = True) -> list[Buffer]:
-        """The maps as LiteRT has them: norms and activations are part of the layer before, sums have a map of their
-        own, and what is padded has a copy.
-
-        Args:
-            padded: False counts that as free.
-        """
-        operators: list[int] = []  # of every call
-        # By operator: what the last call that became part of it makes.
-        result: dict[int, _Map] = {}
-        found: list[Buffer] = []
-        number = -1
-        for call in self.calls:
-            if _fused(call):
-                operators.append(operators[call.inputs[0].made_by])
-            else:
-                if padded and call.padded:
-                    number += 1
-                    found.append(Buffer(call.padded, number, number + 1))
-                number += 1
-                operators.append(number)
-            result[operators[-1]] = call.output
-        for first, made in [(-1, self.image), *result.items()]:
-            last = max(made.needed_by, default=-1)
-            reader = number if last == len(self.calls) else operators[last] if last >= 0 else first
-            # Where the layer that reads it last is padded, the copy before it does.
-            copied = padded and 0 <= last < len(self.calls) and self.calls[last].padded > 0
-            found.append(Buffer(made.numbers, first, reader - copied))
-        return found
-
-    def micro_bytes(self) -> tuple[int, int]:
-        """What TFLite Micro keeps beside the maps, and the size of the file, in int8."""
-        weighted = [call for call in self.calls if call.operator in WEIGHTED]
-        others = [call for call in self.calls if call.operator not in WEIGHTED and not _fused(call)]
-        counts = {
-            "weighted": len(weighted),
-            "channels": sum(call.shape[0] for call in weighted),
-            "others": len(others) + sum(call.padded > 0 for call in self.calls),
-        }
-        return bookkeeping(**counts), file_size(weights=sum(call.weights for call in weighted), **counts)
-
-    def peak(self, groups: Sequence[Sequence[int]], *, padded: bool = False) -> tuple[int, str]:
-        """The most numbers held while a group of calls runs as one operator, and by which.
-
-        Args:
-            padded: what LiteRT pads is copied; groups are single calls.
-        """
-        modules = dict(self.net.named_modules())
-        names = self._names(modules)
-        maps = [self.image, *(call.output for call in self.calls)]
-        most, at = 0, ""
-        for group in groups:
-            first, last = group[0], group[-1]
-            # Made before and still needed, by this group or later; made here and needed later.
-            held = sum(m.numbers for m in maps if m.made_by < first and max(m.needed_by, default=-1) >= first)
-            made = sum(m.numbers for m in maps if first <= m.made_by <= last and max(m.needed_by, default=last) > last)
-            call = self.calls[last]
-            if len(group) == 1 and call.operator in POINTWISE:
-                free = [m for m in call.inputs if max(m.needed_by) == last and m.numbers == call.output.numbers]
-                made = 0 if free else made
-            if padded and call.padded:  # the copy is made of the input, and then alone of use
-                read = sum(m.numbers for m in call.inputs if max(m.needed_by) == last)
-                made = call.padded + max(0, made - read)
-            if held + made > most:
-                most, at = held + made, names[first] if len(group) == 1 else _block_of(self.calls[first].module)
-        return most, at
-
-
-def _fused(call: _Call) -> bool:
-    """A norm or an activation that LiteRT makes part of the layer before."""
-    before = call.inputs[0]
-    return call.operator in FUSED and before.made_by >= 0 and len(set(before.needed_by)) == 1
-
-
-def _block_of(module: str) -> str:
-    parts = module.split(".")
-    return ".".join(parts[:2]) if parts[0] == "blocks" else parts[0]
 
 
 def _is_leaf(module: nn.Module) -> bool:
