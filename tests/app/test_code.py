@@ -21,6 +21,20 @@ JARS = [
 ]
 
 
+# A model.hpp in the runtime's place, that knows what to answer.
+STAND_IN = """#pragma once
+#include <map>
+#include <string>
+#include <vector>
+struct Model {{
+    explicit Model(const std::string&) {{}}
+    template <typename Pixels> std::map<std::string, std::vector<float>> run(const Pixels&, int, int) {{
+        return {{ {{ "probabilities", {{ {values} }} }} }};
+    }}
+}};
+"""
+
+
 def needs(*commands: str) -> None:
     for command in commands:
         if shutil.which(command) is None:
@@ -82,12 +96,7 @@ def test_cpp(way: str, tmp_path: Path):
     folder = write(tmp_path / "app", Preprocess(**WAYS[way]))
     # In the runtime's place one that knows the answer, and that is right about one of two.
     values = ", ".join(map(str, OUTPUTS["probabilities"]))
-    (folder / "cpp" / "model.hpp").write_text(
-        "#pragma once\n#include <map>\n#include <string>\n#include <vector>\n"
-        "struct Model { explicit Model(const std::string&) {}\n"
-        "template <typename Pixels> std::map<std::string, std::vector<float>> run(const Pixels&, int, int) "
-        f'{{ return {{ {{ "probabilities", {{ {values} }} }} }}; }} }};\n'
-    )
+    (folder / "cpp" / "model.hpp").write_text(STAND_IN.format(values=values))
     done = run(
         "g++", "-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "check.cpp", "-o", "check", folder=folder / "cpp"
     )
@@ -97,6 +106,17 @@ def test_cpp(way: str, tmp_path: Path):
     damage(folder)
     done = run("./check", folder=folder / "cpp")
     assert done.returncode == 1 and "FAIL 2 preprocessing" in done.stdout and done.stdout.count("FAIL ") == 1
+
+
+@pytest.mark.parametrize("values", ["0.25f, 0.75f, 0.0f", "0.251f, 0.75f"])  # one more; one that is not the largest
+def test_cpp_compares_every_number(values: str, tmp_path: Path):
+    needs("g++")
+    folder = write(tmp_path / "app", Preprocess(**WAYS["crop"]))
+    (folder / "cpp" / "model.hpp").write_text(STAND_IN.format(values=values))
+    done = run("g++", "-std=c++17", "check.cpp", "-o", "check", folder=folder / "cpp")
+    assert done.returncode == 0, done.stderr
+    done = run("./check", folder=folder / "cpp")
+    assert done.returncode == 1 and done.stdout.count("FAIL ") == len(SIZES)
 
 
 @pytest.mark.slow

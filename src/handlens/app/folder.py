@@ -133,6 +133,8 @@ def _context(
     peaks: list[dict[str, float] | None] = [
         {"place": int(values.argmax()), "value": _short(float(values.max()))} for values in expected.get(peak_of, [])
     ]
+    close = expected[model["check"]["output"]] if model["check"]["kind"] == "close" else [()] * len(images)
+    wanted = [[_short(float(number)) for number in np.ravel(values)] for values in close]
     return {
         # Names of files are the user's: nothing of them ends a string or a comment.
         "file": _safe(model["file"]),
@@ -148,8 +150,8 @@ def _context(
         "outputs": model["outputs"],
         "check": model["check"],
         "images": [
-            {"name": image.name, "file": image.file, "peak": peak}
-            for image, peak in zip(images, peaks or [None] * len(images), strict=True)
+            {"name": image.name, "file": image.file, "peak": peak, "wanted": numbers}
+            for image, peak, numbers in zip(images, peaks or [None] * len(images), wanted, strict=True)
         ],
         "all_images": [image.name for image in images] + ([] if resizes else list(noise())),
         "peak_of": peak_of,
