@@ -25,6 +25,7 @@ from handlens.runtimes import RUNTIMES
 parser = argparse.ArgumentParser()
 parser.add_argument("--runtimes", default=",".join(name for name, runtime in RUNTIMES.items() if runtime.int8))
 parser.add_argument("--models", default="mobilenet_v2,efficientnet_lite0")
+parser.add_argument("--keep-float", type=int, default=0, help="layers that hurt most stay in float")
 asked = parser.parse_args()
 TURNS = 100
 
@@ -55,12 +56,15 @@ with tempfile.TemporaryDirectory() as scratch:
         pixels = np.zeros((1, run.preprocess.height, run.preprocess.width, 3), dtype=np.uint8)
         for to in asked.runtimes.split(","):
             runtime = RUNTIMES[to]
-            row = {"model": name, "runtime": to}
+            row = {"model": name, "runtime": to, "layers in float": asked.keep_float}
             files = [folder / f"{name}-{kind}{runtime.suffix}" for kind in ("fp32", "int8")]
             options = {"data": data, "images": "all", "report": handlens.Reporter(say=print)}
+            quantized = {"keep_float": asked.keep_float}
             try:
                 _, whole = handlens.export(run, to=to, out=files[0], **options)
-                _, parity = handlens.export(run, to=to, out=files[1], int8=True, calibrate=images, **options)
+                _, parity = handlens.export(
+                    run, to=to, out=files[1], int8=True, calibrate=images, **quantized, **options
+                )
                 times = processor_times(files, pixels)
             except ParityError as error:
                 parity, times = error.parity, [float("nan")] * 2
@@ -83,7 +87,8 @@ with tempfile.TemporaryDirectory() as scratch:
 others = [
     row
     for row in stored_before("int8")
-    if (row["model"], row["runtime"]) not in {(new["model"], new["runtime"]) for new in rows}
+    if (row["model"], row["runtime"], row.get("layers in float") or 0)
+    not in {(new["model"], new["runtime"], asked.keep_float) for new in rows}
 ]
 keys = list(dict.fromkeys(key for row in [*others, *rows] for key in row))
 store("int8", [{key: row.get(key) for key in keys} for row in [*others, *rows]])
