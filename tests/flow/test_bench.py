@@ -71,6 +71,16 @@ def test_files_are_shown_by_name_and_as_json_and_drawn(run: Path, tmp_path: Path
     assert {(row["threads"], row["batch"]) for row in value["rows"]} == {(1, 1), (1, 2)}
 
 
+@pytest.mark.slow
+def test_runs_of_the_same_name_are_told_apart(run: Path, tmp_path: Path):
+    shutil.copytree(run, tmp_path / run.name)
+    both = [run, tmp_path / run.name]
+    found = bench(both, engines=["openvino"], **FEW)
+    names = {row["name"] for row in found["rows"]}
+    assert names == {f"{folder} {name}" for folder in both for name in ("openvino", "openvino int8")}
+    assert {row["run"] for row in found["predict"]} == {str(folder) for folder in both}
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -82,6 +92,7 @@ def test_files_are_shown_by_name_and_as_json_and_drawn(run: Path, tmp_path: Path
         (("nowhere",), "nowhere is neither a run folder nor a pretrained model"),
         ((), "bench needs models to time"),
         (("--adb",), "--adb needs exported files, or runs that have exports."),
+        (("RUN", "--adb", "--batch", "4", "--plot", "a.png"), "only prints commands; leave --plot, --batch away."),
     ],
 )
 def test_what_cannot_be_timed_is_a_sentence(arguments, sentence: str, run: Path):

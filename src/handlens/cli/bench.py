@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from handlens.cli.shared import AsJson, Quiet, app, console, png, print_json, reporting
 from handlens.errors import InputError
+
+DEFAULT_BATCH, DEFAULT_ROUNDS = "1,8", 10
 
 
 @app.command()
@@ -27,8 +29,8 @@ def bench(
     threads: Annotated[
         str | None, typer.Option(help="Numbers of threads, with commas; default: 1 and one per core.")
     ] = None,
-    batch: Annotated[str, typer.Option(help="Images in one run, with commas.")] = "1,8",
-    rounds: Annotated[int, typer.Option(min=1, help="Turns that each contender takes.")] = 10,
+    batch: Annotated[str, typer.Option(help="Images in one run, with commas.")] = DEFAULT_BATCH,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns that each contender takes.")] = DEFAULT_ROUNDS,
     plot: Annotated[
         Path | None, typer.Option(help="Draw latency, first answer, throughput and memory (PNG).", callback=png)
     ] = None,
@@ -46,6 +48,10 @@ def bench(
     from handlens.flow.bench import bench as measure
 
     if adb:
+        timing: dict[str, Any] = {"--engines": engines, "--plot": plot, "--read": read}
+        timing |= {"--batch": batch != DEFAULT_BATCH, "--rounds": rounds != DEFAULT_ROUNDS}
+        if given := [name for name, value in timing.items() if value]:
+            raise InputError(f"--adb only prints commands; leave {', '.join(given)} away.")
         _print_commands(models or [], threads, as_json=as_json, quiet=quiet)
         return
     with reporting(quiet or as_json) as report:

@@ -86,18 +86,19 @@ def bench(
         left_out: list[Failed] = []
         for place, model in enumerate(asked):
             run = find_run(model, exported=True, report=report)
+            alike = sum(_path(other).name == run.folder.name for other in asked) > 1
+            name = str(run.folder) if alike else run.folder.name
             if run.folder.is_file():
-                alike = sum(Path(other).name == run.folder.name for other in asked if not isinstance(other, Run)) > 1
-                contenders.append(_of_file(run, str(run.folder) if alike else run.folder.name))
+                contenders.append(_of_file(run, name))
                 continue
             folder = Path(scratch) / str(place)
             folder.mkdir()
-            title = f"{run.folder.name} " if len(asked) > 1 else ""
+            title = f"{name} " if len(asked) > 1 else ""
             made, missing = _of_run(run, engines, folder=folder, title=title, report=report)
             contenders += made
             left_out += missing
             if engines is None or set(engines) & set(RUNTIMES):
-                predicted += [{"run": run.folder.name} | row for row in measure_engines(run, report=report)]
+                predicted += [{"run": name} | row for row in measure_engines(run, report=report)]
         contenders += others
         if not contenders:
             raise InputError(left_out[0].reason if left_out else "there is nothing to time.")
@@ -135,6 +136,10 @@ def _result(
 
         write_bytes(Path(plot), bench_plot(result))
     return result
+
+
+def _path(model: Path | str | Run) -> Path:
+    return model.folder if isinstance(model, Run) else Path(model)
 
 
 def _text_of(source: Path | str) -> str:
