@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
+import shutil
 import unicodedata
 from html.parser import HTMLParser
 from io import BytesIO
@@ -14,11 +16,13 @@ import pytest
 from fontTools.ttLib import TTFont
 from PIL import Image
 
+import handlens
 from handlens.evaluation.contact_sheet import contact_sheet, jpeg_bytes
 from handlens.evaluation.metrics import classification_metrics
 from handlens.evaluation.plots import confusion_plot, curves, reliability_plot
 from handlens.evaluation.report import data_uri, write_report
 from handlens.figures import percent
+from handlens.files import read_json, write_json
 from handlens.preprocess import Preprocess
 from handlens.tasks import classify
 from handlens.tasks.classify.measure import most_confused, shown_beside
@@ -276,3 +280,16 @@ def test_percent_never_rounds_to_certainty(share, shown):
 def test_only_png_and_jpeg_go_into_the_page():
     with pytest.raises(ValueError, match="PNG or JPEG"):
         data_uri(b"<svg onload=alert(1)>")
+
+
+def test_reports_of_exports_that_cannot_be_shown_are_named(exported_run: Path, tmp_path: Path):
+    run = shutil.copytree(exported_run, tmp_path / "run")
+    whole = read_json(run / "exports" / "run.xml.parity.json")
+    row = {key: value for key, value in whole["rows"][0].items() if key != "peak_mb"}
+    for name, value in {"earlier": whole | {"rows": [row]}, "bare": {"passed": True}, "list": []}.items():
+        write_json(run / "exports" / f"{name}.parity.json", value)
+    (run / "exports" / "cut.parity.json").write_text(json.dumps(whole)[:50], encoding="utf-8")
+    page = Path(handlens.evaluate(run)["report"]).read_text(encoding="utf-8")
+    for name in ("earlier", "bare", "list", "cut"):
+        assert f"{name}.parity.json is damaged or of an earlier version" in page
+    assert "Export: run.xml" in page and "run.xml.parity.json is" not in page

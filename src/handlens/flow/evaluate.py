@@ -15,6 +15,7 @@ from handlens.prediction.predictor import Predictor
 from handlens.reporter import QUIET, Reporter, shows_progress
 from handlens.runtimes import open_engine
 from handlens.runtimes.openvino.engine import OpenVINOEngine
+from handlens.runtimes.parity import is_report
 from handlens.tasks import TASKS
 from handlens.tasks.pieces import Measure
 from handlens.training.run import DATA, Run, kept_config, locked, write_model_json
@@ -247,15 +248,15 @@ def _write(run: Run, result: dict[str, Any], measure: Measure, test: TestImages,
         folder = _folder_of_others(run, test.root, "-".join([*names, other] if other else names))
     path = folder / "report.html"
     stored = read_json(run.folder / DATA) if (run.folder / DATA).is_file() else {}
-    exports = sorted((run.folder / "exports").glob("*.parity.json"))
+    exports, unread = _exports(run)
     measure.write_report(
         path,
         run,
         dataset={"root": result["data"], "split": result["split"], "images": result["images"]},
         metrics=metrics,
         findings=stored.get("findings", []),
-        exports=[read_json(export) for export in exports],
-        notes=test.notes,
+        exports=exports,
+        notes=[*test.notes, *unread],
         words={
             "counted": test.kind.unit.capitalize(),
             "total": test.kind.total,
@@ -267,6 +268,21 @@ def _write(run: Run, result: dict[str, Any], measure: Measure, test: TestImages,
     )
     write_json(folder / EVALUATION, result | {"report": path.name})
     return path
+
+
+def _exports(run: Run) -> tuple[list[dict[str, Any]], list[str]]:
+    """The parity reports of a run's exports, and sentences about those that cannot be shown."""
+    found, unread = [], []
+    for file in sorted((run.folder / "exports").glob("*.parity.json")):
+        try:
+            value = read_json(file)
+        except InputError:
+            value = None
+        if is_report(value):
+            found.append(value)
+        else:
+            unread.append(f"{file.name} is damaged or of an earlier version: export once more to have it shown here.")
+    return found, unread
 
 
 def _folder_of_others(run: Run, root: Path, name: str) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from handlens.runtimes.delegation import Delegation
@@ -101,3 +101,17 @@ class Parity:
 
     def to_dict(self) -> dict[str, Any]:
         return {"passed": self.passed} | asdict(self)
+
+
+def is_report(value: Any) -> bool:
+    """Whether it is what `Parity.to_dict` gives: files of earlier versions lack something, and those of others all."""
+
+    def has(found: Any, kind: type) -> bool:
+        return isinstance(found, dict) and {field.name for field in fields(kind)} <= found.keys()
+
+    return (
+        has(value, Parity)
+        and "file" in value
+        and isinstance(value["rows"], list)
+        and all(has(row, Row) for row in value["rows"])
+    )

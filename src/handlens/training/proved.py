@@ -9,6 +9,7 @@ from typing import Any
 from handlens.errors import InputError
 from handlens.files import read_json, sha256_of
 from handlens.runtimes import RUNTIMES
+from handlens.runtimes.parity import is_report
 from handlens.runtimes.runtime import Runtime
 from handlens.training.run import WEIGHTS, Run
 
@@ -44,7 +45,7 @@ def proved_files(run: Run) -> list[Proved]:
             said = read_json(report)
         except InputError:  # half a file of another program's
             continue
-        proved = _proved(run, report.parent, said)
+        proved = _proved(run, report.parent, said) if is_report(said) else None
         if proved is not None:
             found.append(proved)
     return sorted(found, key=_plain_first)
