@@ -19,6 +19,7 @@ from torch import nn
 
 from handlens.data.decode import decode
 from handlens.errors import InputError
+from handlens.flow.runs import build_from, find_run
 from handlens.models import CATALOGUE, build
 from handlens.models.loading import load_into
 from handlens.models.pretrained import load_weights
@@ -35,6 +36,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument("runtimes", nargs="*", default=list(RUNTIMES))
 parser.add_argument("--models", default=",".join(CATALOGUE))
 parser.add_argument("--images", type=int, default=50)
+parser.add_argument("--run", type=Path, help="a trained run of the one model, in place of random weights")
 asked = parser.parse_args()
 files = sorted((shared_images("imagenet_val500") / "images").iterdir())[: asked.images]
 
@@ -46,6 +48,10 @@ def task_of(name: str):
 def made(name: str) -> tuple[nn.Module, Preprocess, str]:
     """The model in eval mode, its Preprocess, and where its weights are from."""
     entry, task = CATALOGUE[name], task_of(name)
+    if asked.run:
+        run = find_run(asked.run)
+        assert run.model.architecture.name == name
+        return build_from(run).eval(), run.preprocess, f"trained on {Path(run.model.data.root).name}"
     if name in SOURCES:
         try:
             net = build(name, num_classes=len(SOURCES[name].class_names))
