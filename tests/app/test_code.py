@@ -119,6 +119,44 @@ def test_cpp_compares_every_number(values: str, tmp_path: Path):
     assert done.returncode == 1 and done.stdout.count("FAIL ") == len(SIZES)
 
 
+# What PreprocessTests does, for where XCTest and bundles are not.
+SWIFT = """
+import Foundation
+
+func read(_ path: String) -> (width: Int, height: Int, bytes: [UInt8]) {
+    let content = [UInt8](try! Data(contentsOf: URL(fileURLWithPath: path)))
+    let lines = content.split(separator: 10, maxSplits: 3, omittingEmptySubsequences: false)
+    let size = String(decoding: lines[1], as: UTF8.self).split(separator: " ").map { Int($0)! }
+    return (size[0], size[1], [UInt8](lines[3]))
+}
+
+for name in CommandLine.arguments.dropFirst(2) {
+    let golden = CommandLine.arguments[1]
+    let image = read("\\(golden)/\\(name).ppm")
+    let found = Preprocess.pixels(rgb: image.bytes, width: image.width, height: image.height)
+    print(found == read("\\(golden)/\\(name).input.EXTENSION").bytes ? "ok  " : "FAIL", name)
+}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", WAYS)
+def test_swift(way: str, tmp_path: Path):
+    needs("swiftc")
+    preprocess = Preprocess(**WAYS[way])
+    folder = write(tmp_path / "app", preprocess, runtime="litert")
+    extension = "ppm" if preprocess.channels == 3 else "pgm"
+    main = tmp_path / "main.swift"
+    main.write_text(SWIFT.replace("EXTENSION", extension), encoding="utf-8")
+    done = run("swiftc", "-O", folder / "swift" / "Preprocess.swift", main, "-o", tmp_path / "try", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    names = [path.name.split(".")[0] for path in sorted((folder / "golden").glob("*.input.*"))]
+    done = run(tmp_path / "try", folder / "golden", *names, folder=tmp_path)
+    assert done.returncode == 0 and done.stdout.count("ok ") == len(names) == len(SIZES) + 3, done.stdout + done.stderr
+    damage(folder)
+    assert run(tmp_path / "try", folder / "golden", *names, folder=tmp_path).stdout.count("FAIL 2\n") == 1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("way", "runtime", "task"),
