@@ -158,6 +158,18 @@ def test_swift(way: str, tmp_path: Path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("runtime", [name for name, runtime in RUNTIMES.items() if (runtime.app / "swift").is_dir()])
+def test_swift_of_every_runtime_and_task_is_parsed(runtime: str, tmp_path: Path):
+    """The classes that run the model import what only Apple's platforms have."""
+    needs("swiftc")
+    for task in TASKS:
+        preprocess = Preprocess(resize="pad" if task == "segment" else "crop")
+        folder = write(tmp_path / task, preprocess, runtime=runtime, task=task) / "swift"
+        done = run("swiftc", "-parse", *sorted(folder.glob("*.swift")), folder=folder)
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("way", "runtime", "task"),
     [("crop", "onnx", "classify"), ("stretch, gray", "litert", "detect"), ("pad, gray", "executorch", "segment")],

@@ -47,6 +47,22 @@ def test_a_pil_image_is_turned_upright_and_laid_on_white_as_its_file_is(run: Pat
         assert np.abs(apart).max() < 0.02  # another JPEG decoder, another rounding
 
 
+def test_a_pil_image_of_16_bits_or_with_one_color_that_is_transparent_is_read_as_its_file_is(run: Path, tmp_path: Path):
+    levels = np.random.default_rng(2).integers(0, 65536, (64, 64)).astype(np.uint16)
+    deep, palette = tmp_path / "deep.png", tmp_path / "palette.png"
+    Image.fromarray(levels).save(deep)
+    indexed = Image.fromarray((levels >> 8).astype(np.uint8)).convert("P")
+    indexed.save(palette, transparency=7)
+    predictor = handlens.load(run, precision="fp32")
+    answers = []
+    for path in (deep, palette):
+        answers.append(predictor(path).probabilities)
+        np.testing.assert_array_equal(predictor(Image.open(path)).probabilities, answers[-1])
+    assert not np.array_equal(*answers)
+    with pytest.raises(InputError, match="the image: has 32-bit pixels"):
+        predictor(Image.fromarray(levels.astype(np.float32)))
+
+
 @pytest.mark.parametrize(
     ("image", "message"),
     [

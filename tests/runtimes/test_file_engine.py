@@ -47,7 +47,7 @@ def test_answers_come_in_order_with_their_keys(latency: bool):
 
 
 def test_batches_are_taken_only_when_needed(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    monkeypatch.setattr("handlens.runtimes.engine.cores", lambda: 3)
     taken: list[int] = []
     stream = FileEngine(Model).stream(batches(list(range(200)), taken))
     next(stream)

@@ -145,7 +145,7 @@ def decode(
             _check_size(*image.size, max_pixels=max_pixels, name=name)
             orientation = orientation_of(image, format, content)
             image.load()
-            return upright(_rgb(image, name), 1 if format in TURNED_BY_LIBRARY else orientation)
+            return upright(rgb(image, name), 1 if format in TURNED_BY_LIBRARY else orientation)
 
 
 def _read(path: Path, name: str) -> bytes:
@@ -233,8 +233,12 @@ def _turbo_jpeg(
         return None
 
 
-def _rgb(image: Image.Image, name: str) -> NDArray[np.uint8]:
-    """A loaded image of any mode as (H, W, 3)."""
+def rgb(image: Image.Image, name: str) -> NDArray[np.uint8]:
+    """A Pillow image of any mode as (H, W, 3), not yet upright.
+
+    Raises:
+        UnreadableImageError: 32 bits a pixel.
+    """
     tags = getattr(image, "tag_v2", {})  # TIFF only
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
         values = np.asarray(image).astype(np.uint32)  # (H, W)
@@ -252,6 +256,7 @@ def _rgb(image: Image.Image, name: str) -> NDArray[np.uint8]:
     if image.has_transparency_data:
         color = image.info.get("transparency")
         if isinstance(color, tuple) and max(color) > 255:  # 16-bit RGB, of which Pillow keeps the high bytes
+            image = image.copy()
             image.info["transparency"] = tuple(value >> 8 for value in color)
         rgba = image.convert("RGBA")
         white_paper = Image.new("RGB", image.size, "white")

@@ -6,7 +6,7 @@ import struct
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ImageFile
+from PIL import Image, ImageFile
 
 ORIENTATION = 274  # a TIFF tag: EXIF is a TIFF structure
 
@@ -37,6 +37,11 @@ def orientation_of(image: ImageFile.ImageFile, format: str, content: bytes) -> i
         value = image.tag_v2.get(ORIENTATION)  # type: ignore[attr-defined]
         return value if value in range(1, 9) else 1
     return 1  # GIF and BMP have none; a HEIC's rotation is part of the container and of its size
+
+
+def loaded_orientation(image: Image.Image) -> int:
+    """Of an image that somebody has opened and loaded with Pillow, by its EXIF block alone, as of files."""
+    return _exif_orientation(image.info.get("exif", b"").removeprefix(b"Exif\0\0"))
 
 
 def jpeg_orientation(content: bytes) -> int:

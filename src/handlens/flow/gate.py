@@ -210,10 +210,12 @@ def failure(parity: Parity, to: str) -> str:
         else:
             lost = 100 * (row.reference_score - row.score)
             wanted = f"it loses {lost:.1f} points of {task.metric_title} (--max-drop {100 * parity.max_drop:g})"
-        if row.passed:
+        if row.passed:  # then something else has failed
             other = next((entry for entry in parity.kernels if not entry.passed), None)
             if other is not None:
                 wanted = f"with {other.name}, {100 * (other.changed or 0):.0f} % of the {task.compared} change"
+            else:
+                wanted = f"no setting is within --max-drop {100 * parity.max_drop:g}"
         precision = "int8" if parity.tried else "fp16"
         return f"the {precision} export to {to} is refused: {wanted}" + (
             tried and f"; on the validation images: {tried}"

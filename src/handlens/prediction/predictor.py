@@ -8,9 +8,10 @@ from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
-from handlens.data.decode import UnreadableImageError, decode
+from handlens.data.decode import UnreadableImageError, decode, rgb
+from handlens.data.orientation import loaded_orientation, upright
 from handlens.errors import InputError
 from handlens.preprocess import Preprocess
 from handlens.results import Prediction, Result
@@ -119,11 +120,8 @@ def _pixels(image: Any) -> NDArray[np.uint8]:
     if isinstance(image, bytes):
         return decode(image, name="the bytes")
     if isinstance(image, Image.Image):
-        upright = ImageOps.exif_transpose(image)
-        if upright.has_transparency_data:  # on white, as files are
-            over = upright.convert("RGBA")
-            upright = Image.alpha_composite(Image.new("RGBA", over.size, "white"), over)
-        return np.asarray(upright.convert("RGB"))
+        image.load()  # which turns a TIFF
+        return upright(rgb(image, "the image"), loaded_orientation(image))
     if not isinstance(image, np.ndarray):
         raise InputError(f"an image is a path, bytes, a PIL image or an array, got {type(image).__name__}.")
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:

@@ -27,7 +27,7 @@ def equalized(unfolded: Unfolded, *, rounds: int = ROUNDS) -> Unfolded:
     What it gives is the same but for the order of sums.
     """
     made = unfolded.copied()
-    pairs = list(_pairs(made))
+    pairs = list(pairs_of(made))
     limits: dict[fx.Node, Tensor] = {}
     with torch.no_grad():
         for _ in range(rounds):
@@ -43,12 +43,7 @@ def equalized(unfolded: Unfolded, *, rounds: int = ROUNDS) -> Unfolded:
     return made
 
 
-def pairs_of(unfolded: Unfolded) -> list[tuple[str, str]]:
-    """Names of the layers that are equalized with each other."""
-    return [(first.name, second.name) for first, second, _ in _pairs(unfolded)]
-
-
-def _pairs(unfolded: Unfolded) -> Iterator[tuple[Layer, Layer, fx.Node | None]]:
+def pairs_of(unfolded: Unfolded) -> Iterator[tuple[Layer, Layer, fx.Node | None]]:
     """Two convolutions of which one alone takes what the other makes, and the activation between them."""
     by_node = {layer.node: layer for layer in unfolded.layers if layer.node.target in CONVOLUTIONS}
     acts = [module_of(node) for node in unfolded.module.graph.nodes if node.target in ACTIVATIONS]

@@ -28,14 +28,13 @@ class Prediction:
     """
     Attributes:
         images: how many it was made from.
-        equal: share of labels that stay. equal_interval: 95 %.
+        equal: share of labels that stay.
         drop: expected loss of accuracy, a fraction; negative would be a gain. interval: 95 %.
         counted: accuracy in float less that in the simulation, where the images have labels.
     """
 
     images: int
     equal: float
-    equal_interval: tuple[float, float]
     drop: float
     interval: tuple[float, float]
     counted: float | None
@@ -82,7 +81,6 @@ def predict_drop(
     return Prediction(
         images=count,
         equal=equal / count,
-        equal_interval=(low, high),
         drop=mean,
         interval=(max(0.0, min(mean - half, (1 - high) * usual)), max(mean + half, (1 - low) * usual)),
         counted=counted,

@@ -60,7 +60,7 @@ def run_converter(
     done = _waited_for(command, "converting", report=report, environment=environment)
     if done.returncode < 0:
         raise InputError(
-            f"the converter to {name} was killed by signal {-done.returncode}; most often memory is too little."
+            f"the converter to {name} was killed by signal {-done.returncode}; usually it ran out of memory."
         )
     if done.returncode:
         raise InputError(f"the converter to {name} failed: {_last_line(done.stderr)}")

@@ -57,7 +57,7 @@ class OtherKernels:
     Attributes:
         images: how many; as many as take no longer than is bearable.
         changed: share of the labels, pixels or boxes; None where no box reaches the threshold.
-        passed: no more than KERNELS_CHANGE.
+        passed: no more than `comparison.KERNELS_CHANGE`, or two labels.
     """
 
     name: str

@@ -37,7 +37,7 @@ def run_outside(
     Args:
         pixels: a folder of .npy files, in each of which batches follow each other.
         kernels: other ones than are fastest here.
-        images: how many of each file are run, rounded up to whole batches; None is all.
+        images: how many of each file are run; None is all.
         done: told how many images have been run.
 
     Returns:
@@ -79,7 +79,7 @@ def run_outside(
             raise InputError(errors.splitlines()[-1] if errors else f"{model} cannot be read.")
         if process.returncode < 0:
             killed = f"{runtime.name} was killed by signal {-process.returncode} while it ran {model.name}"
-            raise InputError(f"{killed}; most often memory is too little.")
+            raise InputError(f"{killed}; usually it ran out of memory.")
         if process.returncode:
             raise RuntimeError(f"{runtime.name} could not run {model}:\n{errors}")
         with np.load(destination) as loaded:

@@ -141,6 +141,6 @@ class Started:
         self.close()
         name = self.contender.name
         if code < 0:
-            return InputError(f"{name} was killed by signal {-code}; most often memory is too little.")
+            return InputError(f"{name} was killed by signal {-code}; usually it ran out of memory.")
         last = lines[-1] if lines else f"it ended with exit code {code}"
         return InputError(last if code == UNREADABLE else f"{name} could not run: {last}")

@@ -63,7 +63,7 @@ def bench_plot(result: Mapping[str, Any]) -> bytes:
 
 def _title(row: Mapping[str, Any]) -> str:
     """A contender's name; with its precision where the name alone does not tell it apart."""
-    return str(row["name"] if row["precision"] in ("f32", "int8") else f"{row['name']} {row['precision']}")
+    return str(row["name"] if row["precision"] in ("f32", "fp16", "int8") else f"{row['name']} {row['precision']}")
 
 
 def _bars(

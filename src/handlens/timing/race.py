@@ -88,8 +88,9 @@ def race(
     """
     failed: list[Failed] = []
     with tempfile.TemporaryDirectory() as scratch:
-        running, first = _started(contenders, threads, Path(scratch), failed, report)
+        running: dict[tuple[int, int], Started] = {}
         try:
+            first = _start(running, contenders, threads, Path(scratch), failed, report)
             turns, peaks = _rounds(running, sorted(batches), rounds, failed, report)
             rows = _measured(running, turns, peaks, first, reference)
         finally:
@@ -100,11 +101,19 @@ def race(
     return rows, failed
 
 
-def _started(
-    contenders: Sequence[Contender], threads: Sequence[int], scratch: Path, failed: list[Failed], report: Reporter
-) -> tuple[dict[tuple[int, int], Started], dict[tuple[int, int], list[float]]]:
-    """Processes by (contender, threads), and the seconds to the first answer of each start."""
-    running: dict[tuple[int, int], Started] = {}
+def _start(
+    running: dict[tuple[int, int], Started],
+    contenders: Sequence[Contender],
+    threads: Sequence[int],
+    scratch: Path,
+    failed: list[Failed],
+    report: Reporter,
+) -> dict[tuple[int, int], list[float]]:
+    """Fill `running` with processes by (contender, threads).
+
+    Returns:
+        the seconds to the first answer of each start.
+    """
     first: dict[tuple[int, int], list[float]] = defaultdict(list)
     pairs = [(place, number) for place in range(len(contenders)) for number in threads]
     for again in range(STARTS):
@@ -129,7 +138,7 @@ def _started(
                 running[place, number] = started
     for key in [key for key, started in running.items() if any(f.name == started.contender.name for f in failed)]:
         running.pop(key).close()
-    return running, first
+    return first
 
 
 def _known(started: Started, running: Iterable[Started]) -> bool:

@@ -14,6 +14,11 @@ from numpy.typing import NDArray
 IMPORTS_TORCH = True
 
 
+def cores() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @contextlib.contextmanager
 def silent() -> Iterator[None]:
     """Without what the runtime's C++ says of the processor on standard error."""
@@ -48,7 +53,7 @@ class Model:
     def __init__(self, path: str, *, precision: str = "fp32", threads: int | None = None) -> None:
         try:
             with silent():
-                portable_lib._unsafe_reset_threadpool(threads or os.cpu_count() or 1)
+                portable_lib._unsafe_reset_threadpool(threads or cores())
                 said = Runtime.get().load_program(path).load_method("handlens").execute([])[0].numpy().tobytes()
                 # Another program for another method: in one, the second takes the place of the first.
                 self._program = Runtime.get().load_program(path)
