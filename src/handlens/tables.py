@@ -132,7 +132,7 @@ def print_bench(console: Console, result: dict[str, Any]) -> None:
             "mean_ms": _short(row["mean_ms"]),
             "images/s": _short(row["images_per_second"]),
             "CPU_ms/image": _short(row["processor_ms"]),
-            "first_answer_s": _short(row["first_s"]),
+            "first_prediction_s": _short(row["first_s"]),
             "memory_MB": None if row["peak_mb"] is None else f"{row['peak_mb']:.0f}",
             "faster": None if row["faster"] is None else f"{row['faster']:.2f} x",
         }
@@ -143,7 +143,7 @@ def print_bench(console: Console, result: dict[str, Any]) -> None:
     if reference is not None:
         console.print(f"faster: than {escape(reference)} with as many threads and images per batch.")
     if result["predict"]:
-        console.print("As predict runs them; it takes the fastest in float from now on, by --precision int8 in int8:")
+        console.print("As predict runs them. It now uses the fastest float file, and with --precision int8 of int8:")
         shown = [
             {
                 "run": row["run"],

@@ -14,7 +14,7 @@ import jsonschema
 import numpy as np
 import openvino
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 import handlens
 from command import handlens as command
@@ -223,6 +223,18 @@ def test_a_new_export_replaces_it_and_nothing_else_does(run: Path, tmp_path: Pat
     assert not folder.exists()  # it would be that of an earlier file
     command("export", run, "--to", "openvino", "--out", out, "--max-images", "4", "--quiet")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.bin", "a.xml", "a.xml-app", "a.xml.parity.json"]
+
+
+def test_an_image_that_pillow_turns_by_its_xmp_block_alone_is_stored_as_it_is_seen(tmp_path: Path):
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><r:Description tiff:Orientation="6"/></x:xmpmeta>'
+    made = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8))
+    made.save(tmp_path / "a.jpg", xmp=xmp)
+    made.save(tmp_path / "b.jpg")
+    with Image.open(tmp_path / "a.jpg") as image:
+        assert ImageOps.exif_transpose(image).size == (40, 60)  # else this tests nothing
+    turned, plain = golden_images([("a.jpg", tmp_path / "a.jpg"), ("b.jpg", tmp_path / "b.jpg")])
+    assert turned.file.endswith(".png") and plain.file.endswith(".jpg")
+    assert turned.image.shape == plain.image.shape == (40, 60, 3)
 
 
 def test_images_are_small_and_what_they_decode_to(tmp_path: Path):

@@ -61,7 +61,7 @@ def test_files_are_shown_by_name_and_as_json_and_drawn(run: Path, tmp_path: Path
         shutil.copyfile(part, tmp_path / part.name)
     few = ("--threads", "1,2", "--batch", "1", "--rounds", "1")
     done = command("bench", file, run / "engine" / "model.xml", *few, "--plot", tmp_path / "a.png")
-    for word in ("run.xml", "model.xml", "OpenVINO", "median ms", "first answer s"):
+    for word in ("run.xml", "model.xml", "OpenVINO", "median ms", "first prediction s"):
         assert word in done.stdout
     image = np.asarray(Image.open(tmp_path / "a.png").convert("RGB"))
     assert image.shape[0] > 400 and image.shape[1] > 700 and len(np.unique(image.reshape(-1, 3), axis=0)) > 20
@@ -92,7 +92,9 @@ def test_runs_of_the_same_name_are_told_apart(run: Path, tmp_path: Path):
         (("nowhere",), "nowhere is neither a run folder nor a pretrained model"),
         ((), "bench needs models to time"),
         (("--adb",), "--adb needs exported files, or runs that have exports."),
-        (("RUN", "--adb", "--batch", "4", "--plot", "a.png"), "only prints commands; leave --plot, --batch away."),
+        (("RUN", "--adb", "--threads", "1,4"), "--adb takes one number of --threads, got 1,4."),
+        (("RUN", "--adb", "--threads", "0"), "--threads must be from 1 to 1,024, got 0."),
+        (("RUN", "--adb", "--batch", "4", "--plot", "a.png"), "only prints commands; omit --plot, --batch."),
     ],
 )
 def test_what_cannot_be_timed_is_a_sentence(arguments, sentence: str, run: Path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -18,8 +19,10 @@ from handlens.errors import InputError, ParityError
 from handlens.files import read_json
 from handlens.flow import calibration, int8
 from handlens.flow.calibration import calibration_images
+from handlens.flow.gate import failure
 from handlens.flow.runs import find_run
-from handlens.runtimes import RUNTIMES, comparison
+from handlens.runtimes import RUNTIMES, comparison, parity
+from handlens.runtimes.parity import OWN, Row
 
 SCHEMAS = Path(__file__).resolve().parents[2] / "docs" / "schemas"
 QUANTIZED = [name for name, runtime in RUNTIMES.items() if runtime.int8]
@@ -170,6 +173,26 @@ def test_a_file_that_another_processor_runs_otherwise_is_refused(
         handlens.export(run, to="openvino", out=out, int8=True, max_drop=60, images=6)
 
 
+def test_a_refusal_names_what_was_the_reason():
+    row = Row(
+        **{"engine": "a", "precision": "int8", "pixels": OWN, "images": 100, "equal": 0.97, "largest_difference": 0.1},
+        **{"mean_difference": 0.01, "excused": (), "differing": (), "score": 0.916, "reference_score": 0.92},
+        **{"score_interval": None, "passed": True, "size_mb": 1.0, "latency_ms": 1.0, "peak_mb": None},
+    )
+    tried = ({"setting": "mixed", "score": 0.7, "reference_score": 0.9, "equal": 0.8, "passed": False},)
+    report = parity.Parity("classify", 1e-4, 100, (row,), tried=tried, max_drop=0.01)
+    assert not report.passed
+    assert failure(report, "onnx") == (
+        "the int8 export to onnx is refused: no setting is within --max-drop 1; on the validation images: "
+        "mixed 70.0 of 90.0"
+    )
+    worse = replace(report, rows=(replace(row, score=0.85, passed=False),))
+    assert "refused: it loses 7.0 points of accuracy (--max-drop 1); on" in failure(worse, "onnx")
+    slow = parity.OtherKernels("slow kernels", 48, 0.5, False)
+    held = replace(report, tried=({**tried[0], "passed": True},), kernels=(slow,))
+    assert "refused: with slow kernels, 50 % of the labels change; on" in failure(held, "onnx")
+
+
 def test_what_does_not_go_together_is_refused(run: Path, monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(InputError, match="--int8 and --with-resize exclude each other"):
         handlens.export(run, to="onnx", int8=True, with_resize=True)
@@ -180,6 +203,8 @@ def test_what_does_not_go_together_is_refused(run: Path, monkeypatch: pytest.Mon
     for options in ({"equalize": True}, {"correct_bias": False}, {"fine_tune": 3}):
         with pytest.raises(InputError, match=r"--(equalize|no-correct-bias|fine-tune) belongs to --int8"):
             handlens.export(run, to="onnx", **options)
+    with pytest.raises(InputError, match="--max-drop belongs to --fp16 and --int8"):
+        handlens.export(run, to="onnx", max_drop=0.5)
     with pytest.raises(InputError, match="--fine-tune is a number of epochs, 0 for none; got -1"):
         handlens.export(run, to="onnx", int8=True, fine_tune=-1)
     monkeypatch.setattr(type(RUNTIMES["onnx"]), "int8", ())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,20 @@ def test_no_test_image_is_looked_at(run: Path, monkeypatch: pytest.MonkeyPatch):
     assert len(taken) > 3 and all("train" in path.parts and "test" not in path.parts for path in taken)
 
 
+def test_of_other_data_the_test_split_is_left_alone_and_lost_labels_are_said(run: Path, data: Path, tmp_path: Path):
+    other = shutil.copytree(data, tmp_path / "other")
+    opened = find_run(run)
+    judge = Judge(opened, build_from(opened), data=other, images=100, report=QUIET)
+    assert judge._sources is not None
+    assert {record.path.relative_to(other).parts[0] for record in judge._sources.records} == {"train"}
+    for folder in list(other.glob("*/*")):
+        folder.rename(folder.with_name(f"{folder.name}-renamed"))
+    said: list[str] = []
+    judge = Judge(opened, build_from(opened), data=other, images=4, report=Reporter(say=said.append))
+    assert len(judge.pixels) == 4 and judge.reference is None
+    assert any("are used without labels: the data has classes that the model was not trained on" in s for s in said)
+
+
 @pytest.mark.slow
 def test_the_drop_is_predicted_for_every_setting(run: Path, data: Path, tmp_path: Path):
     rows = json.loads(command("cost", run, "--int8", "--json").stdout)
@@ -108,9 +123,7 @@ def test_a_pretrained_model_is_calibrated_with_images_that_are_not_measured_on(
 
 
 def test_what_cannot_be_reported_is_a_sentence(run: Path, monkeypatch: pytest.MonkeyPatch):
-    with pytest.raises(
-        InputError, match=r"onnx has no int8 setting 'unsigned'; .*(7-bit|unsigned) weights'"
-    ):
+    with pytest.raises(InputError, match=r"onnx has no int8 setting 'unsigned'; .*(7-bit|unsigned) weights'"):
         quantize_report(run, to="onnx", setting="unsigned")
     with pytest.raises(InputError, match="--images must be at least 1, got 0"):
         quantize_report(run, to="onnx", images=0)

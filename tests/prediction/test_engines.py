@@ -73,12 +73,12 @@ def test_engine_and_precision_name_a_file(run: Run):
     with pytest.raises(InputError, match=r"unknown engine 'onyx'; the closest match is 'onnx'"):
         take(run, engine="onyx")
     again = f"make one with: handlens export {run.folder} --to onnx"
-    with pytest.raises(InputError, match=f"run has no proved file for onnx; {again}$"):
+    with pytest.raises(InputError, match=f"run has no verified file for onnx; {again}$"):
         take(run, engine="onnx")
-    with pytest.raises(InputError, match=f"run has no proved int8 file for onnx; {again} --int8$"):
+    with pytest.raises(InputError, match=f"run has no verified int8 file for onnx; {again} --int8$"):
         take(run, engine="onnx", precision="int8")
     shutil.rmtree(run.folder / "exports")
-    with pytest.raises(InputError, match=f"no proved int8 file; make one with: .* {run.folder} --to openvino --int8$"):
+    with pytest.raises(InputError, match=f"no verified int8 file; .* {run.folder} --to openvino --int8$"):
         take(run, precision="int8")
 
 

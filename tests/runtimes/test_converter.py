@@ -50,7 +50,7 @@ def test_with_the_package_it_runs_here(tmp_path: Path):
         ("import sys; sys.exit('no such operator: roll')", "litert failed: no such operator: roll"),
         ("raise ValueError('a\\nb')", "litert failed: b"),
         ("import sys; sys.exit(3)", "litert failed: no error message"),
-        ("import os; os.kill(os.getpid(), 9)", "litert was killed by signal 9; most often memory is too little"),
+        ("import os; os.kill(os.getpid(), 9)", "litert was killed by signal 9; usually it ran out of memory"),
     ],
 )
 def test_what_ends_badly_is_one_sentence(tmp_path: Path, text: str, sentence: str):

@@ -10,7 +10,7 @@ import pytest
 
 from handlens.errors import InputError
 from handlens.machine import cores, describe
-from handlens.timing.contender import Contender
+from handlens.timing.contender import Contender, Started
 from handlens.timing.race import race
 
 RUNNER = """
@@ -125,6 +125,23 @@ def test_no_process_is_left_when_it_is_interrupted(make, tmp_path: Path, monkeyp
             return
         time.sleep(0.1)
     raise AssertionError(f"process {number} is still there")
+
+
+def test_no_process_is_left_when_starting_is_interrupted(make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    one = make("one", run="Path('{}').write_text(str(os.getpid()))".format(tmp_path / "pid"))
+    begun = Started.__init__
+
+    def first_only(self: Started, contender: Contender, **options: object) -> None:
+        if contender.name == "two":
+            raise KeyboardInterrupt
+        begun(self, contender, **options)
+
+    monkeypatch.setattr(Started, "__init__", first_only)
+    with pytest.raises(KeyboardInterrupt) as raised:
+        race([one, make("two")], threads=[1], batches=[1], rounds=1)
+    assert raised.tb is not None  # alive, as in a notebook: what its frames hold is not collected
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
 def test_the_machine_is_described():

@@ -13,6 +13,7 @@ from PIL import Image
 
 from handlens.data.decode import UnreadableImageError, decode
 from handlens.data.image_format import HEAD_BYTES, true_format
+from handlens.data.orientation import ORIENTATION, loaded_orientation
 from handlens.errors import InputError
 
 Pixels = NDArray[np.uint8]
@@ -58,12 +59,19 @@ def golden_images(paths: Sequence[tuple[str, Path]]) -> list[GoldenImage]:
         content, suffix = path.read_bytes(), ".jpg"
         if max(image.shape[:2]) > LONGEST:
             content, suffix = _reduced(image), ".png"
-        elif true_format(content[:HEAD_BYTES]) != "jpeg":
+        elif true_format(content[:HEAD_BYTES]) != "jpeg" or _turned_otherwise(content):
             content, suffix = _png(image), ".png"
         made.append(GoldenImage(str(len(made)), f"{len(made)}{suffix}", content, _decoded(content, image), id))
     if not made:
         raise InputError("none of the images for the app folder can be read; give others with --data.")
     return made
+
+
+def _turned_otherwise(content: bytes) -> bool:
+    """Whether Pillow turns it, by its XMP block, where its EXIF block says nothing."""
+    with Image.open(io.BytesIO(content)) as opened:
+        theirs = opened.getexif().get(ORIENTATION, 1)
+        return (theirs if theirs in range(1, 9) else 1) != loaded_orientation(opened)
 
 
 def noise() -> dict[str, Pixels]:

@@ -32,7 +32,7 @@ def bench(
     batch: Annotated[str, typer.Option(help="Images in one run, with commas.")] = DEFAULT_BATCH,
     rounds: Annotated[int, typer.Option(min=1, help="Turns that each contender takes.")] = DEFAULT_ROUNDS,
     plot: Annotated[
-        Path | None, typer.Option(help="Draw latency, first answer, throughput and memory (PNG).", callback=png)
+        Path | None, typer.Option(help="Draw latency, first prediction, throughput and memory (PNG).", callback=png)
     ] = None,
     adb: Annotated[
         bool, typer.Option("--adb", help="Print the commands that time exported files on an Android device.")
@@ -44,14 +44,14 @@ def bench(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Time a model in every runtime, or exported files, side by side: latency, throughput, first answer, memory."""
+    """Time a model in every runtime, or exported files, side by side: latency, throughput, first prediction, memory."""
     from handlens.flow.bench import bench as measure
 
     if adb:
         timing: dict[str, Any] = {"--engines": engines, "--plot": plot, "--read": read}
         timing |= {"--batch": batch != DEFAULT_BATCH, "--rounds": rounds != DEFAULT_ROUNDS}
         if given := [name for name, value in timing.items() if value]:
-            raise InputError(f"--adb only prints commands; leave {', '.join(given)} away.")
+            raise InputError(f"--adb only prints commands; omit {', '.join(given)}.")
         _print_commands(models or [], threads, as_json=as_json, quiet=quiet)
         return
     with reporting(quiet or as_json) as report:
@@ -77,11 +77,13 @@ def _print_commands(models: list[str], threads: str | None, *, as_json: bool, qu
     from handlens.flow.device import device_commands
     from handlens.tables import print_device_commands
 
-    number = 1 if threads is None else _whole_numbers(threads, "--threads")[0]
+    numbers = [1] if threads is None else _whole_numbers(threads, "--threads")
+    if len(numbers) != 1:
+        raise InputError(f"--adb takes one number of --threads, got {threads}.")
     if not models:
         raise InputError("--adb needs exported files, or runs that have exports.")
     with reporting(quiet or as_json) as report:
-        found = device_commands(models, threads=number, report=report)
+        found = device_commands(models, threads=numbers[0], report=report)
     if as_json:
         print_json(found)
     else:

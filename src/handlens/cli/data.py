@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -43,7 +44,7 @@ def sample(
             seed=seed,
             report=report,
         )
-    typer.echo(f"{made}: generated images, not photographs. Next: handlens train {made}")
+    typer.echo(f"{made}: generated images, not photographs. Next: handlens train {shlex.quote(str(made))}")
 
 
 public = typer.Typer(no_args_is_help=True, help="Public data sets by name.", rich_markup_mode=None)

@@ -145,7 +145,7 @@ def _print_quantize_report(console: Console, found: dict[str, Any], *, limit: in
     )
     console.print(
         f"Simulated as {found['to']} ({escape(found['setting'])}) on {found['images']} images.{reference} {time} "
-        "Maps between int8 and float are rounded."
+        "Feature maps between int8 and float are rounded."
     )
 
 

@@ -164,7 +164,7 @@ def cost(
             "--precision": precision != "auto",
         }
         if given := [name for name, is_given in of_counting.items() if is_given]:
-            raise InputError(f"cost --int8 takes the model as it is trained; leave {', '.join(given)} away.")
+            raise InputError(f"cost --int8 takes the model as it is trained; omit {', '.join(given)}.")
         print_predicted(name, data=data, calibrate=calibrate, as_json=as_json, quiet=quiet)
         return
     if data is not None or calibrate is not None:

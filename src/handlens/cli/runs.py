@@ -28,7 +28,7 @@ from handlens.cli.shared import (
     reader_may_leave,
     reporting,
 )
-from handlens.flow.export_options import FINE_TUNE
+from handlens.flow.export_options import FINE_TUNE, MAX_DROP
 
 
 @app.command()
@@ -218,7 +218,7 @@ def export(
     run: Annotated[str, typer.Argument(help="A run folder, or the name of a pretrained model.")],
     to: Annotated[str, typer.Option(help="executorch, litert, onnx or openvino; several with commas, or all.")],
     out: Annotated[
-        Path | None, typer.Option(help="Output file, of several exports a folder; default: exports/ in the run.")
+        Path | None, typer.Option(help="Output file; a folder for several runtimes; default: exports/ in the run.")
     ] = None,
     data: Annotated[Path | None, typer.Option(help="Images for the parity check; default: the run's own.")] = None,
     with_resize: Annotated[
@@ -233,9 +233,9 @@ def export(
     fp16: Annotated[bool, typer.Option("--fp16", help="Store weights in 16 bits.")] = False,
     int8: Annotated[bool, typer.Option("--int8", help="Quantize weights and activations to 8 bits.")] = False,
     max_drop: Annotated[
-        float,
-        typer.Option(min=0.0, help="Points of the metric that --fp16 or --int8 may lose."),
-    ] = 1.0,
+        float | None,
+        typer.Option(min=0.0, help=f"Points of the metric that --fp16 or --int8 may lose; default: {MAX_DROP:g}."),
+    ] = None,
     keep_float: Annotated[
         int, typer.Option(min=0, help="With --int8, keep this many of the layers that it hurts most in float.")
     ] = 0,

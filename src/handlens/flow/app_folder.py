@@ -3,7 +3,6 @@ must pass before it counts."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from handlens.app.folder import app_folder, refuse_others, write_app_folder
 from handlens.app.golden import GoldenImage, golden_images
 from handlens.errors import InputError
 from handlens.files import read_json, sha256_of
+from handlens.runtimes.alone import environment
 from handlens.runtimes.names import INPUT
 from handlens.runtimes.separate import run_outside
 
@@ -112,7 +112,6 @@ def _answered(file: Path, runtime: Runtime, images: list[GoldenImage], gate: Gat
 
 def _run_self_test(folder: Path) -> None:
     """As an app's developer does it: in a new process, without handlens."""
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     with tempfile.TemporaryDirectory() as home:  # where ONNX Runtime leaves a device identifier
         done = subprocess.run(
             [sys.executable, "-B", str(folder / "selftest.py")],
@@ -120,8 +119,11 @@ def _run_self_test(folder: Path) -> None:
             text=True,
             encoding="utf-8",
             errors="replace",
-            env=environment | {"PYTHONIOENCODING": "utf-8", "HOME": home, "XDG_CACHE_HOME": home},
+            env=environment() | {"PYTHONIOENCODING": "utf-8", "HOME": home, "XDG_CACHE_HOME": home},
         )
     if done.returncode:
         lines = [line for line in done.stdout.splitlines() if line.startswith("FAIL ")] or done.stderr.splitlines()
-        raise InputError(f"the self-test of the folder for apps fails: {'; '.join(lines[-4:]) or 'it says nothing'}.")
+        raise InputError(
+            f"the self-test of the folder for apps fails: {'; '.join(lines[-4:]) or 'it says nothing'}. "
+            "With --no-app there is none."
+        )

@@ -12,10 +12,10 @@ from typing import Any
 
 from handlens.errors import InputError, nearest
 from handlens.files import write_bytes
-from handlens.flow.device import printed_row
+from handlens.flow.device import MOST_THREADS, check_numbers, printed_row
 from handlens.flow.engines import measure_engines
 from handlens.flow.runs import build_from, find_run
-from handlens.flow.source import source_of
+from handlens.flow.source import one_sentence, source_of
 from handlens.machine import cores, describe
 from handlens.reporter import QUIET, Reporter, shows_progress
 from handlens.runtimes import RUNTIMES, runtime_of
@@ -27,7 +27,6 @@ from handlens.timing.race import Failed, Measured, race
 from handlens.training.proved import Proved, proved_files
 from handlens.training.run import Run
 
-MOST_THREADS = 1024
 LARGEST_BATCH = 1024
 
 
@@ -67,9 +66,9 @@ def bench(
         InputError: no such model or engine, nothing that can run, or a number out of range.
     """
     asked = [models] if isinstance(models, (str, Path, Run)) else list(models)
-    numbers = _numbers(sorted({1, cores()}) if threads is None else threads, "threads", MOST_THREADS)
-    sizes = _numbers(batches, "batch", LARGEST_BATCH)
-    _numbers([rounds], "rounds", 10_000)
+    numbers = check_numbers(sorted({1, cores()}) if threads is None else threads, "threads", MOST_THREADS)
+    sizes = check_numbers(batches, "batch", LARGEST_BATCH)
+    check_numbers([rounds], "rounds", 10_000)
     known = [*RUNTIMES, *pytorch.ENGINES]
     for name in engines or ():
         if name not in known:
@@ -151,13 +150,6 @@ def _text_of(source: Path | str) -> str:
         raise InputError(f"{source} is missing.") from None
 
 
-def _numbers(values: Sequence[int], what: str, most: int) -> list[int]:
-    found = sorted(set(values))
-    if not found or found[0] < 1 or found[-1] > most:
-        raise InputError(f"--{what} must be from 1 to {most:,}, got {', '.join(map(str, values)) or 'nothing'}.")
-    return found
-
-
 def _shape(run: Run) -> tuple[int, int, int]:
     preprocess = run.preprocess
     return preprocess.height, preprocess.width, 3 if run.resizes else preprocess.channels
@@ -235,18 +227,13 @@ def _convert(
     missing = runtime.missing()
     if missing is not None and (engines is None or not runtime.installed):
         return f"{runtime.name} lacks {missing}."
-    reason = runtime.refuses(run.model.architecture.name)
-    if reason is not None:
-        return reason
     report.say(f"Converting to {runtime.name}.")
     report.progress("converting", 0, None)
     try:
-        runtime.convert(source_of(run, graph), path, report=report)
-    except InputError as error:
-        return str(error)
-    except Exception as error:  # exporters raise whatever they like
-        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        return f"{run.folder.name} cannot be converted to {runtime.name}: {first}"
+        with one_sentence(run, runtime):
+            runtime.convert(source_of(run, graph), path, report=report)
+    except (InputError, MemoryError, OSError) as error:
+        return str(error) or type(error).__name__
     return None
 
 
@@ -255,6 +242,6 @@ def _say(contenders: Sequence[Contender], machine: dict[str, Any], report: Repor
     report.say(f"Timing in turn: {', '.join(names)}.")
     if machine["load"] is not None and machine["load"] > 0.5 * (os.cpu_count() or 1):
         report.say(
-            f"This machine is busy (load {machine['load']:g} on {machine['cores']} cores): times are longer than they "
-            "could be; it is their ratios that can be compared."
+            f"This machine is busy (load {machine['load']:g} on {machine['cores']} cores): times are inflated; compare "
+            "their ratios."
         )

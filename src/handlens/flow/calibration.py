@@ -46,7 +46,7 @@ def calibration_images(run: Run, folder: Path | str | None, *, count: int = CALI
 def _training_images(run: Run, count: int) -> list[Path]:
     """Spread evenly over the classes, where an image has one, and within each."""
     trained_on = run.model.data
-    if trained_on is None or not Path(trained_on.root).exists():
+    if trained_on is None or not run.has_images:
         raise InputError(
             f"int8 is calibrated on training images, and those of {run.folder.name} are not here; give images that are "
             "like them with --calibrate FOLDER."

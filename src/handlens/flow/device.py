@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,19 @@ from handlens.training.proved import proved_files
 from handlens.training.run import Run
 
 RUNS = 50
+MOST_THREADS = 1024
+
+
+def check_numbers(values: Sequence[int], what: str, most: int) -> list[int]:
+    """In ascending order, each once.
+
+    Raises:
+        InputError: none, or one that is out of range.
+    """
+    found = sorted(set(values))
+    if not found or found[0] < 1 or found[-1] > most:
+        raise InputError(f"--{what} must be from 1 to {most:,}, got {', '.join(map(str, values)) or 'nothing'}.")
+    return found
 
 
 def device_commands(
@@ -32,6 +46,7 @@ def device_commands(
     Raises:
         InputError: no such model, or a run without exports.
     """
+    check_numbers([threads], "threads", MOST_THREADS)
     found = []
     for model in models:
         run = find_run(model, exported=True, report=report)
@@ -39,7 +54,8 @@ def device_commands(
         shape = {"height": preprocess.height, "width": preprocess.width, "channels": preprocess.channels}
         files = [run.folder] if run.folder.is_file() else [proved.path for proved in proved_files(run)]
         if not files:
-            raise InputError(f"{run.folder.name} has no exports; make one with: handlens export {model} --to litert")
+            name = shlex.quote(str(model.folder if isinstance(model, Run) else model))
+            raise InputError(f"{run.folder.name} has no exports; make one with: handlens export {name} --to litert")
         for file in files:
             runtime = runtime_of(file)
             assert runtime is not None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from handlens.data.record import Split
 from handlens.errors import InputError
 from handlens.files import read_json, sha256_of, write_json
 from handlens.flow.runs import build_from, find_run
@@ -61,7 +63,7 @@ def evaluate(
     run = find_run(run, exported=True, report=report)
     task = TASKS[run.task]
     if preprocess is not None and (engine is not None or precision == "int8"):
-        raise InputError("another preprocess is computed by the run's own engine in float; leave engine and int8 away.")
+        raise InputError("another preprocess is computed by the run's own engine in float; omit engine and int8.")
     if preprocess is not None and run.folder.is_file():
         raise InputError(f"{run.folder.name} has its preprocessing inside; give its run folder for another one.")
     test = test_images(run, data, format=format, config=config)
@@ -92,7 +94,8 @@ def evaluate(
         report.progress("evaluating", done, len(test.records))
     if not measure.records:
         raise InputError(
-            f"none of the {len(test.records)} images in {test.root} can be read; see handlens check {test.root}."
+            f"none of the {len(test.records)} images in {test.root} can be read; see handlens check "
+            f"{shlex.quote(str(test.root))}."
         )
     result: dict[str, Any] = {
         "task": run.task,
@@ -144,12 +147,18 @@ class TestImages:
 
 
 def test_images(
-    run: Run, data: Path | str | None, *, format: str | None, config: Path | None, prefer: str = "test"
+    run: Run,
+    data: Path | str | None,
+    *,
+    format: str | None,
+    config: Path | None,
+    prefer: Literal["test", "validation"] = "test",
 ) -> TestImages:
     """What a run is measured on: as `evaluate` says of its `data`.
 
     Args:
-        prefer: the split of the run's own data, where it has one of this name.
+        prefer: the split, where the data has one of this name. Of data that is not the run's own, "validation" takes
+            the training split where there is no other, never the test split.
 
     Raises:
         InputError: no data, no labels, labels for another task, or a class that the run does not know.
@@ -180,8 +189,11 @@ def test_images(
         notes += _changes(records, missing, split, root, started["fingerprints"].get(split))
     else:
         notes += [remark.message for remark in dataset.remarks]
-        if "test" in dataset.splits():
-            split, records = "test", dataset.part("test")
+        wanted: tuple[Split, ...] = ("test",) if prefer == "test" else ("validation", "train")
+        for name in wanted:
+            if name in dataset.splits():
+                split, records = name, dataset.part(name)
+                break
         spared = run.model.mode == "head" and not started["splits"].get(
             "test"
         )  # a head learns from validation where a test split is left

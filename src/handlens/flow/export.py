@@ -16,11 +16,11 @@ from handlens.flow.calibration import calibration_images
 from handlens.flow.export_options import ExportOptions
 from handlens.flow.int8 import halve, quantize
 from handlens.flow.runs import build_from, find_run
+from handlens.flow.source import metadata_of, one_sentence
 from handlens.reporter import QUIET, Reporter, shows_progress
 from handlens.runtimes import RUNTIMES
 from handlens.runtimes.source import Source
 from handlens.tasks import TASKS
-from handlens.training.model_info import metadata
 from handlens.training.run import WEIGHTS, Run, digests, locked
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def export(
     strips: int = 1,
     fp16: bool = False,
     int8: bool = False,
-    max_drop: float = 1.0,
+    max_drop: float | None = None,
     keep_float: int = 0,
     equalize: bool = False,
     correct_bias: bool = True,
@@ -122,35 +122,22 @@ def _exported(
         raise InputError(reason)
     refuse_others(app_folder(path))
     calibration = calibration_images(run, options.calibrate) if options.int8 else None
-    said = metadata(
-        task=task.name,
-        architecture=run.model.architecture,
-        class_names=run.class_names,
-        preprocess=run.preprocess,
-        chosen=run.model.chosen,
-        resizes=options.with_resize,
-        suppress=gate.suppress,
-    )
+    said = metadata_of(run, resizes=options.with_resize, suppress=gate.suppress)
     source = Source(gate.graph, run.preprocess, task.outputs, said, any_size=options.with_resize)
     path.parent.mkdir(parents=True, exist_ok=True)
     good, bad = (path.with_name(f"{path.name}.{kind}.json") for kind in ("parity", "parity-failed"))
-    allowed = None if options.precision == "fp32" else options.max_drop / 100
+    allowed = None if options.precision == "fp32" else options.allowed_drop
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export") as unproved:
         made = Path(unproved) / path.name
         report.say(f"Converting to {to}.")
         report.progress("converting", 0, None)
         tried: list[dict[str, Any]] = []
-        try:
+        with one_sentence(run, runtime):
             delegation = runtime.convert(source, made, report=report)
             if allowed is not None:
                 source = replace(source, metadata=said | {"precision": options.precision})
             if options.fp16:
                 made, delegation = halve(runtime, source, made, report=report)
-        except (InputError, MemoryError, OSError):
-            raise
-        except Exception as error:  # exporters raise whatever they like; a model of one's own may be anything
-            first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            raise InputError(f"{run.folder.name} cannot be converted to {to}: {first}") from error
         if calibration is not None and allowed is not None:
             tried, delegation = quantize(gate, runtime, source, made, images=calibration, options=options)
         parity = replace(
@@ -194,7 +181,6 @@ def known_target(name: str) -> str:
 def _refused(runtime: Runtime, options: ExportOptions) -> str | None:
     """Why a runtime does not make such a file, as a sentence; None where it does."""
     wanted = {
-        "fp16": (options.fp16, lambda other: other.has_fp16),
         "int8": (options.int8, lambda other: bool(other.int8)),
         "with-resize": (options.with_resize, lambda other: other.takes_any_size),
     }

@@ -8,6 +8,7 @@ from typing import Literal
 
 from handlens.errors import InputError
 
+MAX_DROP = 1.0  # points, where nobody says how many
 FINE_TUNE = 3  # epochs, where nobody says how many
 
 
@@ -25,7 +26,7 @@ class ExportOptions:
         fp16: weights of 16 bits.
         int8: weights and activations of 8 bits. The runtime's settings are tried on the validation images until one
             loses no more than `max_drop`.
-        max_drop: points of the task's metric that fp16 or int8 may lose.
+        max_drop: points of the task's metric that fp16 or int8 may lose; None is MAX_DROP.
         keep_float: how many of the layers that int8 hurts most keep 32 bits; of int8.
         equalize: rescale channels between layers before int8 (quantization.equalization).
         correct_bias: correct biases for the shift in mean activations that rounding weights causes (quantization.bias),
@@ -48,7 +49,7 @@ class ExportOptions:
     strips: int = 1
     fp16: bool = False
     int8: bool = False
-    max_drop: float = 1.0
+    max_drop: float | None = None
     keep_float: int = 0
     equalize: bool = False
     correct_bias: bool = True
@@ -58,6 +59,8 @@ class ExportOptions:
     images: int | Literal["all"] | None = None
 
     def __post_init__(self) -> None:
+        if self.max_drop is not None and not (self.fp16 or self.int8):
+            raise InputError("--max-drop belongs to --fp16 and --int8.")
         if self.fp16 and self.int8:
             raise InputError("--fp16 and --int8 exclude each other.")
         if self.keep_float < 0 or (self.keep_float and not self.int8):
@@ -77,6 +80,11 @@ class ExportOptions:
             raise InputError(
                 f"--{self.precision} and --with-resize exclude each other: the resize inside a graph needs float32."
             )
+
+    @property
+    def allowed_drop(self) -> float:
+        """`max_drop` as a fraction."""
+        return (MAX_DROP if self.max_drop is None else self.max_drop) / 100
 
     @property
     def epochs(self) -> int:

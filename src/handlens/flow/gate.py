@@ -56,7 +56,7 @@ class Gate:
     ) -> None:
         self.run, self.task, self.report = run, TASKS[run.task], report
         self.with_resize, self.suppress = options.with_resize, options.suppress
-        self._sources, self._images = ProofImages(run, options.data), options.images
+        self._sources, self._images = ProofImages(run, options.data, report=report), options.images
         self._data = options.data
         self._deployed = DeployGraph(net, run.preprocess, last_step=self.task.last_step, suppress=options.suppress)
         whole = options.split == options.strips == 1
@@ -109,9 +109,7 @@ class Gate:
     def compare_on_validation(self, file: Path, runtime: Runtime, *, max_drop: float) -> Parity:
         """On the validation images of the run, for what is chosen; on the test images where there are no others."""
         if "validation" not in self._proofs:
-            trained_on = self.run.model.data
-            own = trained_on is not None and Path(trained_on.root).exists()
-            sources = ProofImages(self.run, None if own else self._data, prefer="validation")
+            sources = ProofImages(self.run, None if self.run.has_images else self._data, prefer="validation")
             everything = len(sources)
             count = self._affordable(sources, 1 + len(runtime.int8)) if self._images is None else self._images
             sources.keep(everything if count == "all" else count)

@@ -157,8 +157,7 @@ class _Search:
         delegation = self.runtime.quantize(
             corrected, whole, made, images=self.images, setting=setting, keep_float=kept, report=self.report
         )
-        allowed = self.options.max_drop / 100
-        row = self.gate.compare_on_validation(made, self.runtime, max_drop=allowed).rows[0]
+        row = self.gate.compare_on_validation(made, self.runtime, max_drop=self.options.allowed_drop).rows[0]
         value = row.equal if row.reference_score is None else -np.inf if row.score is None else row.score
         told = (
             {"setting": setting.name, "why": setting.why, "images": row.images, "equal": row.equal}

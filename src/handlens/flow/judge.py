@@ -57,12 +57,11 @@ class Judge:
         self._sources: ProofImages | None = None
         self.reference: float | None = None
         self.spared: list[Record] = []
-        own = run.model.data is not None and Path(run.model.data.root).exists()
-        if data is None and not own and otherwise is not None:
+        if data is None and not run.has_images and otherwise is not None:
             chosen = np.linspace(0, len(otherwise) - 1, min(images, len(otherwise))).astype(int)
             self.pixels = otherwise[chosen]
             return
-        self._sources = ProofImages(run, data, prefer="validation")
+        self._sources = ProofImages(run, data, prefer="validation", report=report)
         if every_other:
             if len(self._sources) < 2:
                 raise InputError(f"{data} has one image; int8 needs one to calibrate with and one to measure on.")

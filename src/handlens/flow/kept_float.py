@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from handlens.errors import InputError
+from handlens.flow.source import one_sentence
 from handlens.reporter import Reporter
 from handlens.runtimes.source import Source
 from handlens.timing.contender import Contender
@@ -19,11 +20,13 @@ if TYPE_CHECKING:
 
     from handlens.runtimes.int8 import Setting
     from handlens.runtimes.runtime import Runtime
+    from handlens.training.run import Run
 
 ROUNDS = 10
 
 
 def time_files(
+    run: Run,
     runtime: Runtime,
     source: Source,
     setting: Setting,
@@ -55,10 +58,12 @@ def time_files(
         whole, *others = paths
         report.say(f"Writing {total} files for {runtime.name}.")
         report.progress("writing files", 0, total)
-        runtime.convert(source, whole)
+        with one_sentence(run, runtime):
+            runtime.convert(source, whole, report=report)
         for place, (path, names) in enumerate(zip(others, kept, strict=True), start=1):
             report.progress("writing files", place, total)
-            runtime.quantize(source, whole, path, images=images, setting=setting, keep_float=names)
+            with one_sentence(run, runtime):
+                runtime.quantize(source, whole, path, images=images, setting=setting, keep_float=names, report=report)
         sizes = [sum(file.stat().st_size for file in runtime.files(path)) / 1e6 for path in paths]
         contenders = [Contender(path.parent.name, runtime.runner, path, shape) for path in paths]
         rows, failed = race(contenders, threads=[1], batches=[1], rounds=ROUNDS, report=report)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from handlens.data.labels.kind import Kind
 from handlens.data.record import Record
 from handlens.errors import InputError
 from handlens.flow.evaluate import test_images
-from handlens.reporter import Reporter
+from handlens.reporter import QUIET, Reporter
 from handlens.tasks import TASKS
 from handlens.training.run import Run
 
@@ -29,7 +29,8 @@ class ProofImages:
     """Images of the run's test or validation split, or of `data`, or the run's golden ones.
 
     Args:
-        prefer: the split of the run's own data, where it has one of this name.
+        prefer: as of `test_images`.
+        report: told why labels are not used.
 
     Attributes:
         labeled: there are labels, so that answers have a score.
@@ -38,9 +39,16 @@ class ProofImages:
         InputError: there are no images.
     """
 
-    def __init__(self, run: Run, data: Path | str | None, *, prefer: str = "test") -> None:
+    def __init__(
+        self,
+        run: Run,
+        data: Path | str | None,
+        *,
+        prefer: Literal["test", "validation"] = "test",
+        report: Reporter = QUIET,
+    ) -> None:
         self.run = run
-        found, self.kind, self.labeled = _found(run, data, prefer)
+        found, self.kind, self.labeled = _found(run, data, prefer, report)
         self.records = list(found)
         self._sizes: dict[str, tuple[int, int]] = {}  # (height, width) of those that could be read
 
@@ -112,9 +120,11 @@ class ProofImages:
         return float(measure.metrics()[task.metric]) if measure.records else None
 
 
-def _found(run: Run, data: Path | str | None, prefer: str) -> tuple[Sequence[Record], Kind | None, bool]:
+def _found(
+    run: Run, data: Path | str | None, prefer: Literal["test", "validation"], report: Reporter
+) -> tuple[Sequence[Record], Kind | None, bool]:
     """Records, the kind of their labels, and whether they are labeled."""
-    if data is None and (run.model.data is None or not Path(run.model.data.root).exists()):
+    if data is None and not run.has_images:
         folder = run.folder / "golden"
         golden = _loose(folder) if folder.is_dir() else []
         if not golden:
@@ -122,10 +132,11 @@ def _found(run: Run, data: Path | str | None, prefer: str) -> tuple[Sequence[Rec
         return golden, None, False
     try:
         test = test_images(run, data, format=None, config=None, prefer=prefer)
-    except InputError:
+    except InputError as error:
         loose = _loose(Path(data)) if data is not None and Path(data).is_dir() else []  # a comparison needs no labels
         if not loose:
             raise
+        report.say(f"The images of {data} are used without labels: {error}")
         return loose, None, False
     return test.records, test.kind, True
 

@@ -96,7 +96,7 @@ def quantize_report(
         graph = DeployGraph(net, run.preprocess, last_step=judge.task.last_step)
         names = [[error.name for error in errors[: row["layers"]]] for row in kept]
         whole, *times = time_files(
-            runtime, source_of(run, graph), chosen, images=calibration, kept=names, report=report
+            run, runtime, source_of(run, graph), chosen, images=calibration, kept=names, report=report
         )
         kept = [row | its for row, its in zip(kept, times, strict=True)]
     if plot is not None:

@@ -1,9 +1,12 @@
-"""What a runtime's converter takes of a run."""
+"""What a runtime's converter takes of a run, and what becomes of its complaints."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
+from handlens.errors import InputError
 from handlens.runtimes.source import Source
 from handlens.tasks import TASKS
 from handlens.training.model_info import metadata
@@ -11,6 +14,7 @@ from handlens.training.run import Run
 
 if TYPE_CHECKING:
     from handlens.runtimes.graph import DeployGraph
+    from handlens.runtimes.runtime import Runtime
 
 
 def source_of(run: Run, graph: DeployGraph) -> Source:
@@ -20,12 +24,42 @@ def source_of(run: Run, graph: DeployGraph) -> Source:
     from handlens.runtimes.fold import folded
 
     preprocess, task = run.preprocess, TASKS[run.task]
-    said = metadata(
+    example = torch.zeros((2, preprocess.height, preprocess.width, preprocess.channels), dtype=torch.uint8)
+    return Source(folded(graph, example), preprocess, task.outputs, metadata_of(run))
+
+
+def metadata_of(run: Run, *, resizes: bool = False, suppress: bool = True) -> dict[str, Any]:
+    """What a file says of itself.
+
+    Args:
+        resizes, suppress: as of `ExportOptions`.
+    """
+    return metadata(
         task=run.task,
         architecture=run.model.architecture,
         class_names=run.class_names,
-        preprocess=preprocess,
+        preprocess=run.preprocess,
         chosen=run.model.chosen,
+        resizes=resizes,
+        suppress=suppress,
     )
-    example = torch.zeros((2, preprocess.height, preprocess.width, preprocess.channels), dtype=torch.uint8)
-    return Source(folded(graph, example), preprocess, task.outputs, said)
+
+
+@contextmanager
+def one_sentence(run: Run, runtime: Runtime) -> Iterator[None]:
+    """Around a converter or a quantizer.
+
+    Raises:
+        InputError: the runtime does not take this model, or the converter failed: it may raise whatever it likes, for a
+            model of one's own may be anything.
+    """
+    reason = runtime.refuses(run.model.architecture.name)
+    if reason is not None:
+        raise InputError(reason)
+    try:
+        yield
+    except (InputError, MemoryError, OSError):
+        raise
+    except Exception as error:
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise InputError(f"{run.folder.name} cannot be converted to {runtime.name}: {first}") from error

@@ -68,7 +68,7 @@ def survival(
 
     opened = find_run(run, report=report)
     settings = [(runtime, setting) for runtime in RUNTIMES.values() for setting in runtime.int8]
-    own = opened.model.data is not None and Path(opened.model.data.root).exists()
+    own = opened.has_images
     if not own and data is None:
         raise InputError(
             f"int8 is predicted on images like those that {opened.folder.name} will see: give some with --data FOLDER, "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -135,7 +136,7 @@ def train(
         except KeyboardInterrupt as stop:
             if unfinished(folder):
                 saved = "everything is saved" if stop.args == (SAVED,) else "progress since the last checkpoint is lost"
-                report.say(f"Stopped, and {saved}. Continue with: handlens train --resume {folder}")
+                report.say(f"Stopped, and {saved}. Continue with: handlens train --resume {shlex.quote(str(folder))}")
             raise
     add_fastest(folder, report=report)
     return folder

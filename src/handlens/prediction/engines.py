@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -214,5 +215,5 @@ def _missing(run: Run, *, engine: str | None, int8: bool) -> str:
     to = engine or next(name for name, runtime in RUNTIMES.items() if runtime.int8 and not runtime.package)
     if not RUNTIMES[to].installed:
         return f"{to} is not installed: pip install 'handlens[{to}]'."
-    command = f"handlens export {run.folder} --to {to}{' --int8' if int8 else ''}"
-    return f"{run.folder.name} has no proved {kind}; make one with: {command}"
+    command = f"handlens export {shlex.quote(str(run.folder))} --to {to}{' --int8' if int8 else ''}"
+    return f"{run.folder.name} has no verified {kind}; make one with: {command}"

@@ -36,7 +36,7 @@ class LayerError:
         kind: for people, such as "3x3 depthwise".
         noise: of the output, as a share of its power, when this layer alone is quantized.
         signal_db: the same as signal to noise, decibels; None where nothing changes.
-        changed: share of labels (pixels, boxes) that are others then; None where nobody counts them.
+        changed: share of labels (pixels, boxes) that are others then; None where nobody counts them, or there are none.
         extra_bytes: that its weights take more in float.
         multiply_adds: of one image, that are computed in float then.
     """
@@ -118,7 +118,8 @@ def errors_by_layer(
         images: (N, C, H, W) float32, normalized.
     """
     names = list(dict.fromkeys(layer.name for layer in simulation.layers))
-    power, others = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
+    power: dict[str, float] = dict.fromkeys(names, 0.0)
+    shares: dict[str, list[tuple[float, int]]] = {name: [] for name in names}  # with the number of images
     signal = 0.0
     size = simulation.batch
     done, total = 0, math.ceil(len(images) / size) * len(names)
@@ -130,8 +131,9 @@ def errors_by_layer(
                 whole, signal = raw, signal + _power(raw, None, len(batch))
                 continue
             power[name] += _power(raw, whole, len(batch))
-            if changed is not None and others[name] is not None:
-                others[name] += (changed(whole, raw) or 0.0) * len(batch)
+            share = None if changed is None else changed(whole, raw)
+            if share is not None:
+                shares[name].append((share, len(batch)))
             done += 1
             report.progress("layers in int8", done, total)
     found = []
@@ -144,12 +146,17 @@ def errors_by_layer(
                 kind=runs[0].kind,
                 noise=noise,
                 signal_db=decibels(noise),
-                changed=None if changed is None else others[name] / len(images),
+                changed=_mean(shares[name]),
                 extra_bytes=3 * runs[0].parameters,
                 multiply_adds=sum(layer.multiply_adds for layer in runs),
             )
         )
     return sorted(found, key=lambda error: -error.noise)
+
+
+def _mean(shares: Sequence[tuple[float, int]]) -> float | None:
+    count = sum(number for _, number in shares)
+    return sum(share * number for share, number in shares) / count if count else None
 
 
 def noise_of(raw: Any, whole: Any, count: int) -> float:

@@ -23,6 +23,7 @@ from filelock import FileLock
 from handlens.errors import InputError
 from handlens.files import cache_folder
 from handlens.reporter import QUIET, Reporter
+from handlens.runtimes.alone import OPTIONS, environment
 from handlens.runtimes.conversions import keep, key_of, taken
 
 LONGEST = 3600  # seconds of one conversion; the largest nets take minutes
@@ -51,13 +52,16 @@ def run_converter(
         InputError: there is no converter and none can be installed; it refused, was killed, or took too long.
     """
     python = _python_of(name, package=package, requirements=requirements, report=report)
-    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "JAX_PLATFORMS": "cpu", "PYTHONWARNINGS": "ignore"}
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "JAX_PLATFORMS": "cpu", "PYTHONWARNINGS": "ignore"}
     key = key_of([python, sys.version, _versions(package), script, *arguments], outputs)
     ours = f"HANDLENS_{name.upper()}_PYTHON" not in os.environ  # what is installed there may change unseen
     if ours and taken(key, outputs):
         return
-    command = [python, "-I", str(script), *map(str, arguments)]
-    done = _waited_for(command, "converting", report=report, environment=environment)
+    shared = python == sys.executable
+    command = [python, *(OPTIONS if shared else ["-I"]), str(script), *map(str, arguments)]
+    done = _waited_for(
+        command, "converting", report=report, environment=(environment() if shared else os.environ) | quiet
+    )
     if done.returncode < 0:
         raise InputError(
             f"the converter to {name} was killed by signal {-done.returncode}; usually it ran out of memory."

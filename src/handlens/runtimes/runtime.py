@@ -33,7 +33,6 @@ class Runtime(Protocol):
             installation does.
         distribution: the installed package whose version says which runtime this is.
         precisions: in which an export is proved: "fp32" decides, "auto", the runtime's default, informs.
-        has_fp16: `halve` is there.
         programs: those that time its files on a device; the first is the one that is recommended.
         int8: settings of its quantizer, in the order in which they are tried.
         other_kernels: with which an int8 file is tried beside those that this machine takes.
@@ -53,7 +52,6 @@ class Runtime(Protocol):
     app: ClassVar[Path]
     runner: ClassVar[Path]
     takes_any_size: ClassVar[bool] = True
-    has_fp16: ClassVar[bool] = True
     int8: ClassVar[tuple[Setting, ...]] = ()
     other_kernels: ClassVar[tuple[Kernels, ...]] = ()
     programs: ClassVar[tuple[Program, ...]] = ()
@@ -85,7 +83,7 @@ class Runtime(Protocol):
         Raises:
             InputError: the packages for it are not installed, or it cannot take the model.
         """
-        raise InputError(f"fp16 is not available for {self.name}.")
+        ...
 
     def quantize(
         self,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from handlens.errors import InputError
+from handlens.runtimes.alone import OPTIONS, environment
 from handlens.runtimes.int8 import Kernels
 from handlens.runtimes.runtime import UNREADABLE, Runtime
 
@@ -55,12 +55,12 @@ def run_outside(
         said: list[str] = []
         last = ""
         with subprocess.Popen(
-            [sys.executable, "-I", *map(str, parts)],
+            [sys.executable, *OPTIONS, *map(str, parts)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            env=os.environ | homes | dict(kernels.environment),
+            env=environment() | homes | dict(kernels.environment),
         ) as process:
             assert process.stdout is not None and process.stderr is not None
             reader = threading.Thread(target=said.extend, args=(process.stderr,), daemon=True)

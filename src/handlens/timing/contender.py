@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from handlens.errors import InputError
+from handlens.runtimes.alone import OPTIONS, environment
 from handlens.runtimes.runtime import UNREADABLE
 
 SCRIPT = Path(__file__).with_name("contender_script.py")
@@ -75,7 +76,7 @@ class Started:
     def __init__(self, contender: Contender, *, threads: int, scratch: Path) -> None:
         self.contender, self.threads = contender, threads
         shape = map(str, contender.shape)
-        isolated = ["-I"] if contender.alone else []
+        isolated = OPTIONS if contender.alone else []
         command = [sys.executable, *isolated, str(SCRIPT), str(contender.runner), str(contender.model)]
         # ONNX Runtime leaves a device identifier in the user's cache.
         homes = {name: str(scratch) for name in ("HOME", "XDG_CACHE_HOME")}
@@ -90,7 +91,7 @@ class Started:
             stdout=subprocess.PIPE,
             stderr=self._said,
             text=True,
-            env=os.environ | homes,
+            env=(environment() if contender.alone else os.environ) | homes,
         )
         described = self._answer()
         self.first = time.perf_counter() - begin

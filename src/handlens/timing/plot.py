@@ -1,4 +1,4 @@
-"""A benchmark as an image: latency, the way to the first answer, throughput and memory."""
+"""A benchmark as an image: latency, time to the first prediction, throughput and memory."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def bench_plot(result: Mapping[str, Any]) -> bytes:
         whisker="p90_ms",
     )
     first = figure.add_subplot(grid[0, 1])
-    _bars(first, names, {"": most}, "first_s", "seconds from nothing to the first answer")
+    _bars(first, names, {"": most}, "first_s", "seconds from start to first prediction")
     _lines(figure.add_subplot(grid[1, 0]), [row for row in rows if row["threads"] == threads[-1]], threads[-1], batches)
     memory = figure.add_subplot(grid[1, 1])
     _bars(memory, names, {"": most}, "peak_mb", f"memory of the process, MB, {images}")

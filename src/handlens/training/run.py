@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +60,11 @@ class Run:
         return self.folder if self.folder.is_file() else self.folder / ENGINE
 
     @property
+    def has_images(self) -> bool:
+        """Whether the images that it was trained from are still where they were."""
+        return self.model.data is not None and Path(self.model.data.root).exists()
+
+    @property
     def evaluations(self) -> Path:
         """Where evaluations on other data lie, a folder for each."""
         return Path(f"{self.folder}.evaluations") if self.folder.is_file() else self.folder / "evaluations"
@@ -77,7 +83,8 @@ def open_run(folder: Path) -> Run:
     """
     if not (folder / MODEL).is_file():
         if unfinished(folder):
-            raise InputError(f"{folder} contains an unfinished run; finish it with: handlens train --resume {folder}")
+            command = f"handlens train --resume {shlex.quote(str(folder))}"
+            raise InputError(f"{folder} contains an unfinished run; finish it with: {command}")
         raise InputError(f"{folder} is not a run folder: it has no {MODEL}.")
     model = ModelInfo.from_dict(read_json(folder / MODEL), where=str(folder / MODEL))
     for name, digest in model.files.items():
