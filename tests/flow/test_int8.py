@@ -19,7 +19,7 @@ from handlens.errors import InputError, ParityError
 from handlens.files import read_json
 from handlens.flow import calibration, int8
 from handlens.flow.calibration import calibration_images
-from handlens.flow.gate import failure
+from handlens.flow.gate import Gate, failure
 from handlens.flow.runs import find_run
 from handlens.runtimes import RUNTIMES, comparison, parity
 from handlens.runtimes.parity import OWN, Row
@@ -101,6 +101,7 @@ def test_where_no_setting_holds_the_weights_are_fine_tuned(run: Path, tmp_path: 
     monkeypatch.setattr(int8, "LEARNED_FROM", 24 * 64 * 64)
     monkeypatch.setattr(int8, "FEWEST", 1)
     wanted = {"to": "onnx", "int8": True, "max_drop": -100, "images": 6, "out": tmp_path / "model.onnx"}  # a gain
+    wanted["keep_float"] = 0
     said: list[str] = []
     with pytest.raises(ParityError) as refused:
         handlens.export(run, **wanted, fine_tune=2, report=handlens.Reporter(say=said.append))
@@ -115,6 +116,24 @@ def test_where_no_setting_holds_the_weights_are_fine_tuned(run: Path, tmp_path: 
     with pytest.raises(ParityError) as refused:
         handlens.export(run, **wanted, fine_tune=0)
     assert [entry["setting"] for entry in refused.value.parity.tried] == names
+
+
+@pytest.mark.slow
+def test_where_no_setting_holds_layers_stay_in_float(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    honest = Gate.compare_on_validation
+
+    def strict(self: Gate, *arguments: object, **options: object) -> parity.Parity:
+        found = honest(self, *arguments, **options)
+        wanted.append(len(wanted))
+        worse = replace(found.rows[0], passed=False, score=0.0)
+        return found if len(wanted) > 4 else replace(found, rows=(worse,))
+
+    wanted: list[int] = []
+    monkeypatch.setattr(Gate, "compare_on_validation", strict)
+    _, report = handlens.export(run, to="onnx", int8=True, max_drop=60, images=6, out=tmp_path / "model.onnx")
+    assert report.passed and [len(entry["keep_float"]) for entry in report.tried] == [0, 0, 1, 2, 4]
+    first, second = report.tried[2], report.tried[3]
+    assert second["setting"].endswith(", 2 layers in float") and second["keep_float"][:1] == first["keep_float"]
 
 
 @pytest.mark.slow
@@ -154,8 +173,9 @@ def test_a_calibration_that_is_broken_does_not_pass(run: Path, weights: str, tmp
     assert all(setting.name in done.stderr for setting in RUNTIMES["openvino"].int8)
     report = read_json(tmp_path / "model.xml.parity-failed.json")
     names = [setting.name for setting in RUNTIMES["openvino"].int8]
-    *alone, last = [entry["setting"] for entry in report["tried"]]  # all were tried in vain
-    assert alone == names and last in [f"{name} (fine-tuned)" for name in names]
+    tried = [entry["setting"] for entry in report["tried"]]  # all were tried in vain
+    assert tried[: len(names)] == names and len(tried) == len(names) + len(int8.KEPT) + 1
+    assert tried[-1].endswith(" (fine-tuned)")
     assert not out.exists()
 
 

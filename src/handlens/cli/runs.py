@@ -237,8 +237,13 @@ def export(
         typer.Option(min=0.0, help=f"Points of the metric that --fp16 or --int8 may lose; default: {MAX_DROP:g}."),
     ] = None,
     keep_float: Annotated[
-        int, typer.Option(min=0, help="With --int8, keep this many of the layers that it hurts most in float.")
-    ] = 0,
+        int | None,
+        typer.Option(
+            min=0,
+            help="With --int8, keep this many of the layers that it hurts most in float; default: none, or up to 4 if "
+            "every setting exceeds --max-drop.",
+        ),
+    ] = None,
     equalize: Annotated[
         bool,
         typer.Option("--equalize", help="Cross-layer equalization before --int8."),

@@ -43,7 +43,7 @@ def export(
     fp16: bool = False,
     int8: bool = False,
     max_drop: float | None = None,
-    keep_float: int = 0,
+    keep_float: int | None = None,
     equalize: bool = False,
     correct_bias: bool = True,
     fine_tune: int | None = None,

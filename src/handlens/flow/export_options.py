@@ -27,7 +27,8 @@ class ExportOptions:
         int8: weights and activations of 8 bits. The runtime's settings are tried on the validation images until one
             loses no more than `max_drop`.
         max_drop: points of the task's metric that fp16 or int8 may lose; None is MAX_DROP.
-        keep_float: how many of the layers that int8 hurts most keep 32 bits; of int8.
+        keep_float: how many of the layers that int8 hurts most keep 32 bits, in every setting. None is none, and where
+            no setting is within `max_drop`, as few as suffice, at most four.
         equalize: rescale channels between layers before int8 (quantization.equalization).
         correct_bias: correct biases for the shift in mean activations that rounding weights causes (quantization.bias),
             where a runtime's quantizer does not.
@@ -50,7 +51,7 @@ class ExportOptions:
     fp16: bool = False
     int8: bool = False
     max_drop: float | None = None
-    keep_float: int = 0
+    keep_float: int | None = None
     equalize: bool = False
     correct_bias: bool = True
     fine_tune: int | None = None
@@ -63,7 +64,7 @@ class ExportOptions:
             raise InputError("--max-drop belongs to --fp16 and --int8.")
         if self.fp16 and self.int8:
             raise InputError("--fp16 and --int8 exclude each other.")
-        if self.keep_float < 0 or (self.keep_float and not self.int8):
+        if self.keep_float is not None and (self.keep_float < 0 or not self.int8):
             raise InputError(f"--keep-float is a number of layers, for --int8; got {self.keep_float}.")
         for option, given in (
             ("equalize", self.equalize),

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from handlens.runtimes.runtime import Runtime
     from handlens.runtimes.source import Source
 
+KEPT = (1, 2, 4)  # of the layers that hurt most, tried in float
 MEASURED = 16  # images that tell which layers hurt
 LEARNED_FROM, FEWEST = 512 * 224 * 224, 64  # pixels that fine-tuning learns from, and images at least
 
@@ -45,7 +46,8 @@ def quantize(
 ) -> tuple[list[dict[str, Any]], Delegation | None]:
     """Try the runtime's settings on the validation images until one loses no more than `max_drop`.
 
-    Where none does, the net is fine-tuned for the best of them and tried once more; what is taken is the best of all.
+    Where none does, and nobody says how many layers stay in float, the best of them is tried with the one, two and four
+    that hurt most; then the net is fine-tuned for the best so far. What is taken is the best of all.
 
     Args:
         file: a float32 file of this runtime, in whose place the int8 file is put.
@@ -65,6 +67,11 @@ def quantize(
     best = search.best()
     if best.value == -np.inf:
         raise InputError(f"int8 for {runtime.name}: no setting gave numbers.")
+    if not best.passed and options.keep_float is None:
+        for number in KEPT:
+            if search.attempt(best.setting, kept=number).passed:
+                break
+        best = search.best()
     if not best.passed and options.epochs:
         try:
             search.fine_tune(best)
@@ -104,18 +111,30 @@ class _Search:
         self.gate, self.runtime, self.source, self.file = gate, runtime, source, file
         self.images, self.options, self.report = images, options, gate.report
         self.attempts: list[_Attempt] = []
+        self._ranked: dict[Scheme, list[str]] = {}  # layers, the one that hurts most first
 
     def best(self) -> _Attempt:
         return max(self.attempts, key=lambda attempt: attempt.value)  # of equals the first
 
-    def attempt(self, setting: Setting) -> _Attempt:
+    def attempt(self, setting: Setting, *, kept: int | None = None) -> _Attempt:
+        """
+        Args:
+            kept: layers that stay in float; None is what was asked for.
+        """
+        if kept is not None:
+            setting = replace(
+                setting,
+                name=f"{setting.name}, {counted(kept, 'layer')} in float",
+                why="no setting is within the limit; these hurt most, of the best setting",
+            )
         self.report.say(f"Quantizing with {setting.name} ({setting.why}).")
         self.report.progress("quantizing", 0, None)
         if not self.options.correct_bias and setting.scheme.bias_correction == EVERY:
             setting = replace(setting, scheme=replace(setting.scheme, bias_correction=0))
         source = self._equalized
-        kept = self._worst_layers(source, setting.scheme) if self.options.keep_float else []
-        return self._measured(setting, source, kept)
+        number = (self.options.keep_float or 0) if kept is None else kept
+        names = self._worst_layers(source, setting.scheme, number) if number else []
+        return self._measured(setting, source, names)
 
     def fine_tune(self, best: _Attempt) -> None:
         """The best setting once more, with weights that are fine-tuned for it."""
@@ -192,21 +211,23 @@ class _Search:
             self.report.say(f"Biases stay as they are: {error}")
             return source
 
-    def _worst_layers(self, source: Source, scheme: Scheme) -> list[str]:
+    def _worst_layers(self, source: Source, scheme: Scheme, number: int) -> list[str]:
         """Names of the layers that hurt most when they alone are quantized, as `quantize-report` finds them."""
         from handlens.quantization.sensitivity import layers_that_hurt
 
-        net = _net(source)
-        errors = layers_that_hurt(
-            net,
-            source.preprocess,
-            self.images[:MEASURED],
-            scheme,
-            calibration=self.images,
-            report=self.report,
-        )
-        known = dict(net.named_modules())
-        names = [error.name for error in errors if error.name in known][: self.options.keep_float]
+        if scheme not in self._ranked:
+            net = _net(source)
+            errors = layers_that_hurt(
+                net,
+                source.preprocess,
+                self.images[:MEASURED],
+                scheme,
+                calibration=self.images,
+                report=self.report,
+            )
+            known = dict(net.named_modules())
+            self._ranked[scheme] = [error.name for error in errors if error.name in known]
+        names = self._ranked[scheme][:number]
         self.report.say(f"Left in float: {', '.join(names)}.")
         return names
 
