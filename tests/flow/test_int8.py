@@ -16,6 +16,7 @@ import handlens
 from blobs import CLASSES
 from command import handlens as command
 from handlens.errors import InputError, ParityError
+from handlens.evaluation.metrics import wilson_interval
 from handlens.files import read_json
 from handlens.flow import calibration, int8
 from handlens.flow.calibration import calibration_images
@@ -187,10 +188,16 @@ def test_a_file_that_another_processor_runs_otherwise_is_refused(
     _, report = handlens.export(run, to="openvino", out=out, int8=True, max_drop=60, images=6)
     assert [entry.name for entry in report.kernels] == ["instructions up to SSE4.1"]
     assert report.kernels[0].images == 6 and report.kernels[0].passed
-    monkeypatch.setattr(comparison, "KERNELS_CHANGE", -0.1)
-    monkeypatch.setattr(comparison, "BY_CHANCE", -1)
+    monkeypatch.setattr(comparison, "share_by_rounding", lambda count: -0.1)
     with pytest.raises(ParityError, match=r"is refused: with instructions up to SSE4.1, \d+ % of the labels change"):
         handlens.export(run, to="openvino", out=out, int8=True, max_drop=60, images=6)
+
+
+@pytest.mark.parametrize(("changed", "count"), [(1, 4), (2, 6), (3, 14), (8, 48)])
+def test_kernels_may_change_what_chance_explains_and_no_more(changed: int, count: int):
+    most = comparison.share_by_rounding(count)
+    assert changed / count <= most < (changed + 1) / count
+    assert wilson_interval(changed, count)[0] <= comparison.ROUNDING < wilson_interval(changed + 1, count)[0]
 
 
 def test_a_refusal_names_what_was_the_reason():

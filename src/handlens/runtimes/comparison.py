@@ -24,10 +24,10 @@ from handlens.runtimes.runtime import Runtime
 from handlens.runtimes.separate import run_outside
 
 BATCH = 16  # images
-KERNELS_CHANGE = 0.15  # of labels, pixels or boxes; rounding alone changed up to 0.1 of ImageNet's
+ROUNDING, MAPS_CHANGE = 0.10, 0.15  # other kernels: of labels, by rounding alone at most; of pixels or boxes, bearable
 KERNEL_IMAGES, KERNEL_SECONDS, SLOWER = 48, 15, 20  # images at most, and as many as take so long with slow kernels
 FEWEST_LABELS, FEWEST_MAPS = 14, 4  # images nevertheless: of a label each, and of many pixels or boxes each
-BY_CHANCE = 2  # labels that may change among however few: of six images, one more is 17 %
+Z_95 = 1.96
 UNLABELED = 0.95  # of the labels, pixels or boxes must be the same where nothing says which are right
 SMALLEST_GROUP = 10  # images, for metrics that are no means
 GROUPS, STUDENT = 10, 2.262  # parts of the images; 97.5 % quantile of Student's t with one degree of freedom less
@@ -204,7 +204,7 @@ def measure_parity(
                 its = {output: slow[f"0/{output}"] for output in expected}
                 count = len(next(iter(its.values())))
                 share = changed(its, {name: value[:count] for name, value in values.items()}, thresholds=thresholds)
-                bearable = max(KERNELS_CHANGE, BY_CHANCE / count if one_each else 0)
+                bearable = share_by_rounding(count) if one_each else MAPS_CHANGE
                 others.append(OtherKernels(kernels.name, count, share, (share or 0) <= bearable))
         if decides and resizers:
             changes.append({"pixels": OWN, "changed": 0.0, "score": row.score})
@@ -217,6 +217,12 @@ def measure_parity(
     return Parity(
         task, TOLERANCE, proof.available, tuple(rows), tuple(changes), max_drop=max_drop, kernels=tuple(others)
     )
+
+
+def share_by_rounding(count: int) -> float:
+    """Of so many labels, the share up to which a change may be rounding and chance: above it, the 95 % interval of the
+    share (Wilson 1927) lies above ROUNDING."""
+    return ROUNDING + Z_95 * (ROUNDING * (1 - ROUNDING) / count) ** 0.5
 
 
 def _holds(equal: float, score: float | None, reference: float | None, max_drop: float) -> bool:

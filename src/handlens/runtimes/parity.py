@@ -57,7 +57,7 @@ class OtherKernels:
     Attributes:
         images: how many; as many as take no longer than is bearable.
         changed: share of the labels, pixels or boxes; None where no box reaches the threshold.
-        passed: no more than `comparison.KERNELS_CHANGE`, or two labels.
+        passed: no more than rounding explains: of labels `comparison.share_by_rounding`, else `MAPS_CHANGE`.
     """
 
     name: str
