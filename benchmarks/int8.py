@@ -67,7 +67,7 @@ with tempfile.TemporaryDirectory() as scratch:
                 )
                 times = processor_times(files, pixels)
             except ParityError as error:
-                parity, times = error.parity, [float("nan")] * 2
+                parity, times = error.parity, None  # nobody is given this file
             except InputError as error:
                 rows.append(row | {"setting": str(error)})
                 continue
@@ -78,9 +78,9 @@ with tempfile.TemporaryDirectory() as scratch:
                 "top1 int8": first.score,
                 "same labels": first.equal,
                 "size": first.size_mb / whole.rows[0].size_mb,
-                "ms fp32": times[0],
-                "ms int8": times[1],
-                "faster": times[0] / times[1],
+                "ms fp32": times and times[0],
+                "ms int8": times and times[1],
+                "faster": times and times[0] / times[1],
             }
             rows.append(row)
             print(row, [(entry["setting"], entry["score"], entry["equal"]) for entry in parity.tried], flush=True)
