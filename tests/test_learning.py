@@ -29,9 +29,8 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(
-    "name", [name if name == "lenet_color" else pytest.param(name, marks=pytest.mark.slow) for name in TRAINED_HERE]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TRAINED_HERE)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_it_learns_and_answers_in_bf16_alike(name: str, digits: Path, tmp_path: Path):
     run = handlens.train(digits, out=tmp_path / "run", recipe=make_recipe(recipe_of(name)), golden=False)

@@ -88,9 +88,8 @@ def test_a_threshold_of_the_users_own_holds_for_every_label(trained: tuple[Path,
     assert "no label" not in handlens("predict", run, image, "--threshold", "0").stdout
 
 
-@pytest.mark.parametrize(
-    "to", [pytest.param(to, marks=[] if to == "openvino" else pytest.mark.slow) for to in RUNTIMES]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("to", RUNTIMES)
 def test_export_is_proved_by_its_own_runtime(trained: tuple[Path, Path], weights: str, tmp_path: Path, to: str):
     data, run = trained
     out = tmp_path / f"model{RUNTIMES[to].suffix}"

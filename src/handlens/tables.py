@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len
 from rich.markup import escape
 from rich.table import Table
 
@@ -19,28 +20,38 @@ if TYPE_CHECKING:
     from handlens.data.check import Audit
     from handlens.runtimes.parity import Parity
 
+NONE = "-"  # where there is no value
 NUMBER = re.compile(r"-|-?[\d.,]+( [%Mx])?")
 REASONS = 5  # per finding, as many as people read
 COLORS = {"error": "red", "warning": "yellow", "note": "cyan"}
 
 
 def print_rows(console: Console, rows: Sequence[dict[str, Any]]) -> None:
-    """Dicts with the same keys, as a table with a header."""
+    """Dicts with the same keys, as a table with a header. No word and no number is cut: where the table is too wide for
+    that, each row is a paragraph."""
     if not rows:
         return
+    keys = list(rows[0])
+    texts = [[_text(value) for value in row.values()] for row in rows]
+    columns = [[key.replace("_", " "), *(row[place] for row in texts)] for place, key in enumerate(keys)]
+    widths = [max(map(cell_len, column)) for column in columns]
+    least = [max(cell_len(word) for text in column for word in _words(text)) for column in columns]
+    room = console.width - 2 * len(keys)
+    if sum(least) > room:
+        for title, *others in texts:
+            named = zip((column[0] for column in columns[1:]), others, strict=True)
+            said = (f"{name} {text}".strip() for name, text in named if text != NONE)
+            console.print(f"[bold]{escape(title)}[/bold]: {escape(', '.join(said))}")
+        return
+    while sum(widths) > room:
+        widest = max(range(len(widths)), key=lambda place: (widths[place] > least[place], widths[place]))
+        widths[widest] -= 1
     table = Table(box=None, header_style="bold")
-    for key in rows[0]:
-        texts = [_text(row[key]) for row in rows]
-        numbers = all(NUMBER.fullmatch(text) for text in texts)
-        whole = numbers or all(" " not in text for text in texts)  # names and numbers are not broken in two
-        table.add_column(
-            key.replace("_", " "),
-            overflow="ellipsis" if whole else "fold",
-            no_wrap=whole,
-            justify="right" if numbers else "left",
-        )
-    for row in rows:
-        table.add_row(*(escape(_text(value)) for value in row.values()))
+    for column, width in zip(columns, widths, strict=True):
+        numbers = all(NUMBER.fullmatch(text) for text in column[1:])
+        table.add_column(column[0], width=width, overflow="fold", justify="right" if numbers else "left")
+    for row in texts:
+        table.add_row(*map(escape, row))
     console.print(table)
 
 
@@ -105,7 +116,7 @@ def print_plan(console: Console, plan: dict[str, Any]) -> None:
     ]
     print_rows(console, rows)
     console.print(
-        f"The best is first. Of {len(plan['designs'])} designs, those are shown that no other beats in accuracy, "
+        f"The best is first. Of {len(plan['designs'])} designs, these are not beaten by another in accuracy, "
         "multiply-adds and RAM, and that miss one budget at most."
     )
     for command in (plan["train"], plan["export"]):
@@ -272,9 +283,14 @@ def _short(value: float | None) -> str | None:
     return None if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
+def _words(text: str) -> list[str]:
+    """What must not be broken: a number stays with its unit."""
+    return [text] if NUMBER.fullmatch(text) else text.split() or [""]
+
+
 def _text(value: Any) -> str:
     if value is None:
-        return "-"
+        return NONE
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:.3f}" if isinstance(value, float) else str(value)

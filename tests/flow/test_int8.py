@@ -59,9 +59,8 @@ def test_what_cannot_be_read_is_left_out_and_nothing_is_a_sentence(run: Path, tm
     assert len(calibration_images(find_run(run), tmp_path)) == 1
 
 
-@pytest.mark.parametrize(
-    "to", [pytest.param(name, marks=[] if name == "openvino" else pytest.mark.slow) for name in QUANTIZED]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("to", QUANTIZED)
 def test_an_int8_export_is_small_says_so_and_keeps_what_the_model_knows(
     to: str, run: Path, weights: str, data: Path, tmp_path: Path
 ):
@@ -138,6 +137,13 @@ def test_where_no_setting_holds_layers_stay_in_float(run: Path, tmp_path: Path, 
 
 
 @pytest.mark.slow
+def test_something_is_left_for_int8(run: Path, tmp_path: Path):
+    with pytest.raises(InputError, match="--keep-float 100 leaves nothing for int8: the model has 53 layers"):
+        handlens.export(run, to="openvino", int8=True, images=6, keep_float=100, out=tmp_path / "model.xml")
+    assert not list(tmp_path.glob("model*"))
+
+
+@pytest.mark.slow
 def test_weights_are_changed_for_int8_before_the_quantizer_gets_them(run: Path, tmp_path: Path):
     answers = {}
     for name, options in {
@@ -170,7 +176,7 @@ def test_a_calibration_that_is_broken_does_not_pass(run: Path, weights: str, tmp
         check=False,
     )
     assert done.returncode == 3, done.stderr
-    assert "the int8 export to openvino is refused: it loses" in done.stderr and "(--max-drop 1)" in done.stderr
+    assert "the int8 export to openvino is refused: it loses" in done.stderr and "(--max-drop 1" in done.stderr
     assert all(setting.name in done.stderr for setting in RUNTIMES["openvino"].int8)
     report = read_json(tmp_path / "model.xml.parity-failed.json")
     names = [setting.name for setting in RUNTIMES["openvino"].int8]
@@ -214,7 +220,9 @@ def test_a_refusal_names_what_was_the_reason():
         "mixed 70.0 of 90.0"
     )
     worse = replace(report, rows=(replace(row, score=0.85, passed=False),))
-    assert "refused: it loses 7.0 points of accuracy (--max-drop 1); on" in failure(worse, "onnx")
+    more = replace(worse, available=300)
+    assert "(--max-drop 1; --all compares all 300); on" in failure(more, "onnx")
+    assert "refused: it loses 7.0 points of accuracy on 100 images (--max-drop 1); on" in failure(worse, "onnx")
     slow = parity.OtherKernels("slow kernels", 48, 0.5, False)
     held = replace(report, tried=({**tried[0], "passed": True},), kernels=(slow,))
     assert "refused: with slow kernels, 50 % of the labels change; on" in failure(held, "onnx")

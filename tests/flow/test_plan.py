@@ -113,6 +113,7 @@ def test_units():
         flow.amount("1e3kB", "ram")
 
 
+@pytest.mark.slow
 def test_runs_are_compared_by_what_they_measured(tmp_path, capsys):
     write_images(tmp_path / "data", per_class=4, seed=0)
     recipe = {"model": "mobilenet_v2", "mode": "scratch", "epochs": 1, "width": 0.35}

@@ -136,7 +136,9 @@ def _print_quantize_report(console: Console, found: dict[str, Any], *, limit: in
             for row in found["kept"]
         ],
     )
-    reference = "" if found["reference"] is None else f" {found['metric']} in float: {100 * found['reference']:.1f}."
+    reference = (
+        "" if found["reference"] is None else f" In float, {found['metric']} is {100 * found['reference']:.1f} %."
+    )
     time = (
         "MB and ms (median, one thread, in turn) are those of the runtime's own files; "
         f"in float32 {timed['mb']:.2f} MB and {timed['ms']:.2f} ms."

@@ -69,7 +69,7 @@ def quantize(
         raise InputError(f"int8 for {runtime.name}: no setting gave numbers.")
     if not best.passed and options.keep_float is None:
         for number in KEPT:
-            if search.attempt(best.setting, kept=number).passed:
+            if number < search.layers(best) and search.attempt(best.setting, kept=number).passed:
                 break
         best = search.best()
     if not best.passed and options.epochs:
@@ -213,6 +213,21 @@ class _Search:
 
     def _worst_layers(self, source: Source, scheme: Scheme, number: int) -> list[str]:
         """Names of the layers that hurt most when they alone are quantized, as `quantize-report` finds them."""
+        ranked = self._ranking(source, scheme)
+        if number >= len(ranked):
+            raise InputError(
+                f"--keep-float {number} leaves nothing for int8: the model has {counted(len(ranked), 'layer')}."
+            )
+        names = ranked[:number]
+        self.report.say(f"Left in float: {', '.join(names)}.")
+        return names
+
+    def layers(self, attempt: _Attempt) -> int:
+        """How many an attempt's model has that int8 rounds."""
+        return len(self._ranking(self._equalized, attempt.setting.scheme))
+
+    def _ranking(self, source: Source, scheme: Scheme) -> list[str]:
+        """All of these layers."""
         from handlens.quantization.sensitivity import layers_that_hurt
 
         if scheme not in self._ranked:
@@ -227,9 +242,7 @@ class _Search:
             )
             known = dict(net.named_modules())
             self._ranked[scheme] = [error.name for error in errors if error.name in known]
-        names = self._ranked[scheme][:number]
-        self.report.say(f"Left in float: {', '.join(names)}.")
-        return names
+        return self._ranked[scheme]
 
 
 def _net(source: Source) -> nn.Module:

@@ -91,7 +91,7 @@ def _train_head(job: Job) -> Outcome:
     if dataset.part("test"):
         records += dataset.part("validation")
         job.report.say(
-            "The head is fitted on the validation images too; cross-validation measures it, evaluate uses test."
+            "The head is fitted on the validation images too: cross-validation measures it, evaluate takes test."
         )
     backbone = job.frozen_backbone()
     head = fit_frozen_head(frozen, backbone, records, job.names)

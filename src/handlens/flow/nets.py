@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -158,6 +159,11 @@ def cost_table(
     from handlens.models import CATALOGUE
     from handlens.models.published import PUBLISHED
 
+    if name not in CATALOGUE and Path(name).is_dir():
+        run = shlex.quote(name)
+        raise InputError(
+            f"cost counts models of the catalog; of a run, see handlens summary {run}, or handlens cost {run} --int8."
+        )
     published = PUBLISHED.get(name, {})
     if sizes is None:
         own_size = [CATALOGUE[name].image_size] if name in CATALOGUE else [224]  # `build` names the nearest

@@ -77,7 +77,7 @@ class ProofImages:
             InputError: not one can be read.
         """
         for done, record in enumerate(self.records, start=1):
-            report.progress("images for the parity check", done, len(self))
+            report.progress("reading images", done, len(self))
             try:
                 image = decode(record.path)
             except UnreadableImageError:  # the audit and evaluate name them; the proof needs images, not these ones

@@ -205,6 +205,7 @@ def test_predictions_are_numbers_in_python_and_in_a_table(run, tmp_path, capsys)
     assert values["light"] == pytest.approx(float(result.values[0]), rel=1e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_an_export_gives_the_unit_too(run, tmp_path):
     path, parity = handlens.export(run, to="onnx", out=tmp_path / "model.onnx")

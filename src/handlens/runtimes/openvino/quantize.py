@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +41,9 @@ def quantize_openvino(
     """
     ov = import_openvino()  # without its usage statistics, which nncf shares
     require("nncf", extra="int8", what="int8 for OpenVINO")
-    import nncf
-    from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, OverflowFix
+    with _without_warnings("torch.utils.cpp_extension"):  # of a CUDA that is not needed
+        import nncf
+        from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, OverflowFix
 
     nncf.set_log_level(logging.ERROR)
     model = ov.Core().read_model(whole)
@@ -67,3 +68,15 @@ def module_of(node: Any) -> str:
     if scope.startswith("__module."):
         return scope.removeprefix("__module.")
     return "" if operator else NET
+
+
+@contextlib.contextmanager
+def _without_warnings(name: str) -> Iterator[None]:
+    """Of one logger."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
