@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handlens.errors import require
+from handlens.reporter import errors_alone
 from handlens.runtimes.int8 import NET, stays_float
 from handlens.runtimes.openvino.convert import save_openvino
 from handlens.runtimes.openvino.engine import import_openvino
@@ -41,7 +42,7 @@ def quantize_openvino(
     """
     ov = import_openvino()  # without its usage statistics, which nncf shares
     require("nncf", extra="int8", what="int8 for OpenVINO")
-    with _without_warnings("torch.utils.cpp_extension"):  # of a CUDA that is not needed
+    with errors_alone("torch.utils.cpp_extension"):  # of a CUDA that is not needed
         import nncf
         from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, OverflowFix
 
@@ -68,15 +69,3 @@ def module_of(node: Any) -> str:
     if scope.startswith("__module."):
         return scope.removeprefix("__module.")
     return "" if operator else NET
-
-
-@contextlib.contextmanager
-def _without_warnings(name: str) -> Iterator[None]:
-    """Of one logger."""
-    logger = logging.getLogger(name)
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
