@@ -59,12 +59,10 @@ with tempfile.TemporaryDirectory() as scratch:
             row = {"model": name, "runtime": to, "layers in float": asked.keep_float}
             files = [folder / f"{name}-{kind}{runtime.suffix}" for kind in ("fp32", "int8")]
             options = {"data": data, "images": "all", "report": handlens.Reporter(say=print)}
-            quantized = {"keep_float": asked.keep_float}
             try:
                 _, whole = handlens.export(run, to=to, out=files[0], **options)
-                _, parity = handlens.export(
-                    run, to=to, out=files[1], int8=True, calibrate=images, **quantized, **options
-                )
+                quantized = {"int8": True, "calibrate": images, "keep_float": asked.keep_float}
+                _, parity = handlens.export(run, to=to, out=files[1], **quantized, **options)
                 times = processor_times(files, pixels)
             except ParityError as error:
                 parity, times = error.parity, None  # nobody is given this file

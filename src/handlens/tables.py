@@ -34,7 +34,7 @@ def print_rows(console: Console, rows: Sequence[dict[str, Any]]) -> None:
     keys = list(rows[0])
     texts = [[_text(value) for value in row.values()] for row in rows]
     columns = [[key.replace("_", " "), *(row[place] for row in texts)] for place, key in enumerate(keys)]
-    widths = [max(map(cell_len, column)) for column in columns]
+    widths = [max(1, *map(cell_len, column)) for column in columns]
     least = [max(cell_len(word) for text in column for word in _words(text)) for column in columns]
     room = console.width - 2 * len(keys)
     if sum(least) > room:

@@ -137,6 +137,22 @@ def test_where_no_setting_holds_layers_stay_in_float(run: Path, tmp_path: Path, 
 
 
 @pytest.mark.slow
+def test_a_model_that_cannot_be_simulated_is_judged_by_its_settings(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def refused(*arguments: object, **options: object) -> None:
+        raise InputError("it cannot be simulated.")
+
+    monkeypatch.setattr("handlens.quantization.sensitivity.layers_that_hurt", refused)
+    said: list[str] = []
+    wanted = {"to": "onnx", "int8": True, "max_drop": -100, "images": 6, "fine_tune": 0}
+    with pytest.raises(ParityError) as raised:
+        handlens.export(run, **wanted, out=tmp_path / "a.onnx", report=handlens.Reporter(say=said.append))
+    assert [entry["setting"] for entry in raised.value.parity.tried] == [s.name for s in RUNTIMES["onnx"].int8]
+    assert "No layer stays in float: it cannot be simulated." in said
+
+
+@pytest.mark.slow
 def test_something_is_left_for_int8(run: Path, tmp_path: Path):
     with pytest.raises(InputError, match="--keep-float 100 leaves nothing for int8: the model has 53 layers"):
         handlens.export(run, to="openvino", int8=True, images=6, keep_float=100, out=tmp_path / "model.xml")

@@ -68,9 +68,12 @@ def quantize(
     if best.value == -np.inf:
         raise InputError(f"int8 for {runtime.name}: no setting gave numbers.")
     if not best.passed and options.keep_float is None:
-        for number in KEPT:
-            if number < search.layers(best) and search.attempt(best.setting, kept=number).passed:
-                break
+        try:
+            for number in KEPT:
+                if number < search.layers(best) and search.attempt(best.setting, kept=number).passed:
+                    break
+        except InputError as error:  # what was measured counts nevertheless
+            gate.report.say(f"No layer stays in float: {error}")
         best = search.best()
     if not best.passed and options.epochs:
         try:
