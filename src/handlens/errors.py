@@ -5,7 +5,7 @@ Any other exception is a bug and shows its traceback.
 """
 
 import difflib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -52,3 +52,15 @@ class ParityError(RuntimeError):
     def __init__(self, sentence: str, parity: Any = None) -> None:
         super().__init__(sentence)
         self.parity = parity
+
+
+def check_numbers(values: Sequence[int], what: str, most: int) -> list[int]:
+    """Values of an option, in ascending order, each once.
+
+    Raises:
+        InputError: none, or one that is out of range.
+    """
+    found = sorted(set(values))
+    if not found or found[0] < 1 or found[-1] > most:
+        raise InputError(f"--{what} must be from 1 to {most:,}, got {', '.join(map(str, values)) or 'nothing'}.")
+    return found

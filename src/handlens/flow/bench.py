@@ -10,9 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from handlens.errors import InputError, nearest
+from handlens.errors import InputError, check_numbers, nearest
 from handlens.files import write_bytes
-from handlens.flow.device import MOST_THREADS, check_numbers, printed_row
+from handlens.flow.device import printed_row
 from handlens.flow.engines import measure_engines
 from handlens.flow.runs import build_from, find_run
 from handlens.flow.source import one_sentence, source_of
@@ -22,7 +22,7 @@ from handlens.runtimes import RUNTIMES, runtime_of
 from handlens.runtimes.runtime import Runtime
 from handlens.tasks import TASKS
 from handlens.timing import pytorch
-from handlens.timing.contender import Contender
+from handlens.timing.contender import MOST_THREADS, Contender
 from handlens.timing.race import Failed, Measured, race
 from handlens.training.proved import Proved, proved_files
 from handlens.training.run import Run

@@ -8,28 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from handlens.errors import InputError
+from handlens.errors import InputError, check_numbers
 from handlens.flow.runs import find_run
 from handlens.reporter import QUIET, Reporter
 from handlens.runtimes import RUNTIMES, runtime_of
+from handlens.timing.contender import MOST_THREADS
 from handlens.timing.race import Measured
 from handlens.training.proved import proved_files
 from handlens.training.run import Run
 
 RUNS = 50
-MOST_THREADS = 1024
-
-
-def check_numbers(values: Sequence[int], what: str, most: int) -> list[int]:
-    """In ascending order, each once.
-
-    Raises:
-        InputError: none, or one that is out of range.
-    """
-    found = sorted(set(values))
-    if not found or found[0] < 1 or found[-1] > most:
-        raise InputError(f"--{what} must be from 1 to {most:,}, got {', '.join(map(str, values)) or 'nothing'}.")
-    return found
 
 
 def device_commands(

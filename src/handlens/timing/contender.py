@@ -18,6 +18,7 @@ from handlens.runtimes.runtime import UNREADABLE
 
 SCRIPT = Path(__file__).with_name("contender_script.py")
 SOURCES = Path(__file__).resolve().parents[2]
+MOST_THREADS = 1024
 
 
 @dataclass(frozen=True)
