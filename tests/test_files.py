@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from handlens.errors import InputError
-from handlens.files import atomic_path, read_json, sha256_of, write_bytes, write_json
+from handlens.files import atomic_path, write_bytes, write_json
+from handlens.reading.files import sha256_of
+from handlens.reading.parsed import read_json
 
 
 def test_a_failing_write_leaves_the_old_file_and_no_rubbish(tmp_path: Path):

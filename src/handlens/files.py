@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from handlens.errors import InputError
+from handlens.names import as_json, for_file
 
 
 def cache_folder() -> Path:
@@ -30,8 +29,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         OSError: whatever the block or the file system raises, for example a full disk.
     """
+    path = path.resolve() if path.is_symlink() else path  # a link stays one
+    if path.exists() and not (path.is_file() or path.is_dir()):  # a device: it would be replaced by a file
+        raise OSError(errno.EINVAL, "is no regular file, which can be replaced", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".new")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{for_file(path.name)}.", suffix=".new")
     os.close(handle)
     temporary = Path(name)
     try:
@@ -51,29 +53,11 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    write_bytes(path, text.encode("utf-8"))
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))  # bytes of names that are no UTF-8
 
 
 def write_json(path: Path, value: Any) -> None:
-    write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
-
-
-def read_json(path: Path) -> Any:
-    """
-    Raises:
-        InputError: the file is missing or is not JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))  # Windows editors write a BOM
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing.") from None
-    except ValueError as error:  # no JSON, no UTF-8, or a whole number of thousands of digits
-        raise InputError(f"{path} is not valid JSON: {error}.") from None
-
-
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    write_text(path, as_json(value, indent=2) + "\n")
 
 
 def _umask() -> int:
