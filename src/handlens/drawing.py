@@ -10,8 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw
 
 from handlens.fonts import label_font
+from handlens.names import for_picture
 from handlens.palette import IGNORE, colors
 
+MOST_TEXTS = 300  # of the largest objects; beside more, none can be read
 OPACITY = 0.5  # of a mask: the image still shows through
 IGNORED = 0.25  # what is left of the light where pixels do not count
 SMALLEST_LETTERS = 10  # pixels, of a legend
@@ -63,6 +65,7 @@ def with_boxes(
         raise ValueError(
             f"boxes and labels must have the same length, got {len(corners)}, {len(labels)} and {len(texts)} texts"
         )
+    texts = [for_picture(text) for text in texts]
     canvas = Image.fromarray(image)  # Pillow copies what it cannot write to
     draw = ImageDraw.Draw(canvas)
     size = max(10, round(min(canvas.size) / 28))
@@ -76,7 +79,7 @@ def with_boxes(
         inner = (left, top, max(left, right - 1), max(top, bottom - 1))
         draw.rectangle(inner, outline=tuple(palette[labels[place]]), width=line)
     taken: list[tuple[int, int, int, int]] = []
-    for place in order:
+    for place in order[:MOST_TEXTS]:
         left, top, right, bottom = (round(side) for side in np.sort(corners[place].reshape(2, 2), axis=0).ravel())
         text = texts[place]
         font = label_font(text, size)
@@ -130,6 +133,7 @@ def with_text_below(image: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
     Args:
         image: (H, W, 3) uint8 RGB.
     """
+    text = for_picture(text)
     height, width = image.shape[:2]
     size = max(12, round(min(width, 1200) / 18))
     font = label_font(text, size)
@@ -150,6 +154,7 @@ def with_legend(sheet: NDArray[np.uint8], classes: Mapping[int, str], *, size: i
         classes: index -> name, in the order to be drawn.
         size: of the letters, pixels; smaller where a name is wider than the sheet, which widens if that is not enough.
     """
+    classes = {index: for_picture(name) for index, name in classes.items()}
     palette = colors(max(classes, default=-1) + 1).tolist()
     measure = ImageDraw.Draw(Image.new("RGB", (1, 1)))
 

@@ -7,6 +7,7 @@ in the project resizes or normalizes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
@@ -20,7 +21,11 @@ from handlens.palette import IGNORE
 
 ResizePolicy = Literal["crop", "stretch", "pad"]
 Color = Literal["rgb", "gray"]
+INTERPOLATION = "bilinear, antialiased"
+LARGEST_SIDE = 16384  # pixels; our choice: no model for a phone is fed more
+LARGEST_FLOAT = 1e30
 PADDING = 114  # gray, what "pad" fills with
+THIN = 1 << 26  # pixels of a resized image, 0.2 GB: above it only what is kept of it is made
 
 # Named input scalings: (mean, std) of pixels in [0, 1]. The scaling follows the weights.
 SCALINGS: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
@@ -55,8 +60,11 @@ class Preprocess:
     std: tuple[float, ...] = SCALINGS["imagenet"][1]
 
     def __post_init__(self) -> None:
-        if min(self.height, self.width) < 1:
-            raise InputError(f"Preprocess size must be positive, got {self.height} x {self.width}.")
+        if not 1 <= min(self.height, self.width) <= max(self.height, self.width, self.short_side) <= LARGEST_SIDE:
+            raise InputError(
+                f"Preprocess size must be from 1 to {LARGEST_SIDE:,}, got {self.height} x {self.width} and a short "
+                f"side of {self.short_side}."
+            )
         if self.resize not in get_args(ResizePolicy):
             raise InputError(f"resize must be one of {', '.join(get_args(ResizePolicy))}, got {self.resize!r}.")
         if self.color not in get_args(Color):
@@ -67,8 +75,10 @@ class Preprocess:
             )
         if len(self.mean) != self.channels or len(self.std) != self.channels:
             raise InputError(f"mean and std need {self.channels} values each, got {self.mean} and {self.std}.")
-        if min(self.std) <= 0:
-            raise InputError(f"std must be positive, got {self.std}.")
+        if not all(map(math.isfinite, self.mean)):
+            raise InputError(f"mean must be finite, got {self.mean}.")
+        if not all(0 < value < math.inf for value in self.std):
+            raise InputError(f"std must be positive and finite, got {self.std}.")
 
     @property
     def channels(self) -> int:
@@ -85,7 +95,10 @@ class Preprocess:
         """
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
             raise ValueError(f"image must be (H, W, 3) uint8, got {image.shape} {image.dtype}")
-        resized = self._enlarged(image) if self._enlarges(image) else self._placed(image, _resize, fill=PADDING)
+        if self._is_thin(*image.shape[:2]):
+            resized = self._center(image)
+        else:
+            resized = self._enlarged(image) if self._enlarges(image) else self._placed(image, _resize, fill=PADDING)
         if self.color == "gray":
             resized = np.asarray(Image.fromarray(resized).convert("L"))[:, :, None]
         return np.ascontiguousarray(resized)
@@ -97,6 +110,11 @@ class Preprocess:
         """
         if mask.dtype != np.uint8 or mask.ndim != 2 or mask.size == 0:
             raise ValueError(f"mask must be (H, W) uint8, got {mask.shape} {mask.dtype}")
+        if self._is_thin(*mask.shape):
+            top, bottom, left, right = self._kept(*mask.shape)
+            rows = (top + (np.arange(self.height) + 0.5) * (bottom - top) / self.height).astype(int)
+            columns = (left + (np.arange(self.width) + 0.5) * (right - left) / self.width).astype(int)
+            return np.ascontiguousarray(mask[np.ix_(rows, columns)])
         return np.ascontiguousarray(self._placed(mask, _nearest, fill=IGNORE))
 
     def geometry(self, height: int, width: int) -> Geometry:
@@ -135,7 +153,7 @@ class Preprocess:
         return np.asarray((pixels.astype(np.float32) / np.float32(255) - mean) / std, dtype=np.float32)
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self) | {"mean": list(self.mean), "std": list(self.std), "interpolation": "bilinear, antialiased"}
+        return asdict(self) | {"mean": list(self.mean), "std": list(self.std), "interpolation": INTERPOLATION}
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> Preprocess:
@@ -147,7 +165,41 @@ class Preprocess:
         expected = set(cls.__dataclass_fields__)
         if set(fields) != expected:
             raise InputError(f"preprocess must have the keys {sorted(expected)}, got {sorted(fields)}.")
+        if value.get("interpolation", INTERPOLATION) != INTERPOLATION:
+            raise InputError(f"interpolation must be {INTERPOLATION!r}, got {value['interpolation']!r:.40}.")
+        for key in ("height", "width", "short_side"):
+            if type(fields[key]) is not int:
+                raise InputError(f"{key} must be a whole number of pixels, got {fields[key]!r:.40}.")
+        for key in ("mean", "std"):
+            if not isinstance(fields[key], (list, tuple)) or not all(map(_is_number, fields[key])):
+                raise InputError(f"{key} must be a list of numbers, got {fields[key]!r:.40}.")
         return cls(**fields | {"mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
+
+    def _is_thin(self, height: int, width: int) -> bool:
+        """Whether "crop" would make an image with more than THIN pixels, of which it keeps a few: of 1 x 20,000 pixels
+        one of 224 x 4,480,000."""
+        if self.resize != "crop":
+            return False
+        new_height, new_width, _, _ = self.placement(height, width)
+        return new_height * new_width > THIN
+
+    def _kept(self, height: int, width: int) -> tuple[float, float, float, float]:
+        """(top, bottom, left, right) of what "crop" keeps, in pixels of the image."""
+        new_height, new_width, top, left = self.placement(height, width)
+        down, across = height / new_height, width / new_width
+        return -top * down, (self.height - top) * down, -left * across, (self.width - left) * across
+
+    def _center(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """What "crop" keeps, resized by itself: the same pixels but for rounding."""
+        top, bottom, left, right = self._kept(*image.shape[:2])
+        # Pillow counts in float32: cut near what is kept, and leave what its filter reaches around it.
+        reach = 2 + 2 * math.ceil(max((bottom - top) / self.height, (right - left) / self.width))
+        first_row, first_column = max(0, math.floor(top) - reach), max(0, math.floor(left) - reach)
+        near = image[first_row : math.ceil(bottom) + reach, first_column : math.ceil(right) + reach]
+        box = left - first_column, top - first_row, right - first_column, bottom - first_row
+        box = (*box[:2], min(box[2], near.shape[1]), min(box[3], near.shape[0]))
+        part = Image.fromarray(np.ascontiguousarray(near))
+        return np.asarray(part.resize((self.width, self.height), Image.Resampling.BILINEAR, box=box))
 
     def _enlarges(self, image: NDArray[np.uint8]) -> bool:
         new_height, new_width, _, _ = self.placement(*image.shape[:2])
@@ -194,6 +246,11 @@ class Geometry:
 
     def _offset(self) -> NDArray[np.float64]:
         return np.array([self.left, self.top] * 2)
+
+
+def _is_number(value: Any) -> bool:
+    """One that fits a float."""
+    return type(value) in (int, float) and abs(value) < LARGEST_FLOAT
 
 
 Resize = Callable[[NDArray[np.uint8], int, int], NDArray[np.uint8]]

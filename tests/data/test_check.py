@@ -7,6 +7,7 @@ import tempfile
 import threading
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -88,7 +89,7 @@ def test_a_file_without_permission_is_unreadable() -> None:
             result = audit(open_dataset(root), workers=1)
         finally:
             os.seteuid(user)
-    assert result.unreadable == (("rye/00.png", "00.png cannot be read: Permission denied."),)
+    assert result.unreadable == (("rye/00.png", "00.png cannot be read: permission is denied."),)
 
 
 def test_true_types_orientation_and_frames(tmp_path: Path) -> None:
@@ -221,14 +222,14 @@ def test_nothing_is_written_and_each_file_is_read_once(tmp_path: Path, monkeypat
         folder.chmod(0o555)
     read: list[Path] = []
     lock = threading.Lock()
-    real = Path.read_bytes
+    real = check_module.read_bytes
 
-    def counted(path: Path) -> bytes:
+    def counted(path: Path, kind: Any) -> bytes:
         with lock:
             read.append(path)
-        return real(path)
+        return real(path, kind)
 
-    monkeypatch.setattr(Path, "read_bytes", counted)
+    monkeypatch.setattr(check_module, "read_bytes", counted)
     audit(dataset)
     monkeypatch.undo()
     assert sorted(read) == sorted(r.path for r in dataset.records)
@@ -348,3 +349,17 @@ def test_boxes_that_are_none_are_warned_of_by_kind(tmp_path: Path) -> None:
     warned = {finding.code: finding.files for finding in of_level(result, "warning")}
     assert (warned["box_inverted"], warned["box_empty"]) == (("b.png",), ("c.png",))
     assert [len(record.label or ()) for record in result.usable().records] == [1, 0, 0]
+
+
+def test_what_nobody_thought_of_is_the_finding_of_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = check_module.decode
+
+    def failing(content: bytes, **options: Any) -> Any:
+        if options["name"] == "01.png":
+            raise KeyError("a decoder's own mistake")
+        return real(content, **options)
+
+    monkeypatch.setattr(check_module, "decode", failing)
+    result = audit(open_dataset(bakery(tmp_path)))
+    assert {id.rsplit("/", 1)[1] for id, _ in result.unreadable} == {"01.png"}
+    assert "01.png: an unexpected KeyError" in result.unreadable[0][1]

@@ -474,7 +474,7 @@ def test_empty_text_missing_folder_and_loop(tmp_path: Path) -> None:
     assert "is a folder" in refusal(tmp_path)
     loop = tmp_path / "loop.jpg"
     loop.symlink_to(loop)
-    assert "loop.jpg: cannot be read (" in refusal(loop)
+    assert "loop.jpg: cannot be read: " in refusal(loop)
     assert refusal(text, name="upload 3").startswith("upload 3: ")
     with pytest.raises(UnreadableImageError, match=r"x: is empty"):
         probe(b"", "x")
@@ -498,7 +498,9 @@ def test_no_permission() -> None:
         )
         command = [sys.executable, "-c", code, name]
         done = subprocess.run(command, capture_output=True, text=True, env=environment())
-    assert done.stdout == f"True (48, 64, 3)\n{folder / 'closed.png'}: permission to read it is denied.\n", done.stderr
+    assert done.stdout == f"True (48, 64, 3)\n{folder / 'closed.png'}: cannot be read: permission is denied.\n", (
+        done.stderr
+    )
 
 
 def environment() -> dict[str, str]:

@@ -14,8 +14,9 @@ from torch import nn
 import handlens
 from handlens.cli import run as command
 from handlens.errors import InputError, ParityError
-from handlens.files import read_json, sha256_of
 from handlens.preprocess import SCALINGS
+from handlens.reading.files import sha256_of
+from handlens.reading.parsed import read_json
 from handlens.runtimes import RUNTIMES
 from handlens.runtimes.graph import Scale
 from handlens.runtimes.openvino import convert as openvino

@@ -10,7 +10,7 @@ from PIL import Image
 
 from handlens.preprocess import Preprocess
 from handlens.runtimes.engine import TorchEngine
-from handlens.runtimes.stream import AHEAD, answers
+from handlens.runtimes.stream import AHEAD, answers, load_pixels
 
 PREPROCESS = Preprocess(height=8, width=8, short_side=8)
 
@@ -72,3 +72,16 @@ def test_pixels_are_preprocess_pixels(tmp_path):
     (answer,) = answers([tmp_path / "a.png"], engine, preprocess=PREPROCESS)
     assert answer.arrays is not None
     np.testing.assert_array_equal(answer.arrays["pixels"], PREPROCESS.pixels(image))
+
+
+def test_what_nobody_thought_of_is_the_finding_of_one_file(tmp_path):
+    paths = [write_gray(tmp_path / f"{number}.png", 10) for number in range(3)]
+
+    def load(path, preprocess):
+        if path == paths[1]:
+            raise KeyError("a decoder's own mistake")
+        return load_pixels(path, preprocess)
+
+    results = list(answers(iter(paths), mean_engine(), preprocess=PREPROCESS, load=load))
+    assert [result.error is None for result in results] == [True, False, True]
+    assert results[1].error.startswith(f"{paths[1]}: an unexpected KeyError")

@@ -14,13 +14,15 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from handlens.data.decode import MAX_PIXELS, UnreadableImageError, decode, probe
+from handlens.data.budget import BUDGET
+from handlens.data.decode import MAX_PIXELS, UnreadableImageError, decode, probe, unexpected
 from handlens.data.duplicates import Hash, Thumbnail, duplicate_groups, perceptual_hash, thumbnail
 from handlens.data.findings import Audit, Sizes
 from handlens.data.judgement import SMALLEST_SIDE, findings_of
 from handlens.data.labels.kind import Facts, Kind
 from handlens.data.record import Dataset, Record
 from handlens.machine import cores
+from handlens.reading.files import UnreadableFileError, read_bytes
 
 EXTENSIONS: dict[str, frozenset[str]] = {
     "jpeg": frozenset({".jpg", ".jpeg", ".jpe", ".jfif"}),
@@ -132,10 +134,18 @@ def _in_threads(dataset: Dataset, *, max_pixels: int, workers: int) -> Generator
 
 
 def _look(record: Record, dataset: Dataset, *, max_pixels: int) -> Seen:
+    with BUDGET.hold():
+        try:
+            return _facts(record, dataset, max_pixels=max_pixels)
+        except Exception as error:  # of a decoder or a label, about this file alone: the others go on
+            return Seen(reason=unexpected(error, record.path.name))
+
+
+def _facts(record: Record, dataset: Dataset, *, max_pixels: int) -> Seen:
     try:
-        content = record.path.read_bytes()
-    except OSError as error:
-        return Seen(reason=f"{record.path.name} cannot be read: {error.strerror or error}.")
+        content = read_bytes(record.path, "image")
+    except UnreadableFileError as error:
+        return Seen(reason=f"{record.path.name} {error.reason}.")
     digest = hashlib.sha256(content).hexdigest()
     try:
         info = probe(content, record.path.name)

@@ -9,6 +9,7 @@ Color profiles are not applied: the nets were trained on images whose profiles w
 
 from __future__ import annotations
 
+import logging
 import struct
 import warnings
 import zlib
@@ -22,13 +23,21 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
+from handlens.data.budget import BUDGET, MOST
 from handlens.data.image_format import FORMAT_NAMES, HEAD_BYTES, true_format
 from handlens.data.orientation import jpeg_orientation, orientation_of, upright
 from handlens.data.readers import opened
 from handlens.errors import InputError
+from handlens.reading.files import MissingFileError, UnreadableFileError, read_bytes
 
 MAX_PIXELS = 178_956_970  # above this Pillow calls an image a decompression bomb: 0.5 GB as RGB
+STRIP = 1 << 22  # pixels that are converted at once, of an image of more
 
+# Bytes per pixel that decoding and then resizing need at their peak, the file itself left out; as measured with images
+# of 60 megapixels (Pillow has 4 for a color, 3 are handed on, what decoders keep comes on top).
+COSTS = {"jpeg": 8, "png": 8, "bmp": 8, "tiff": 8, "gif": 8, "webp": 17, "heic": 16}
+HEAD_OF_JPEG = 64 * 1024  # bytes in which its kind stands, but for one behind a long comment
+PROGRESSIVE = 2  # more, of a JPEG that keeps all coefficients until its end
 
 BITS_PER_SAMPLE, PHOTOMETRIC = 258, 262  # TIFF tags
 TURNED_BY_LIBRARY = frozenset({"tiff", "heic"})  # Pillow turns a TIFF while loading it, libheif a HEIC
@@ -53,8 +62,13 @@ BAD_DATA = (
     zlib.error,  # Pillow: PNG text and profiles
 )
 
+# Of more than 32 MB, memory is given back to the system when it is freed; of Pillow's usual 16 MB some is kept by every
+# thread.
+Image.core.set_block_size(1 << 26)
 # Pillow warns from half of MAX_PIXELS on. `decode` has its limit and says so in a sentence; Pillow's error stays.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+# Of metadata that is damaged, which changes no pixel.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\..*")
 
 
 class UnreadableImageError(InputError):
@@ -142,23 +156,23 @@ def decode(
             if pixels is not None:
                 return upright(pixels, orientation)
         with opened(format, content) as image:
-            _check_size(*image.size, max_pixels=max_pixels, name=name)
+            cost = COSTS[format] + (PROGRESSIVE if format == "jpeg" else 0)
+            _check_size(*image.size, max_pixels=max_pixels, cost=cost, name=name)
             orientation = orientation_of(image, format, content)
-            image.load()
-            return upright(rgb(image, name), 1 if format in TURNED_BY_LIBRARY else orientation)
+            with BUDGET.take(image.width * image.height * cost + len(content)):
+                image.load()
+                pixels = rgb(image, name)
+                image.close()
+                return upright(pixels, 1 if format in TURNED_BY_LIBRARY else orientation)
 
 
 def _read(path: Path, name: str) -> bytes:
     try:
-        return path.read_bytes()
-    except FileNotFoundError:
+        return read_bytes(path, "image")
+    except MissingFileError:
         raise UnreadableImageError(f"{name}: file not found.") from None
-    except IsADirectoryError:
-        raise UnreadableImageError(f"{name}: is a folder, not an image.") from None
-    except PermissionError:
-        raise UnreadableImageError(f"{name}: permission to read it is denied.") from None
-    except OSError as error:  # a symlink loop, a failing disk, a share that went away
-        raise UnreadableImageError(f"{name}: cannot be read ({error.strerror}).") from error
+    except UnreadableFileError as error:
+        raise UnreadableImageError(f"{name}: {error.reason}.") from None
 
 
 def _known_format(content: bytes, name: str) -> str:
@@ -197,11 +211,16 @@ def _readable(format: str, name: str) -> Iterator[None]:
         raise UnreadableImageError(f"{name}: the {FORMAT_NAMES[format]} data {reason}.") from error
 
 
-def _check_size(width: int, height: int, *, max_pixels: int, name: str) -> None:
-    if width * height > max_pixels:
+def _check_size(width: int, height: int, *, max_pixels: int, cost: int, name: str) -> None:
+    """
+    Args:
+        cost: bytes per pixel. Who raises max_pixels takes the memory that it needs.
+    """
+    most = max_pixels if max_pixels > MAX_PIXELS else min(max_pixels, MOST // cost)
+    if width * height > most:
         raise UnreadableImageError(
             f"{name}: {width} x {height} = {width * height / 1e6:.0f} million pixels, above the limit of "
-            f"{max_pixels / 1e6:.0f} million; resize it first."
+            f"{most / 1e6:.0f} million; resize it first."
         )
 
 
@@ -217,16 +236,19 @@ def _turbo_jpeg(
         height, width, colors, _ = simplejpeg.decode_jpeg_header(content)
     except (ValueError, KeyError):  # KeyError: simplejpeg has no name for 4:4:1 subsampling
         return None
-    _check_size(width, height, max_pixels=max_pixels, name=name)
+    cost = COSTS["jpeg"] + (PROGRESSIVE if b"\xff\xc2" in content[:HEAD_OF_JPEG] else 0)
     if colors in ("CMYK", "YCCK"):
         return None
+    _check_size(width, height, max_pixels=max_pixels, cost=cost, name=name)
     lowest_height, lowest_width = at_least or (height, width)
     if orientation >= 5 and at_least is not None:  # the sides are swapped after decoding
         lowest_height, lowest_width = lowest_width, lowest_height
     if height < lowest_height or width < lowest_width:
         lowest_height, lowest_width = height, width
     try:
-        return simplejpeg.decode_jpeg(content, "RGB", min_height=lowest_height, min_width=lowest_width)
+        whole = at_least is None or lowest_height * 2 > height or lowest_width * 2 > width
+        with BUDGET.take(width * height * (cost if whole else cost - COSTS["jpeg"]) + len(content)):
+            return simplejpeg.decode_jpeg(content, "RGB", min_height=lowest_height, min_width=lowest_width)
     except ValueError as error:
         if any(words in str(error).lower() for words in JPEG_LOST_PIXELS):
             raise
@@ -239,6 +261,18 @@ def rgb(image: Image.Image, name: str) -> NDArray[np.uint8]:
     Raises:
         UnreadableImageError: 32 bits a pixel.
     """
+    if image.width * image.height <= STRIP:
+        return _rgb(image, name)
+    pixels = np.empty((image.height, image.width, 3), dtype=np.uint8)
+    step = max(1, STRIP // image.width)
+    for top in range(0, image.height, step):
+        strip = image.crop((0, top, image.width, min(top + step, image.height)))
+        strip.format, strip.tag_v2 = image.format, getattr(image, "tag_v2", {})  # type: ignore[attr-defined]
+        pixels[top : top + step] = _rgb(strip, name)
+    return pixels
+
+
+def _rgb(image: Image.Image, name: str) -> NDArray[np.uint8]:
     tags = getattr(image, "tag_v2", {})  # TIFF only
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
         values = np.asarray(image).astype(np.uint32)  # (H, W)
@@ -262,4 +296,10 @@ def rgb(image: Image.Image, name: str) -> NDArray[np.uint8]:
         white_paper = Image.new("RGB", image.size, "white")
         white_paper.paste(rgba, mask=rgba)
         return np.array(white_paper)
-    return np.array(image.convert("RGB"))
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def unexpected(error: Exception, name: str) -> str:
+    """For the last net under one file of many: a sentence about an error that nobody thought of, which is logged."""
+    logging.getLogger("handlens").debug(name, exc_info=error)
+    return f"{name}: an unexpected {type(error).__name__} ({' '.join(str(error).split())[:80]}); --debug shows more."

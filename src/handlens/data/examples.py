@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from handlens.data.augment import seeded, to_tensor
+from handlens.data.budget import BUDGET
 from handlens.data.decode import decode
 from handlens.data.record import Record
 from handlens.preprocess import Preprocess
@@ -45,7 +46,8 @@ class Examples(Dataset[tuple[Any, ...]]):
 
     def __getitem__(self, key: Key) -> tuple[Any, ...]:
         epoch, index = key
-        return self.example(self.records[index], (self.seed, "augment", epoch, index))
+        with BUDGET.hold():
+            return self.example(self.records[index], (self.seed, "augment", epoch, index))
 
     def example(self, record: Record, key: tuple[int | str, ...]) -> tuple[Any, ...]:
         """

@@ -17,6 +17,7 @@ from typing import Literal
 from handlens.data.image_format import true_format
 from handlens.data.record import IMAGE_EXTENSIONS
 from handlens.errors import InputError
+from handlens.reading.files import UnreadableFileError, read_start
 
 SYSTEM_NAMES = frozenset({"__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", "@eadir", "lost+found"})
 # Left aside without a look inside: reading a million label files would take minutes. Raw camera files
@@ -134,8 +135,8 @@ class Tree:
     Args:
         root: where links that lead back are measured from, and what `ignore` patterns are relative to.
         ignore: patterns as in a shell; one that fits a folder leaves out all below it.
-        hand_on_unlistable: `images` yields a folder that cannot be listed as if it were an image, so that
-            whoever opens it names it and the rest goes on; otherwise it is an error.
+        hand_on_unlistable: `images` yields a folder that cannot be listed as if it were an image, and a pipe that is
+            called one, so that whoever opens it names it and the rest goes on; otherwise the first is an error.
     """
 
     def __init__(self, root: Path, *, ignore: tuple[str, ...] = (), hand_on_unlistable: bool = False) -> None:
@@ -222,7 +223,7 @@ class Tree:
                         _count(aside, HIDDEN, self.id(folder / entry.name))
                     elif self.ignore and self._ignored(self.id(folder / entry.name)):
                         _count(aside, IGNORED, self.id(folder / entry.name))
-                    elif kind == "other":
+                    elif kind == "other" and not (self.hand_on_unlistable and _is_called_an_image(entry.name)):
                         _count(aside, NOT_A_IMAGE, self.id(folder / entry.name))
                     else:
                         names.append(entry.name + ("/" if kind == "folder" else ""))
@@ -264,6 +265,10 @@ def _kind(entry: os.DirEntry[str]) -> Literal["folder", "file", "other"]:
     return "file" if entry.is_symlink() else "other"  # a pipe or a socket could make its reader wait for ever
 
 
+def _is_called_an_image(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in IMAGE_EXTENSIONS  # noqa: PTH122 - of a million names
+
+
 def _identity(folder: Path) -> Identity:
     try:
         stat = folder.stat()
@@ -274,9 +279,8 @@ def _identity(folder: Path) -> Identity:
 
 def _begins_like_a_image(path: Path) -> bool:
     try:
-        with path.open("rb") as file:
-            return true_format(file.read(HEAD_BYTES)) is not None
-    except OSError:  # not known to be an image, and cannot be read: nothing to report about it
+        return true_format(read_start(path, HEAD_BYTES)) is not None
+    except UnreadableFileError:  # not known to be an image, and cannot be read: nothing to report about it
         return False
 
 

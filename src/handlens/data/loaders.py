@@ -6,6 +6,7 @@ The sampler yields (epoch, index). The order depends on (seed, epoch); the augme
 
 from __future__ import annotations
 
+import functools
 import itertools
 import multiprocessing
 import os
@@ -19,8 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
+from handlens.data.budget import BUDGET
 from handlens.data.examples import Examples, Key, collate
 from handlens.data.seeds import seed_for
+from handlens.errors import InputError
 
 PATIENCE = 60  # seconds between being told to end and ending: a step of training, and saving what it learned
 
@@ -67,7 +70,7 @@ class ResumableLoader:
             batch_sampler=self.batches,
             num_workers=workers,
             collate_fn=collate,
-            worker_init_fn=_follow_the_parent if workers else None,
+            worker_init_fn=functools.partial(_begin, workers=workers) if workers else None,
             persistent_workers=workers > 0,
             prefetch_factor=4 if workers else None,
         )
@@ -80,7 +83,14 @@ class ResumableLoader:
         if self._used == len(self):  # Lightning stops at the length and never reaches the end of the loop below
             self.batches.epoch, self._used = self.batches.epoch + 1, 0
         self.batches.first_batch = self._used
-        for batch in self.loader:
+        batches = iter(self.loader)
+        while True:
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            except InputError as error:  # of a loader process: torch puts its whole traceback into the sentence
+                raise InputError(str(error).strip().splitlines()[-1].partition("Error: ")[2] or str(error)) from None
             self._used += 1
             yield batch
 
@@ -127,6 +137,11 @@ def fastest_workers(*, load_seconds: float, step_seconds: float, choices: Sequen
     return next((choice for choice in choices if choice >= wanted and choice > 0), choices[-1])
 
 
+def _begin(worker: int, *, workers: int) -> None:
+    BUDGET.divide(workers)
+    _follow_the_parent(worker)
+
+
 def _follow_the_parent(worker: int) -> None:
     """A loader process works as long as its training does, and no longer.
 
@@ -135,7 +150,8 @@ def _follow_the_parent(worker: int) -> None:
     PATIENCE of having been told to, and at once where the training was killed.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(PATIENCE))
+    for kind in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        signal.signal(kind, lambda *_: signal.alarm(PATIENCE))
     threading.Thread(target=_leave_with, args=(multiprocessing.parent_process(),), daemon=True).start()
 
 

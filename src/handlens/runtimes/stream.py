@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from handlens.data.decode import UnreadableImageError, decode
+from handlens.data.budget import BUDGET
+from handlens.data.decode import UnreadableImageError, decode, unexpected
 from handlens.machine import cores
 from handlens.preprocess import Preprocess
 from handlens.runtimes.engine import Arrays, Engine, stacked
@@ -45,7 +46,11 @@ def load_pixels(path: Path, preprocess: Preprocess) -> Loaded:
     Raises:
         UnreadableImageError: the file is no image that can be read.
     """
-    image = decode(path)
+    with BUDGET.hold():
+        return _reduced(decode(path), preprocess)
+
+
+def _reduced(image: Pixels, preprocess: Preprocess) -> Loaded:
     return preprocess.pixels(image), (image.shape[0], image.shape[1])
 
 
@@ -110,6 +115,8 @@ def _decoded(paths: Iterable[Path], preprocess: Preprocess, load: Load) -> Itera
             return load(path, preprocess)
         except UnreadableImageError as error:
             return str(error)
+        except Exception as error:  # of a decoder, about this file alone: the others go on
+            return unexpected(error, str(path))
 
     waiting: deque[tuple[Path, Future[Loaded | str]]] = deque()
     with ThreadPoolExecutor(cores(), thread_name_prefix="decode") as pool:
