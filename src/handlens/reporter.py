@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
+from handlens.names import for_terminal
+
 P = ParamSpec("P")
 T = TypeVar("T")
 REFRESH = 0.2  # seconds between two states of the progress in a notebook
@@ -99,7 +101,9 @@ def on_terminal() -> Iterator[Reporter]:
                 shown[what] = bar.add_task(what, total=total)
             bar.update(shown[what], completed=done, total=total)
 
-        yield Reporter(say=lambda text: console.print(text, markup=False, soft_wrap=True), progress=progress)
+        yield Reporter(
+            say=lambda text: console.print(for_terminal(text), markup=False, soft_wrap=True), progress=progress
+        )
 
 
 @contextlib.contextmanager
@@ -125,7 +129,7 @@ def in_notebook() -> Iterator[Reporter]:
             show(f"{what}: {done}" if total is None else f"{what}: {done} of {total}")
 
     try:
-        yield Reporter(say=print, progress=progress)
+        yield Reporter(say=lambda text: print(for_terminal(text)), progress=progress)
     finally:
         if line is not None:
             show("")

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
-from rich.markup import escape
+from rich.markup import escape as escape_markup
 from rich.table import Table
 
 from handlens.figures import percent
+from handlens.names import for_terminal
 from handlens.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -22,8 +23,14 @@ if TYPE_CHECKING:
 
 NONE = "-"  # where there is no value
 NUMBER = re.compile(r"-|-?[\d.,]+( [%Mx])?")
+NAMED = 3  # files of a finding whose sentence names none
 REASONS = 5  # per finding, as many as people read
 COLORS = {"error": "red", "warning": "yellow", "note": "cyan"}
+
+
+def escape(text: str) -> str:
+    """Printed as it is: without markup, and without what a terminal acts on."""
+    return escape_markup(for_terminal(text))
 
 
 def print_rows(console: Console, rows: Sequence[dict[str, Any]]) -> None:
@@ -194,9 +201,12 @@ def print_audit(console: Console, audit: Audit) -> None:
         table.add_row(escape(name), *(values[name] for values in columns))
     if dataset.class_names:
         console.print(table)
-    console.print(f"{len(dataset.records)} images, format: {dataset.format}, {len(audit.unreadable)} unreadable.")
+    console.print(escape(f"{dataset.summary()}; {len(audit.unreadable)} unreadable."))
     for finding in audit.findings:
         console.print(f"[{COLORS[finding.level]}]{finding.level}[/] {escape(finding.message)}")
+        if finding.files and not finding.reasons and finding.files[0] not in finding.message:
+            more = f" and {len(finding.files) - NAMED} more (see --json)" if len(finding.files) > NAMED else ""
+            console.print(f"    {escape(', '.join(finding.files[:NAMED]))}{more}")
         for reason in finding.reasons[1:REASONS]:  # the first stands in the message
             console.print(f"    {escape(reason)}")
         if len(finding.reasons) > REASONS:
@@ -216,7 +226,7 @@ def print_suspects(console: Console, suspected: Sequence[dict[str, Any]], *, lim
 def print_evaluation(console: Console, result: dict[str, Any]) -> None:
     headline = TASKS[result["task"]].headline(result)
     for sentence in headline.sentences:
-        console.print(sentence)
+        console.print(for_terminal(sentence))  # has markup of its own
     print_rows(console, headline.rows)
     console.print(f"Computed by {result['runtime']} in {result['precision']}.")
     for entry in result["unreadable"]:

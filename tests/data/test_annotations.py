@@ -18,8 +18,8 @@ from handlens.data.labels.boxes import Box, BoxLabels
 from handlens.data.labels.mask_files import MaskCoding
 from handlens.data.labels.masks import MaskLabels
 from handlens.data.record import Dataset, Record, Split
-from handlens.files import read_json
 from handlens.palette import IGNORE
+from handlens.reading.parsed import read_json
 from label_images import of_level
 
 SCHEMA = Path(__file__).resolve().parents[2] / "docs" / "schemas" / "check.json"

@@ -251,7 +251,7 @@ def test_what_is_no_folder_of_images(tmp_path: Path) -> None:
 def test_two_formats_that_match_name_the_option(tmp_path: Path) -> None:
     root = images(tmp_path, "cat/1.png", "dog/1.png")
     (root / "labels.csv").write_text("file,label\ncat/1.png,tabby\n")
-    with pytest.raises(InputError, match=r"folders or as csv.*--format"):
+    with pytest.raises(InputError, match=r"in 2 ways, choose one: --format folders \(classify .*; --format csv \("):
         open_dataset(root)
     assert open_dataset(root, format="csv").class_names == ("tabby",)
     assert open_dataset(root, format="folders").class_names == ("cat", "dog")

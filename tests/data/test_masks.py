@@ -322,7 +322,7 @@ def test_folders_and_suffix_in_the_configuration(tmp_path: Path) -> None:
     ("yaml", "message"),
     [
         ("masks: {value: {1: 0}}", r"no key 'masks\.value'; the closest match is 'values'"),
-        ("masks: {values: {1: ignored}}", r"masks\.values\.1 = 'ignored' is not accepted"),
+        ("masks: {values: {1: ignored}}", r"masks\.values = .*'ignored' is close to ignore"),
         ("masks: {values: {70000: 0}}", "70000 is not a valid pixel value"),
         ("masks: {values: {1: 255}}", "255 is not a class index"),
         ("masks: {colors: {a: [1, 2]}}", r"masks\.colors\.a = \[1, 2\]"),

@@ -207,7 +207,7 @@ def test_texts_beside_images_in_classes_are_no_labels(tmp_path: Path) -> None:
 def test_two_formats_that_match_ask_for_one(tmp_path: Path) -> None:
     root = labeled(tmp_path, "a")
     text(root / "annotations/a.json", '[{"W": "1", "H": "1", "Point(x,y)": "0.5,0.5"}]')
-    with pytest.raises(InputError, match=r"yolo or as points.*--format"):
+    with pytest.raises(InputError, match=r"in 2 ways, choose one: --format yolo \(detect .*; --format points \("):
         open_dataset(root)
 
 

@@ -1,12 +1,14 @@
 """The command line: parses and prints, and has no logic of its own.
 
-Exit codes: 0 success, 1 findings, 2 usage error, 3 an export does not match PyTorch, 130 interrupted.
+Exit codes: 0 success, 1 findings, 2 usage error, 3 an export does not match PyTorch, 70 a bug, 130 interrupted.
 """
 
 from __future__ import annotations
 
 import errno
 import gc
+import io
+import logging
 import os
 import sys
 from typing import Annotated
@@ -14,8 +16,11 @@ from typing import Annotated
 import typer
 
 from handlens.cli import bench, data, int8, nets, runs  # each adds its commands to the application
-from handlens.cli.shared import app, print_error, reader_may_leave
+from handlens.cli.shared import app, print_error, print_note, reader_may_leave
 from handlens.errors import FindingsError, InputError, ParityError
+from handlens.names import escape_what_is_lacking
+
+UNEXPECTED = 70  # exit code, of sysexits.h: an internal error
 
 __all__ = ["FindingsError", "app", "bench", "data", "int8", "main", "nets", "run", "runs"]
 
@@ -44,7 +49,17 @@ def run(arguments: list[str]) -> int:
 
     # matplotlib caches its list of fonts, by default in a folder in the user's home.
     os.environ.setdefault("MPLCONFIGDIR", str(cache_folder() / "matplotlib"))
+    # A process may be started without them: what is printed then goes nowhere.
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, io.StringIO())
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal or pipe may lack characters of a name
+            stream.reconfigure(errors=escape_what_is_lacking())
     debug = "--debug" in arguments
+    if debug:  # what failed on one file of many
+        logging.basicConfig()
+        logging.getLogger("handlens").setLevel(logging.DEBUG)
     try:
         app([argument for argument in arguments if argument != "--debug"])
     except (InputError, ParityError) as error:
@@ -60,8 +75,16 @@ def run(arguments: list[str]) -> int:
         where = f"{error.filename}: " if error.filename else ""
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         hint = " The disk is full; files saved earlier are intact." if full else ""
-        typer.echo(f"handlens: {where}{error.strerror or error}.{hint}", err=True)
+        print_note(f"handlens: {where}{error.strerror or error}.{hint}")
         return InputError.exit_code
+    except Exception as error:  # a mistake of ours: never a traceback
+        if debug:
+            raise
+        print_note(
+            f"handlens: an unexpected {type(error).__name__} ({str(error)[:200]}). This is a bug: please report it "
+            "with the command and what --debug prints."
+        )
+        return UNEXPECTED
     except SystemExit as done:  # how typer ends, also after wrong usage (2)
         if isinstance(done.__context__, BrokenPipeError):  # its reader has had enough, which typer counts as a failure
             return 0

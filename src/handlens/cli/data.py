@@ -8,7 +8,18 @@ from typing import Annotated
 
 import typer
 
-from handlens.cli.shared import AsJson, Config, Format, Quiet, app, console, print_json, reporting
+from handlens.cli.shared import (
+    AsJson,
+    Config,
+    Format,
+    Quiet,
+    app,
+    console,
+    print_json,
+    print_note,
+    print_sentence,
+    reporting,
+)
 from handlens.errors import InputError
 
 
@@ -44,7 +55,7 @@ def sample(
             seed=seed,
             report=report,
         )
-    typer.echo(f"{made}: generated images, not photographs. Next: handlens train {shlex.quote(str(made))}")
+    print_sentence(f"{made}: generated images, not photographs. Next: handlens train {shlex.quote(str(made))}")
 
 
 public = typer.Typer(no_args_is_help=True, help="Public data sets by name.", rich_markup_mode=None)
@@ -66,7 +77,7 @@ def get(
 
     with reporting(quiet) as report:
         made = get_data(name, folder, source=source, report=report)
-    typer.echo(str(made))
+    print_sentence(str(made))
 
 
 @public.command("list")
@@ -115,13 +126,13 @@ def check(
 
         print_audit(console(), audit)
         if found is not None:
-            typer.echo(found.sentence)
+            print_sentence(found.sentence)
         if suspected is not None:
             print_suspects(console(), suspected)
     if sheet and suspected:
         from handlens.flow.sheets import suspects_sheet
 
-        typer.echo(suspects_sheet(audit, suspected, sheet), err=True)
+        print_note(str(suspects_sheet(audit, suspected, sheet)))
     if any(finding.level in ("error", "warning") for finding in audit.findings):
         raise typer.Exit(1)
 
@@ -153,7 +164,7 @@ def show(
             config=config,
             report=report,
         )
-    typer.echo(str(made))
+    print_sentence(str(made))
 
 
 @app.command()
@@ -175,5 +186,5 @@ def convert(
         print_json({"folder": str(folder), "lost": lost})
         return
     for sentence in lost:
-        typer.echo(sentence)
-    typer.echo(f"{folder}: written as {to}" + ("." if lost else ", nothing was lost."))
+        print_sentence(sentence)
+    print_sentence(f"{folder}: written as {to}" + ("." if lost else ", nothing was lost."))

@@ -20,6 +20,7 @@ from handlens.cli.shared import (
     known_precision,
     png,
     print_json,
+    print_sentence,
     reporting,
 )
 from handlens.errors import InputError, require
@@ -69,7 +70,7 @@ def weights_get(
     with reporting(quiet) as report:
         path = get_weights(name, progress=report.progress)
         find_run(name, report=report)
-    typer.echo(str(path))
+    print_sentence(str(path))
 
 
 @app.command()
@@ -289,7 +290,7 @@ def explain_layer(
         console(),
         [{**asdict(step), "value": f"{step.value:,.6g}" if step.value % 1 else f"{step.value:,.0f}"} for step in steps],
     )
-    typer.echo(f"{SYMBOLS}.")
+    print_sentence(f"{SYMBOLS}.")
 
 
 def _readable(row: dict[str, Any]) -> dict[str, Any]:

@@ -24,6 +24,8 @@ from handlens.cli.shared import (
     print_error,
     print_json,
     print_line,
+    print_note,
+    print_sentence,
     print_while_read,
     reader_may_leave,
     reporting,
@@ -200,15 +202,15 @@ def predict(
                     count += 1
                     if prediction.result is None:
                         bad += 1
-                        typer.echo(f"handlens: {prediction.error}", err=True)
+                        print_note(f"handlens: {prediction.error}")
                     write(prediction)
     except KeyboardInterrupt as stop:
         for note in getattr(stop, "__notes__", ()):
-            typer.echo(f"handlens: {note}", err=True)
+            print_note(f"handlens: {note}")
         raise
     if not quiet and (csv or annotate or sheet or of_task):
         cut = f" The sheet shows the first {SHEET_LIMIT}." if sheet and count - bad > SHEET_LIMIT else ""
-        typer.echo(f"{count} images, {bad} unreadable.{cut}", err=True)
+        print_note(f"{count} images, {bad} unreadable.{cut}")
     if bad:
         raise typer.Exit(1)
 
@@ -319,7 +321,7 @@ def export(
         print_parities(console(), [outcome.parity for outcome in outcomes if outcome.parity])
         for outcome in outcomes:
             if outcome.path is not None:
-                print_line(str(outcome.path))
+                print_sentence(str(outcome.path))
     failed = [outcome.error for outcome in outcomes if outcome.error is not None]
     if failed:
         *others, worst = sorted(failed, key=lambda error: error.exit_code)

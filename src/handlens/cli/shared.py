@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from handlens.errors import InputError
+from handlens.names import as_json, for_terminal
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -85,7 +85,7 @@ def known_precision(value: str, *, int8: bool = False) -> Any:
 
 
 def print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, ensure_ascii=False, indent=2))
+    print_line(as_json(value, indent=2))
 
 
 @contextlib.contextmanager
@@ -98,7 +98,17 @@ def reader_may_leave() -> Iterator[None]:
 
 
 def print_error(error: Exception) -> None:
-    typer.echo(f"handlens: {error}", err=True)
+    print_note(f"handlens: {error}")
+
+
+def print_note(text: str) -> None:
+    """One line on standard error."""
+    typer.echo(for_terminal(text), err=True)
+
+
+def print_sentence(text: str) -> None:
+    """One line on standard output, whatever names are in it."""
+    print_line(for_terminal(text))
 
 
 def print_line(text: str) -> None:

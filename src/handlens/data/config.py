@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import re
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from handlens.errors import InputError, nearest
+from handlens.reading.files import MissingFileError
+from handlens.reading.parsed import read_yaml
 
 FILE_NAME = "handlens.yaml"
-Format = Literal["folders", "filename", "csv", "masks", "voc", "voc-masks", "coco", "yolo", "points", "flat"]
+IGNORED = "ignore"  # of a value or color in masks
+Format = Literal[
+    "folders", "filename", "csv", "boxes-csv", "masks", "voc", "voc-masks", "coco", "yolo", "points", "flat"
+]
 Color = Annotated[list[Annotated[int, Field(ge=0, le=255)]], Field(min_length=3, max_length=3)]
 
 
@@ -22,6 +27,7 @@ class CsvColumns(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     path: str | None = Field(None, description="the table, relative to the data folder")
+    encoding: str | None = Field(None, description="of the table if it is not UTF-8, such as cp949")
     file: str | None = Field(None, description="column with the image's path")
     label: str | None = Field(None, description="column with the class, or several classes (multi-label)")
     labels: list[str] | None = Field(None, description="0/1 columns, one per class (multi-label)")
@@ -43,9 +49,14 @@ class MaskFiles(BaseModel):
     images: str | None = Field(None, description="folder of the images, relative to the data folder")
     masks: str | None = Field(None, description="folder of the masks, relative to the data folder")
     suffix: str | None = Field(None, description="suffix of mask names: _m for a.jpg and a_m.png")
-    values: dict[int, int | Literal["ignore"]] = Field(
+    image_suffix: str | None = Field(None, description="suffix of image names: _i for a_i.jpg and a_m.png")
+    values: dict[int, int | str] = Field(
         default_factory=dict,
-        description="pixel value -> class index or ignore; if any has an index, every value needs an entry",
+        description="pixel value -> class index, class name or ignore; if any has an index or a name, every value "
+        "needs an entry",
+    )
+    objects: bool = Field(
+        False, description="values number the objects of one kind: 0 is background, all others are one class"
     )
     colors: dict[str, Color] = Field(
         default_factory=dict, description="class name or ignore -> red, green, blue, for color-coded masks"
@@ -58,7 +69,13 @@ class MaskFiles(BaseModel):
             if not 0 <= stored <= 65535:
                 raise ValueError(f"{stored} is not a valid pixel value of a mask; use 0 to 65535")
             if isinstance(index, int) and not 0 <= index < 255:
-                raise ValueError(f"{index} is not a class index; use 0 to 254, or ignore")
+                raise ValueError(f"{index} is not a class index; use 0 to 254, a class name, or ignore")
+            if isinstance(index, str) and index != IGNORED and get_close_matches(index.lower(), [IGNORED], cutoff=0.8):
+                raise ValueError(f"{index!r} is close to {IGNORED}, and would be the name of a class")
+        indices = [index for index in values.values() if isinstance(index, int)]
+        names = [name for name in values.values() if isinstance(name, str) and name != IGNORED]
+        if indices and names:
+            raise ValueError(f"some values have an index ({indices[0]}) and some a name ({names[0]}); use one of them")
         return values
 
 
@@ -108,10 +125,10 @@ class DataConfig(BaseModel):
         return _with_group(pattern, "group")
 
     def stated_format(self) -> Format | None:
-        """The format that the file names, or implies by describing a table, masks or a rule on names."""
+        """The format that the file names, or implies by describing a table of labels, masks or a rule on names."""
         if self.format is not None:
             return self.format
-        if self.csv is not None:
+        if self.csv is not None and (self.csv.label or self.csv.labels or self.csv.values):
             return "csv"
         if self.masks is not None:
             return "masks"
@@ -125,16 +142,12 @@ def read_config(folder: Path, *, path: Path | None = None) -> DataConfig:
         InputError: `path` is missing; the file is not YAML; an unknown key (the closest match is named), a wrong type.
     """
     source = path if path is not None else folder / FILE_NAME
-    if path is None and not source.is_file():
-        return DataConfig.model_validate({})
     try:
-        loaded = yaml.safe_load(source.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
+        loaded = read_yaml(source)
+    except MissingFileError:
+        if path is None:
+            return DataConfig.model_validate({})
         raise InputError(f"{source} does not exist; give the path of a {FILE_NAME}.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{source} cannot be read: {error}.") from None
-    except yaml.YAMLError as error:
-        raise InputError(f"{source} is not YAML: {' '.join(str(error).split())}.") from None
     if loaded is None:
         return DataConfig.model_validate({})
     if not isinstance(loaded, dict):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from handlens.data.labels.classes import ClassLabels
-from handlens.data.labels.finding import Level
+from handlens.data.labels.finding import Level, counted, images
 from handlens.data.labels.kind import Kind
 from handlens.errors import InputError
 
@@ -103,6 +103,21 @@ class Dataset:
     def task(self) -> str:
         """What the labels are for."""
         return self.kind.task
+
+    def summary(self) -> str:
+        """What was read, in one line: task, format, what was counted, what was left out.
+
+        For example "detect from boxes-csv: 200 images (train 160, test 40), 3 classes; 5 files left out".
+        """
+        parts = ", ".join(f"{split} {len(self.part(split)):,}" for split in self.splits())
+        found = images(len(self.records)) + (f" ({parts})" if parts else "")
+        names = f", {counted(len(self.class_names), self.kind.named)}" if self.class_names else ""
+        unlabeled = sum(not record.labeled for record in self.records) if self.class_names else 0
+        left = [f"{images(unlabeled)} without label"] if unlabeled else []
+        lost = len({file for remark in self.remarks if remark.lost for file in remark.files})
+        left += [f"{counted(lost, 'file')} left out"] if lost else []
+        task = self.task if self.class_names else "no labels"
+        return "; ".join([f"{task} from {self.format}: {found}{names}", *left])
 
     def part(self, split: Split) -> tuple[Record, ...]:
         """The records of one split, in order."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from handlens.fonts import label_font
+from handlens.names import for_picture
 
 INK = "#1d2733"
 LINES = 6  # of a caption, at most
@@ -103,7 +104,7 @@ def _wrapped(caption: str, width: int, size: int) -> list[str]:
         return label_font(text, size).getlength(text) <= width
 
     lines: list[str] = []
-    for line in caption.split("\n"):
+    for line in map(for_picture, caption.split("\n")):
         parts = re.findall(r".*?, |.+", line)
         words = [word for part in parts for word in ([part.rstrip()] if fits(part.rstrip()) else part.split())]
         whole = ""

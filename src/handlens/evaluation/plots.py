@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from handlens.evaluation.metrics import wilson_interval
 from handlens.fonts import font_file, label_font
+from handlens.names import for_picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -191,7 +192,7 @@ def precision_recall_plot(
     edge = withStroke(linewidth=3.2, foreground=QUIET)  # colors are light, so that text can be read on them
     for curve in sorted(curves, key=lambda curve: -curve.count)[:limit]:
         recalls = np.linspace(0, 100, len(curve.precision))
-        name = unicodedata.normalize("NFC", curve.name)
+        name = for_picture(unicodedata.normalize("NFC", curve.name))
         axes.plot(
             recalls,
             100 * np.array(curve.precision),
@@ -302,7 +303,7 @@ def _draw_counts(axes: Axes, counts: NDArray[np.int64], share: NDArray[np.float6
 
 def _name_ticks(axes: Axes, names: Sequence[str], *, size: float, cell_points: float) -> None:
     """Class names at both sides, each in a font that has its characters, never read as TeX."""
-    shown = [unicodedata.normalize("NFC", name) for name in names]
+    shown = [for_picture(unicodedata.normalize("NFC", name)) for name in names]
     shown = [name if len(name) <= 24 else name[:23] + "…" for name in shown]
     axes.set_xticks(range(len(shown)), shown)
     axes.set_yticks(range(len(shown)), shown)

@@ -10,7 +10,7 @@ from typing import Any
 
 from handlens.data.config import DataConfig
 from handlens.data.formats.class_names import class_name, spelled_twice
-from handlens.data.labels.boxes import Box, BoxLabels
+from handlens.data.labels.boxes import Box, BoxLabels, has_area
 from handlens.data.labels.mask_files import MaskCoding
 from handlens.data.labels.masks import MaskLabels
 from handlens.data.labels.tags import TagLabels
@@ -31,13 +31,14 @@ class Found:
 
 
 def assemble(
-    root: Path, *, format: str, found: Iterable[Found], config: DataConfig, notes: Sequence[str] = ()
+    root: Path, *, format: str, found: Iterable[Found], config: DataConfig, notes: Sequence[str | Remark] = ()
 ) -> Dataset:
     """
     Raises:
         InputError: no image at all; a label that `class_names` does not allow.
     """
-    items, said = _sorted(root, found=found, config=config, notes=notes)
+    said, remarks = _told_apart(notes)
+    items, said = _sorted(root, found=found, config=config, notes=said)
     spellings = {item.label for item, _ in items if item.label is not None}
     names = {label: class_name(label, config) for label in sorted(spellings)}
     class_names = sorted_class_names(config.class_names if isinstance(config.class_names, list) else names.values())
@@ -47,18 +48,26 @@ def assemble(
         replace(record, label=None if item.label is None else index[names[item.label]]) for item, record in items
     ]
     said += _untrained(records, class_names)
-    return Dataset(root=root, format=format, class_names=tuple(class_names), records=tuple(records), notes=tuple(said))
+    return Dataset(
+        root=root,
+        format=format,
+        class_names=tuple(class_names),
+        records=tuple(records),
+        notes=tuple(said),
+        remarks=remarks,
+    )
 
 
 def assemble_tags(
-    root: Path, *, format: str, found: Iterable[Found], config: DataConfig, notes: Sequence[str] = ()
+    root: Path, *, format: str, found: Iterable[Found], config: DataConfig, notes: Sequence[str | Remark] = ()
 ) -> Dataset:
     """For images that may have several labels.
 
     Raises:
         InputError: no image at all; not one label; a label that `class_names` does not allow.
     """
-    items, said = _sorted(root, found=found, config=config, notes=notes)
+    said, remarks = _told_apart(notes)
+    items, said = _sorted(root, found=found, config=config, notes=said)
     spellings = {label for item, _ in items for label in item.label or ()}
     if not spellings:
         raise InputError(f"none of the {len(items)} images in {root} has a label; at least one is needed.")
@@ -78,6 +87,7 @@ def assemble_tags(
         records=tuple(records),
         kind=TagLabels(),
         notes=(*said, *spelled_twice(spellings)),
+        remarks=remarks,
     )
 
 
@@ -88,7 +98,7 @@ def assemble_values(
     names: Sequence[str],
     found: Iterable[Found],
     config: DataConfig,
-    notes: Sequence[str] = (),
+    notes: Sequence[str | Remark] = (),
 ) -> Dataset:
     """For images with numbers.
 
@@ -98,7 +108,8 @@ def assemble_values(
     Raises:
         InputError: no image at all; not one number.
     """
-    items, said = _sorted(root, found=found, config=config, notes=notes)
+    said, remarks = _told_apart(notes)
+    items, said = _sorted(root, found=found, config=config, notes=said)
     records = tuple(replace(record, label=item.label) for item, record in items)
     if not any(record.labeled for record in records):
         raise InputError(f"none of the {len(records)} images in {root} has a number.")
@@ -109,6 +120,7 @@ def assemble_values(
         records=records,
         kind=ValueLabels(),
         notes=tuple(said),
+        remarks=remarks,
     )
 
 
@@ -169,7 +181,9 @@ def assemble_boxes(
                 without_area[record.id] = tuple(box for box in item.label if not has_area(box))
         records.append(record)
     if not any(record.label for record in records):
-        raise InputError(f"none of the {len(records)} images in {root} has a box; at least one is needed.")
+        inverted = sum(map(len, without_area.values()))
+        why = f" ({inverted} boxes are inverted or have no area)" if inverted else ""
+        raise InputError(f"none of the {len(records)} images in {root} has a box{why}; at least one is needed.")
     said += _untrained_boxes(records, class_names)
     return Dataset(
         root=root,
@@ -189,10 +203,6 @@ def corners(label: int, left: float, top: float, right: float, bottom: float) ->
     """A box with coordinates rounded to 1/10,000 pixel: the same box written as corners, as a size or as fractions
     of the image is the same Box."""
     return Box(label=label, left=round(left, 4), top=round(top, 4), right=round(right, 4), bottom=round(bottom, 4))
-
-
-def has_area(box: Box) -> bool:
-    return box.left < box.right and box.top < box.bottom
 
 
 def named(names: Sequence[str], *, most: int = 5) -> str:

@@ -55,6 +55,8 @@ def listed_names(config: DataConfig) -> tuple[str, ...]:
         InputError: a name stands in it twice.
     """
     names = tuple(map(nfc, config.class_names)) if isinstance(config.class_names, list) else ()
+    if "" in names:
+        raise InputError("class_names in handlens.yaml has an empty name; every class needs one.")
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise InputError(f"class_names in handlens.yaml lists {twice[0]!r} twice; list each class once.")
@@ -69,7 +71,10 @@ def class_name(label: str, config: DataConfig, *, where: str = "") -> str:
     """
     name = nfc(label)
     if isinstance(config.class_names, dict):
-        return nfc({nfc(old): new for old, new in config.class_names.items()}.get(name, name))
+        name = nfc({nfc(old): new for old, new in config.class_names.items()}.get(name, name))
+        if not name:
+            raise InputError(f"class_names in handlens.yaml gives {label!r} an empty name; every class needs one.")
+        return name
     if isinstance(config.class_names, list):
         allowed = tuple(sorted_class_names(config.class_names))
         if name not in allowed:

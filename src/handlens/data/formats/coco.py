@@ -16,12 +16,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from handlens.data.config import DataConfig
-from handlens.data.formats.assemble import Found, assemble_boxes, corners, has_area, named
+from handlens.data.formats.assemble import Found, assemble_boxes, corners, named
 from handlens.data.formats.class_names import numbered_classes
 from handlens.data.formats.coco_file import Instances, categories, finite, instances, looks_like_coco
 from handlens.data.formats.coco_source import Entries, Source
 from handlens.data.formats.label_files import all_or_none, images_below, remark, split_by_folder, unusable
-from handlens.data.labels.boxes import Box
+from handlens.data.labels.boxes import Box, has_area
 from handlens.data.listing import Tree
 from handlens.data.record import Dataset, nfc
 from handlens.errors import InputError

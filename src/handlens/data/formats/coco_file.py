@@ -20,9 +20,10 @@ from handlens.data.listing import Tree
 from handlens.data.outlines import frame
 from handlens.data.record import Remark, Split
 from handlens.errors import InputError
-from handlens.files import read_json
+from handlens.reading.parsed import read_json
+from handlens.reading.text import read_text_start
 
-HEAD_CHARACTERS = 64 * 1024  # of a file of 450 MB no more is read to see that it is COCO's
+HEAD = 64 * 1024  # of a file of 450 MB no more is read to see that it is COCO's
 KEYS = ('"images"', '"annotations"', '"categories"')
 
 
@@ -50,15 +51,11 @@ class Instances:
 
 
 def looks_like_coco(path: Path) -> bool:
-    try:
-        with path.open(encoding="utf-8-sig", errors="replace") as file:
-            head = file.read(HEAD_CHARACTERS)
-    except OSError:
-        return False
+    head = read_text_start(path, HEAD)
     if not head.lstrip().startswith("{"):
         return False
     lists = [re.search(rf"{key}\s*:\s*\[", head) for key in KEYS]
-    return sum(map(bool, lists)) >= (2 if len(head) < HEAD_CHARACTERS else 1)  # captions have no categories
+    return sum(map(bool, lists)) >= (2 if len(head) < HEAD // 2 else 1)  # captions have no categories
 
 
 def instances(tree: Tree, root: Path) -> tuple[list[Instances], list[Remark]]:
@@ -131,7 +128,7 @@ def _instances(tree: Tree, path: Path) -> Instances | None:
     Raises:
         InputError: the file is damaged, or a category is.
     """
-    content = read_json(path)
+    content = read_json(path, "annotations")
     if not isinstance(content, dict) or not all(isinstance(content.get(key[1:-1]), list) for key in KEYS):
         return None
     entries = [entry for entry in content["annotations"] if isinstance(entry, dict)]

@@ -6,6 +6,7 @@ columns of their own.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,56 +16,36 @@ from typing import Any
 from handlens.data.config import CsvColumns, DataConfig
 from handlens.data.formats import filename, folders
 from handlens.data.formats.assemble import Found, assemble, assemble_tags, assemble_values, named
-from handlens.data.formats.csv_file import Finder, Table, column_of, known, load, optional_column, peek, table_files
+from handlens.data.formats.boxes_csv import box_columns
+from handlens.data.formats.csv_file import (
+    GROUP_COLUMNS,
+    LABEL_COLUMNS,
+    SPLIT_COLUMNS,
+    Finder,
+    Table,
+    all_have_a_split,
+    column_of,
+    file_columns,
+    known,
+    load,
+    not_named,
+    optional_column,
+    peek,
+    split_in,
+    tables_below,
+)
 from handlens.data.formats.csv_values import VALUE_COLUMN, numbers, value_columns
-from handlens.data.formats.split_names import SPLIT_WORDS
-from handlens.data.record import Dataset, Split
+from handlens.data.record import Dataset, Remark
 from handlens.errors import InputError
 
 FORMAT = "csv"
-# Names that columns go by, compared in lower case. The first of each decides even where others are there.
-FILE_COLUMNS = (
-    "file",
-    "filename",
-    "file_name",
-    "filepath",
-    "file_path",
-    "path",
-    "image",
-    "image_name",
-    "image_path",
-    "image_file",
-    "img",
-    "img_path",
-    "picture",
-    "photo",
-)
-ID_COLUMNS = ("image_id", "id")  # Kaggle's; files only where no column above is there
-LABEL_COLUMNS = (
-    "label",
-    "labels",
-    "class",
-    "class_name",
-    "classname",
-    "class_label",
-    "category",
-    "target",
-    "species",
-    "breed",
-    "wnid",
-    "synset",
-    "class_index",
-    "class_id",
-    "category_id",
-    "label_name",
-    "label_id",
-    "tags",
-    "finding labels",
+# Columns whose cells are masks or polygons, without spaces, "_", "-" and ".".
+OUTLINES = (
+    *("encodedpixels", "rle", "rlemask", "maskrle", "segmentation", "polygon", "points", "keypoints", "landmarks"),
+    *("regionshapeattributes", "boxesstring", "predictionstring"),
 )
 SEPARATORS = ("|", ";")  # between labels of one cell, found by themselves; any other is stated
 FLAGS = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
-SPLIT_COLUMNS = ("split", "subset", "set", "partition", "fold_name")
-GROUP_COLUMNS = ("group", "patient", "patient_id", "subject", "subject_id", "session")
 
 
 @dataclass(frozen=True)
@@ -89,7 +70,7 @@ def recognize(path: Path) -> bool:
     Where nothing else has labels either, one whose files are missing too: better an error that names them than
     images without labels.
     """
-    fitting = [table for table in map(peek, table_files(path)) if _fits(table)]
+    fitting = [table for table in map(peek, tables_below(path)) if _fits(table)]
     if any(_first_exist(table) for table in fitting):
         return True
     return bool(fitting) and not folders.recognize(path) and not filename.recognize(path)
@@ -103,12 +84,12 @@ def read(path: Path, config: DataConfig) -> Dataset:
     """
     columns = config.csv or CsvColumns.model_validate({})
     table = _table(path, columns)
-    file = column_of(table, "file", columns.file, _file_names(table.header))
+    file = column_of(table, "file", columns.file, file_columns(table.header))
     split = optional_column(table, "split", columns.split, SPLIT_COLUMNS)
     group = optional_column(table, "group", columns.group, GROUP_COLUMNS)
     reading = _reading(table, columns, other=[file, split, group])
 
-    finder = Finder(table.path.parent)
+    finder = Finder(path, table.path.parent)
     found: dict[Path, Found] = {}
     missing: list[str] = []
     twice = 0
@@ -123,7 +104,7 @@ def read(path: Path, config: DataConfig) -> Dataset:
         item = Found(
             path=image,
             label=label,
-            split=None if split is None else _split(cells[split], table=table, line=line),
+            split=None if split is None else split_in(cells[split], table=table, line=line),
             group=None if group is None else cells[group] or None,
         )
         if found.setdefault(image, item) != item:
@@ -135,14 +116,17 @@ def read(path: Path, config: DataConfig) -> Dataset:
             f"{len(missing)} of the {len(table.rows)} files in {table.path.name} are missing ({shown}); "
             f"paths are relative to the table or to a folder such as images/ beside it."
         )
-    notes = [f"table {table.path.name}: images in {table.header[file]!r}, {reading.said}"]
+    notes: list[str | Remark] = [f"table {table.path.name}: images in {table.header[file]!r}, {reading.said}"]
     notes += [f"lines that repeat an earlier one: {twice}"] if twice else []
-    _all_or_none(list(found.values()), table)
+    all_have_a_split(list(found.values()), table.path.name)
+    notes += not_named(path, config, found)
     return reading.assemble(path, format=FORMAT, found=found.values(), config=config, notes=notes)
 
 
 def _reading(table: Table, columns: CsvColumns, *, other: Sequence[int | None]) -> Reading:
     """How the labels of a row are read: numbers, several labels or one."""
+    if columns.label is None and columns.labels is None and columns.values is None:
+        require_no_places(table)
     stated = columns.labels
     unnamed = stated is None and columns.label is None and not known(table.header, LABEL_COLUMNS)
     if columns.values is not None or unnamed:
@@ -173,6 +157,39 @@ def _reading(table: Table, columns: CsvColumns, *, other: Sequence[int | None]) 
         return tuple(dict.fromkeys(part.strip() for part in cells[label].split(between) if part.strip()))
 
     return Reading(split_cell, assemble_tags, where)
+
+
+def require_no_places(table: Table) -> None:
+    """A class per image would be the wrong task for a table of places in it.
+
+    Raises:
+        InputError: columns are called like boxes, points or outlines; they are named.
+    """
+    found = box_columns(table.header)
+    if found is not None:
+        there = ", ".join(table.header[column] for column in found.numbers)
+        if not file_columns(table.header):
+            raise InputError(
+                f"{table.path.name} has columns of boxes ({there}) and none that could be the file (it has "
+                f"{', '.join(table.header[:12])}); name it with csv: file in handlens.yaml."
+            )
+        raise InputError(
+            f"{table.path.name} has columns of boxes ({there}): read it with --format boxes-csv, or name the column of "
+            "one class per image with csv: label in handlens.yaml."
+        )
+    plain = [re.sub(r"[\s_.-]", "", name.lower()) for name in table.header]
+    outlines = [name for name, short in zip(table.header, plain, strict=True) if short in OUTLINES]
+    points = [
+        name
+        for name, short in zip(table.header, plain, strict=True)
+        if (short.endswith("x") and f"{short[:-1]}y" in plain) or (short.endswith("y") and f"{short[:-1]}x" in plain)
+    ]
+    for what, columns in (("outlines", outlines), ("points", points)):
+        if columns:
+            raise InputError(
+                f"{table.path.name} has columns that look like {what} ({', '.join(columns[:6])}), which are not read "
+                "from tables; to read another column, name it with csv: label or csv: values in handlens.yaml."
+            )
 
 
 def _numbered(table: Table, values: Sequence[int]) -> Reading:
@@ -219,22 +236,24 @@ def _ones(cells: Sequence[str], flags: Sequence[int]) -> int:
 
 def _table(folder: Path, columns: CsvColumns) -> Table:
     if columns.path is not None:
-        return load(folder / columns.path)
-    paths = table_files(folder)
+        return load(folder / columns.path, encoding=columns.encoding)
+    paths = tables_below(folder)
     if not paths:
         raise InputError(f"{folder} has no CSV file; set csv: path in handlens.yaml.")
     if len(paths) == 1:
-        return load(paths[0])
+        return load(paths[0], encoding=columns.encoding)
     fitting = [path for path in paths if _fits(peek(path), columns)]
     if len(fitting) != 1:
         names = ", ".join(path.name for path in fitting or paths)
         raise InputError(f"{folder} has several tables ({names}); choose one with csv: path in handlens.yaml.")
-    return load(fitting[0])
+    return load(fitting[0], encoding=columns.encoding)
 
 
 def _fits(table: Table, columns: CsvColumns | None = None) -> bool:
+    if columns is None and box_columns(table.header) is not None:
+        return False
     columns = columns or CsvColumns.model_validate({})
-    file = [columns.file] if columns.file else known(table.header, _file_names(table.header))
+    file = [columns.file] if columns.file else known(table.header, file_columns(table.header))
     label = [columns.label] if columns.label else columns.labels or known(table.header, LABEL_COLUMNS)
     values = columns.values or [name for name in table.header if name.lower() == VALUE_COLUMN]
     labeled = any(name in table.header for name in [*label, *values]) or len(_flag_columns(table)) >= 2
@@ -243,26 +262,6 @@ def _fits(table: Table, columns: CsvColumns | None = None) -> bool:
 
 def _first_exist(table: Table) -> bool:
     """Whether any of the first rows names an image that is there. A table of answers to hand in names none."""
-    finder = Finder(table.path.parent)
-    columns = [table.header.index(name) for name in known(table.header, _file_names(table.header))]
+    finder = Finder(table.path.parent, table.path.parent, anywhere=False)
+    columns = [table.header.index(name) for name in known(table.header, file_columns(table.header))]
     return any(finder.find(cells[column]) for _, cells in table.rows for column in columns if column < len(cells))
-
-
-def _file_names(header: Sequence[str]) -> tuple[str, ...]:
-    return FILE_COLUMNS if known(header, FILE_COLUMNS) else ID_COLUMNS
-
-
-def _split(cell: str, *, table: Table, line: int) -> Split | None:
-    if not cell:
-        return None
-    if cell.lower() not in SPLIT_WORDS:
-        raise InputError(f"line {line} of {table.path.name} has the split {cell!r}; use train, validation or test.")
-    return SPLIT_WORDS[cell.lower()]
-
-
-def _all_or_none(found: Sequence[Found], table: Table) -> None:
-    without = sum(item.split is None for item in found)
-    if 0 < without < len(found):
-        raise InputError(
-            f"{without} of the {len(found)} images in {table.path.name} have no split; give a split to all or none."
-        )

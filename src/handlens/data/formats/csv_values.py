@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from handlens.errors import InputError
 
 VALUE_COLUMN = "value"
+LARGEST = 1e30  # of a number: its square still fits a float
 
 
 def value_columns(header: Sequence[str], stated: list[str] | None, *, table: str) -> list[int]:
@@ -41,7 +42,7 @@ def numbers(cells: Sequence[str], columns: Sequence[int], header: Sequence[str],
             value = float(text)
         except ValueError:
             value = math.nan
-        if not math.isfinite(value):
+        if not abs(value) < LARGEST:  # nan too
             hint = "; use a decimal point" if "," in text else ""
             raise InputError(f"{where} has {text!r} in the column {header[column]!r}; a number is expected{hint}.")
         found.append(value)

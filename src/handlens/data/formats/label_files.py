@@ -14,6 +14,7 @@ from handlens.data.labels.finding import Level
 from handlens.data.listing import LeftAside, Tree
 from handlens.data.record import Remark, Split, nfc
 from handlens.errors import InputError
+from handlens.reading.files import UnreadableFileError, read_bytes, read_start
 
 # Compared in lower case. Such a folder holds images and is no class; it does not tell images apart:
 # images/train/a.jpg belongs to labels/train/a.txt.
@@ -103,6 +104,7 @@ def pair(
     *,
     folders: Collection[str],
     suffixes: Collection[str] = (),
+    image_suffixes: Collection[str] = (),
     guess: bool = False,
 ) -> Pairs:
     """Pair by path without extension, folders for images and `folders` for files left out of it; then the rest by
@@ -110,14 +112,14 @@ def pair(
 
     Args:
         folders: what folders of such files are called, lower case.
-        suffixes: what the stem of such a file may have after its image's.
+        suffixes: what the stem of such a file may have after its image's. image_suffixes: what an image's own may.
         guess: of several of one name take the first, to see what a folder may be.
 
     Raises:
         InputError: two images, or two files, of a pair have one name but for the extension.
     """
     images, files = list(images), list(files)
-    by_key = _by_key(tree, images, inside=IMAGE_FOLDERS, folders=IMAGE_FOLDERS | set(folders), suffixes=())
+    by_key = _by_key(tree, images, inside=IMAGE_FOLDERS, folders=IMAGE_FOLDERS | set(folders), suffixes=image_suffixes)
     files_by_key = _by_key(tree, files, inside=folders, folders=IMAGE_FOLDERS | set(folders), suffixes=suffixes)
     both = {key: key for key in by_key if key in files_by_key}
     alone = _by_stem(tree, {key: paths for key, paths in by_key.items() if key not in both}, inside=IMAGE_FOLDERS)
@@ -165,19 +167,6 @@ def images_below(tree: Tree, folder: Path, *, labels: Collection[str]) -> tuple[
     return found, list(aside.notes())
 
 
-def read_text(path: Path) -> str:
-    """
-    Raises:
-        InputError: the file cannot be read, or is not UTF-8.
-    """
-    try:
-        return path.read_text(encoding="utf-8-sig")  # Windows editors write a BOM
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}.") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8.") from None
-
-
 def split_by_folder(tree: Tree, path: Path) -> Split | None:
     """By the first folder of the path that is called like a split."""
     splits = (split_of(part) for part in tree.id(path).split("/")[:-1])
@@ -201,16 +190,15 @@ def image_size(path: Path) -> tuple[int, int]:
         UnreadableImageError: no image, or a damaged header.
     """
     try:
-        with path.open("rb") as file:
-            head = file.read(HEADER_BYTES)
-            try:
-                if not head.startswith(b"\xff\xd8"):  # other formats may say the size or the turn at their end
-                    head += file.read()
-                info = probe(head, str(path))
-            except UnreadableImageError:
-                info = probe(head + file.read(), str(path))
-    except OSError as error:
-        raise UnreadableImageError(f"{path}: cannot be read ({error.strerror or error}).") from None
+        head = read_start(path, HEADER_BYTES)
+        try:
+            if not head.startswith(b"\xff\xd8"):  # other formats may say the size or the turn at their end
+                head = read_bytes(path, "image")
+            info = probe(head, str(path))
+        except UnreadableImageError:
+            info = probe(read_bytes(path, "image"), str(path))
+    except UnreadableFileError as error:
+        raise UnreadableImageError(f"{path}: {error.reason}.") from None
     return info.height, info.width
 
 

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import cv2
 import numpy as np
 
-from handlens.data.config import DataConfig, MaskFiles
+from handlens.data.config import IGNORED, DataConfig, MaskFiles
 from handlens.data.formats.assemble import Found, assemble_masks, named
 from handlens.data.formats.class_names import listed_names, numbered_classes
 from handlens.data.formats.label_files import (
@@ -26,10 +27,12 @@ from handlens.data.formats.label_files import (
     voc_folder,
 )
 from handlens.data.formats.split_names import companion_of
+from handlens.data.labels.finding import Level
 from handlens.data.labels.mask_files import MaskCoding, stored_numbers
 from handlens.data.listing import Tree
 from handlens.data.record import Dataset, Remark, nfc
 from handlens.errors import InputError
+from handlens.machine import cores
 from handlens.palette import IGNORE
 
 FORMAT = "masks"
@@ -55,8 +58,8 @@ SUFFIXES = ("_mask", "_masks", "_seg", "_segmentation", "_label", "_labels", "_g
 PAIRED_SUFFIXES = (*SUFFIXES, "_L")  # CamVid's own, of files that their folder has shown to be masks
 JPEG = (".jpg", ".jpeg")
 MOST_NUMBERS = 64  # our choice: above this, masks without class names hold shades of gray rather than classes
+LOOKED_AT = 20  # masks, to see whether their values number objects
 STRAY = 0.01  # our choice: of the pixels of 255; other numbers on fewer are the soft edge of an outline
-IGNORED = "ignore"
 
 
 def recognize(path: Path) -> bool:
@@ -92,11 +95,14 @@ def read(path: Path, config: DataConfig) -> Dataset:
             raise InputError(f"{path / folder} is not a folder; it is set under masks: in handlens.yaml.")
     everything, notes = images_below(tree, path, labels=())
     images, masks = _told_apart(tree, path, everything, stated)
+    if stated.masks is None:
+        _require_one_folder(tree, masks)
     suffixes = PAIRED_SUFFIXES if stated.suffix is None else (stated.suffix,)
     folders = MASK_FOLDERS | {
         part.lower() for folder in (stated.images, stated.masks) if folder for part in folder.split("/")
     }
-    pairs = pair(tree, images, masks, folders=folders, suffixes=suffixes)
+    image_suffixes = () if stated.image_suffix is None else (stated.image_suffix,)
+    pairs = pair(tree, images, masks, folders=folders, suffixes=suffixes, image_suffixes=image_suffixes)
     if not pairs.pairs:
         raise InputError(
             f"{path} has {len(images)} images and {len(masks)} masks, none of which share a name; put them into "
@@ -107,6 +113,26 @@ def read(path: Path, config: DataConfig) -> Dataset:
         notes += [f"skipped, outside {stated.images}: {named([tree.id(p) for p in beside])}"] if beside else []
     said: list[str | Remark] = [*pairs.orphans(tree, what="a mask"), *notes]
     return from_pairs(path, pairs.pairs, format=FORMAT, config=config, notes=said)
+
+
+def _require_one_folder(tree: Tree, masks: Sequence[Path]) -> None:
+    """
+    Raises:
+        InputError: masks of the same names lie in two folders, masks/ and trimaps/.
+    """
+    stems: dict[str, set[str]] = {}
+    for mask in masks:
+        above = next((part for part in tree.id(mask).split("/")[:-1] if part.lower() in MASK_FOLDERS), None)
+        if above is not None:
+            stems.setdefault(above, set()).add(mask.stem)
+    names = sorted(stems)
+    for place, name in enumerate(names):
+        for other in names[place + 1 :]:
+            if stems[name] & stems[other]:
+                raise InputError(
+                    f"{tree.root} has masks of the same images in {name} and in {other}; choose one with "
+                    f"masks: {{masks: {name}}} in handlens.yaml, and list the other under ignore."
+                )
 
 
 def from_pairs(
@@ -139,7 +165,8 @@ def _told_apart(tree: Tree, root: Path, everything: list[Path], stated: MaskFile
     """Images and masks."""
     images = root / stated.images if stated.images else root
     if stated.masks is not None:
-        masks = [path for path in everything if path.is_relative_to(root / stated.masks)]
+        ending = (stated.suffix or "").lower()
+        masks = [p for p in everything if p.is_relative_to(root / stated.masks) and p.stem.lower().endswith(ending)]
     else:
         among = [path for path in everything if not stated.suffix or path.is_relative_to(images)]
         masks = [path for path in among if _in_folder(tree, path, MASK_FOLDERS)]
@@ -168,10 +195,29 @@ def _coding(
 ) -> tuple[tuple[str, ...], MaskCoding, list[str | Remark]]:
     """Class names, what the masks' numbers or colors stand for, and notes."""
     stated = config.masks or MaskFiles.model_validate({})
-    if stated.colors:
+    if stated.colors and not stated.objects:
         return _of_colors(stated, names)
     ignored = {stored for stored, index in stated.values.items() if index == IGNORED}
     values = {stored: index for stored, index in stated.values.items() if isinstance(index, int)}
+    by_name = {stored: nfc(name) for stored, name in stated.values.items() if isinstance(name, str) and name != IGNORED}
+    if by_name:
+        names = names or tuple(dict.fromkeys(by_name[stored] for stored in sorted(by_name)))
+        strange = sorted({*by_name.values()} - {*names})
+        if strange:
+            raise InputError(f"masks: values names {named(strange)}, not among class_names in handlens.yaml.")
+        return _named(names, {stored: names.index(name) for stored, name in by_name.items()}, ignored, [], config)
+    if stated.objects:
+        if names and len(names) != 2:
+            raise InputError(
+                f"masks: objects needs two class_names, background and the kind of the objects, got {len(names)}."
+            )
+        if values or stated.colors:
+            raise InputError(
+                "masks: objects in handlens.yaml makes all values one class; omit other values and colors."
+            )
+        skipped = ignored | {IGNORE}
+        one = {0: 0} | {number: 1 for number in range(1, 65536) if number not in skipped}
+        return _named(names or ("background", "object"), one, skipped, [], config)
     if values:
         names = names or tuple(str(index) for index in range(max(values.values()) + 1))
         moved = [f"{stored} is {index}" for stored, index in sorted(values.items()) if stored != index]
@@ -206,13 +252,56 @@ def _coding(
             f"the masks contain {len(kept)} different values ({kept[0]} to {kept[-1]}), like shades of gray; set "
             f"class_names or masks: values in handlens.yaml."
         )
-    said = [f"classes are named after the values in {len(masks)} masks; set class_names in handlens.yaml to name them"]
+    notes: list[str | Remark] = [
+        f"classes are named after the values in {len(masks)} masks; set class_names in handlens.yaml to name them"
+    ]
+    if kept == [1, 2, 3]:
+        notes.append(_look_like("a trimap", "{values: {1: object, 2: background, 3: ignore}}"))
+    if kept == [0, 1]:
+        notes.append(
+            _look_like("one kind of object and background", "{values: {0: background, 1: object}}", level="note")
+        )
+    if number_objects(masks):
+        raise InputError(
+            f"the {len(masks)} masks seem to number the objects of one kind (1 to {kept[-1]}, a connected area each), "
+            "and would become as many classes. For one class, set masks: {objects: true} in handlens.yaml; objects "
+            "cannot be told apart yet. If they are classes, name them with class_names."
+        )
     classes = tuple(map(str, kept))
-    return _named(classes, {n: i for i, n in enumerate(kept)}, ignored | ({IGNORE} & numbers), said, config)
+    return _named(classes, {n: i for i, n in enumerate(kept)}, ignored | ({IGNORE} & numbers), notes, config)
+
+
+def number_objects(masks: Sequence[Path]) -> bool:
+    """Whether the values of masks seem to be numbers of objects: in each mask 1 to n without a gap, n differs from mask
+    to mask, and what has one value is one connected area."""
+    counts, areas, whole = set(), 0, 0
+    for path in masks[:: max(1, len(masks) // LOOKED_AT)][:LOOKED_AT]:
+        try:
+            stored = stored_numbers(path)
+        except InputError:  # the audit names it
+            continue
+        numbers = np.flatnonzero(np.bincount(stored.ravel()))
+        numbers = numbers[(numbers > 0) & (numbers != IGNORE)]
+        if numbers.tolist() != list(range(1, len(numbers) + 1)):
+            return False
+        counts.add(len(numbers))
+        for number in numbers:
+            areas += 1
+            whole += cv2.connectedComponents((stored == number).astype(np.uint8))[0] == 2  # with the background
+    return len(counts) > 1 and max(counts) >= 3 and whole >= 0.9 * areas
+
+
+def _look_like(what: str, line: str, *, level: Level = "warning") -> Remark:
+    return Remark(
+        code="masks_look_like",
+        message=f"the masks look like {what}; to say so, write into handlens.yaml: masks: {line}",
+        level=level,
+        lost=False,
+    )
 
 
 def _named(
-    names: tuple[str, ...], values: dict[int, int], ignored: set[int], notes: list[str], config: DataConfig
+    names: tuple[str, ...], values: dict[int, int], ignored: set[int], notes: Sequence[str | Remark], config: DataConfig
 ) -> tuple[tuple[str, ...], MaskCoding, list[str | Remark]]:
     if len(names) > IGNORE:
         raise InputError(f"{len(names)} classes are too many for a mask; at most {IGNORE}.")
@@ -243,7 +332,7 @@ def _found(masks: Sequence[Path]) -> Counter[int]:
     """
     counts: Counter[int] = Counter()
     failed: list[InputError] = []
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         for found in pool.map(_numbers_in, masks):
             if isinstance(found, InputError):
                 failed.append(found)
@@ -256,7 +345,9 @@ def _found(masks: Sequence[Path]) -> Counter[int]:
 
 def _numbers_in(path: Path) -> dict[int, int] | InputError:
     try:
-        counts = np.bincount(stored_numbers(path).ravel())
+        stored = stored_numbers(path)
     except InputError as error:
         return error
+    parts = np.array_split(stored.ravel(), 1 + stored.size // (1 << 22))  # of which NumPy makes 8 bytes per pixel
+    counts = np.sum([np.bincount(part, minlength=int(stored.max()) + 1) for part in parts], axis=0)
     return {int(number): int(counts[number]) for number in np.flatnonzero(counts)}

@@ -31,14 +31,15 @@ from handlens.data.labels.boxes import Box
 from handlens.data.listing import Tree
 from handlens.data.record import Dataset
 from handlens.errors import InputError
-from handlens.files import read_json
+from handlens.reading.parsed import read_json
+from handlens.reading.text import read_text_start
 
 FORMAT = "points"
 FOLDERS = frozenset({"label", "labels", "annotation", "annotations", "json", "jsons"})
 POINT = "point(x,y)"
 NAMES = ("name", "label", "class")
 NO_NAME = "object"
-HEAD_CHARACTERS = 4096
+HEAD = 4096
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def number(value: Any) -> float:
 
 
 def _entries(path: Path) -> list[Entry]:
-    content = read_json(path)
+    content = read_json(path, "label")
     if not isinstance(content, list):
         raise InputError(f"{path} contains a {type(content).__name__}; a list of boxes is expected.")
     entries = []
@@ -150,9 +151,5 @@ def _entries(path: Path) -> list[Entry]:
 
 
 def _looks_like_points(path: Path) -> bool:
-    try:
-        with path.open(encoding="utf-8-sig", errors="replace") as file:
-            head = file.read(HEAD_CHARACTERS)
-    except OSError:
-        return False
+    head = read_text_start(path, HEAD)
     return head.lstrip().startswith("[") and POINT in re.sub(r"\s", "", head).lower()

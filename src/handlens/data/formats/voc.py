@@ -25,7 +25,6 @@ from handlens.data.formats.label_files import (
     in_folder,
     pair,
     read_each,
-    read_text,
     remark,
     split_by_folder,
     voc_folder,
@@ -36,8 +35,12 @@ from handlens.data.listing import Tree
 from handlens.data.record import IMAGE_EXTENSIONS, Dataset, Remark, Split, nfc
 from handlens.data.voc_classes import VOC_CLASSES
 from handlens.errors import InputError
+from handlens.reading.parsed import read_xml
+from handlens.reading.text import read_text, read_text_start
 
 FORMAT = "voc"
+SIZE = re.compile(r"[0-9]{1,9}")
+HEAD = 64 * 1024  # bytes that are looked at to see whether an XML is an annotation
 MASKS_FORMAT = "voc-masks"
 FOLDERS = frozenset({"annotations", "annotation", "labels", "xmls", "xml", "annotations_xml"})
 MASK_FOLDERS = frozenset({"segmentationclass"})
@@ -173,12 +176,12 @@ def _is_mask(tree: Tree, image: Path) -> bool:
 
 
 def _is_annotation(path: Path) -> bool:
-    try:
-        for _, element in ET.iterparse(path, events=("start",)):
-            return element.tag == "annotation"
-    except (ET.ParseError, OSError):  # some other XML, or one that `read` will name
-        return path.parent.name.lower() in FOLDERS
-    return False
+    """By the name of its first element; of one that has none, by its folder: `read` names it."""
+    text = read_text_start(path, HEAD)
+    first = re.search(
+        r"<([^\s<>/!?]+)", re.sub(r"<!--.*?-->|<\?.*?\?>|<!DOCTYPE[^\[>]*(\[.*?\]\s*)?>", "", text, flags=re.DOTALL)
+    )
+    return first[1] == "annotation" if first else path.parent.name.lower() in FOLDERS
 
 
 def _by_lists(
@@ -244,7 +247,7 @@ def _listed(path: Path, stems: Collection[str]) -> list[str]:
     if not path.is_file():
         return []
     found = []
-    for line in (nfc(line.strip()) for line in read_text(path).splitlines()):
+    for line in (nfc(line.strip()) for line in read_text(path, "annotations").splitlines()):
         first = re.sub(r"\s+-?[01]$", "", line)
         spellings = (line, first, *(Path(name).stem for name in (line, first) if _is_file_name(name)))
         found.append(next((name for name in spellings if name in stems), first))
@@ -257,10 +260,7 @@ def _is_file_name(name: str) -> bool:
 
 def _annotation(path: Path, *, convention: str) -> Annotation:
     """Every object of one file; none is an image without any."""
-    try:
-        root = ET.parse(path).getroot()
-    except (ET.ParseError, UnicodeDecodeError, ValueError) as error:
-        raise InputError(f"{path} is not XML: {error}.") from None
+    root = read_xml(path)
     if root.tag != "annotation":
         raise InputError(f"{path} begins with <{root.tag}>; VOC's files begin with <annotation>.")
     found = []
@@ -281,7 +281,7 @@ def _annotation(path: Path, *, convention: str) -> Annotation:
         unkept |= {"pose"} if (element.findtext("pose") or "").strip().lower() not in ("", "unspecified") else set()
         unkept |= {tag for tag in ("part", "polygon", "attributes") if element.find(tag) is not None}
     width, height = ((root.findtext(f"size/{key}") or "").strip() for key in ("width", "height"))
-    stated = (int(width), int(height)) if width.isdecimal() and height.isdecimal() else (0, 0)
+    stated = (int(width), int(height)) if SIZE.fullmatch(width) and SIZE.fullmatch(height) else (0, 0)
     size = stated if min(stated) > 0 else None  # some tools write 0
     return Annotation(found, size, tuple(sorted(unkept)))
 

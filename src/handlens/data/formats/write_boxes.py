@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from handlens.data.formats.coco_file import outline_of
 from handlens.data.formats.coco_source import Source, lost_keys
 from handlens.data.formats.writing import SHORT, Item, copy, lost_marks, write, write_config, write_lists
 from handlens.data.record import Dataset, Split, nfc
+from handlens.names import as_json
 
 
 def write_voc(dataset: Dataset, items: Sequence[Item], folder: Path) -> list[str]:
@@ -89,7 +89,7 @@ def write_coco(dataset: Dataset, items: Sequence[Item], folder: Path) -> list[st
         entries = [{**entry, "id": number} for number, entry in categories.items()]
         content = {**rest, "images": listed, "annotations": annotations, "categories": entries}
         name = "instances.json" if split is None else f"instances_{SHORT[split]}.json"
-        write(folder / "annotations" / name, json.dumps(content, ensure_ascii=False))
+        write(folder / "annotations" / name, as_json(content))
     return [*lost, *said, *also]
 
 

@@ -26,14 +26,14 @@ from handlens.data.formats.label_files import (
     in_folder,
     pair,
     read_each,
-    read_text,
     remark,
 )
-from handlens.data.formats.yolo_yaml import class_names_of, description, has_rows, is_row, splits_of
+from handlens.data.formats.yolo_yaml import class_names_of, description, first_lines, has_rows, is_row, splits_of
 from handlens.data.labels.boxes import Box
 from handlens.data.listing import Tree
 from handlens.data.record import Dataset, Remark
 from handlens.errors import InputError
+from handlens.reading.text import read_text
 
 FORMAT = "yolo"
 LABEL_FOLDERS = frozenset({"label", "labels"})
@@ -59,7 +59,7 @@ def recognize(path: Path) -> bool:
     pairs = pair(tree, tree.images(path), texts, folders=LABEL_FOLDERS, guess=True).pairs
     empty = True
     for _, text in pairs:
-        lines = text.read_text("utf-8-sig", "replace").splitlines()
+        lines = first_lines(text)
         if any(map(is_row, lines)):
             return True
         empty = empty and not any(map(str.strip, lines))
@@ -125,7 +125,7 @@ class _Reader:
 
     def boxes(self, image: Path, text: Path) -> tuple[Box, ...] | None:
         """None where the image cannot be read: the audit names it, and no box can be given in pixels."""
-        lines = read_text(text).splitlines()
+        lines = read_text(text, "label").splitlines()
         try:
             height, width = image_size(image)
         except UnreadableImageError:

@@ -7,16 +7,17 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from handlens.data.config import FILE_NAME, DataConfig
 from handlens.data.formats.assemble import named
 from handlens.data.formats.class_names import listed_names
-from handlens.data.formats.label_files import all_or_none, read_text, remark, split_by_folder
+from handlens.data.formats.label_files import all_or_none, remark, split_by_folder
 from handlens.data.listing import Tree
 from handlens.data.record import IMAGE_EXTENSIONS, Remark, Split
 from handlens.errors import InputError
+from handlens.reading.parsed import read_yaml
+from handlens.reading.text import read_text, read_text_start
 
+START = 64 * 1024  # bytes that are looked at to see whether a text holds boxes
 SPLIT_KEYS: dict[str, Split] = {"train": "train", "val": "validation", "valid": "validation", "test": "test"}
 
 
@@ -30,10 +31,7 @@ def description(root: Path) -> tuple[dict[str, Any], Path | None]:
     for path in sorted(path for path in root.iterdir() if path.suffix.lower() in (".yaml", ".yml")):
         if path.name == FILE_NAME or path.name.startswith("."):
             continue
-        try:
-            content = yaml.safe_load(read_text(path))
-        except yaml.YAMLError as error:
-            raise InputError(f"{path} cannot be read: {' '.join(str(error).split())}.") from None
+        content = read_yaml(path)
         if isinstance(content, dict) and "names" in content:
             found.append((content, path))
     if len(found) > 1:
@@ -54,7 +52,7 @@ def class_names_of(
         return names, [f"class names from {source.name}"]
     for path in (root / "classes.txt", root / "labels" / "classes.txt"):
         if path.is_file() and not has_rows(path):
-            lines = map(str.strip, read_text(path).splitlines())
+            lines = map(str.strip, read_text(path, "label").splitlines())
             return {n: name for n, name in enumerate(lines) if name}, [f"class names from {path.name}"]
     listed = listed_names(config)
     if listed:
@@ -120,7 +118,7 @@ def _within(place: Path, base: Path, images: Collection[Path]) -> tuple[list[Pat
         return [image for image in images if image == resolved], []
     found: dict[Path, None] = {}
     absent: list[str] = []
-    for line in filter(None, map(str.strip, read_text(place).splitlines())):
+    for line in filter(None, map(str.strip, read_text(place, "annotations").splitlines())):
         stated = [path for path in ((base / line).resolve(), (place.parent / line).resolve()) if path in images]
         found |= dict.fromkeys(stated)
         if not stated:
@@ -138,5 +136,12 @@ def is_row(line: str) -> bool:
 
 
 def has_rows(text: Path) -> bool:
-    """Whether a line of a text is a box."""
-    return any(map(is_row, text.read_text("utf-8-sig", "replace").splitlines()))
+    """Whether a line of a text is a box; of one that cannot be read, none is known to be."""
+    return any(map(is_row, first_lines(text)))
+
+
+def first_lines(text: Path) -> list[str]:
+    """Whole lines at the beginning of a text that may be anything; none where it cannot be read."""
+    start = read_text_start(text, START)
+    lines = start.splitlines()
+    return lines[:-1] if len(start) >= START // 4 else lines  # the last may be cut

@@ -22,6 +22,7 @@ BoxKind = Literal["inverted", "empty", "outside", "duplicate", "tiny"]
 TOLERANCE = 1.0  # pixels by which a box may leave its image: tools round
 TINY = 0.01  # of the image's side
 SAME_BOX = 0.95  # intersection over union, of one class: the same object twice
+COMPARED = 2000  # boxes of an image that are compared each with each: 32 MB
 SAME_PLACE = 1.5  # pixels of the smaller of two copies of an image, by which their boxes may lie apart
 
 # What is wrong, and what training does about it.
@@ -281,9 +282,24 @@ def _in_fractions(record: Record, facts: Facts) -> list[tuple[float, ...]]:
 
 
 def _repeated(boxes: Sequence[Box]) -> list[bool]:
-    """Of each box, whether an earlier one of its class lies in its place; a box that is inverted or empty does not."""
+    """Of each box, whether an earlier one of its class lies in its place; a box that is inverted or empty does not.
+
+    Of more than COMPARED boxes in one image, only those with the very same corners.
+    """
+    if len(boxes) > COMPARED:
+        seen: set[tuple[float, ...]] = set()
+        repeated = []
+        for box in boxes:
+            place = (box.label, box.crowd, box.left, box.top, box.right, box.bottom)
+            repeated.append(place in seen and has_area(box))
+            seen.add(place)
+        return repeated
     corners = np.array([(box.left, box.top, box.right, box.bottom) for box in boxes], dtype=float).reshape(-1, 4)
     kinds = np.array([(box.label, box.crowd) for box in boxes]).reshape(-1, 2)
     same = (box_iou(corners, corners) >= SAME_BOX) & (kinds[:, None] == kinds).all(axis=2)
-    repeated: list[bool] = np.tril(same, -1).any(axis=1).tolist()
-    return repeated
+    found: list[bool] = np.tril(same, -1).any(axis=1).tolist()
+    return found
+
+
+def has_area(box: Box) -> bool:
+    return box.left < box.right and box.top < box.bottom

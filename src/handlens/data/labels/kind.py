@@ -5,6 +5,7 @@ A new kind is a new file beside this one and a line in `KINDS`. Nothing here imp
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -80,8 +81,7 @@ class Kind(Protocol):
             classes: how many there are.
             size: (height, width) of the upright image, pixels.
         """
-        found = self.indices(record.label)
-        counts = {index: found.count(index) for index in found}
+        counts = dict(Counter(self.indices(record.label)))
         return Facts(counts=counts, amounts=counts)
 
     def alike(self, one: tuple[Record, Facts], other: tuple[Record, Facts]) -> bool:

@@ -15,11 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from handlens.data.budget import MOST
 from handlens.data.decode import BAD_DATA
 from handlens.data.image_format import HEAD_BYTES, true_format
 from handlens.errors import InputError
 from handlens.palette import IGNORE
+from handlens.reading.files import UnreadableFileError, read_bytes
 
+COST = 14  # bytes per pixel: as it is stored, as numbers, and as indices
 NUMBER_MODES = ("1", "L", "P", "I;16", "I;16L", "I;16B", "I")
 UNKNOWN = -1
 
@@ -96,18 +99,23 @@ def open_mask(path: Path) -> Image.Image:
         InputError: the file is missing, damaged or no image, or a JPEG.
     """
     try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise InputError(f"the mask {path} is missing.") from None
-    except OSError as error:
-        raise InputError(f"the mask {path} cannot be read: {error.strerror}.") from None
+        content = read_bytes(path, "image")
+    except UnreadableFileError as error:
+        raise InputError(f"the mask {error}") from None
     format = true_format(content[:HEAD_BYTES])
     if format in (None, "jpeg", "webp", "heic"):
         kind = "not an image" if format is None else f"a {format.upper()}, which changes pixel values"
         raise InputError(f"the mask {path} is {kind}; save masks as PNG.")
     try:
         image: Image.Image = Image.open(BytesIO(content))
+        if image.width * image.height > MOST // COST:
+            raise InputError(
+                f"the mask {path} has {image.width} x {image.height} pixels, above the limit of "
+                f"{MOST / COST / 1e6:.0f} million."
+            )
         image.load()
+    except InputError:
+        raise
     except BAD_DATA as error:
         raise InputError(f"the mask {path} is damaged: {' '.join(str(error).split())[:80]}.") from None
     if format == "png" and image.mode == "L" and content[24] in (2, 4):  # bits per pixel, in the header

@@ -17,6 +17,7 @@ from handlens.data.labels.kind import Facts, Kind, few, one_class, without_label
 from handlens.data.labels.mask_files import MaskCoding, open_mask, read_mask
 from handlens.errors import InputError
 from handlens.palette import IGNORE
+from handlens.reading.files import MissingFileError, UnreadableFileError, check_file, sha256_of
 
 if TYPE_CHECKING:
     from handlens.data.findings import Audit
@@ -187,10 +188,10 @@ def look_at_mask(path: Path, coding: MaskCoding, *, classes: int, size: tuple[in
         size: (height, width) of the upright image, pixels.
     """
     try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        fault: MaskFault = "mask_missing" if isinstance(error, FileNotFoundError) else "mask_unreadable"
-        return MaskSeen(fault=fault, reason=f"the mask {path} cannot be read: {error.strerror or error}.")
+        digest = sha256_of(check_file(path, "image"))
+    except UnreadableFileError as error:
+        fault: MaskFault = "mask_missing" if isinstance(error, MissingFileError) else "mask_unreadable"
+        return MaskSeen(fault=fault, reason=f"the mask {error}")
     try:
         mask = read_mask(path, coding, size=size)
     except InputError as error:

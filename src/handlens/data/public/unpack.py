@@ -22,6 +22,8 @@ from PIL import Image
 
 from handlens.errors import InputError
 from handlens.files import write_text
+from handlens.reading.files import read_bytes
+from handlens.reading.text import read_text
 
 Progress = Callable[[int, int], None]
 
@@ -52,7 +54,7 @@ def cifar10(files: Sequence[Path], folder: Path, progress: Progress) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         _extract(files[0], Path(scratch))
         root = Path(scratch) / "cifar-10-batches-bin"
-        names = (root / "batches.meta.txt").read_text(encoding="utf-8").split()
+        names = read_text(root / "batches.meta.txt", "label").split()
         batches = {"train": [f"data_batch_{number}.bin" for number in range(1, 6)], "test": ["test_batch.bin"]}
         read = {part: np.concatenate([_cifar_batch(root / name) for name in found]) for part, found in batches.items()}
         total, done = sum(map(len, read.values())), 0
@@ -124,7 +126,7 @@ def cats_vs_dogs(files: Sequence[Path], folder: Path, progress: Progress) -> Non
 
 def _idx(path: Path, *, axes: int) -> NDArray[np.uint8]:
     """An array of bytes: two zeros, 8 for uint8, the number of axes, each size in four bytes, then the values."""
-    content = path.read_bytes()
+    content = read_bytes(path, "weights")
     if content[:2] == b"\x1f\x8b":
         content = gzip.decompress(content)
     if content[:4] != bytes([0, 0, 8, axes]):
