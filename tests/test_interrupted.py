@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from command import handlens_process as handlens
-from handlens.files import sha256_of
+from handlens.reading.files import sha256_of
 from handlens.training.run import locked
 
 pytestmark = pytest.mark.slow  # real commands, killed and resumed
@@ -164,7 +164,9 @@ sys.exit(run(sys.argv[2:]))
 """
 
 
-@pytest.mark.parametrize(("signals", "epochs"), [("SIGTERM", ["0", "1"]), ("SIGINT,SIGINT", ["0"])])
+@pytest.mark.parametrize(
+    ("signals", "epochs"), [("SIGTERM", ["0", "1"]), ("SIGHUP", ["0", "1"]), ("SIGINT,SIGINT", ["0"])]
+)
 def test_told_to_end_while_it_validates_it_saves_and_told_again_it_ends_at_once(
     signals: str, epochs: list[str], data: Path, weights: str, recipe: Path, unbroken: Path, tmp_path: Path
 ):

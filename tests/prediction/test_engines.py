@@ -11,10 +11,11 @@ import pytest
 import handlens
 from command import handlens as command
 from handlens.errors import InputError
-from handlens.files import cache_folder, read_json
+from handlens.files import cache_folder
 from handlens.flow.engines import add_fastest, measure_engines
 from handlens.prediction import engines
 from handlens.prediction.engines import Speed, candidates, chosen_file, keep_ranking, keep_speeds
+from handlens.reading.parsed import read_json
 from handlens.reporter import QUIET
 from handlens.runtimes import RUNTIMES
 from handlens.training.run import Run, open_run

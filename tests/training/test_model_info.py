@@ -10,8 +10,8 @@ import pytest
 
 from handlens.data.labels import KINDS
 from handlens.errors import InputError
-from handlens.files import read_json
 from handlens.preprocess import Preprocess
+from handlens.reading.parsed import read_json
 from handlens.training.model_info import KEYS, Architecture, ModelInfo, Published, TrainedOn
 
 SCHEMA = read_json(Path(__file__).resolve().parents[2] / "docs/schemas/model.json")
@@ -60,7 +60,10 @@ def test_parts_stand_in_it_by_their_names():
         ({"data": {"root": "x"}}, "run/model.json, data lacks fingerprint, counts, unreadable"),
         ({"architecture": {"name": "resnet18", "arguments": [1]}}, r"architecture has \[1\] for arguments"),
         ({"preprocess": {"height": 32}}, "run/model.json, preprocess: preprocess must have the keys"),
-        ({"preprocess": Preprocess().to_dict() | {"height": "32"}}, "run/model.json, preprocess: '<'"),
+        (
+            {"preprocess": Preprocess().to_dict() | {"height": "32"}},
+            "run/model.json, preprocess: height must be a whole number of pixels, got '32'",
+        ),
     ],
 )
 def test_what_is_damaged_is_said(changes: dict[str, Any], message: str):

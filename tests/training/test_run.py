@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from handlens.errors import InputError
-from handlens.files import read_json, write_json
+from handlens.files import write_json
 from handlens.flow.runs import find_run
 from handlens.preprocess import Preprocess
+from handlens.reading.parsed import read_json
 from handlens.training.model_info import Architecture, ModelInfo
 from handlens.training.run import append_metrics, digests, locked, open_run, read_metrics, write_model_json
 

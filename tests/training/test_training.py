@@ -17,9 +17,10 @@ from blobs import CLASSES, write_images
 from handlens.data import check
 from handlens.data.decode import decode
 from handlens.errors import FindingsError, InputError
-from handlens.files import read_json, sha256_of
 from handlens.flow.runs import build_from, find_run
 from handlens.preprocess import SCALINGS
+from handlens.reading.files import sha256_of
+from handlens.reading.parsed import read_json
 from handlens.reporter import Reporter
 from handlens.tasks import TASKS
 from handlens.training.recipe import FROM_SCRATCH

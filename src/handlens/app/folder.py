@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,8 +14,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from handlens.app.golden import GoldenImage, Pixels, noise, pnm
 from handlens.errors import InputError
-from handlens.files import read_json, sha256_of
+from handlens.names import as_json
 from handlens.preprocess import PADDING, Preprocess
+from handlens.reading.files import sha256_of
+from handlens.reading.parsed import read_json
 
 if TYPE_CHECKING:
     from handlens.runtimes.engine import Arrays
@@ -169,7 +170,7 @@ def _rendered(runtime: Runtime, context: Mapping[str, Any]) -> Iterator[tuple[st
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["json"] = lambda value: json.dumps(value, ensure_ascii=False)
+    environment.filters["json"] = as_json
     wanted = ("README.md.jinja", *(f"{name}/" for name in ("python", *context["languages"])))
     for name in environment.list_templates(filter_func=lambda name: name.startswith(wanted)):
         text = environment.get_template(name).render(context)
@@ -207,5 +208,5 @@ def _short(number: float) -> float:
 
 def _json(value: Any) -> str:
     """Readable: a list of numbers on one line."""
-    text = json.dumps(value, ensure_ascii=False, indent=1)
+    text = as_json(value, indent=1)
     return re.sub(r"\[\s+[-\d.e,\s]+\]", lambda found: " ".join(found[0].split()), text) + "\n"

@@ -15,6 +15,7 @@ from handlens.data.decode import UnreadableImageError, decode
 from handlens.data.image_format import HEAD_BYTES, true_format
 from handlens.data.orientation import ORIENTATION, loaded_orientation
 from handlens.errors import InputError
+from handlens.reading.files import read_bytes
 
 Pixels = NDArray[np.uint8]
 IMAGES = 4
@@ -56,7 +57,7 @@ def golden_images(paths: Sequence[tuple[str, Path]]) -> list[GoldenImage]:
             image = decode(path)
         except UnreadableImageError:  # check and evaluate name it
             continue
-        content, suffix = path.read_bytes(), ".jpg"
+        content, suffix = read_bytes(path, "image"), ".jpg"
         if max(image.shape[:2]) > LONGEST:
             content, suffix = _reduced(image), ".png"
         elif true_format(content[:HEAD_BYTES]) != "jpeg" or _turned_otherwise(content):

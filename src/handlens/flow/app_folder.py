@@ -15,7 +15,8 @@ import numpy as np
 from handlens.app.folder import app_folder, refuse_others, write_app_folder
 from handlens.app.golden import GoldenImage, golden_images
 from handlens.errors import InputError
-from handlens.files import read_json, sha256_of
+from handlens.reading.files import sha256_of
+from handlens.reading.parsed import read_json
 from handlens.runtimes.alone import environment
 from handlens.runtimes.names import INPUT
 from handlens.runtimes.separate import run_outside

@@ -17,6 +17,7 @@ from handlens.flow.engines import measure_engines
 from handlens.flow.runs import build_from, find_run
 from handlens.flow.source import one_sentence, source_of
 from handlens.machine import cores, describe
+from handlens.reading.files import read_bytes
 from handlens.reporter import QUIET, Reporter, shows_progress
 from handlens.runtimes import RUNTIMES, runtime_of
 from handlens.runtimes.runtime import Runtime
@@ -144,10 +145,7 @@ def _path(model: Path | str | Run) -> Path:
 def _text_of(source: Path | str) -> str:
     if str(source) == "-":
         return sys.stdin.read()
-    try:
-        return Path(source).read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        raise InputError(f"{source} is missing.") from None
+    return read_bytes(Path(source), "settings").decode("utf-8", "replace")  # a device's log may hold anything
 
 
 def _shape(run: Run) -> tuple[int, int, int]:

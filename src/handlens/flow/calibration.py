@@ -13,8 +13,7 @@ import numpy as np
 from handlens.data import open_dataset, walk
 from handlens.data.decode import UnreadableImageError, decode
 from handlens.errors import InputError
-from handlens.files import read_json
-from handlens.training.run import DATA, Run, kept_config
+from handlens.training.run import Run, kept_config, read_started
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,7 +50,7 @@ def _training_images(run: Run, count: int) -> list[Path]:
             f"int8 is calibrated on training images, and those of {run.folder.name} are not here; give images that are "
             "like them with --calibrate FOLDER."
         )
-    started = read_json(run.folder / DATA)
+    started = read_started(run.folder)
     dataset = open_dataset(
         Path(trained_on.root), format=started["format"], config=kept_config(run.folder), task=run.task
     )

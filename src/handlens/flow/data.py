@@ -73,7 +73,8 @@ def check(
     from handlens.data import open_dataset
     from handlens.data.check import audit
 
-    return audit(open_dataset(Path(data), format=format, config=config), progress=report.steps("checking"))
+    dataset = open_dataset(Path(data), format=format, config=config)
+    return audit(dataset, progress=report.steps("checking"))
 
 
 def convert(
@@ -95,6 +96,7 @@ def convert(
 
     report.progress(f"writing {to}", 0, None)
     dataset = open_dataset(Path(data), format=format, config=config, whole=True)
+    report.say(f"{dataset.summary()}.")
     return write(dataset, Path(folder), to=to)  # type: ignore[arg-type]  # checked there
 
 

@@ -10,17 +10,19 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from handlens.data.record import Split
 from handlens.errors import InputError
-from handlens.files import read_json, sha256_of, write_json
+from handlens.files import write_json
 from handlens.flow.runs import build_from, find_run
 from handlens.prediction.engines import open_chosen
 from handlens.prediction.predictor import Predictor
+from handlens.reading.files import sha256_of
+from handlens.reading.parsed import read_json
 from handlens.reporter import QUIET, Reporter, shows_progress
-from handlens.runtimes import open_engine
+from handlens.runtimes.engine import Engine
 from handlens.runtimes.openvino.engine import OpenVINOEngine
 from handlens.runtimes.parity import is_report
 from handlens.tasks import TASKS
 from handlens.tasks.pieces import Measure
-from handlens.training.run import DATA, Run, kept_config, locked, write_model_json
+from handlens.training.run import DATA, Run, kept_config, locked, read_started, write_model_json
 
 if TYPE_CHECKING:
     from handlens.data.labels.kind import Kind
@@ -67,19 +69,15 @@ def evaluate(
     if preprocess is not None and run.folder.is_file():
         raise InputError(f"{run.folder.name} has its preprocessing inside; give its run folder for another one.")
     test = test_images(run, data, format=format, config=config)
-    for note in test.notes:
+    for note in (f"{test.summary}.", *test.notes):
         report.say(note)
     other = "-".join(part for part in (engine, "int8" if precision == "int8" else None) if part)
-    if preprocess is None:
-        own = not other
-        opened = (
-            open_engine(run.engine, precision=precision)
-            if own
-            else open_chosen(run, engine=engine, precision=precision)
-        )
-    else:
+    opened: Engine | None = None  # the run's own
+    if preprocess is not None:
         opened = OpenVINOEngine(_converted(run, preprocess), precision=precision)
-    predictor = Predictor(run, engine=opened, preprocess=preprocess, threshold=task.evaluated_at)
+    elif other:
+        opened = open_chosen(run, engine=engine, precision=precision)
+    predictor = Predictor(run, precision=precision, engine=opened, preprocess=preprocess, threshold=task.evaluated_at)
     measure = task.measure(run, test.kind)
     unreadable = []
     predictions = predictor.predict(record.path for record in test.records)
@@ -103,8 +101,8 @@ def evaluate(
         "images": len(measure.records),
         "split": test.split,
         "data": str(test.root),
-        "precision": opened.precision,
-        "runtime": opened.runtime,
+        "precision": predictor.engine.precision,
+        "runtime": predictor.engine.runtime,
         "unreadable": unreadable,
         "missing": list(test.missing),
         "report": None,
@@ -135,6 +133,7 @@ class TestImages:
         own: they are of the data that the run was trained from.
         missing: ids of the run's own split that are no longer there.
         notes: sentences for people.
+        summary: one line about the data.
     """
 
     records: tuple[Record, ...]
@@ -144,6 +143,7 @@ class TestImages:
     own: bool
     missing: tuple[str, ...]
     notes: tuple[str, ...]
+    summary: str
 
 
 def test_images(
@@ -171,7 +171,7 @@ def test_images(
         raise InputError(f"{run.folder.name} is a model without data; give DATA.")
     root = Path(asked)
     own = data is None or (trained_on is not None and root.resolve() == Path(trained_on))
-    started = read_json(run.folder / DATA) if (run.folder / DATA).is_file() else {"splits": {}}
+    started = read_started(run.folder) if own or (run.folder / DATA).is_file() else {"splits": {}}
     if own:  # read as for training
         format, config = format or started["format"], config or kept_config(run.folder)
     dataset = open_dataset(root, format=format, config=config, task=run.task)
@@ -210,7 +210,9 @@ def test_images(
     index = _run_classes(dataset, run, notes)
     kind = dataset.kind
     records = [replace(record, label=kind.relabeled(record.label, index)) for record in records]
-    return TestImages(tuple(records), split, root, kind.renumbered(index), own, tuple(missing), tuple(notes))
+    return TestImages(
+        tuple(records), split, root, kind.renumbered(index), own, tuple(missing), tuple(notes), dataset.summary()
+    )
 
 
 def _changes(
@@ -259,7 +261,7 @@ def _write(run: Run, result: dict[str, Any], measure: Measure, test: TestImages,
         names = [] if test.own else [test.root.resolve().name or "data"]
         folder = _folder_of_others(run, test.root, "-".join([*names, other] if other else names))
     path = folder / "report.html"
-    stored = read_json(run.folder / DATA) if (run.folder / DATA).is_file() else {}
+    stored = read_started(run.folder) if (run.folder / DATA).is_file() else {}
     exports, unread = _exports(run)
     measure.write_report(
         path,

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from handlens.data.labels.finding import counted
-from handlens.errors import InputError
 from handlens.reporter import Reporter
 from handlens.tasks.heads import FrozenBackbone, cross_validated, fit_frozen_head, install_head, validate_head
 from handlens.tasks.pieces import Start
@@ -102,9 +101,7 @@ def _train_head(job: Job) -> Outcome:
 
 def _train_by_epochs(job: Job) -> Outcome:
     """Fine-tuning, of classifiers after a head was fitted, or training from scratch."""
-    from safetensors.torch import load_file
-
-    from handlens.training.saving import save_net
+    from handlens.training.saving import load_tensors, save_net
 
     net, folder, recipe, task = job.start.net, job.folder, job.recipe, job.task
     training, validation = job.dataset.part("train"), job.dataset.part("validation")
@@ -113,15 +110,13 @@ def _train_by_epochs(job: Job) -> Outcome:
     if job.begins_with_head:
         score = _head_first(job, first)
     elif first.is_file():  # a module of the caller's own may have other weights than when the run was started
-        net.load_state_dict(load_file(first))
+        net.load_state_dict(load_tensors(first))
     else:
         save_net(net, first)
     learning = task.learning(recipe, job.dataset, job.start.preprocess)
     metric, loss = _fit(job, learning, training, validation, score)
     trained = folder / BEST
-    if not trained.is_file() and metric == float("-inf"):
-        raise InputError("the loss was NaN from the first epoch on; use a lower learning_rate.")
-    net.load_state_dict(load_file(trained if trained.is_file() else first))
+    net.load_state_dict(load_tensors(trained if trained.is_file() else first))
     if job.begins_with_head:
         better = trained.is_file()
         _compare_with_head(task, score[0], metric if better else None, len(validation), job.report)
@@ -155,14 +150,12 @@ def _compare_with_head(task: Task, head: float, best: float | None, images: int,
 
 def _head_first(job: Job, first: Path) -> tuple[float, float]:
     """(metric, -loss) on validation of the head that fine-tuning starts from, kept in `first`."""
-    from safetensors.torch import load_file
-
-    from handlens.training.saving import save_net
+    from handlens.training.saving import load_tensors, save_net
 
     net, report, backbone = job.start.net, job.report, job.frozen_backbone()
     frozen = job.task.frozen(job.dataset)
     if first.is_file():
-        net.load_state_dict(load_file(first))
+        net.load_state_dict(load_tensors(first))
     else:
         install_head(net, fit_frozen_head(frozen, backbone, job.dataset.part("train"), job.names))
         save_net(net, first)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from handlens.preprocess import Preprocess
     from handlens.tasks.heads import FrozenBackbone
     from handlens.tasks.task import Task
+
+PATIENCE = 600  # seconds that a process waits for another that makes the same pretrained model
 
 
 def find_run(run: Path | str | Run, *, exported: bool = False, report: Reporter = QUIET) -> Run:
@@ -67,9 +70,9 @@ def build_from(run: Run, model: Any = None) -> nn.Module:
         InputError: the run was trained with a model or a block that cannot be imported.
     """
     import torch
-    from safetensors.torch import load_file
 
     from handlens.models import CATALOGUE, build
+    from handlens.training.saving import load_tensors
 
     architecture = run.model.architecture
     if isinstance(model, torch.nn.Module):
@@ -80,7 +83,12 @@ def build_from(run: Run, model: Any = None) -> nn.Module:
             for key, value in (architecture.arguments or {}).items()
         }
         if architecture.name in CATALOGUE:
-            net = build(architecture.name, **arguments)
+            try:
+                net = build(architecture.name, **arguments)
+            except (TypeError, ValueError) as error:
+                raise InputError(
+                    f"{architecture.name} cannot be built as {MODEL} of {run.folder.name} says: {error}"
+                ) from None
         else:
             make = model or constructor(architecture.name)
             try:
@@ -88,7 +96,7 @@ def build_from(run: Run, model: Any = None) -> nn.Module:
             except TypeError as error:
                 raise InputError(f"{architecture.name} cannot be built with {arguments}: {error}.") from error
     try:
-        net.load_state_dict(load_file(run.weights))
+        net.load_state_dict(load_tensors(run.weights))
     except RuntimeError as error:  # torch lists the names and shapes
         raise InputError(f"the weights of {run.folder.name} do not fit {architecture.name} as it is now.") from error
     return net.eval()
@@ -126,13 +134,14 @@ def write_run(
         assert backbone.net is net and backbone.preprocess == preprocess
         head = HeadGraph(net.classifier, last_step=task.last_step)  # type: ignore[arg-type]
         model = add_head(backbone.converted, head, outputs=task.outputs)
-    save_openvino(model, folder / ENGINE, metadata=said)
+    files = digests(folder, (WEIGHTS,))
+    save_openvino(model, folder / ENGINE, metadata=said | {"weights": files[WEIGHTS]})
     info = ModelInfo(
         task=task.name,
         architecture=architecture,
         class_names=tuple(class_names),
         preprocess=preprocess,
-        files=digests(folder, (WEIGHTS, ENGINE, str(Path(ENGINE).with_suffix(".bin").as_posix()))),
+        files=files | digests(folder, (ENGINE, str(Path(ENGINE).with_suffix(".bin").as_posix()))),
         chosen=chosen,
         machine=machine(),
         **more,
@@ -177,7 +186,10 @@ def _make_pretrained(name: str, folder: Path, report: Reporter) -> Run:
     get_weights(name, progress=report.progress)
     net = build(net_name, num_classes=len(source.class_names))
     load_into(net, load_weights(name), new_head=False)
-    with locked(folder):
+    with locked(folder, patience=PATIENCE):
+        if (folder / MODEL).is_file():  # another process has made it meanwhile
+            with contextlib.suppress(InputError):
+                return open_run(folder)
         save_net(net, folder / WEIGHTS)
         return write_run(
             folder,

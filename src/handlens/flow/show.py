@@ -49,6 +49,7 @@ def show(
 
     kind = sheet_format(out)
     dataset = open_dataset(Path(data), format=format, config=config)
+    report.say(f"{dataset.summary()}.")
     task = TASKS[dataset.task]
     records = dataset.records if split is None else dataset.part(split)
     if not records:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from handlens.files import atomic_path
 from handlens.flow.sheets import SHEET_LIMIT, TILE, save_sheet, sheet_format, thumbnail
+from handlens.names import as_json, for_csv, for_terminal
 from handlens.results import Prediction, Result
 from handlens.tasks.sinks import Shown, new_name
 
@@ -44,7 +44,8 @@ def csv_table(file: Path, kind: type[Result], *, top: int) -> Iterator[Callable[
             images += 1
             for row in _rows(prediction, top):
                 padding = [""] * (len(columns) - len(row))
-                rows.writerow([str(prediction.path), *row, *padding, prediction.error or ""])
+                cells = [str(prediction.path), *row, *padding, prediction.error or ""]
+                rows.writerow(map(for_csv, cells))
 
         try:
             yield write
@@ -64,7 +65,7 @@ def json_lines(print_line: Callable[[str], None], *, top: int) -> Iterator[Calla
     def write(prediction: Prediction) -> None:
         result = prediction.result
         said: dict[str, Any] = result.to_dict(top) if result else {"error": prediction.error}
-        print_line(json.dumps({"id": str(prediction.path)} | said, ensure_ascii=False))
+        print_line(as_json({"id": str(prediction.path)} | said))
 
     yield write
 
@@ -75,7 +76,7 @@ def text_lines(print_line: Callable[[str], None], *, top: int) -> Iterator[Calla
 
     def write(prediction: Prediction) -> None:
         for row in _rows(prediction, top) if prediction.result else ():
-            print_line("\t".join([str(prediction.path), *row]))
+            print_line("\t".join(map(for_terminal, [str(prediction.path), *row])))
 
     yield write
 

@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from handlens.data.labels.finding import counted
 from handlens.errors import InputError, require
-from handlens.files import read_json, write_json, write_text
+from handlens.files import write_json, write_text
 from handlens.flow.callbacks import with_callbacks
 from handlens.flow.data import stop_on_findings
 from handlens.flow.engines import add_fastest
@@ -18,6 +17,7 @@ from handlens.flow.job import SAVED, Job, learn
 from handlens.flow.mode import choose_mode, require_a_batch, require_known, require_mode, say_unused
 from handlens.flow.runs import machine, write_run
 from handlens.flow.survival import say_survival
+from handlens.reading.text import read_text
 from handlens.reporter import QUIET, Reporter, shows_progress
 from handlens.tasks import TASKS
 from handlens.tasks.own_model import try_parts
@@ -31,6 +31,7 @@ from handlens.training.run import (
     WEIGHTS,
     kept_config,
     locked,
+    read_started,
     unfinished,
 )
 
@@ -91,7 +92,7 @@ def train(
         folder = Path(resume)
         _require_unfinished(folder)
         recipe = read_recipe(folder / RECIPE).with_parts(make_recipe(asked))
-        started = read_json(folder / DATA)
+        started = read_started(folder)
         data = Path(started["root"]) if data is None else Path(data)
         format, config = format or started["format"], config or kept_config(folder)
         report.say(f"Resuming {folder}.")
@@ -108,6 +109,7 @@ def train(
     recipe = with_callbacks(recipe, callbacks, resuming=resume is not None)
 
     dataset = open_dataset(data, format=format, config=config)
+    report.say(f"{dataset.summary()}.")
     require_mode(recipe, TASKS[dataset.task])
     audit = look_through(dataset, progress=report.steps("checking"))
     for finding in audit.findings:
@@ -128,8 +130,8 @@ def train(
             write_json(folder / DATA, summary)
             write_text(folder / RECIPE, kept)
             if stated.is_file():
-                write_text(folder / DATA_CONFIG, stated.read_text(encoding="utf-8-sig"))
-        elif read_json(folder / DATA)["fingerprint"] != summary["fingerprint"]:
+                write_text(folder / DATA_CONFIG, read_text(stated, "yaml"))
+        elif read_started(folder)["fingerprint"] != summary["fingerprint"]:
             raise InputError(f"the images in {data} have changed since {folder} was started; start a new run.")
         try:
             _train(job, summary, golden=golden)
@@ -156,11 +158,9 @@ def _prepared(
     dataset = split_dataset(audit.usable(), validation=recipe.validation, seed=recipe.seed, together=audit.duplicates)
     task = TASKS[dataset.task]
     images = len(dataset.part("train"))
-    names = counted(len(dataset.class_names), dataset.kind.named)
-    report.say(
-        f"Format: {dataset.format}. {images} training images, {len(dataset.part('validation'))} validation images, "
-        f"{names}."
-    )
+    if not dataset.part("validation"):
+        raise InputError("no image is left for validation: all images are copies of one another, or in one group.")
+    report.say(f"{images} training images, {len(dataset.part('validation'))} validation images.")
     recipe = choose_mode(recipe, task, images, report)
     if not resuming:
         say_unused(recipe, task, report)

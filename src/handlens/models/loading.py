@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from handlens.errors import InputError
 from handlens.models import CATALOGUE
 from handlens.models.backbones import Backbone
+from handlens.reading.files import check_file
 from handlens.weights.tfjs import read_tensors
 from handlens.weights.tflite import read_constants
 
@@ -51,6 +52,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     Raises:
         InputError: not readable as tensors alone; code in a pickle is refused, never run.
     """
+    check_file(path, "weights")
     if path.suffix.lower() == ".tgz":
         return _tensors(read_tensors(path))
     if path.suffix.lower() == ".tflite":

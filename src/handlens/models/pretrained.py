@@ -11,8 +11,9 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from handlens.errors import InputError, nearest
-from handlens.files import sha256_of, write_bytes
+from handlens.files import write_bytes
 from handlens.models.loading import read_state, to_our_names
+from handlens.reading.files import sha256_of
 from handlens.weights import SOURCES, Source, cached_weights
 from handlens.weights.fetch import PLACES, NotHereError, Progress
 

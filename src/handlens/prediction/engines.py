@@ -10,8 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from handlens.errors import InputError, nearest
-from handlens.files import cache_folder, read_json, write_json
+from handlens.files import cache_folder, write_json
 from handlens.machine import describe
+from handlens.reading.parsed import read_json
 from handlens.reporter import QUIET, Reporter
 from handlens.runtimes import RUNTIMES, open_engine, runtime_of
 from handlens.runtimes.engine import Engine, Precision
@@ -112,9 +113,32 @@ def open_chosen(
     """
     path = chosen_file(run, engine=engine, precision=precision, few=latency)
     opened = open_engine(path, precision="auto" if precision == "int8" else precision, latency=latency)
+    check_engine(run, opened, path)
     if path != run.engine:
         report.say(f"Computed by {opened.runtime} in {opened.precision}, from {path}.")
     return opened
+
+
+def check_engine(run: Run, engine: Engine, path: Path) -> None:
+    """
+    Raises:
+        InputError: the file was made from other weights, or for other classes or another preprocessing than model.json
+            has; whoever edits one of the two gets other predictions under right names, or right ones under wrong names.
+    """
+    if run.folder.is_file():
+        return
+    ours = {
+        "weights": run.model.files.get(WEIGHTS),
+        "class_names": list(run.class_names),
+        "preprocess": run.preprocess.to_dict(),
+        "task": run.task,
+    }
+    for key, value in ours.items():
+        if engine.metadata.get(key, value) != value:
+            raise InputError(
+                f"{path} has other {key.replace('_', ' ')} than model.json of {run.folder}: one of them was changed; "
+                "restore the run from a copy."
+            )
 
 
 def keep_speeds(run: Run, speeds: dict[str, Speed]) -> None:

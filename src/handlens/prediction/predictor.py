@@ -13,6 +13,7 @@ from PIL import Image
 from handlens.data.decode import UnreadableImageError, decode, rgb
 from handlens.data.orientation import loaded_orientation, upright
 from handlens.errors import InputError
+from handlens.prediction.engines import check_engine
 from handlens.preprocess import Preprocess
 from handlens.results import Prediction, Result
 from handlens.runtimes import open_engine
@@ -58,7 +59,10 @@ class Predictor:
         self.names = run.class_names
         own = self.task.thresholds(run.model.chosen)
         self.thresholds = own if threshold is None else (threshold,) * len(own)
-        self.engine = engine or open_engine(run.engine, precision=precision, latency=latency)
+        if engine is None:
+            engine = open_engine(run.engine, precision=precision, latency=latency)
+            check_engine(run, engine, run.engine)
+        self.engine = engine
         self._resizes = run.resizes
 
     def predict(self, paths: Iterable[Path]) -> Iterator[Prediction]:

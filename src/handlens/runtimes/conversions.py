@@ -10,7 +10,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from handlens.files import cache_folder, sha256_of
+from handlens.files import cache_folder
+from handlens.reading.files import sha256_of
 
 ROOM = 2e9  # bytes of all results; the oldest are thrown away
 LARGEST = 5e8  # bytes of one result, of which greater ones are not kept

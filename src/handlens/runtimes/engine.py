@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import Any, Literal, Protocol
@@ -23,10 +23,12 @@ class Engine(Protocol):
     Attributes:
         runtime: its name and version, for the report.
         precision: what it computes in, for example "f32" or "bf16".
+        metadata: what its file says of itself, by key; empty where there is no file.
     """
 
     runtime: str
     precision: str
+    metadata: Mapping[str, Any]
 
     def run(self, images: NDArray[np.uint8]) -> Arrays:
         """(N, height, width, C) uint8 -> arrays (N, ...) by output name."""
@@ -69,6 +71,7 @@ class FileEngine:
         count = 1 if latency else cores()
         self._models = [open(None if latency else 1) for _ in range(count)]
         self.runtime, self.precision = self._models[0].runtime, self._models[0].precision
+        self.metadata: Mapping[str, Any] = self._models[0].metadata
 
     def run(self, images: NDArray[np.uint8]) -> Arrays:
         return self._models[0].run(images)
@@ -107,6 +110,7 @@ class TorchEngine:
     def __init__(self, forward: Callable[[NDArray[np.uint8]], Arrays], *, runtime: str) -> None:
         self.runtime = runtime
         self.precision = "f32"
+        self.metadata: Mapping[str, Any] = {}
         self._forward = forward
 
     def run(self, images: NDArray[np.uint8]) -> Arrays:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handlens.data.decode import decode
+from handlens.names import for_file
 from handlens.results import Prediction
 
 
@@ -53,8 +54,8 @@ Sink = AbstractContextManager[Callable[[Shown], None]]
 
 def new_name(folder: Path, image: Path, *, suffix: str) -> Path:
     """<name>.png, or <name>-2.png ...: two folders may hold images of one name, and nothing is overwritten."""
-    target, number = folder / f"{image.stem}{suffix}", 1
+    target, number = folder / for_file(image.stem, ending=suffix), 1
     while target.exists():
         number += 1
-        target = folder / f"{image.stem}-{number}{suffix}"
+        target = folder / for_file(image.stem, ending=f"-{number}{suffix}")
     return target

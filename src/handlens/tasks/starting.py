@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from handlens.data.record import Dataset, Record
 from handlens.errors import InputError
 from handlens.preprocess import SCALINGS, Preprocess
+from handlens.reading.files import read_bytes
 from handlens.reporter import Reporter
 from handlens.tasks.pieces import Start
 from handlens.tasks.task import Task
@@ -164,5 +165,5 @@ def upright_size(record: Record) -> tuple[int, int]:
     """(height, width) of the upright image, from its header."""
     from handlens.data.decode import probe
 
-    info = probe(record.path.read_bytes(), record.id)
+    info = probe(read_bytes(record.path, "image"), record.id)
     return info.height, info.width

@@ -20,7 +20,10 @@ from handlens.data.examples import Examples
 from handlens.data.labels.finding import counted
 from handlens.data.loaders import ResumableLoader, fastest_workers, loading_seconds
 from handlens.data.record import Record
+from handlens.errors import InputError
 from handlens.machine import cores
+from handlens.models.loading import NOT_TENSORS
+from handlens.reading.files import check_file
 from handlens.reporter import errors_alone
 from handlens.training.module import TaskTraining
 from handlens.training.norms import EpochStatistics
@@ -100,6 +103,8 @@ def fit(
 
     precision = autocast_precision(recipe.precision)
     last = folder / LAST
+    if last.is_file():
+        _require_whole(last)
     done = sum(row["epoch"] != "0" for row in read_metrics(folder)) if last.is_file() else 0
     left = counted(recipe.epochs - done, "epoch" if not done else "further epoch")
     estimate = estimate_cost(
@@ -201,6 +206,19 @@ def estimate_cost(
 
     total = epoch_seconds(load) + (epochs - 1) * epoch_seconds(load_again) if epochs > 0 else 0.0
     return Estimate(batch_seconds(load_again), workers, total)
+
+
+def _require_whole(checkpoint: Path) -> None:
+    """
+    Raises:
+        InputError: it is damaged.
+    """
+    try:
+        state = torch.load(check_file(checkpoint, "weights"), map_location="cpu", weights_only=True)
+    except NOT_TENSORS:
+        state = None
+    if not isinstance(state, dict) or "state_dict" not in state:
+        raise InputError(f"{checkpoint} is damaged: restore it from a copy, or remove it to train from the beginning.")
 
 
 def autocast_precision(wanted: str) -> Any:

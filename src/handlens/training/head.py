@@ -20,6 +20,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from handlens.errors import InputError
+
 # Per image, on standardised features. Our choice: from far too strong to far too weak, strongest first.
 WEIGHT_DECAYS = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)
 # Steps of L-BFGS. To compare decays, a rough fit from the neighbor's is enough; the last one converges.
@@ -138,11 +140,20 @@ def _principal_axes(x: Tensor) -> tuple[Tensor, Tensor]:
         _, singular, axes = torch.linalg.svd(x, full_matrices=False)
         return singular.square() / len(x), axes.T
 
+    if not x.isfinite().all():
+        raise InputError("the features of some images are nan or infinite; check the images and the weights.")
     try:
         return decomposed(x)
     except torch.linalg.LinAlgError:  # of a dozen images with many dead features, in float32
-        spread, axes = decomposed(x.double())
-        return spread.float(), axes.float()
+        pass
+    x = x.double()
+    try:
+        spread, axes = decomposed(x)
+    except torch.linalg.LinAlgError:  # of images that are all alike: a little of every axis, less than rounding had
+        covariance = x.T @ x / len(x)
+        covariance.diagonal().add_(1e-7 * covariance.diagonal().mean() + 1e-12)
+        spread, axes = torch.linalg.eigh(covariance)
+    return spread.float(), axes.float()
 
 
 def balanced_weights(labels: NDArray[np.int64], num_classes: int) -> Tensor:

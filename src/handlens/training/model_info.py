@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from types import NoneType
@@ -14,6 +15,8 @@ from handlens.training.parts import named
 from handlens.version import VERSION
 
 FORMAT = 1
+MOST_CLASSES = 100_000  # our choice; ImageNet-21k has 21,841
+SHA256 = re.compile("[0-9a-f]{64}")
 # Of what a task chose, what its answers and its evaluation need with the file.
 FOR_APPS = ("threshold", "thresholds", "category_ids", "training_mean", "training_std")
 
@@ -138,19 +141,28 @@ class ModelInfo:
             InputError: another format, a key that is missing, unknown or of another type, or a task that there is not.
         """
         found = value.get("format") if isinstance(value, dict) else None
-        if found != FORMAT:
-            raise InputError(f"{where} has format {found!r}, and this version of handlens reads format {FORMAT}.")
+        if type(found) is not int or found != FORMAT:
+            raise InputError(f"{where} has format {found!r:.40}, and this version of handlens reads format {FORMAT}.")
         _require_types(value, KEYS, NEEDED, where)
         for key, types in PARTS.items():
             if key in value:
                 _require_types(value[key], types, tuple(types), f"{where}, {key}")
         if value["task"] not in KINDS:
-            raise InputError(f"{where} has the task {value['task']!r}; {nearest(value['task'], KINDS)}.")
+            raise InputError(f"{where} has the task {value['task']!r:.40}; {nearest(value['task'], KINDS)}.")
         names = value["class_names"]
         if not names or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
             raise InputError(f"{where} must have class_names that are unique strings.")
+        if not all(names) or len(names) > MOST_CLASSES:
+            raise InputError(f"{where} must have from 1 to {MOST_CLASSES:,} class_names, none of them empty.")
+        architecture = Architecture(**value["architecture"])
+        outputs = (architecture.arguments or {}).get("num_classes", len(names))
+        if outputs != len(names):
+            raise InputError(f"{where} has {len(names)} class_names for a model of {outputs!r:.20} classes.")
+        for name, digest in value["files"].items():
+            if not isinstance(digest, str) or not SHA256.fullmatch(digest) or not _is_inside(name):
+                raise InputError(f"{where}, files: {name!r:.60} with {digest!r:.20} is not a file of the run's folder.")
         fields = {key: entry for key, entry in value.items() if key != "format"} | {
-            "architecture": Architecture(**value["architecture"]),
+            "architecture": architecture,
             "class_names": tuple(names),
             "preprocess": _preprocess(value["preprocess"], where),
         }
@@ -215,11 +227,17 @@ def _require_types(value: Mapping[str, Any], types: Types, needed: tuple[str, ..
     for key, entry in value.items():
         if key not in types:
             raise InputError(f"{where} has an unknown key {key!r}; {nearest(key, types)}.")
-        if not isinstance(entry, types[key]) or isinstance(entry, bool):
+        if not isinstance(entry, types[key]) or isinstance(entry, bool) or entry == "":
             raise InputError(
                 f"{where} has {entry!r:.40} for {key}, which has the wrong type; restore the file from a copy of "
                 "the run."
             )
+
+
+def _is_inside(name: str) -> bool:
+    """Whether a path with "/" stays in the folder that it is relative to."""
+    parts = name.split("/")
+    return not any(part in ("", ".", "..") or "\0" in part or "\\" in part for part in parts)
 
 
 def _preprocess(value: dict[str, Any], where: str) -> Preprocess:

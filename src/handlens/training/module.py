@@ -15,6 +15,7 @@ from handlens.runtimes.graph import Scale
 from handlens.training.optim import make_optimizer, parameter_groups, rate_factor
 from handlens.training.parts import name_of
 from handlens.training.recipe import Recipe
+from handlens.training.saving import require_finite
 
 
 class TaskTraining(pl.LightningModule):
@@ -87,7 +88,9 @@ class TaskTraining(pl.LightningModule):
         seed_torch(seed_for(self.recipe.seed, "step", self.global_step))
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        return self.loss(batch)
+        loss = self.loss(batch)
+        require_finite(float(loss.detach()), f"the training loss of epoch {self.current_epoch + 1}")
+        return loss
 
     def update_average(self) -> None:
         """Move the averaged weights towards the new ones. RunWriter calls it before it saves anything."""

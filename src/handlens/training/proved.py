@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from handlens.errors import InputError
-from handlens.files import read_json, sha256_of
+from handlens.reading.files import sha256_of
+from handlens.reading.parsed import read_json
 from handlens.runtimes import RUNTIMES
 from handlens.runtimes.parity import is_report
 from handlens.runtimes.runtime import Runtime

@@ -17,7 +17,7 @@ Mode = Literal["auto", "head", "finetune", "scratch"]
 class Augment(BaseModel):
     """Training transforms. Each may be 0 to switch it off."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     flip: float = Field(0.5, ge=0, le=1, description="Horizontal flip probability.")
     vertical_flip: float = Field(
@@ -63,7 +63,7 @@ class Augment(BaseModel):
 class Recipe(BaseModel):
     """How to train. Units in the descriptions; defaults are our choice unless a source is named."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     model: Any = Field(
         "mobilenet_v2",

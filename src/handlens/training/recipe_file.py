@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from handlens.errors import InputError, nearest
+from handlens.reading.files import UnreadableFileError
+from handlens.reading.parsed import parse_yaml, read_yaml
 from handlens.training.recipe import Augment, Recipe
 
 
@@ -22,11 +23,9 @@ def read_recipe(path: Path | None, **overrides: Any) -> Recipe:
     values: dict[str, Any] = {}
     if path is not None:
         try:
-            loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"recipe {path} cannot be read: {error}.") from None
-        except yaml.YAMLError as error:
-            raise InputError(f"recipe {path} is not YAML: {str(error).splitlines()[0]}.") from None
+            loaded = read_yaml(path)
+        except UnreadableFileError as error:
+            raise InputError(f"recipe {error}") from None
         loaded = {} if loaded is None else loaded  # an empty file: all defaults
         if not isinstance(loaded, dict):
             raise InputError(f"recipe {path} must be a list of 'key: value' lines, got {type(loaded).__name__}.")
@@ -50,8 +49,8 @@ def arguments(texts: Sequence[str]) -> dict[str, Any]:
         if not equals or not name.isidentifier():
             raise InputError(f"--option must be name=value, such as padding=same, got {text!r}.")
         try:
-            found[name] = yaml.safe_load(value)
-        except yaml.YAMLError:
+            found[name] = parse_yaml(value, name)
+        except UnreadableFileError:
             raise InputError(f"the value of --option {name} is not YAML, got {value!r}.") from None
     return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import os
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,14 +15,25 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from handlens.errors import InputError
-from handlens.files import read_json, sha256_of, write_json, write_text
+from handlens.files import write_json, write_text
 from handlens.preprocess import Preprocess
+from handlens.reading.files import check_file, sha256_of
+from handlens.reading.parsed import read_json
+from handlens.reading.text import read_text
 from handlens.runtimes import RUNTIMES, runtime_of
 from handlens.training.model_info import ModelInfo, from_metadata
 
 MODEL, WEIGHTS, RECIPE, METRICS = "model.json", "model.safetensors", "recipe.yaml", "metrics.csv"
 DATA, DATA_CONFIG = "data.json", "data-config.yaml"
 ENGINE = "engine/model.xml"
+STARTED: dict[str, type] = {
+    "root": str,
+    "format": str,
+    "machine": dict,
+    "splits": dict,
+    "fingerprint": str,
+    "fingerprints": dict,
+}  # what data.json must have, and of which type
 LAST, BEST = "checkpoints/last.ckpt", "checkpoints/best.safetensors"
 
 
@@ -72,7 +84,7 @@ class Run:
 
 def unfinished(folder: Path) -> bool:
     """Whether a training was started here and can be resumed: it has its recipe and its data, and no model yet."""
-    return all((folder / name).is_file() for name in (RECIPE, DATA)) and not (folder / MODEL).is_file()
+    return all((folder / name).is_file() for name in (RECIPE, DATA)) and not os.path.lexists(folder / MODEL)
 
 
 def open_run(folder: Path) -> Run:
@@ -81,7 +93,7 @@ def open_run(folder: Path) -> Run:
     Raises:
         InputError: not a run, of another version, a file missing, or a file that changed since it was written.
     """
-    if not (folder / MODEL).is_file():
+    if not os.path.lexists(folder / MODEL):
         if unfinished(folder):
             command = f"handlens train --resume {shlex.quote(str(folder))}"
             raise InputError(f"{folder} contains an unfinished run; finish it with: {command}")
@@ -89,9 +101,9 @@ def open_run(folder: Path) -> Run:
     model = ModelInfo.from_dict(read_json(folder / MODEL), where=str(folder / MODEL))
     for name, digest in model.files.items():
         path = folder / name
-        if not path.is_file():
+        if not os.path.lexists(path):
             raise InputError(f"{path} is missing; copy the whole run folder again.")
-        if sha256_of(path) != digest:
+        if sha256_of(check_file(path, "weights")) != digest:
             raise InputError(f"{path} has changed since it was written (SHA-256 differs); restore it from a copy.")
     return Run(folder, model)
 
@@ -107,12 +119,30 @@ def open_export(path: Path) -> Run:
     if runtime is None:
         known = ", ".join(runtime.suffix for runtime in RUNTIMES.values())
         raise InputError(f"{path} is neither a run folder nor an exported model ({known}).")
-    found = runtime.open(path, threads=1).metadata
+    found = runtime.open(check_file(path, "model"), threads=1).metadata
     if found.get("suppress") is False:
         raise InputError(
             f"{path} leaves non-maximum suppression to the app; export with --suppress to predict with it."
         )
     return Run(path, from_metadata(found, where=str(path)), resizes=bool(found.get("resizes")))
+
+
+def read_started(folder: Path) -> dict[str, Any]:
+    """data.json: what the run is trained on, as it was when training started.
+
+    Raises:
+        InputError: it is missing or damaged.
+    """
+    value = read_json(folder / DATA, "annotations")
+    wrong = [
+        key for key, kind in STARTED.items() if not isinstance(value, dict) or not isinstance(value.get(key), kind)
+    ]
+    if wrong:
+        raise InputError(f"{folder / DATA} has no valid {wrong[0]}; restore the file from a copy of the run.")
+    parts = value["splits"]
+    if not all(isinstance(ids, list) and all(isinstance(id, str) for id in ids) for ids in parts.values()):
+        raise InputError(f"{folder / DATA} has no valid splits; restore the file from a copy of the run.")
+    return dict(value)
 
 
 def kept_config(folder: Path) -> Path | None:
@@ -133,15 +163,18 @@ def write_model_json(folder: Path, model: ModelInfo) -> Run:
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, *, patience: float = 0) -> Iterator[None]:
     """One writer at a time. The lock is the operating system's, so a killed process leaves none behind.
+
+    Args:
+        patience: seconds to wait for another.
 
     Raises:
         InputError: another process is writing this run.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        lock = FileLock(folder / ".lock", timeout=0).acquire()
+        lock = FileLock(folder / ".lock", timeout=patience).acquire()
     except Timeout:
         raise InputError(f"{folder} is being written by another process; wait for it, or use another --out.") from None
     with lock:
@@ -167,5 +200,7 @@ def read_metrics(folder: Path) -> list[dict[str, str]]:
     path = folder / METRICS
     if not path.is_file():
         return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    rows = list(csv.DictReader(io.StringIO(read_text(path, "table"), newline="")))
+    if any(None in row or None in row.values() or not row.get("epoch", "").isdecimal() for row in rows):
+        raise InputError(f"{path} is damaged: a row does not fit its header; restore it from a copy, or remove it.")
+    return rows

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import signal
 import threading
 import time
@@ -20,7 +19,10 @@ from handlens.files import atomic_path
 from handlens.training.module import TaskTraining
 from handlens.training.recipe import Recipe
 from handlens.training.run import BEST, LAST, append_metrics
-from handlens.training.saving import save_net
+from handlens.training.saving import require_finite, save_net
+
+# Ctrl-C; the end of a service or of a cluster's job; a terminal that was closed (Windows has none of the last).
+STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 class InterruptedTraining(Exception):  # noqa: N818 - nothing went wrong
@@ -84,15 +86,16 @@ class RunWriter(Checkpoint):
         trainer.should_stop = self.stopped
         if threading.current_thread() is threading.main_thread():
             # Lightning has taken SIGTERM meanwhile: it would end a validation without a save, with exit code 0.
-            signal.signal(signal.SIGTERM, self._interrupt)
+            for kind in STOPPING[1:]:
+                signal.signal(kind, self._interrupt)
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Take Ctrl-C and SIGTERM while the block runs; outside the main thread they stay with whoever has them."""
+        """Take STOPPING while the block runs; outside the main thread they stay with whoever has them."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {kind: signal.signal(kind, self._interrupt) for kind in (signal.SIGINT, signal.SIGTERM)}
+        before = {kind: signal.signal(kind, self._interrupt) for kind in STOPPING}
         try:
             yield
         finally:
@@ -140,8 +143,9 @@ class RunWriter(Checkpoint):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, TaskTraining)
         metric, loss = self._result
+        require_finite(loss, f"the validation loss of epoch {trainer.current_epoch + 1}")
         score = (metric, -loss)
-        if math.isfinite(loss) and self._worth(score) > self._worth(self.best):
+        if self._worth(score) > self._worth(self.best):
             self.best, self.best_epoch = score, trainer.current_epoch + 1
             save_net(pl_module.net, self.folder / BEST)
         pl_module.restore_live()

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handlens.errors import InputError
+from handlens.reading.files import read_bytes
 
 Constants = dict[str, NDArray[np.float32]]
 
@@ -31,7 +32,7 @@ def read_constants(file: Path) -> Constants:
     Raises:
         InputError: not a whole TensorFlow Lite file.
     """
-    content = file.read_bytes()
+    content = read_bytes(file, "weights")
     if content[4:8] != IDENTIFIER:
         raise InputError(f"{file} is not a TensorFlow Lite file: it does not begin with {IDENTIFIER.decode()}.")
     try:

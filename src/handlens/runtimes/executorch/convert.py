@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from handlens.errors import require
-from handlens.files import atomic_path, read_json
+from handlens.files import atomic_path
+from handlens.reading.parsed import read_json
 from handlens.reporter import QUIET, Reporter
 from handlens.runtimes.converter import run_converter
 from handlens.runtimes.delegation import Delegation

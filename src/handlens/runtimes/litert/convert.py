@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from handlens.files import atomic_path
+from handlens.names import as_json
 from handlens.reporter import QUIET, Reporter
 from handlens.runtimes.converter import run_converter
 from handlens.runtimes.delegation import Delegation
@@ -171,7 +172,7 @@ def with_metadata(content: bytes, metadata: dict[str, Any]) -> bytes:
     model.metadata = kept
     for key, value in metadata.items():
         buffer, entry = schema.BufferT(), schema.MetadataT()
-        buffer.data = np.frombuffer(json.dumps(value, ensure_ascii=False).encode(), dtype=np.uint8)
+        buffer.data = np.frombuffer(as_json(value).encode(), dtype=np.uint8)
         entry.name, entry.buffer = f"handlens.{key}", len(model.buffers)
         model.buffers.append(buffer)
         model.metadata.append(entry)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 
 from handlens.errors import require
 from handlens.files import atomic_path
+from handlens.names import as_json
 from handlens.reporter import errors_alone
 from handlens.runtimes.names import INPUT
 from handlens.runtimes.source import Source
@@ -57,4 +57,4 @@ def set_metadata(model: Any, metadata: dict[str, Any]) -> None:
     model.metadata_props.extend(kept)
     for key, value in metadata.items():
         entry = model.metadata_props.add()
-        entry.key, entry.value = f"handlens.{key}", json.dumps(value, ensure_ascii=False)
+        entry.key, entry.value = f"handlens.{key}", as_json(value)

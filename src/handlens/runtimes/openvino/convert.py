@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from torch import nn
 
 from handlens.files import atomic_path
+from handlens.names import as_json
 from handlens.preprocess import Preprocess
 from handlens.runtimes.graph import HeadGraph
 from handlens.runtimes.names import INPUT
@@ -87,7 +87,7 @@ def save_openvino(model: Any, path: Path, *, metadata: dict[str, Any]) -> Path:
     """Write path (.xml) and its .bin, weights as they are, with class names and preprocess inside (rt_info)."""
     ov = import_openvino()
     for key, value in metadata.items():
-        model.set_rt_info(json.dumps(value, ensure_ascii=False), ["handlens", key])
+        model.set_rt_info(as_json(value), ["handlens", key])
     binary = path.with_suffix(".bin")
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as xml:  # the .bin is in place before the .xml that needs it

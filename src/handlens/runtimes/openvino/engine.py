@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,9 @@ class OpenVINOEngine:
         ov = import_openvino()
         core = ov.Core()
         if isinstance(model, Path):
-            core.set_property({"CACHE_DIR": str(cache_folder() / "openvino")})
+            with contextlib.suppress(OSError):  # a cache that cannot be written saves no time and breaks nothing
+                (cache_folder() / "openvino").mkdir(parents=True, exist_ok=True)
+                core.set_property({"CACHE_DIR": str(cache_folder() / "openvino")})
             try:
                 model = core.read_model(model)
             except RuntimeError as error:
@@ -42,8 +45,9 @@ class OpenVINOEngine:
         self._ov = ov
         self.runtime = f"OpenVINO {ov.__version__.split('-')[0]}"
         computed = self._compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
-        quantized = isinstance(model, ov.Model) and model.has_rt_info(["handlens", "precision"])
-        self.precision = json.loads(model.get_rt_info(["handlens", "precision"]).value) if quantized else computed
+        ours = isinstance(model, ov.Model) and model.has_rt_info("handlens")
+        self.metadata: Mapping[str, Any] = metadata_of(model) if ours else {}
+        self.precision = str(self.metadata.get("precision", computed))
         self._names = [output.get_any_name() for output in self._compiled.outputs]
 
     def run(self, images: NDArray[np.uint8]) -> Arrays:
@@ -74,6 +78,18 @@ class OpenVINOEngine:
         arrays = {name: request.get_output_tensor(i).data.copy() for i, name in enumerate(self._names)}
         requests.append(request)
         return key, arrays
+
+
+def metadata_of(model: Any) -> dict[str, Any]:
+    """What a file of ours says of itself.
+
+    Raises:
+        InputError: it has been damaged.
+    """
+    try:
+        return {key: json.loads(value) for key, value in model.get_rt_info("handlens").value.items()}
+    except (ValueError, AttributeError, RecursionError):
+        raise InputError("the metadata of an OpenVINO model is damaged; export it again.") from None
 
 
 def import_openvino() -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from handlens.errors import InputError
 from handlens.files import atomic_path, write_text
+from handlens.names import as_json
 from handlens.tasks.sinks import Shown, new_name
 
 
@@ -31,7 +31,7 @@ def coco_file(file: Path, *, category_ids: Sequence[int] | None) -> Iterator[Cal
             id = next(number for number in count(first) if number not in taken)
             taken.add(id)
             for row in image.result.to_coco(id, category_ids):
-                results.write(separator + json.dumps(row | {"file_name": image.path.name}, ensure_ascii=False))
+                results.write(separator + as_json(row | {"file_name": image.path.name}))
                 separator = ",\n"
 
         results.write("[")
