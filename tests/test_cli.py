@@ -20,7 +20,8 @@ from PIL import Image
 
 from blobs import CLASSES, write_images
 from command import handlens, handlens_process
-from handlens.files import read_json, sha256_of
+from handlens.reading.files import sha256_of
+from handlens.reading.parsed import read_json
 from handlens.runtimes import RUNTIMES
 
 SCHEMAS = Path(__file__).resolve().parents[1] / "docs" / "schemas"

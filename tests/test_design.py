@@ -131,3 +131,45 @@ def test_the_models_load_without_torchvision():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+# Who opens files beside `reading/`: what runs where handlens is not installed, what reads handlens' own files, and
+# downloads whose digest is checked.
+OPENERS = {
+    "app/folder.py": "templates of the package",
+    "files.py": "what it has just written",
+    "machine.py": "/proc",
+    "data/download.py": "its own half-finished downloads",
+    "weights/class_names.py": "files of the package",
+    "runtimes/converter.py": "files of the package",
+    "runtimes/separate.py": "what another process of ours wrote",
+    "runtimes/litert/convert.py": "what a converter of ours wrote",
+    "runtimes/executorch/convert.py": "what a converter of ours wrote",
+}
+ALONE = ("_script.py", "runner.py", "outside.py")  # run where handlens is not imported
+
+
+def test_files_of_others_are_opened_by_one_door():
+    found: dict[str, list[int]] = {}
+    for path in SOURCES.rglob("*.py"):
+        name = path.relative_to(SOURCES).as_posix()
+        if name.startswith("reading/") or name.endswith(ALONE):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            called = node.func
+            method = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
+            owner = ast.unparse(called.value) if isinstance(called, ast.Attribute) else ""
+            reads = method in ("read_text", "read_bytes") and owner
+            opens = method == "open" and owner not in ("", "os", "Image", "runtime", "self", "tarfile")
+            parses = owner in ("ET", "yaml", "json", "np") and method in ("parse", "iterparse", "safe_load", "load")
+            if reads or (opens and _for_reading(node)) or parses:
+                found.setdefault(name, []).append(node.lineno)
+    assert "runtimes/converter.py" in found  # else this test sees nothing
+    assert set(found) == set(OPENERS), {name: found.get(name) for name in set(found) ^ set(OPENERS)}
+
+
+def _for_reading(call: ast.Call) -> bool:
+    texts = [part.value for part in [*call.args, *(k.value for k in call.keywords)] if isinstance(part, ast.Constant)]
+    return not any(text in ("w", "wb", "a", "ab", "xb") for text in texts)

@@ -19,7 +19,7 @@ from lessons import write_digits
 from bf16 import bf16_against_fp32
 from command import handlens
 from handlens.evaluation.metrics import wilson_interval
-from handlens.files import read_json
+from handlens.reading.parsed import read_json
 from handlens.training.recipe_file import read_recipe
 
 pytestmark = pytest.mark.slow  # a training each

@@ -13,7 +13,7 @@ import pytest
 
 import handlens as package
 from command import handlens
-from handlens.files import read_json
+from handlens.reading.parsed import read_json
 from handlens.reporter import Reporter
 from handlens.runtimes import RUNTIMES
 from handlens.tasks import TASKS

@@ -14,7 +14,7 @@ from PIL import Image
 
 import handlens as package
 from command import handlens
-from handlens.files import read_json
+from handlens.reading.parsed import read_json
 from handlens.runtimes import RUNTIMES
 from handlens.tasks import TASKS
 

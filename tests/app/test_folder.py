@@ -21,7 +21,8 @@ from command import handlens as command
 from handlens.app.golden import LONGEST, golden_images
 from handlens.data.decode import decode
 from handlens.errors import InputError
-from handlens.files import read_json, write_json
+from handlens.files import write_json
+from handlens.reading.parsed import read_json
 
 SCHEMAS = Path(__file__).resolve().parents[2] / "docs" / "schemas"
 RECIPE = {"model": "lenet_color", "mode": "scratch", "image_size": 64, "epochs": 1, "workers": 0}

@@ -22,8 +22,9 @@ from handlens.evaluation.metrics import classification_metrics
 from handlens.evaluation.plots import confusion_plot, curves, reliability_plot
 from handlens.evaluation.report import data_uri, write_report
 from handlens.figures import percent
-from handlens.files import read_json, write_json
+from handlens.files import write_json
 from handlens.preprocess import Preprocess
+from handlens.reading.parsed import read_json
 from handlens.tasks import classify
 from handlens.tasks.classify.measure import most_confused, shown_beside
 

@@ -13,8 +13,9 @@ from PIL import Image
 
 from command import handlens as command
 from handlens.errors import InputError
-from handlens.files import read_json, write_json
+from handlens.files import write_json
 from handlens.flow.bench import bench
+from handlens.reading.parsed import read_json
 from handlens.runtimes import RUNTIMES
 from handlens.timing.plot import bench_plot
 from handlens.training.proved import proved_files

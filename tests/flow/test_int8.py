@@ -17,11 +17,11 @@ from blobs import CLASSES
 from command import handlens as command
 from handlens.errors import InputError, ParityError
 from handlens.evaluation.metrics import wilson_interval
-from handlens.files import read_json
 from handlens.flow import calibration, int8
 from handlens.flow.calibration import calibration_images
 from handlens.flow.gate import Gate, failure
 from handlens.flow.runs import find_run
+from handlens.reading.parsed import read_json
 from handlens.runtimes import RUNTIMES, comparison, parity
 from handlens.runtimes.parity import OWN, Row
 

@@ -19,7 +19,8 @@ import own_parts
 from blobs import write_images
 from handlens.data.own_transform import OwnTransform
 from handlens.errors import InputError
-from handlens.files import read_json, write_json
+from handlens.files import write_json
+from handlens.reading.parsed import read_json
 from handlens.training.parts import name_of
 from handlens.training.run import read_metrics
 

@@ -20,10 +20,10 @@ import torch
 import torchvision
 
 from handlens.errors import InputError
-from handlens.files import sha256_of
 from handlens.models import build, pretrained
 from handlens.models.loading import load_into
 from handlens.models.pretrained import get_weights, have_weights, load_weights
+from handlens.reading.files import sha256_of
 from handlens.weights import SOURCES, cached_weights, fetch, listing
 
 NAME = "tiny"

@@ -1,0 +1,125 @@
+"""What is around a process: limits, disks, pipes, and another process."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from attack.make import flat
+from blobs import write_images
+
+HANDLENS = [sys.executable, "-m", "handlens"]
+TRAIN = ["--mode", "scratch", "--width", "0.35", "--image-size", "32", "--epochs", "1", "--workers", "0", "-q"]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 3 MB, where this may be mounted."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", place], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("no file system can be mounted here")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", place], check=True)
+
+
+def shell(command: str, *arguments: Path | str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A line of sh; $0 is `python -m handlens`, $1 and so on the arguments."""
+    script = command.replace("handlens", f"{sys.executable} -m handlens")
+    return subprocess.run(
+        ["bash", "-c", script, "sh", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | environment,
+    )
+
+
+def test_few_file_descriptors_are_enough(exported_run: Path, tmp_path: Path) -> None:
+    flat(tmp_path, count=100)
+    done = shell('ulimit -n 64; handlens predict "$1" "$2" --json', exported_run, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 100
+
+
+@pytest.mark.parametrize("end", ["head -n 1", "true"])
+def test_a_reader_that_leaves_is_no_error(end: str, exported_run: Path, tmp_path: Path) -> None:
+    flat(tmp_path, count=60)
+    done = shell(f'set -o pipefail; handlens predict "$1" "$2" --json | {end}', exported_run, tmp_path)
+    assert done.returncode in (0, 141), done.stderr
+    assert done.stderr == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", ">/dev/full"])
+def test_standard_streams_may_be_closed_or_full(closed: str, exported_run: Path, tmp_path: Path) -> None:
+    flat(tmp_path)
+    done = shell(f'handlens predict "$1" "$2" {closed}', exported_run, tmp_path)
+    assert done.returncode in (0, 1, 2, 120), done.stderr  # 120: Python's own, of a full standard output
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(
+    exported_run: Path, small_disk: Path, tmp_path: Path
+) -> None:
+    write_images(tmp_path / "data", per_class=10, seed=0)
+    done = shell('handlens train "$1" --out "$2/run" ' + " ".join(TRAIN), tmp_path / "data", small_disk)
+    assert done.returncode == 2, done.stderr
+    assert "disk is full" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (small_disk / "run" / "model.json").exists()
+    assert not list(small_disk.rglob("*.new"))
+    shutil.rmtree(small_disk / "run")
+    (small_disk / "filler").write_bytes(bytes((3 << 20) - 8192))
+    images = tmp_path / "data" / "c"
+    done = shell('handlens predict "$1" "$2" --annotate "$3/copies" -q', exported_run, images, small_disk)
+    assert done.returncode == 2, done.stderr
+    assert "disk is full" in done.stderr
+    assert not list(small_disk.rglob("*.new"))
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_cold_cache(weights: str, tmp_path: Path) -> None:
+    flat(tmp_path, count=2)
+    cache = tmp_path / "cache" / "handlens"
+    shutil.copytree(Path(weights) / "handlens" / "weights", cache / "weights")
+    command = [*HANDLENS, "predict", "mobilenet_v2", str(tmp_path / "good0.png"), "--json"]
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    both = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) for _ in range(2)
+    ]
+    answers = []
+    for process in both:
+        out, error = process.communicate(timeout=200)
+        assert process.returncode == 0, error
+        answers.append(out)
+    assert answers[0] == answers[1]
+
+
+@pytest.mark.slow
+def test_a_cache_with_a_flipped_byte_is_made_anew(weights: str, tmp_path: Path) -> None:
+    flat(tmp_path, count=2)
+    shutil.copytree(Path(weights) / "handlens" / "weights", tmp_path / "cache" / "handlens" / "weights")
+    line = 'handlens predict mobilenet_v2 "$1" --json'
+    first = shell(line, tmp_path / "good0.png", XDG_CACHE_HOME=str(tmp_path / "cache"))
+    assert first.returncode == 0, first.stderr
+    for file in ("model.safetensors", "engine/model.bin"):
+        path = tmp_path / "cache" / "handlens" / "pretrained" / "mobilenet_v2" / file
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+        again = shell(line, tmp_path / "good0.png", XDG_CACHE_HOME=str(tmp_path / "cache"))
+        assert (again.returncode, again.stdout) == (0, first.stdout)
+        assert "Rebuilding the cached model" in again.stderr
