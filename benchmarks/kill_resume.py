@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from common import shared_images, store
 
-from handlens.files import sha256_of
+from handlens.reading.files import sha256_of
 
 KILLS = int(sys.argv[1]) if len(sys.argv) > 1 else 20
 RECIPE = """
