@@ -191,6 +191,13 @@ CASES = [
         exit=(0,),
     ),
     Case(
+        "classes of all names: evaluate of a run that knows others",
+        class_called(*NAMES.values()),
+        ("evaluate", "{run}", "{data}"),
+        exit=(1, 2),
+        says=("not trained on",),
+    ),
+    Case(
         "classes of all names: train",
         class_called(*NAMES.values()),
         (

@@ -6,6 +6,7 @@ Charts are matplotlib figures drawn without pyplot: no window, no global state, 
 from __future__ import annotations
 
 import unicodedata
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -351,5 +352,7 @@ def as_png(figure: Figure) -> bytes:
     buffer = BytesIO()
     FigureCanvasAgg(figure)  # draws into memory, whatever backend the user's settings name
     # Without the Software entry the same numbers give the same bytes with every matplotlib that draws alike.
-    figure.savefig(buffer, format="png", dpi=120, bbox_inches="tight", pad_inches=0.12, metadata={"Software": None})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a box stands for it
+        figure.savefig(buffer, format="png", dpi=120, bbox_inches="tight", pad_inches=0.12, metadata={"Software": None})
     return buffer.getvalue()

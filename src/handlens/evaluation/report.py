@@ -13,6 +13,7 @@ from typing import Any
 from handlens.figures import percent
 from handlens.files import write_text
 from handlens.fonts import font_file
+from handlens.names import for_terminal
 
 HANGUL = re.compile("[\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3]")
 
@@ -55,7 +56,7 @@ def write_report(
             "differs", "tolerated" and "metric" of an export's proof.
         more: what the template needs beside these.
 
-    Every text is escaped: class names and paths are the user's, and may be somebody else's.
+    Every text is made safe: class names and paths are the user's, and may be somebody else's.
 
     Raises:
         ValueError: an image is neither PNG nor JPEG.
@@ -66,6 +67,8 @@ def write_report(
     environment = Environment(
         loader=FileSystemLoader([template.parent, Path(__file__).parent], encoding="utf-8"),
         autoescape=True,
+        # A mark in a name could turn the direction of the sentence around it. What macros made is done already.
+        finalize=lambda value: for_terminal(value) if type(value) is str else value,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
