@@ -1,6 +1,6 @@
 """What the door for files costs: python benchmarks/door_cost.py BEFORE [--rounds N]
 
-`check` and `predict` of the test images of flowers, each in a process of its own, by these sources and by those of
+`check` of the flowers and `predict` of their test images, each in a process of its own, by these sources and those of
 another checkout (BEFORE, its src folder), in turn; processor time of the process, and the ratio of the medians.
 """
 
@@ -18,7 +18,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument("before", type=Path)
 parser.add_argument("--rounds", type=int, default=7)
 asked = parser.parse_args()
-data = shared_images("flowers") / "test"
+data = shared_images("flowers")
 
 
 def processor_seconds(sources: Path, *arguments: str) -> float:
@@ -39,7 +39,7 @@ rows = []
 with tempfile.TemporaryDirectory() as scratch:
     commands = {
         "check": ("check", str(data), "--quiet"),
-        "predict": ("predict", "mobilenet_v2", str(data), "--csv", f"{scratch}/out.csv", "--quiet"),
+        "predict": ("predict", "mobilenet_v2", str(data / "test"), "--csv", f"{scratch}/out.csv", "--quiet"),
     }
     for name, arguments in commands.items():
         rivals = {"before": asked.before, "now": ROOT / "src"}

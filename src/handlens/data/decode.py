@@ -14,7 +14,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
-from handlens.data.budget import BUDGET, MOST
+from handlens.data.budget import BUDGET, MOST, SMALL
 from handlens.data.image_format import FORMAT_NAMES, HEAD_BYTES, true_format
 from handlens.data.orientation import jpeg_orientation, orientation_of, upright
 from handlens.data.readers import opened
@@ -236,7 +236,9 @@ def _turbo_jpeg(
         height, width, colors, _ = simplejpeg.decode_jpeg_header(content)
     except (ValueError, KeyError):  # KeyError: simplejpeg has no name for 4:4:1 subsampling
         return None
-    cost = COSTS["jpeg"] + (PROGRESSIVE if b"\xff\xc2" in content[:HEAD_OF_JPEG] else 0)
+    cost = COSTS["jpeg"]
+    if width * height * cost > SMALL and b"\xff\xc2" in content[:HEAD_OF_JPEG]:
+        cost += PROGRESSIVE
     if colors in ("CMYK", "YCCK"):
         return None
     _check_size(width, height, max_pixels=max_pixels, cost=cost, name=name)
@@ -247,7 +249,8 @@ def _turbo_jpeg(
         lowest_height, lowest_width = height, width
     try:
         whole = at_least is None or lowest_height * 2 > height or lowest_width * 2 > width
-        with BUDGET.take(width * height * (cost if whole else cost - COSTS["jpeg"]) + len(content)):
+        amount = width * height * (cost if whole else cost - COSTS["jpeg"]) + len(content)
+        with BUDGET.take(amount) if amount > SMALL else nullcontext():
             return simplejpeg.decode_jpeg(content, "RGB", min_height=lowest_height, min_width=lowest_width)
     except ValueError as error:
         if any(words in str(error).lower() for words in JPEG_LOST_PIXELS):

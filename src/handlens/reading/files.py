@@ -26,6 +26,10 @@ LIMITS: dict[Kind, int] = {
     "model": 8192,  # exported
 }
 CHUNK = 1 << 20
+# A pipe is opened without waiting; where the system has these.
+FLAGS = os.O_RDONLY
+for _name in ("O_NONBLOCK", "O_NOCTTY", "O_BINARY", "O_CLOEXEC"):
+    FLAGS |= getattr(os, _name, 0)
 WHAT = {
     stat.S_IFIFO: "a pipe",
     stat.S_IFSOCK: "a socket",
@@ -58,7 +62,8 @@ def read_bytes(path: Path, kind: Kind) -> bytes:
         UnreadableFileError: no regular file (at once, without opening it), larger than the limit of its kind, missing,
             or it cannot be read.
     """
-    with opened(path) as (descriptor, size):
+    descriptor, size = _open(path)
+    try:
         limit = limit_of(kind)
         if size > limit:
             raise UnreadableFileError(path, too_large(size, kind))
@@ -67,6 +72,8 @@ def read_bytes(path: Path, kind: Kind) -> bytes:
             parts.append(part)
             size -= len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
+    finally:
+        os.close(descriptor)
 
 
 def read_start(path: Path, length: int) -> bytes:
@@ -128,41 +135,53 @@ def too_large(size: int, kind: Kind) -> str:
 def opened(path: Path) -> Iterator[tuple[int, int]]:
     """(descriptor, size in bytes) of a regular file.
 
-    What is no regular file is not even opened: to open a pipe waits, to open a device may do anything. One that takes a
-    file's place in between is opened without waiting, and noticed by its descriptor.
+    Raises:
+        UnreadableFileError: as `read_bytes`, of any size.
     """
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
-    with _named(path):
-        _need_regular(path, os.stat(path))  # noqa: PTH116 - a tenth of pathlib's time
-        descriptor = os.open(path, flags | getattr(os, "O_CLOEXEC", 0))
+    descriptor, size = _open(path)
     try:
-        status = os.fstat(descriptor)
-        _need_regular(path, status)
-        yield descriptor, status.st_size
+        yield descriptor, size
     finally:
         os.close(descriptor)
 
 
-@contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """What the system says becomes a sentence about the file."""
+def _open(path: Path) -> tuple[int, int]:
+    """(descriptor, size in bytes).
+
+    What is no regular file is not even opened: to open a pipe waits, to open a device may do anything. One that takes a
+    file's place in between is opened without waiting, and noticed by its descriptor.
+    """
     try:
-        yield
-    except FileNotFoundError:
-        raise MissingFileError(path, "is missing") from None
-    except PermissionError:
-        raise UnreadableFileError(path, "cannot be read: permission is denied") from None
-    except OSError as error:  # a link to itself, a name that is too long, a failing disk, a share that went away
-        raise UnreadableFileError(path, f"cannot be read: {error.strerror or error}") from None
+        _need_regular(path, os.stat(path))  # noqa: PTH116 - a tenth of pathlib's time
+        descriptor = os.open(path, FLAGS)
+    except (OSError, ValueError) as error:
+        raise _named(path, error) from None
+    status = os.fstat(descriptor)
+    try:
+        _need_regular(path, status)
     except UnreadableFileError:
+        os.close(descriptor)
         raise
-    except ValueError as error:  # a zero byte in the name
-        raise UnreadableFileError(path, f"cannot be read: {error}") from None
+    return descriptor, status.st_size
 
 
 def _read(path: Path, descriptor: int, length: int) -> bytes:
-    with _named(path):
+    try:
         return os.read(descriptor, length)
+    except OSError as error:
+        raise _named(path, error) from None
+
+
+def _named(path: Path, error: Exception) -> UnreadableFileError:
+    """What the system says as a sentence about the file."""
+    if isinstance(error, UnreadableFileError):
+        return error
+    if isinstance(error, FileNotFoundError):
+        return MissingFileError(path, "is missing")
+    if isinstance(error, PermissionError):
+        return UnreadableFileError(path, "cannot be read: permission is denied")
+    # A link to itself, a name that is too long or has a zero byte, a failing disk, a share that went away.
+    return UnreadableFileError(path, f"cannot be read: {getattr(error, 'strerror', None) or error}")
 
 
 def _need_regular(path: Path, status: os.stat_result) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from handlens.data.config import IGNORED, DataConfig, MaskFiles
@@ -274,6 +273,8 @@ def _coding(
 def number_objects(masks: Sequence[Path]) -> bool:
     """Whether the values of masks seem to be numbers of objects: in each mask 1 to n without a gap, n differs from mask
     to mask, and what has one value is one connected area."""
+    import cv2  # takes a while, and is rarely needed
+
     counts, areas, whole = set(), 0, 0
     for path in masks[:: max(1, len(masks) // LOOKED_AT)][:LOOKED_AT]:
         try:
