@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -123,3 +124,48 @@ def test_a_cache_with_a_flipped_byte_is_made_anew(weights: str, tmp_path: Path) 
         again = shell(line, tmp_path / "good0.png", XDG_CACHE_HOME=str(tmp_path / "cache"))
         assert (again.returncode, again.stdout) == (0, first.stdout)
         assert "Rebuilding the cached model" in again.stderr
+
+
+CHANGING = r"(?:openat|open|creat|mkdir|mkdirat|rename\w*|unlink\w*|symlink\w*|link\w*|truncate)"
+WRITES = re.compile(r"^\d+ +" + CHANGING + r'\(.*?"([^"]*)"(.*)')
+
+
+@pytest.mark.slow
+def test_nothing_is_written_elsewhere_and_nothing_is_sent(exported_run: Path, tmp_path: Path) -> None:
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not installed")
+    places = {name: tmp_path / name for name in ("data", "out", "home", "cache", "tmp")}
+    for place in places.values():
+        place.mkdir()
+    write_images(places["data"] / "train", per_class=10, seed=0)
+    environment = os.environ | {
+        "HOME": str(places["home"]),
+        "XDG_CACHE_HOME": str(places["cache"]),
+        "TMPDIR": str(places["tmp"]),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    allowed = (str(places["out"]), str(places["cache"]), str(places["tmp"]), "/dev/", "/proc/self", "/sys/", "socket:")
+    for command in (
+        ["check", "{data}"],
+        ["train", "{data}", "--out", "{out}/run", *TRAIN],
+        ["evaluate", "{out}/run"],
+        ["predict", "{run}", "{data}", "--csv", "{out}/out.csv"],
+    ):
+        log = tmp_path / "log"
+        words = [word.format(run=exported_run, **places) for word in command]
+        traced = ["strace", "-f", "-y", "-s", "4096", "-e", "trace=%file,%network", "-o", str(log), *HANDLENS, *words]
+        done = subprocess.run(traced, capture_output=True, text=True, check=False, env=environment)
+        assert done.returncode in (0, 1), done.stderr
+        calls = log.read_text(errors="replace").splitlines()
+        assert len(calls) > 1000  # else nothing was traced
+        assert not [call for call in calls if "AF_INET" in call and "connect(" in call]
+        written = {path for call in calls if " = -1 " not in call and (path := _written(call))}
+        assert {path for path in written if not path.startswith(allowed)} == set(), command
+
+
+def _written(call: str) -> str | None:
+    """The path that a line of strace changes."""
+    found = WRITES.search(call)
+    if found is None or ("open" in call.split("(")[0] and not re.search("O_(WRONLY|RDWR|CREAT)", found[2])):
+        return None
+    return found[1]

@@ -220,6 +220,19 @@ CASES: list[Case] = [
         exit=(0, 1),
         seconds=120,
     ),
+    *[
+        Case(
+            f"three images of 170 megapixels: {command[0]}{next((f' {w}' for w in command if w.startswith('--')), '')}",
+            _several(3, lambda: png(13000, 13000, kind=2)),
+            command,
+            exit=(0, 1),
+            seconds=200,
+        )
+        for command in (
+            ("show", "{data}", "--out", "{out}.png"),
+            ("predict", "{run}", "{data}", "--sheet", "{out}.png"),
+        )
+    ],
     Case(
         "six images of 170 megapixels at once: check",
         _several(6, lambda: png(13000, 13000, kind=2)),

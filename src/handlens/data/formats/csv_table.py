@@ -242,7 +242,8 @@ def _table(folder: Path, columns: CsvColumns) -> Table:
         raise InputError(f"{folder} has no CSV file; set csv: path in handlens.yaml.")
     if len(paths) == 1:
         return load(paths[0], encoding=columns.encoding)
-    fitting = [path for path in paths if _fits(peek(path), columns)]
+    stated = columns if columns != CsvColumns.model_validate({}) else None  # else a table of boxes is none of labels
+    fitting = [path for path in paths if _fits(peek(path), stated)]
     if len(fitting) != 1:
         names = ", ".join(path.name for path in fitting or paths)
         raise InputError(f"{folder} has several tables ({names}); choose one with csv: path in handlens.yaml.")

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from handlens.data.budget import MOST
+from handlens.data.budget import BUDGET, MOST
 from handlens.data.decode import BAD_DATA
 from handlens.data.image_format import HEAD_BYTES, true_format
 from handlens.errors import InputError
@@ -113,7 +113,8 @@ def open_mask(path: Path) -> Image.Image:
                 f"the mask {path} has {image.width} x {image.height} pixels, above the limit of "
                 f"{MOST / COST / 1e6:.0f} million."
             )
-        image.load()
+        with BUDGET.take(image.width * image.height * COST + len(content)):
+            image.load()
     except InputError:
         raise
     except BAD_DATA as error:
