@@ -41,7 +41,11 @@ class OpenVINOEngine:
         hints: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY" if latency else "THROUGHPUT"}
         if precision == "fp32":
             hints["INFERENCE_PRECISION_HINT"] = "f32"
-        self._compiled = core.compile_model(model, "CPU", hints)
+        try:
+            self._compiled = core.compile_model(model, "CPU", hints)
+        except RuntimeError:  # a file in the cache that another process is writing, or that is damaged
+            core.set_property({"CACHE_DIR": ""})
+            self._compiled = core.compile_model(model, "CPU", hints)
         self._ov = ov
         self.runtime = f"OpenVINO {ov.__version__.split('-')[0]}"
         computed = self._compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
