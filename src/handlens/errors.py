@@ -5,6 +5,7 @@ Any other exception is a bug and shows its traceback.
 """
 
 import difflib
+import logging
 from collections.abc import Collection, Sequence
 from importlib.util import find_spec
 from typing import Any
@@ -64,3 +65,9 @@ def check_numbers(values: Sequence[int], what: str, most: int) -> list[int]:
     if not found or found[0] < 1 or found[-1] > most:
         raise InputError(f"--{what} must be from 1 to {most:,}, got {', '.join(map(str, values)) or 'nothing'}.")
     return found
+
+
+def unexpected(error: Exception, name: str) -> str:
+    """For the last net under one file of many: a sentence about an error that nobody thought of, which is logged."""
+    logging.getLogger("handlens").debug(name, exc_info=error)
+    return f"{name}: an unexpected {type(error).__name__} ({' '.join(str(error).split())[:80]}); --debug shows more."

@@ -15,12 +15,13 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 from handlens.data.budget import BUDGET
-from handlens.data.decode import MAX_PIXELS, UnreadableImageError, decode, probe, unexpected
+from handlens.data.decode import MAX_PIXELS, UnreadableImageError, decode, probe
 from handlens.data.duplicates import Hash, Thumbnail, duplicate_groups, perceptual_hash, thumbnail
 from handlens.data.findings import Audit, Sizes
 from handlens.data.judgement import SMALLEST_SIDE, findings_of
 from handlens.data.labels.kind import Facts, Kind
 from handlens.data.record import Dataset, Record
+from handlens.errors import unexpected
 from handlens.machine import cores
 from handlens.reading.files import UnreadableFileError, read_bytes
 

@@ -9,7 +9,6 @@ Color profiles are not applied: the nets were trained on images whose profiles w
 
 from __future__ import annotations
 
-import logging
 import struct
 import warnings
 import zlib
@@ -250,7 +249,7 @@ def _turbo_jpeg(
     try:
         whole = at_least is None or lowest_height * 2 > height or lowest_width * 2 > width
         amount = width * height * (cost if whole else cost - COSTS["jpeg"]) + len(content)
-        with BUDGET.take(amount) if amount > SMALL else nullcontext():
+        with BUDGET.take(amount) if amount > SMALL else nullcontext():  # which costs 5 % of a small image
             return simplejpeg.decode_jpeg(content, "RGB", min_height=lowest_height, min_width=lowest_width)
     except ValueError as error:
         if any(words in str(error).lower() for words in JPEG_LOST_PIXELS):
@@ -300,9 +299,3 @@ def _rgb(image: Image.Image, name: str) -> NDArray[np.uint8]:
         white_paper.paste(rgba, mask=rgba)
         return np.array(white_paper)
     return np.array(image if image.mode == "RGB" else image.convert("RGB"))
-
-
-def unexpected(error: Exception, name: str) -> str:
-    """For the last net under one file of many: a sentence about an error that nobody thought of, which is logged."""
-    logging.getLogger("handlens").debug(name, exc_info=error)
-    return f"{name}: an unexpected {type(error).__name__} ({' '.join(str(error).split())[:80]}); --debug shows more."

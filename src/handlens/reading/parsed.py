@@ -34,8 +34,8 @@ class _RefusedError(ValueError):
 def read_json(path: Path, kind: Kind = "settings") -> Any:
     """
     Raises:
-        UnreadableFileError: the file is missing, cannot be read, or is not JSON, or has halves of
-            characters. NaN and infinity, which tools write, come as such: whoever needs a number asks for a finite one.
+        UnreadableFileError: the file is missing, cannot be read, is not JSON, or has halves of characters. NaN and
+            infinity, which tools write, come as such: whoever needs a number asks for a finite one.
     """
     return parse_json(read_text(path, kind), path)
 
@@ -128,7 +128,7 @@ class _Shallow(ET.TreeBuilder):
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses what says two things or grows: keys that stand twice, aliases of aliases, deep nesting."""
+    """Refuses what says two things or grows: keys that stand twice, aliases without end, deep nesting."""
 
     def __init__(self, stream: str) -> None:
         super().__init__(stream)

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handlens.data.budget import BUDGET
-from handlens.data.decode import UnreadableImageError, decode, unexpected
+from handlens.data.decode import UnreadableImageError, decode
+from handlens.errors import unexpected
 from handlens.machine import cores
 from handlens.preprocess import Preprocess
 from handlens.runtimes.engine import Arrays, Engine, stacked
