@@ -11,7 +11,7 @@ import pytest
 import handlens
 from blobs import CLASSES, write_images
 from handlens.errors import InputError
-from handlens.flow.evaluate import test_images as images_of
+from handlens.flow.labeled_images import test_images as images_of
 from handlens.reading.parsed import read_json
 from handlens.training.recipe_file import make_recipe
 from handlens.training.run import Run, open_run, write_model_json

@@ -249,7 +249,7 @@ def _turbo_jpeg(
     try:
         whole = at_least is None or lowest_height * 2 > height or lowest_width * 2 > width
         amount = width * height * (cost if whole else cost - COSTS["jpeg"]) + len(content)
-        with BUDGET.take(amount) if amount > SMALL else nullcontext():  # which costs 5 % of a small image
+        with BUDGET.take(amount) if amount > SMALL else nullcontext():  # small images spare the counting
             return simplejpeg.decode_jpeg(content, "RGB", min_height=lowest_height, min_width=lowest_width)
     except ValueError as error:
         if any(words in str(error).lower() for words in JPEG_LOST_PIXELS):

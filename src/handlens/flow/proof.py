@@ -13,7 +13,7 @@ from handlens.data.decode import UnreadableImageError, decode
 from handlens.data.labels.kind import Kind
 from handlens.data.record import Record
 from handlens.errors import InputError
-from handlens.flow.evaluate import test_images
+from handlens.flow.labeled_images import test_images
 from handlens.reporter import QUIET, Reporter
 from handlens.tasks import TASKS
 from handlens.training.run import Run
