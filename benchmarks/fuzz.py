@@ -13,6 +13,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from common import ROOT, store
@@ -33,21 +35,18 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-def images(first: int, count: int) -> dict:
-    from attack.mutate import image_seeds, mutations
-    from conftest import HEIC_ALPHA, HEIC_ROTATED
-    from handlens.data.decode import UnreadableImageError, decode
+def measured(attempts: Iterator[tuple[int, Callable[[], object]]]) -> dict:
+    """What became of (number, reading): read, refused, failures, the longest time and how memory has grown."""
+    from handlens.errors import InputError
 
     outcomes, failures, longest, before = Counter(), [], 0.0, 0
-    for done, (number, content) in enumerate(
-        mutations(list(image_seeds(HEIC_ROTATED, HEIC_ALPHA).values()), count, first=first)
-    ):
-        print(number, file=sys.stderr, flush=True)
+    for done, (number, read) in enumerate(attempts):
+        print(number, file=sys.stderr, flush=True)  # the last one is where a crash was
         begin = time.perf_counter()
         try:
-            decode(content)
+            read()
             outcomes["read"] += 1
-        except UnreadableImageError:
+        except InputError:
             outcomes["refused"] += 1
         except Exception as error:
             failures.append(f"{number}: {type(error).__name__}: {error}")
@@ -57,15 +56,22 @@ def images(first: int, count: int) -> dict:
     return {**outcomes, "failures": failures, "longest_s": longest, "grown_mb": (resident() - before) / 1e6}
 
 
-def labels(first: int, count: int) -> dict:
+def images(first: int, count: int) -> Iterator[tuple[int, Callable[[], object]]]:
+    from attack.mutate import image_seeds, mutations
+    from conftest import HEIC_ALPHA, HEIC_ROTATED
+    from handlens.data.decode import decode
+
+    for number, content in mutations(list(image_seeds(HEIC_ROTATED, HEIC_ALPHA).values()), count, first=first):
+        yield number, partial(decode, content)
+
+
+def labels(first: int, count: int) -> Iterator[tuple[int, Callable[[], object]]]:
     from test_mutations import LABEL_SEEDS
 
     from attack.make import photo
     from attack.mutate import mutated
     from handlens.data import open_dataset
-    from handlens.errors import InputError
 
-    outcomes, failures, longest, before = Counter(), [], 0.0, 0
     names = list(LABEL_SEEDS)
     with tempfile.TemporaryDirectory() as scratch:
         folders = {}
@@ -75,28 +81,17 @@ def labels(first: int, count: int) -> dict:
             for number in range(2):
                 photo(number).save(folders[name] / f"good{number}.png")
         (folders["data.yaml"] / "good0.txt").write_bytes(LABEL_SEEDS["good0.txt"])
-        for done, number in enumerate(range(first, first + count)):
+        for number in range(first, first + count):
             name = names[number % len(names)]
             content = mutated(LABEL_SEEDS[name], number)
             (folders[name] / name).write_bytes(content)
-            begin = time.perf_counter()
-            try:
-                open_dataset(folders[name])
-                outcomes["read"] += 1
-            except InputError:
-                outcomes["refused"] += 1
-            except Exception as error:
-                failures.append(f"{number}: {type(error).__name__}: {error}")
-            longest = max(longest, time.perf_counter() - begin)
-            if (folders[name] / name).read_bytes() != content:
-                failures.append(f"{number}: the file was changed")
-            if done == 1000:
-                before = resident()
-    return {**outcomes, "failures": failures, "longest_s": longest, "grown_mb": (resident() - before) / 1e6}
+            yield number, partial(open_dataset, folders[name])
+            assert (folders[name] / name).read_bytes() == content, f"{number}: the file was changed"
 
 
 if asked.first is not None:
-    print(json.dumps({"images": images, "labels": labels}[asked.what](asked.first, asked.count)))
+    attempts = {"images": images, "labels": labels}[asked.what](asked.first, asked.count)
+    print(json.dumps(measured(attempts)))
     sys.exit()
 
 total, crashes = Counter(), []

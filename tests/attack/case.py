@@ -16,6 +16,14 @@ from typing import Any
 
 FORKS = Path(__file__).with_name("forks.py")
 CHECK = ("check", "{data}")
+CHECK_JSON = (*CHECK, "--json")
+TRAIN = (
+    "train",
+    "{data}",
+    "--out",
+    "{out}",
+    *["--mode", "scratch", "--width", "0.35", "--image-size", "32", "--workers", "0"],
+)
 PREDICT = ("predict", "{run}", "{data}", "--json")
 MEGABYTES = 1500  # beyond what is imported, and the engine's
 READ_IN_FULL = 4 << 20  # bytes: larger files are compared by size and time
@@ -208,3 +216,9 @@ def _contents(folder: Path) -> dict[str, tuple[Any, ...]]:
             content = hashlib.sha256(path.read_bytes()).hexdigest()
         found[repr(str(path.relative_to(folder)))] = (status.st_mode, status.st_size, status.st_mtime_ns, content)
     return found
+
+
+def has_class(outcome: Outcome, name: str) -> None:
+    """Of `check --json`: to verify a Case."""
+    told = json.loads(outcome.stdout)["class_names"]
+    assert name in told, told

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from attack.case import CHECK, Case, Make
+from attack.case import CHECK, CHECK_JSON, Case, Make, has_class
 from attack.make import (
     GOOD,
     NOT_FILES,
@@ -31,7 +31,6 @@ from attack.make import (
     yolo,
 )
 
-JSON = ("check", "{data}", "--json")
 ENTITIES = "".join(f'<!ENTITY {"b" * n} "{("&" + "b" * (n - 1) + ";") * 10}">' for n in range(2, 10))
 ENTITY = f'<!DOCTYPE a [<!ENTITY b "bbbbbbbbbb">{ENTITIES}]>'
 
@@ -168,30 +167,30 @@ CASES = [
     Case(
         "XML: EUC-KR, as it says",
         xml(voc_xml(voc_object("빵"), head='<?xml version="1.0" encoding="euc-kr"?>').encode("euc-kr")),
-        JSON,
+        CHECK_JSON,
         exit=(0, 1),
-        verify=lambda outcome: _has_class(outcome, "빵"),
+        verify=lambda outcome: has_class(outcome, "빵"),
     ),
     Case(
         "XML: UTF-16",
         xml(voc_xml(voc_object("빵"), head='<?xml version="1.0" encoding="utf-16"?>').encode("utf-16")),
-        JSON,
+        CHECK_JSON,
         exit=(0, 1),
-        verify=lambda outcome: _has_class(outcome, "빵"),
+        verify=lambda outcome: has_class(outcome, "빵"),
     ),
     Case(
         "XML: Shift-JIS, as it says",
         xml(voc_xml(voc_object("パン"), head="<?xml version='1.0' encoding='shift_jis'?>").encode("shift_jis")),
-        JSON,
+        CHECK_JSON,
         exit=(0, 1),
-        verify=lambda outcome: _has_class(outcome, "パン"),
+        verify=lambda outcome: has_class(outcome, "パン"),
     ),
     Case(
         "XML: a BOM",
         xml(b"\xef\xbb\xbf" + voc_xml(voc_object("c")).encode()),
-        JSON,
+        CHECK_JSON,
         exit=(0, 1),
-        verify=lambda outcome: _has_class(outcome, "c"),
+        verify=lambda outcome: has_class(outcome, "c"),
     ),
     bad("XML: Latin-1 that says nothing", xml(voc_xml(voc_object("br\u00f6t")).encode("latin-1"))),
     bad("XML: a zero byte", xml(voc_xml(voc_object("a\0b")))),
@@ -387,8 +386,3 @@ CASES = [
     stray("a stray JSON: a folder", "notes.json", NOT_FILES["a folder"]),
     stray("a stray text: a folder", "good0.txt", NOT_FILES["a folder"]),
 ]
-
-
-def _has_class(outcome: Any, name: str) -> None:
-    told = json.loads(outcome.stdout)["class_names"]
-    assert name in told, told

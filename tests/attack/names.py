@@ -8,7 +8,7 @@ import os
 from functools import partial
 from pathlib import Path
 
-from attack.case import Case, Make, Outcome
+from attack.case import TRAIN, Case, Make, Outcome
 from attack.make import encoded, photo
 
 NAMES: dict[str, bytes] = {
@@ -200,22 +200,7 @@ CASES = [
     Case(
         "classes of all names: train",
         class_called(*NAMES.values()),
-        (
-            "train",
-            "{data}",
-            "--out",
-            "{out}",
-            "--mode",
-            "scratch",
-            "--width",
-            "0.35",
-            "--image-size",
-            "32",
-            "--epochs",
-            "1",
-            "--workers",
-            "0",
-        ),
+        (*TRAIN, "--epochs", "1"),
         exit=(0,),
         seconds=90,
     ),

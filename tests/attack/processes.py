@@ -7,27 +7,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from attack.case import CHECK, Case
+from attack.case import CHECK, PREDICT, TRAIN, Case
 from attack.make import classes, flat
 
-JSON = ("predict", "{run}", "{data}", "--json")
-TRAIN = (
-    *(
-        "train",
-        "{data}",
-        "--out",
-        "{out}",
-        "--mode",
-        "scratch",
-        "--width",
-        "0.35",
-        "--image-size",
-        "32",
-        "--epochs",
-        "2",
-    ),
-    *("--workers", "0"),
-)
+TWICE = (*TRAIN, "--epochs", "2")
 
 
 def identical(folder: Path) -> None:
@@ -51,20 +34,24 @@ def _no_run(outcome: object) -> None:
 
 
 CASES = [
-    Case("no HOME", flat, JSON, exit=(0,), environment={"HOME": "", "XDG_CACHE_HOME": ""}),
+    Case("no HOME", flat, PREDICT, exit=(0,), environment={"HOME": "", "XDG_CACHE_HOME": ""}),
     Case(
-        "HOME that cannot be written", flat, JSON, exit=(0,), environment={"HOME": "/proc/none", "XDG_CACHE_HOME": ""}
+        "HOME that cannot be written",
+        flat,
+        PREDICT,
+        exit=(0,),
+        environment={"HOME": "/proc/none", "XDG_CACHE_HOME": ""},
     ),
-    Case("a cache that is a file", flat, JSON, exit=(0,), environment={"XDG_CACHE_HOME": "/dev/null"}),
+    Case("a cache that is a file", flat, PREDICT, exit=(0,), environment={"XDG_CACHE_HOME": "/dev/null"}),
     Case(
         "a cache in a folder that cannot be written",
         classes,
-        TRAIN,
+        TWICE,
         exit=(0, 2),
         environment={"XDG_CACHE_HOME": "/proc/none"},
         seconds=90,
     ),
-    Case("no temporary folder", flat, JSON, exit=(0,), environment={"TMPDIR": "/nowhere"}),
+    Case("no temporary folder", flat, PREDICT, exit=(0,), environment={"TMPDIR": "/nowhere"}),
     Case(
         "an output folder that cannot be written",
         classes,
@@ -108,7 +95,7 @@ CASES = [
     Case(
         "a learning rate at which training diverges",
         noise,
-        (*TRAIN, "--learning-rate", "1e30"),
+        (*TWICE, "--learning-rate", "1e30"),
         exit=(1, 2),
         says=("nan|infinite|diverged",),
         verify=_no_run,
@@ -117,7 +104,7 @@ CASES = [
     Case(
         "a learning rate of nan",
         noise,
-        (*TRAIN, "--learning-rate", "nan"),
+        (*TWICE, "--learning-rate", "nan"),
         exit=(2,),
         says=("learning",),
         verify=_no_run,
@@ -125,21 +112,21 @@ CASES = [
     Case(
         "a learning rate of infinity",
         noise,
-        (*TRAIN, "--learning-rate", "inf"),
+        (*TWICE, "--learning-rate", "inf"),
         exit=(2,),
         says=("learning",),
         verify=_no_run,
     ),
-    Case("a width of nan", noise, (*TRAIN, "--width", "nan"), exit=(2,), verify=_no_run),
+    Case("a width of nan", noise, (*TWICE, "--width", "nan"), exit=(2,), verify=_no_run),
     Case(
         "an image size of 10^9",
         noise,
-        (*TRAIN, "--image-size", "1000000000"),
+        (*TWICE, "--image-size", "1000000000"),
         exit=(2,),
         says=("size",),
         verify=_no_run,
     ),
-    Case("a batch of 10^9", noise, (*TRAIN, "--batch-size", "1000000000"), exit=(0, 2), seconds=90),
+    Case("a batch of 10^9", noise, (*TWICE, "--batch-size", "1000000000"), exit=(0, 2), seconds=90),
     Case(
         "no epochs",
         noise,

@@ -9,11 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from attack.case import Case, Make
+from attack.case import PREDICT, Case, Make
 from attack.make import NOT_FILES, classes, flat, sparse, with_file
 from handlens.reading.files import sha256_of
 
-PREDICT = ("predict", "{run}", "{data}", "--json")
 EXPORT = ("export", "{run}", "--to", "onnx", "--out", "{out}.onnx", "--data", "{data}", "--no-app")
 DEEP = "[" * 100_000
 REMOVED = object()

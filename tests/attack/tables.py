@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
-from attack.case import CHECK, Case, Make
+from attack.case import CHECK, CHECK_JSON, Case, Make, has_class
 from attack.make import NOT_FILES, TABLE, classes, lazily, photo, sparse, table, with_file, yolo
 
-JSON = ("check", "{data}", "--json")
 TRAIN = ("train", "{data}", "--out", "{out}", "--recipe", "{data}/recipe.yaml")
 DEEP = "[" * 100_000
 ALIASES = "a0: &a0 [x,x,x,x,x,x,x,x,x]\n" + "".join(
@@ -69,11 +66,6 @@ def data_yaml(content: str | bytes | Make) -> Make:
     return make
 
 
-def _has_class(outcome: Any, name: str) -> None:
-    told = json.loads(outcome.stdout)["class_names"]
-    assert name in told, told
-
-
 def many_rows(folder: Path) -> None:
     for number in range(4):
         photo(number).save(folder / f"good{number}.png")
@@ -101,21 +93,21 @@ CASES = [
         says=("labels.csv",),
     ),
     Case("table: zero bytes", table(TABLE.replace("good1", "good\0")), exit=(0, 1, 2), says=("labels.csv",)),
-    Case("table: UTF-16", table(KOREAN.encode("utf-16")), JSON, exit=(0, 1), verify=lambda o: _has_class(o, "빵")),
+    Case("table: UTF-16", table(KOREAN.encode("utf-16")), CHECK_JSON, exit=(0, 1), verify=lambda o: has_class(o, "빵")),
     Case(
         "table: UTF-8 with BOM",
         table(KOREAN.encode("utf-8-sig")),
-        JSON,
+        CHECK_JSON,
         exit=(0, 1),
-        verify=lambda o: _has_class(o, "빵"),
+        verify=lambda o: has_class(o, "빵"),
     ),
     Case("table: cp949", table(KOREAN.encode("cp949")), says=("labels.csv", "encoding: ")),
     Case(
         "table: cp949 that handlens.yaml declares",
         lambda f: ([table(KOREAN.encode("cp949"))(f), (f / "handlens.yaml").write_text("csv: {encoding: cp949}\n")]),
-        JSON,
+        CHECK_JSON,
         exit=(0, 1),
-        verify=lambda o: _has_class(o, "빵"),
+        verify=lambda o: has_class(o, "빵"),
     ),
     Case(
         "table: an encoding that there is not",
