@@ -40,6 +40,7 @@ from handlens.data.formats.split_names import split_of
 from handlens.data.labels.boxes import Box
 from handlens.data.record import IMAGE_EXTENSIONS, Dataset, Remark, Split
 from handlens.errors import InputError
+from handlens.names import NUMBER
 
 FORMAT = "boxes-csv"
 NO_NAME = "object"
@@ -53,8 +54,8 @@ CORNER_X, CORNER_Y = ("x", "bboxx", "boxx", "left"), ("y", "bboxy", "boxy", "top
 WIDTH = ("w", "width", "bboxwidth", "bboxw", "boxwidth", "boxw")
 HEIGHT = ("h", "height", "bboxheight", "bboxh", "boxheight", "boxh")
 ONE_CELL = ("bbox", "box", "boundingbox", "bndbox")
+Numbers = Literal["corners", "corner", "center"]
 CLASSES = (*LABEL_COLUMNS, "labelname", "object", "objectclass", "type", "name")
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Where:
     """
 
     numbers: tuple[int, ...]
-    kind: Literal["corners", "corner", "center"]
+    kind: Numbers
 
     def cells(self, row: Sequence[str]) -> list[str]:
         if len(self.numbers) == 1:
@@ -138,11 +139,11 @@ def read(path: Path, config: DataConfig) -> Dataset:
     fractions = _are_fractions([row.numbers for row in rows if row.numbers])
     labels = {row.name: f"{row.where}: " for row in reversed(rows) if row.numbers}
     class_names, index, merged = named_classes(labels, config)
-    found, sizes = [], {}
+    found = []
     for image, its in by_image.items():
         boxes: tuple[Box, ...] | None = None
         try:
-            height, width = sizes[image] = image_size(image) if fractions else (1, 1)
+            height, width = image_size(image) if fractions else (1, 1)
             boxes = tuple(corners(index[row.name], *_scaled(row.numbers, width, height)) for row in its if row.numbers)
         except UnreadableImageError:
             pass  # the audit names it
@@ -166,7 +167,7 @@ def box_columns(header: Sequence[str]) -> Where | None:
     def place(names: Sequence[str]) -> int | None:
         return next((plain.index(name) for name in names if name in plain), None)
 
-    ways: tuple[tuple[tuple[Sequence[str], ...], Literal["corners", "corner", "center"]], ...] = (
+    ways: tuple[tuple[tuple[Sequence[str], ...], Numbers], ...] = (
         ((LEFT, TOP, RIGHT, BOTTOM), "corners"),
         ((CENTER_X, CENTER_Y, WIDTH, HEIGHT), "center"),
         ((CORNER_X, CORNER_Y, WIDTH, HEIGHT), "corner"),
