@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from attack import images, labels, names, processes, runs, tables
+from attack import gate, images, labels, names, processes, runs, tables
 from attack.case import CHECK, Case, Outcome, Runner
 from attack.make import flat
 
@@ -23,6 +23,7 @@ GROUPS = {
     "tables": tables.CASES,
     "runs": runs.CASES,
     "processes": processes.CASES,
+    "gate": gate.CASES,
 }
 SHORT = 20  # seconds that a quick case may take at most
 
@@ -48,7 +49,7 @@ def test_an_attack_is_held(case: Case, runner: Runner, tmp_path: Path) -> None:
 
 
 def test_there_are_as_many_cases_as_promised() -> None:
-    assert sum(map(len, GROUPS.values())) >= 900
+    assert sum(map(len, GROUPS.values())) >= 950
     for group, cases in GROUPS.items():
         assert max(Counter(case.name for case in cases).values()) == 1, group
 

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -89,6 +90,129 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(
     assert done.returncode == 2, done.stderr
     assert "disk is full" in done.stderr
     assert not list(small_disk.rglob("*.new"))
+
+
+NOBODY = 65534
+
+
+def as_nobody(*words: Path | str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command under a user id that owns nothing here."""
+    if os.getuid() != 0:
+        pytest.skip("another user can only be taken on by root")
+    done = subprocess.run(
+        [*HANDLENS, *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | environment,
+        user=NOBODY,
+        group=NOBODY,
+        extra_groups=[],
+    )
+    if "No module named" in done.stderr or "can't open file" in done.stderr:
+        pytest.skip("the packages lie where another user cannot read")
+    return done
+
+
+@pytest.fixture
+def open_to_all(tmp_path: Path) -> Iterator[Path]:
+    """A folder that every user may read, and the path to it; not pytest's own, which are its user's alone."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.mark.slow
+def test_another_user_reads_what_is_readable_and_is_told_what_is_not(exported_run: Path, open_to_all: Path) -> None:
+    run, data = open_to_all / "run", open_to_all / "data"
+    shutil.copytree(exported_run, run)
+    data.mkdir()
+    flat(data, count=3)
+    done = as_nobody("predict", run, data, "--json", HOME="/nonexistent", XDG_CACHE_HOME="")
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 3
+
+    (data / "good0.png").chmod(0o600)
+    done = as_nobody("predict", run, data, "--json", HOME="/nonexistent", XDG_CACHE_HOME="")
+    assert done.returncode == 1, done.stderr
+    assert "ermission" in done.stdout + done.stderr
+    assert len(done.stdout.splitlines()) == 3  # the others are answered, the one is named
+
+    for closed, command in (
+        (run / "model.json", ["predict", run, data]),
+        (run / "model.safetensors", ["predict", run, data]),
+        (data, ["check", data]),
+    ):
+        before = closed.stat().st_mode
+        closed.chmod(0o700 if closed.is_dir() else 0o600)
+        done = as_nobody(*command, HOME="/nonexistent", XDG_CACHE_HOME="")
+        closed.chmod(before)
+        assert done.returncode in (1, 2), (closed, done.stdout)
+        assert "ermission" in done.stderr and closed.name in done.stderr, done.stderr
+        assert "Traceback" not in done.stderr
+
+    done = as_nobody("evaluate", run, exported_run, HOME="/nonexistent", XDG_CACHE_HOME="")
+    assert done.returncode in (1, 2)
+    assert "Traceback" not in done.stderr
+    assert not list(run.rglob("*.new"))
+
+
+@pytest.mark.slow
+def test_shared_memory_of_no_size(tmp_path: Path) -> None:
+    """Workers hand images over through /dev/shm; containers have 64 MB of it, some almost none."""
+    write_images(tmp_path / "data", per_class=10, seed=0)
+    words = ["--mode", "scratch", "--width", "0.35", "--image-size", "224", "--epochs", "1", "--workers", "2", "-q"]
+    if subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no file system can be mounted here")
+    line = (
+        "mount -t tmpfs -o size=64k tmpfs /dev/shm && "
+        f'{sys.executable} -m handlens train "$1" --out "$2" {" ".join(words)}'
+    )
+    done = subprocess.run(
+        ["unshare", "-m", "bash", "-c", line, "sh", str(tmp_path / "data"), str(tmp_path / "run")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    if done.returncode:
+        assert done.returncode == 2, done.stderr
+        assert "shm" in done.stderr or "shared memory" in done.stderr, done.stderr
+    else:
+        assert (tmp_path / "run" / "model.json").is_file()
+
+
+CLOCK_THAT_JUMPS = """
+import itertools, sys, time
+times = itertools.cycle([2_000_000_000.0, 1_000_000_000.0, 0.0])
+time.time = lambda: next(times)
+time.time_ns = lambda: int(next(times) * 1e9)
+from handlens.cli import run
+sys.exit(run(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+def test_a_clock_that_jumps_back(tmp_path: Path) -> None:
+    write_images(tmp_path / "data", per_class=10, seed=0)
+    run = tmp_path / "run"
+    for words in (
+        ["check", tmp_path / "data"],
+        ["train", tmp_path / "data", "--out", run, *TRAIN],
+        ["evaluate", run],
+        ["predict", run, tmp_path / "data", "--json"],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", CLOCK_THAT_JUMPS, *map(str, words)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+            env=os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")},
+        )
+        assert done.returncode in (0, 1), (words[0], done.stderr)
+        assert "Traceback" not in done.stderr
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from handlens.palette import IGNORE, colors
 MOST_TEXTS = 300  # of the largest objects; beside more, none can be read
 OPACITY = 0.5  # of a mask: the image still shows through
 IGNORED = 0.25  # what is left of the light where pixels do not count
+PAINTED_AT_ONCE = 1 << 18  # pixels: in float they fit the processor's cache
 SMALLEST_LETTERS = 10  # pixels, of a legend
 BACKGROUND = "background"  # the class of this name is left as the image is
 
@@ -41,8 +42,13 @@ def with_mask(image: NDArray[np.uint8], mask: NDArray[np.uint8], names: Sequence
     share[IGNORE] = 1 - IGNORED
     table = np.zeros((IGNORE + 1, 3), dtype=np.float32)
     table[: len(names)] = colors(len(names))[:IGNORE]
-    opacity = share[mask][:, :, None]
-    return np.asarray((image * (1 - opacity) + table[mask] * opacity).round().astype(np.uint8))
+    painted = np.empty_like(image)
+    rows = max(1, PAINTED_AT_ONCE // max(1, mask.shape[1]))
+    for top in range(0, len(mask), rows):
+        band = slice(top, top + rows)
+        opacity = share[mask[band]][:, :, None]
+        painted[band] = (image[band] * (1 - opacity) + table[mask[band]] * opacity).round()
+    return painted
 
 
 def with_boxes(
@@ -134,17 +140,16 @@ def with_text_below(image: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
         image: (H, W, 3) uint8 RGB.
     """
     text = for_picture(text)
-    height, width = image.shape[:2]
+    width = image.shape[1]
     size = max(12, round(min(width, 1200) / 18))
     font = label_font(text, size)
-    canvas = Image.new("RGB", (width, height + round(size * 1.6)), "white")
-    canvas.paste(Image.fromarray(image), (0, 0))
-    draw = ImageDraw.Draw(canvas)
+    band = Image.new("RGB", (width, round(size * 1.6)), "white")
+    draw = ImageDraw.Draw(band)
     while size > 8 and draw.textlength(text, font=font) > width - 8:
         size -= 1
         font = label_font(text, size)
-    draw.text((4, height + 2), text, fill="black", font=font)
-    return np.asarray(canvas)
+    draw.text((4, 2), text, fill="black", font=font)
+    return np.concatenate([image, np.asarray(band)])
 
 
 def with_legend(sheet: NDArray[np.uint8], classes: Mapping[int, str], *, size: int = 16) -> NDArray[np.uint8]:

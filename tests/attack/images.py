@@ -231,6 +231,7 @@ CASES: list[Case] = [
         for command in (
             ("show", "{data}", "--out", "{out}.png"),
             ("predict", "{run}", "{data}", "--sheet", "{out}.png"),
+            ("predict", "{run}", "{data}", "--annotate", "{out}"),
         )
     ],
     Case(

@@ -75,7 +75,7 @@ def edited(name: str, change: Callable[[bytes], bytes], *, agreeing: bool = Fals
     return prepare
 
 
-def _flipped(content: bytes) -> bytes:
+def flipped(content: bytes) -> bytes:
     place = len(content) // 2
     return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
 
@@ -183,7 +183,7 @@ CASES = [
     *[refused(f"model.json: {name}", file("model.json", make), "run|model") for name, make in NOT_FILES.items()],
     refused("class names in another order", model(_reversed_names), "class"),
     refused("weights: half", edited("model.safetensors", lambda content: content[: len(content) // 2]), "safetensors"),
-    refused("weights: a flipped bit", edited("model.safetensors", _flipped), "safetensors"),
+    refused("weights: a flipped bit", edited("model.safetensors", flipped), "safetensors"),
     refused("weights: missing", lambda run: (run / "model.safetensors").unlink(), "safetensors"),
     refused(
         "weights: half, with its digest",
@@ -205,7 +205,7 @@ CASES = [
         seconds=60,
     ),
     refused(
-        "weights newer than the engine", edited("model.safetensors", _flipped, agreeing=True), "engine", command=PREDICT
+        "weights newer than the engine", edited("model.safetensors", flipped, agreeing=True), "engine", command=PREDICT
     ),
     *[refused(f"weights: {name}", file("model.safetensors", make), "safetensors") for name, make in NOT_FILES.items()],
     refused("engine: half", edited("engine/model.bin", lambda content: content[: len(content) // 2]), "engine"),

@@ -93,8 +93,8 @@ def place_app_folder(made: Path | None, folder: Path, *, scratch: Path) -> None:
 
 def _sources(gate: Gate) -> list[tuple[str, Path]]:
     """(id, file): the run's golden images, or else those of the comparison."""
-    golden = gate.run.folder / "golden"
-    if (golden / "golden.json").is_file():
+    golden = gate.run.golden()
+    if golden is not None and (golden / "golden.json").is_file():
         files = read_json(golden / "golden.json")["files"]
         return [(entry["id"], golden / entry["file"]) for entry in files]
     return gate.sources()

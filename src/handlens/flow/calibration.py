@@ -13,7 +13,7 @@ import numpy as np
 from handlens.data import open_dataset, walk
 from handlens.data.decode import UnreadableImageError, decode
 from handlens.errors import InputError
-from handlens.training.run import Run, kept_config, read_started
+from handlens.training.run import Run
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -50,10 +50,8 @@ def _training_images(run: Run, count: int) -> list[Path]:
             f"int8 is calibrated on training images, and those of {run.folder.name} are not here; give images that are "
             "like them with --calibrate FOLDER."
         )
-    started = read_started(run.folder)
-    dataset = open_dataset(
-        Path(trained_on.root), format=started["format"], config=kept_config(run.folder), task=run.task
-    )
+    started = run.started()
+    dataset = open_dataset(Path(trained_on.root), format=started["format"], config=run.config(), task=run.task)
     training = set(started["splits"].get("train", ()))
     of_class: dict[Any, list[Path]] = defaultdict(list)
     for record in dataset.records:

@@ -20,7 +20,7 @@ from handlens.runtimes.openvino.engine import OpenVINOEngine
 from handlens.runtimes.parity import is_report
 from handlens.tasks import TASKS
 from handlens.tasks.pieces import Measure
-from handlens.training.run import DATA, Run, locked, read_started, write_model_json
+from handlens.training.run import DATA, Run, locked, write_model_json
 
 if TYPE_CHECKING:
     from handlens.preprocess import Preprocess
@@ -133,7 +133,7 @@ def _write(run: Run, result: dict[str, Any], measure: Measure, test: TestImages,
         names = [] if test.own else [test.root.resolve().name or "data"]
         folder = _folder_of_others(run, test.root, "-".join([*names, other] if other else names))
     path = folder / "report.html"
-    stored = read_started(run.folder) if (run.folder / DATA).is_file() else {}
+    stored = run.started() if (run.folder / DATA).is_file() else {}
     exports, unread = _exports(run)
     measure.write_report(
         path,

@@ -103,6 +103,8 @@ def _gate(run: Run, options: ExportOptions, *, model: Any, report: Reporter) -> 
         raise InputError(f"{refusal}; the task of {run.folder.name} is {task.name}.")
     if options.with_resize and run.preprocess.resize == "pad":
         raise InputError("--with-resize supports crop and stretch; this model pads its images.")
+    if options.app:
+        run.golden()  # a changed image is refused before anything is converted
     return Gate(run, build_from(run, model), options, report=report)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from handlens.data.record import Split
 from handlens.errors import InputError
 from handlens.reading.files import sha256_of
-from handlens.training.run import DATA, Run, kept_config, read_started
+from handlens.training.run import DATA, Run
 
 if TYPE_CHECKING:
     from handlens.data.labels.kind import Kind
@@ -65,9 +65,9 @@ def test_images(
         raise InputError(f"{run.folder.name} is a model without data; give DATA.")
     root = Path(asked)
     own = data is None or (trained_on is not None and root.resolve() == Path(trained_on))
-    started = read_started(run.folder) if own or (run.folder / DATA).is_file() else {"splits": {}}
+    started = run.started() if own or (run.folder / DATA).is_file() else {"splits": {}}
     if own:  # read as for training
-        format, config = format or started["format"], config or kept_config(run.folder)
+        format, config = format or started["format"], config or run.config()
     dataset = open_dataset(root, format=format, config=config, task=run.task)
     notes: list[str] = []
     split, missing = "all", []

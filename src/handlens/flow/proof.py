@@ -125,8 +125,8 @@ def _found(
 ) -> tuple[Sequence[Record], Kind | None, bool]:
     """Records, the kind of their labels, and whether they are labeled."""
     if data is None and not run.has_images:
-        folder = run.folder / "golden"
-        golden = _loose(folder) if folder.is_dir() else []
+        folder = run.golden()
+        golden = [] if folder is None else _loose(folder)
         if not golden:
             raise InputError(f"there are no images for the parity check of {run.folder.name}; give some with --data.")
         return golden, None, False

@@ -14,7 +14,18 @@ from handlens.reporter import QUIET, Reporter
 from handlens.tasks import TASKS
 from handlens.training.model_info import Architecture, ModelInfo, Published, metadata
 from handlens.training.parts import constructor, found, is_part_name
-from handlens.training.run import ENGINE, MODEL, WEIGHTS, Run, digests, locked, open_export, open_run, write_model_json
+from handlens.training.run import (
+    ENGINE,
+    MODEL,
+    WEIGHTS,
+    Run,
+    digests,
+    files_of_run,
+    locked,
+    open_export,
+    open_run,
+    write_model_json,
+)
 from handlens.weights import SOURCES
 
 if TYPE_CHECKING:
@@ -134,7 +145,7 @@ def write_run(
         assert backbone.net is net and backbone.preprocess == preprocess
         head = HeadGraph(net.classifier, last_step=task.last_step)  # type: ignore[arg-type]
         model = add_head(backbone.converted, head, outputs=task.outputs)
-    files = digests(folder, (WEIGHTS,))
+    files = digests(folder, files_of_run(folder))
     save_openvino(model, folder / ENGINE, metadata=said | {"weights": files[WEIGHTS]})
     info = ModelInfo(
         task=task.name,

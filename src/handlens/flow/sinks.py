@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from handlens.data.budget import BUDGET
 from handlens.files import atomic_path
 from handlens.flow.sheets import SHEET_LIMIT, TILE, save_sheet, sheet_format, thumbnail
 from handlens.names import as_json, for_csv, for_terminal
@@ -96,8 +97,8 @@ def annotated_copies(folder: Path) -> Iterator[Callable[[Shown], None]]:
 
         photo = image.path.suffix.lower() in PHOTOS
         suffix, format = (".jpg", "JPEG") if photo else (".png", "PNG")
-        with atomic_path(new_name(folder, image.path, suffix=suffix)) as temporary:
-            Image.fromarray(image.drawn).save(temporary, format, **({"quality": 90} if photo else {}))
+        with BUDGET.hold(), atomic_path(new_name(folder, image.path, suffix=suffix)) as temporary:
+            Image.fromarray(image.drawn()).save(temporary, format, **({"quality": 90} if photo else {}))
 
     yield write
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from dataclasses import asdict, dataclass, field, is_dataclass
+from pathlib import Path
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from handlens.runtimes.delegation import Delegation
 
@@ -104,14 +106,32 @@ class Parity:
 
 
 def is_report(value: Any) -> bool:
-    """Whether it is what `Parity.to_dict` gives: files of earlier versions lack something, and those of others all."""
-
-    def has(found: Any, kind: type) -> bool:
-        return isinstance(found, dict) and {field.name for field in fields(kind)} <= found.keys()
-
+    """Whether it is what lies beside an export: `Parity.to_dict` and its file's name. Files of earlier versions lack
+    something, and those of others all."""
     return (
-        has(value, Parity)
-        and "file" in value
-        and isinstance(value["rows"], list)
-        and all(has(row, Row) for row in value["rows"])
+        _is(value, Parity)
+        and isinstance(value.get("file"), str)
+        and Path(value["file"]).name == value["file"]
+        and isinstance(value.get("to"), str)
+        and len(value["rows"]) > 0
     )
+
+
+def _is(value: Any, kind: Any) -> bool:
+    """Whether a value read from JSON is of a type; of a dataclass, whether it has its fields."""
+    if is_dataclass(kind):
+        hints = get_type_hints(kind)
+        return isinstance(value, dict) and all(name in value and _is(value[name], hints[name]) for name in hints)
+    if isinstance(kind, UnionType):
+        return any(_is(value, one) for one in get_args(kind))
+    origin = get_origin(kind) or kind
+    if origin is tuple:
+        first, *others = get_args(kind)
+        if not isinstance(value, list) or (Ellipsis not in others and len(value) != 1 + len(others)):
+            return False
+        return all(_is(one, first) for one in value)
+    if origin is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if origin is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return kind is Any or isinstance(value, origin)

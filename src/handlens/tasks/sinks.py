@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,20 +30,15 @@ class Shown:
     place: int
     result: Any
 
-    @cached_property
-    def _whole(self) -> NDArray[np.uint8]:
-        return decode(self.path)
-
-    @cached_property
     def drawn(self) -> NDArray[np.uint8]:
-        """(H, W, 3) uint8: the image at full size with the answer on it or below it; made once for all outputs."""
-        return self.result.draw(self._whole)
+        """(H, W, 3) uint8: the image at full size with the answer on it or below it."""
+        return np.asarray(self.result.draw(decode(self.path)))
 
     def tile(self, side: int) -> NDArray[np.uint8]:
         """(H, W, 3) uint8, as large as `side` pixels or larger: what has a place in the image is drawn there, on twice
         the size; the rest is left to a caption."""
         if self.result.on_pixels:
-            return np.asarray(self.result.on_tile(self._whole, 2 * side))
+            return np.asarray(self.result.on_tile(decode(self.path), 2 * side))
         return decode(self.path, at_least=(side, side))
 
 

@@ -58,12 +58,15 @@ def _plain_first(proved: Proved) -> tuple[int, str, int]:
 
 
 def _proved(run: Run, folder: Path, said: dict[str, Any]) -> Proved | None:
-    runtime = RUNTIMES.get(said.get("to", ""))
-    files = said.get("files", {})
+    runtime, files = RUNTIMES.get(said["to"]), said.get("files")
     if runtime is None or said.get("passed") is not True or said.get("weights") != run.model.files.get(WEIGHTS):
         return None
     path = folder / said["file"]
-    if set(files) != {file.name for file in runtime.files(path)} or not said.get("whole", False):
+    if (
+        not isinstance(files, dict)
+        or set(files) != {file.name for file in runtime.files(path)}
+        or not said.get("whole", False)
+    ):
         return None
     if any(not (folder / name).is_file() or sha256_of(folder / name) != digest for name, digest in files.items()):
         return None

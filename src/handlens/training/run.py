@@ -25,7 +25,8 @@ from handlens.training.model_info import ModelInfo, from_metadata
 
 MODEL, WEIGHTS, RECIPE, METRICS = "model.json", "model.safetensors", "recipe.yaml", "metrics.csv"
 DATA, DATA_CONFIG = "data.json", "data-config.yaml"
-ENGINE = "engine/model.xml"
+ENGINE_FOLDER, GOLDEN = "engine/", "golden"
+ENGINE = f"{ENGINE_FOLDER}model.xml"
 STARTED: dict[str, type] = {
     "root": str,
     "format": str,
@@ -76,6 +77,54 @@ class Run:
         """Whether the images that it was trained from are still where they were."""
         return self.model.data is not None and Path(self.model.data.root).exists()
 
+    def golden(self) -> Path | None:
+        """The folder of the golden images, if there are some.
+
+        Raises:
+            InputError: one changed since it was written, or is missing.
+        """
+        folder = self.folder / GOLDEN
+        if not folder.is_dir():
+            return None
+        self.check(*(name for name in self.model.files if name.startswith(f"{GOLDEN}/")))
+        return folder
+
+    def config(self) -> Path | None:
+        """The handlens.yaml that the run was trained with, if there was one.
+
+        Raises:
+            InputError: it changed since it was written.
+        """
+        self.check(DATA_CONFIG)
+        return kept_config(self.folder)
+
+    def started(self) -> dict[str, Any]:
+        """data.json, as `read_started`.
+
+        Raises:
+            InputError: it is missing, damaged, or changed since it was written.
+        """
+        self.check(DATA)
+        return read_started(self.folder)
+
+    def check(self, *names: str) -> None:
+        """Compare files with the SHA-256 that model.json has for them.
+
+        Args:
+            names: inside the run folder; those that model.json does not list are not looked at.
+
+        Raises:
+            InputError: one is missing, or changed since it was written.
+        """
+        for name in names:
+            if (digest := self.model.files.get(name)) is None:
+                continue
+            path = self.folder / name
+            if not os.path.lexists(path):
+                raise InputError(f"{path} is missing; copy the whole run folder again.")
+            if sha256_of(check_file(path, "weights")) != digest:
+                raise InputError(f"{path} has changed since it was written (SHA-256 differs); restore it from a copy.")
+
     @property
     def evaluations(self) -> Path:
         """Where evaluations on other data lie, a folder for each."""
@@ -88,7 +137,9 @@ def unfinished(folder: Path) -> bool:
 
 
 def open_run(folder: Path) -> Run:
-    """Open a run folder and check every file that model.json lists against its SHA-256.
+    """Open a run folder and check what it predicts with, weights and engine, against their SHA-256.
+
+    The other files that model.json lists are checked where they are read.
 
     Raises:
         InputError: not a run, of another version, a file missing, or a file that changed since it was written.
@@ -99,13 +150,9 @@ def open_run(folder: Path) -> Run:
             raise InputError(f"{folder} contains an unfinished run; finish it with: {command}")
         raise InputError(f"{folder} is not a run folder: it has no {MODEL}.")
     model = ModelInfo.from_dict(read_json(folder / MODEL), where=str(folder / MODEL))
-    for name, digest in model.files.items():
-        path = folder / name
-        if not os.path.lexists(path):
-            raise InputError(f"{path} is missing; copy the whole run folder again.")
-        if sha256_of(check_file(path, "weights")) != digest:
-            raise InputError(f"{path} has changed since it was written (SHA-256 differs); restore it from a copy.")
-    return Run(folder, model)
+    run = Run(folder, model)
+    run.check(*(name for name in model.files if name == WEIGHTS or name.startswith(ENGINE_FOLDER)))
+    return run
 
 
 def open_export(path: Path) -> Run:
@@ -149,6 +196,12 @@ def kept_config(folder: Path) -> Path | None:
     """The handlens.yaml that the run was trained with, kept because it may lie elsewhere or change."""
     path = folder / DATA_CONFIG
     return path if path.is_file() else None
+
+
+def files_of_run(folder: Path) -> list[str]:
+    """What a training leaves for good. Not listed: what can be made again, and what is only to resume."""
+    golden = sorted(path.relative_to(folder).as_posix() for path in (folder / GOLDEN).glob("*"))
+    return [name for name in (WEIGHTS, RECIPE, DATA, DATA_CONFIG, METRICS) if (folder / name).is_file()] + golden
 
 
 def digests(folder: Path, files: Sequence[str]) -> dict[str, str]:
