@@ -12,19 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from attack import gate, images, labels, names, processes, runs, tables
 from attack.case import CHECK, Case, Outcome, Runner
+from attack.groups import GROUPS
 from attack.make import flat
 
-GROUPS = {
-    "images": images.CASES,
-    "names": names.CASES,
-    "labels": labels.CASES,
-    "tables": tables.CASES,
-    "runs": runs.CASES,
-    "processes": processes.CASES,
-    "gate": gate.CASES,
-}
 SHORT = 20  # seconds that a quick case may take at most
 
 

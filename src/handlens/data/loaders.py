@@ -10,13 +10,17 @@ import functools
 import itertools
 import multiprocessing
 import os
+import shutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
@@ -25,6 +29,8 @@ from handlens.data.examples import Examples, Key, collate
 from handlens.data.seeds import seed_for
 from handlens.errors import InputError
 
+SHARED = Path("/dev/shm")
+AHEAD = 4  # batches that each loader process has ready
 PATIENCE = 60  # seconds between being told to end and ending: a step of training, and saving what it learned
 
 
@@ -69,10 +75,10 @@ class ResumableLoader:
             images,
             batch_sampler=self.batches,
             num_workers=workers,
-            collate_fn=collate,
+            collate_fn=_into_shared_memory if workers else collate,
             worker_init_fn=functools.partial(_begin, workers=workers) if workers else None,
             persistent_workers=workers > 0,
-            prefetch_factor=4 if workers else None,
+            prefetch_factor=AHEAD if workers else None,
         )
         self._used = 0
 
@@ -135,6 +141,42 @@ def fastest_workers(*, load_seconds: float, step_seconds: float, choices: Sequen
         return choices[0]
     wanted = -(-load_seconds // step_seconds)
     return next((choice for choice in choices if choice >= wanted and choice > 0), choices[-1])
+
+
+def most_workers(batch: Sequence[Any]) -> int:
+    """How many loader processes can hand such batches over in the shared memory that is free; many containers have
+    64 MB of it."""
+    if not SHARED.is_dir():  # not Linux: the system has no such limit
+        return sys.maxsize
+    size = sum(part.nbytes for part in tensors(batch))
+    return int(0.9 * shutil.disk_usage(SHARED).free // (size * (AHEAD + 1)))
+
+
+def tensors(batch: Any) -> Iterator[torch.Tensor]:
+    """Those of a batch, also in lists."""
+    if isinstance(batch, torch.Tensor):
+        yield batch
+    elif isinstance(batch, tuple | list):
+        for part in batch:
+            yield from tensors(part)
+
+
+def _into_shared_memory(examples: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:
+    """As `collate`, where it can still fail aloud: torch would do it in a thread, and the training wait for ever.
+
+    Raises:
+        InputError: the shared memory is full.
+    """
+    batch = collate(examples)
+    try:
+        for part in tensors(batch):
+            part.share_memory_()
+    except RuntimeError as error:
+        raise InputError(
+            f"{SHARED} (shared memory, through which loader processes hand over images) is full; train with "
+            f"--workers 0, or give it more room, as `docker run --shm-size=1g` does ({str(error)[:80]})."
+        ) from None
+    return batch
 
 
 def _begin(worker: int, *, workers: int) -> None:

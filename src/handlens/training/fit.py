@@ -18,7 +18,7 @@ from torch import nn
 
 from handlens.data.examples import Examples
 from handlens.data.labels.finding import counted
-from handlens.data.loaders import ResumableLoader, fastest_workers, loading_seconds
+from handlens.data.loaders import ResumableLoader, fastest_workers, loading_seconds, most_workers
 from handlens.data.record import Record
 from handlens.errors import InputError
 from handlens.machine import cores
@@ -181,7 +181,8 @@ def estimate_cost(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     trial = learning.training(copy.deepcopy(net).train(), 1).to(device)
     loader = make_loader(0)
-    batch = trial.transfer_batch_to_device(next(iter(loader)), device, 0)
+    loaded = next(iter(loader))
+    batch = trial.transfer_batch_to_device(loaded, device, 0)
     times = []
     for _ in range(3):
         begin = time.perf_counter()
@@ -194,6 +195,7 @@ def estimate_cost(
     workers = recipe.workers
     if workers is None:
         choices = [0, 1, *range(2, max(2, cores()))]
+        choices = [count for count in choices if count <= most_workers(loaded)]
         workers = fastest_workers(load_seconds=load, step_seconds=step, choices=choices)
     torch.random.set_rng_state(state)
     training, validation = (count / recipe.batch_size for count in images)  # in batches
