@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from handlens.flow.bench import bench
     from handlens.flow.data import check, convert, sample
     from handlens.flow.evaluate import evaluate
+    from handlens.flow.explain import activations, explain, filters
     from handlens.flow.export import export
     from handlens.flow.nets import summary
     from handlens.flow.predict import load, predict
@@ -39,7 +40,10 @@ _WHERE = {
     "bench": "handlens.flow.bench",
     "check": "handlens.flow.data",
     "convert": "handlens.flow.data",
+    "activations": "handlens.flow.explain",
     "evaluate": "handlens.flow.evaluate",
+    "explain": "handlens.flow.explain",
+    "filters": "handlens.flow.explain",
     "export": "handlens.flow.export",
     "load": "handlens.flow.predict",
     "load_model": "handlens.flow.torch_modules",
@@ -74,13 +78,16 @@ __all__ = [
     "Reporter",
     "Tags",
     "__version__",
+    "activations",
     "backbone",
     "bench",
     "build",
     "check",
     "convert",
     "evaluate",
+    "explain",
     "export",
+    "filters",
     "load",
     "load_model",
     "open_dataset",

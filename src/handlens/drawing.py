@@ -61,7 +61,7 @@ def with_boxes(
     Args:
         image: (H, W, 3) uint8 RGB.
         boxes: (N, 4) left, top, right, bottom; pixels of this image.
-        labels: N class indices, for the colors. texts: N.
+        labels: N class indices, for the colors. texts: N; an empty one has no tag.
 
     Raises:
         ValueError: there are not as many labels or texts as boxes.
@@ -88,6 +88,8 @@ def with_boxes(
     for place in order[:MOST_TEXTS]:
         left, top, right, bottom = (round(side) for side in np.sort(corners[place].reshape(2, 2), axis=0).ravel())
         text = texts[place]
+        if not text:
+            continue
         font = label_font(text, size)
         width, height = math.ceil(draw.textlength(text, font=font)) + 4, round(1.3 * size)
         roomy = right - left > width and bottom - top > 2 * height  # a text inside leaves something to see

@@ -34,7 +34,8 @@ def contact_sheet(
     Args:
         images: (H, W, 3) uint8 RGB each, any size; read one at a time and never changed.
         captions: one per image; "\\n" starts a new line. A line too long for its tile goes on in the next, at a
-            comma or a space; a word too long for it, and a caption of more than LINES, end in "…".
+            comma or a space, or within a word that is too long for a line: two file names may differ in their ends
+            alone. A caption of more than LINES ends in "…".
         wrong: one per image; True draws a red frame around it.
         columns: None for a sheet a little wider than high.
         tile: pixels each image is fitted into; its aspect ratio is kept.
@@ -107,6 +108,7 @@ def _wrapped(caption: str, width: int, size: int) -> list[str]:
     for line in map(for_picture, caption.split("\n")):
         parts = re.findall(r".*?, |.+", line)
         words = [word for part in parts for word in ([part.rstrip()] if fits(part.rstrip()) else part.split())]
+        words = [piece for word in words for piece in _pieces(word, width, size)]
         whole = ""
         for word in words:
             longer = f"{whole} {word}" if whole else word
@@ -118,6 +120,18 @@ def _wrapped(caption: str, width: int, size: int) -> list[str]:
     if len(lines) > LINES:
         lines = [*lines[: LINES - 1], " ".join(lines[LINES - 1 :])]
     return [_fitted(line, width, size) for line in lines]
+
+
+def _pieces(word: str, width: int, size: int) -> list[str]:
+    """The word, or as many pieces of it as it takes for each to fit."""
+    word = unicodedata.normalize("NFC", word)
+    font = label_font(word, size)
+    pieces = []
+    while len(word) > 1 and font.getlength(word) > width and len(pieces) < LINES:
+        fitting = next((end for end in range(len(word) - 1, 1, -1) if font.getlength(word[:end]) <= width), 1)
+        pieces.append(word[:fitting])
+        word = word[fitting:]
+    return [*pieces, word]
 
 
 def _fitted(line: str, width: int, size: int) -> str:

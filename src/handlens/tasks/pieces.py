@@ -3,7 +3,7 @@ fitted, and what people are shown."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from handlens.training.recipe import Recipe
     from handlens.training.run import Run
 
+EXPLAINED = 6  # parts of a prediction, largest or likeliest first; of more, nobody looks at every picture
 LISTED = 100  # classes; of more, nobody reads the table
 
 
@@ -85,6 +86,26 @@ class ForApps:
     answer: Path
     meanings: Mapping[str, str]
     check: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Reason:
+    """A part of a prediction that can be explained: a class, a label, a number, an area, a box.
+
+    Attributes:
+        title: "tulip 97.3 %".
+        score: what the model gives for N images -> (N,), more where more speaks for it.
+        box: left, top, right, bottom, fractions of the model's input, where the part has a place.
+    """
+
+    title: str
+    score: Callable[[Any], Tensor]
+    box: tuple[float, float, float, float] | None = None
+
+
+def output_of(index: int) -> Callable[[Any], Tensor]:
+    """The score of one output of a model that gives (N, K)."""
+    return lambda raw: raw[:, index]
 
 
 @dataclass(frozen=True)

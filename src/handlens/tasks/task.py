@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from handlens.errors import InputError
 from handlens.preprocess import Preprocess, ResizePolicy
-from handlens.tasks.pieces import ForApps, Found, Frozen, Headline, Measure, Start, Tile
+from handlens.tasks.pieces import ForApps, Found, Frozen, Headline, Measure, Reason, Start, Tile
 
 if TYPE_CHECKING:
     import numpy as np
@@ -215,6 +215,20 @@ class Task(Protocol):
 
     def last_step(self, net: nn.Module, raw: Any, *, suppress: bool = True) -> Tensor | tuple[Tensor, ...]:
         """From what the model gives to the graph's outputs."""
+        ...
+
+    def reasons(
+        self, net: nn.Module, raw: Any, *, names: Sequence[str], thresholds: Sequence[float], wanted: int | None
+    ) -> list[Reason]:
+        """What of a prediction can be explained, likeliest first.
+
+        Args:
+            raw: what the model gives for one image.
+            wanted: a class, whether or not it was predicted; None is what was predicted.
+
+        Returns:
+            nothing where there is nothing of the class, as in a mask without it.
+        """
         ...
 
     def golden(self, record: Record, names: Sequence[str], arrays: Arrays) -> dict[str, Any]:

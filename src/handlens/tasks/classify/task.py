@@ -15,7 +15,7 @@ from handlens.results import Classes
 from handlens.runtimes.agreement import ROUNDED, TOLERANCE, Agreement
 from handlens.runtimes.names import PROBABILITIES
 from handlens.tasks.image_level import image_tile, start_image_model
-from handlens.tasks.pieces import ForApps, Frozen, Headline, Measure, Start, Tile
+from handlens.tasks.pieces import ForApps, Frozen, Headline, Measure, Reason, Start, Tile, output_of
 from handlens.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -135,6 +135,13 @@ class Classify(Task):
 
     def last_step(self, net: nn.Module, raw: Tensor, *, suppress: bool = True) -> Tensor:
         return raw.softmax(dim=1)
+
+    def reasons(
+        self, net: nn.Module, raw: Tensor, *, names: Sequence[str], thresholds: Sequence[float], wanted: int | None
+    ) -> list[Reason]:
+        probabilities = raw.softmax(dim=1)[0]
+        index = int(probabilities.argmax()) if wanted is None else wanted
+        return [Reason(f"{names[index]} {100 * float(probabilities[index]):.1f} %", output_of(index))]
 
     def golden(self, record: Record, names: Sequence[str], arrays: Arrays) -> dict[str, Any]:
         return {

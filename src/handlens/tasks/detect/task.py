@@ -19,7 +19,7 @@ from handlens.results import Boxes
 from handlens.runtimes.agreement import ROUNDED, Agreement
 from handlens.runtimes.names import BOXES, LABELS, SCORES
 from handlens.tasks.detect.sinks import coco_file, yolo_folder
-from handlens.tasks.pieces import ForApps, Found, Headline, Measure, Start, Tile
+from handlens.tasks.pieces import EXPLAINED, ForApps, Found, Headline, Measure, Reason, Start, Tile
 from handlens.tasks.sinks import Sink
 from handlens.tasks.task import Task
 from handlens.tasks.tiles import TILE, caption_of
@@ -194,6 +194,29 @@ class Detect(Task):
         boxes, scores, labels = net.decode(raw, suppress=suppress)  # type: ignore[operator]
         return boxes, scores, labels
 
+    def reasons(
+        self, net: nn.Module, raw: Any, *, names: Sequence[str], thresholds: Sequence[float], wanted: int | None
+    ) -> list[Reason]:
+        """Each box above the threshold, likeliest first: the logit of its class at the anchor that it came from."""
+        from handlens.losses.coding import decode_boxes
+
+        boxes, scores, labels = (part[0] for part in net.decode(raw))  # type: ignore[operator]
+        shown = scores >= thresholds[0]
+        if wanted is not None:
+            shown &= labels == wanted
+        every = decode_boxes(raw.offsets.float(), raw.anchors)[0].clamp(0, 1)  # (A, 4)
+        found = []
+        for box, score, label in list(zip(boxes[shown], scores[shown], labels[shown], strict=True))[:EXPLAINED]:
+            anchor, index = int((every - box).abs().sum(dim=1).argmin()), int(label)
+            found.append(
+                Reason(
+                    f"{names[index]} {100 * float(score):.1f} %",
+                    _logit_of(anchor, index),
+                    box=tuple(box.tolist()),
+                )
+            )
+        return found
+
     def published(self) -> dict[str, Any]:
         from handlens.weights.class_names import COCO_IDS
 
@@ -221,3 +244,8 @@ class Detect(Task):
         named = [f"{name} {percent(share)}" for name, share in unreached.items() if share]
         sentence = f"Training boxes that match no anchor of the default detector: {', '.join(named) or 'none'}."
         return Found({"boxes_without_anchor": unreached}, sentence)
+
+
+def _logit_of(anchor: int, index: int) -> Callable[[Any], Tensor]:
+    """The score of a box: the logit of its class at its anchor."""
+    return lambda raw: raw.logits[:, anchor, index]

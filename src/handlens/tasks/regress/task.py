@@ -16,7 +16,7 @@ from handlens.results import Numbers
 from handlens.runtimes.agreement import ROUNDED, Agreement
 from handlens.tasks.classify.task import Classify
 from handlens.tasks.image_level import image_tile, start_image_model
-from handlens.tasks.pieces import ForApps, Frozen, Headline, Measure, Start, Tile
+from handlens.tasks.pieces import ForApps, Frozen, Headline, Measure, Reason, Start, Tile, output_of
 from handlens.tasks.regress.agreement import changed_values, compare_values
 from handlens.tasks.regress.names import VALUES
 from handlens.tasks.task import Task
@@ -139,6 +139,15 @@ class Regress(Task):
 
     def last_step(self, net: nn.Module, raw: Tensor, *, suppress: bool = True) -> Tensor:
         return raw
+
+    def reasons(
+        self, net: nn.Module, raw: Tensor, *, names: Sequence[str], thresholds: Sequence[float], wanted: int | None
+    ) -> list[Reason]:
+        """Each number: what raises it."""
+        return [
+            Reason(f"{names[place]} {float(raw[0, place]):.4g}", output_of(place))
+            for place in (range(len(names)) if wanted is None else [wanted])
+        ]
 
     def golden(self, record: Record, names: Sequence[str], arrays: Arrays) -> dict[str, Any]:
         label = None if record.label is None else dict(zip(names, record.label, strict=True))

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from handlens.data.record import Dataset, Record
+from handlens.drawing import BACKGROUND
 from handlens.figures import percent
 from handlens.preprocess import Preprocess
 from handlens.reporter import Reporter
 from handlens.results import Mask
 from handlens.runtimes.agreement import ROUNDED, Agreement
 from handlens.runtimes.names import CLASS_MAP
-from handlens.tasks.pieces import ForApps, Headline, Measure, Start, Tile
+from handlens.tasks.pieces import EXPLAINED, ForApps, Headline, Measure, Reason, Start, Tile
 from handlens.tasks.segment.sinks import mask_folder
 from handlens.tasks.segment.windows import tiled_classes
 from handlens.tasks.sinks import Sink
@@ -162,3 +163,26 @@ class Segment(Task):
         import torch
 
         return raw.argmax(dim=1).to(torch.uint8)
+
+    def reasons(
+        self, net: nn.Module, raw: Tensor, *, names: Sequence[str], thresholds: Sequence[float], wanted: int | None
+    ) -> list[Reason]:
+        """Each class but the background, largest area first: the mean of its logit over the pixels it was given."""
+        areas = raw.argmax(dim=1)[0]  # (H, W)
+        counts = areas.flatten().bincount(minlength=len(names)).tolist()
+        order = sorted(range(len(names)), key=lambda index: -counts[index])
+        found = [index for index in order if counts[index] and names[index] != BACKGROUND][:EXPLAINED]
+        if wanted is not None:
+            found = [wanted] if counts[wanted] else []
+        return [
+            Reason(
+                f"{names[index]} {100 * counts[index] / areas.numel():.1f} % of the pixels",
+                _mean_over(areas == index, index),
+            )
+            for index in found
+        ]
+
+
+def _mean_over(area: Tensor, index: int) -> Callable[[Any], Tensor]:
+    """The score of a class: the mean of its logit over (H, W) bool."""
+    return lambda raw: raw[:, index, area].mean(dim=1)

@@ -18,7 +18,7 @@ from handlens.runtimes.agreement import ROUNDED, TOLERANCE, Agreement
 from handlens.runtimes.names import PROBABILITIES
 from handlens.tasks.classify.task import Classify
 from handlens.tasks.image_level import image_tile, start_image_model
-from handlens.tasks.pieces import ForApps, Frozen, Headline, Measure, Start, Tile
+from handlens.tasks.pieces import ForApps, Frozen, Headline, Measure, Reason, Start, Tile, output_of
 from handlens.tasks.task import Task
 from handlens.tasks.tiles import caption_of
 
@@ -141,6 +141,18 @@ class Tag(Task):
 
     def last_step(self, net: nn.Module, raw: Tensor, *, suppress: bool = True) -> Tensor:
         return raw.sigmoid()
+
+    def reasons(
+        self, net: nn.Module, raw: Tensor, *, names: Sequence[str], thresholds: Sequence[float], wanted: int | None
+    ) -> list[Reason]:
+        """Each label that the image has; of an image without one, the likeliest."""
+        probabilities = raw.sigmoid()[0].tolist()
+        order = sorted(range(len(names)), key=lambda label: -probabilities[label])
+        found = [label for label in order if probabilities[label] >= thresholds[label]] or order[:1]
+        return [
+            Reason(f"{names[label]} {100 * probabilities[label]:.1f} %", output_of(label))
+            for label in (found if wanted is None else [wanted])
+        ]
 
     def golden(self, record: Record, names: Sequence[str], arrays: Arrays) -> dict[str, Any]:
         return {"labels": [names[tag] for tag in record.label or ()]}

@@ -1,0 +1,115 @@
+"""explain: what a model looked at, and what it looks for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from handlens.cli.shared import AsJson, Quiet, app, print_json, print_line, print_note, reporting
+from handlens.errors import InputError
+
+
+@app.command()
+def explain(
+    run: Annotated[str, typer.Argument(help="A run folder, or the name of a pretrained model.")],
+    images: Annotated[
+        list[Path] | None, typer.Argument(help="Images and folders with images; none for --filters.")
+    ] = None,
+    why: Annotated[
+        str | None, typer.Option(metavar="CLASS", help="Explain this class; default: what was predicted.")
+    ] = None,
+    method: Annotated[
+        str, typer.Option(help="Heat map: gradcam, gradcam++, layercam, scorecam or occlusion.")
+    ] = "gradcam",
+    layer: Annotated[
+        str | None,
+        typer.Option(help="Layer by name, or by stride (s16); default: the last feature map before the head."),
+    ] = None,
+    activations: Annotated[
+        bool, typer.Option("--activations", help="Show the channels of the layer instead, strongest first.")
+    ] = False,
+    filters: Annotated[
+        bool, typer.Option("--filters", help="Show what the layer's channels look for instead: needs --layer.")
+    ] = False,
+    channels: Annotated[
+        str | None, typer.Option(help="With --filters: channels, with commas; default: the first 16.")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="With --filters: steps of gradient ascent.")] = 128,
+    jitter: Annotated[int, typer.Option(min=0, help="With --filters: pixels of random shift before each step.")] = 8,
+    blur: Annotated[float, typer.Option(min=0, max=50, help="With --filters: blur before each step, in pixels.")] = 0.0,
+    natural_colors: Annotated[
+        bool,
+        typer.Option(
+            "--natural-colors/--raw-pixels", help="With --filters: the spectrum and colors of photographs, or pixels."
+        ),
+    ] = True,
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("explanations"),
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Show why: heat maps over images, the channels of a layer, or what its filters look for."""
+    from handlens.flow import explain as flow
+
+    if activations and filters:
+        raise InputError("choose --activations or --filters.")
+    if filters:
+        if images or why or layer is None:
+            raise InputError("--filters needs --layer, and neither images nor --why.")
+        with reporting(quiet or as_json) as report:
+            from handlens.explanation.filters import Ascent
+
+            ascent = Ascent(steps=steps, jitter=jitter, blur=blur, natural_colors=natural_colors)
+            found = flow.filters(
+                run,
+                layer=layer,
+                channels=None if channels is None else _numbers(channels),
+                ascent=None if ascent == Ascent() else ascent,
+                report=report,
+            )
+            path = flow.write_filters(found, out)
+        _tell({"picture": str(path), "layer": found.layer, "channels": list(found.channels)}, str(path), as_json)
+        return
+    if not images:
+        raise InputError("explain needs images, or --filters.")
+    if activations:
+        with reporting(quiet or as_json) as report:
+            answers = flow.activations(run, images, layer=layer, report=report)
+            written = list(flow.write_activations(answers, out))
+        for file, one in written:
+            silent = f"{len(one.silent)} of {len(one.maps)} channels are nowhere above 0"
+            row = {"file": str(one.path), "picture": str(file), "layer": one.layer, "channels": len(one.maps)}
+            _tell(row | {"silent": list(one.silent)}, f"{one.path}: {one.layer}, {silent}: {file}", as_json)
+        return
+    bad: list[str] = []
+    with reporting(quiet or as_json) as report:
+        results = flow.explain(run, images, why=why, method=method, layer=layer, unreadable=bad, report=report)
+        pictures = list(flow.write_explanations(results, out))
+    for picture, explanations in pictures:
+        if picture is None:
+            continue
+        path = explanations[0].path
+        rows = [{"title": one.title, "layer": one.layer, "box": one.box} for one in explanations]
+        line = f"{path}: {', '.join(one.title for one in explanations)}: {picture}"
+        _tell({"file": str(path), "picture": str(picture), "method": method, "explained": rows}, line, as_json)
+    if empty := sum(picture is None for picture, _ in pictures):
+        print_note(f"{empty} {'image has' if empty == 1 else 'images have'} nothing to explain.")
+    for sentence in bad:
+        print_note(f"handlens: {sentence}")
+    if bad:
+        raise typer.Exit(1)
+
+
+def _tell(row: dict[str, Any], line: str, as_json: bool) -> None:
+    if as_json:
+        print_json(row)
+    else:
+        print_line(line)
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"--channels takes whole numbers with commas, got {text!r}.") from None

@@ -1,0 +1,405 @@
+"""explain: where a prediction comes from, what a layer answers to an image, and what its channels look for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from handlens.data.decode import UnreadableImageError
+from handlens.errors import InputError, nearest, require
+from handlens.flow.runs import build_from, find_run
+from handlens.reporter import QUIET, Reporter
+from handlens.tasks import TASKS
+from handlens.training.run import Run
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from handlens.explanation.filters import Ascent
+    from handlens.tasks.pieces import Reason
+
+SHOWN = 64  # channels of a layer
+SOUGHT = 16  # channels that images are made for: each costs hundreds of passes through the model
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Where a part of a prediction comes from.
+
+    Attributes:
+        path: of the image.
+        image: (height, width, 3) uint8, as the model was given it: resized, and cut where its preprocessing cuts.
+        title: the part: "tulip 97.3 %".
+        heat: (height, width) float32 from 0 to 1: how much each place speaks for it, relative to the hottest.
+        layer: whose map it was taken from; None of a method that needs none.
+        box: left, top, right, bottom in pixels of `image`, of a part with a place.
+    """
+
+    path: Path
+    image: NDArray[np.uint8]
+    title: str
+    heat: NDArray[np.float32]
+    layer: str | None
+    box: tuple[float, float, float, float] | None = None
+
+    def picture(self) -> NDArray[np.uint8]:
+        """(height, width, 3) uint8: the heat over the image in gray, and the box."""
+        from handlens.drawing import with_boxes
+        from handlens.explanation.pictures import with_heat
+
+        drawn = with_heat(self.image, self.heat)
+        return drawn if self.box is None else with_boxes(drawn, [self.box], [0], [""])
+
+
+@dataclass(frozen=True)
+class Activations:
+    """What a layer answers to an image.
+
+    Attributes:
+        maps: (C, h, w) float32.
+        order: (C,) channels, strongest first by the largest value.
+        silent: channels that are nowhere above 0 in any of the images that were given.
+    """
+
+    path: Path
+    image: NDArray[np.uint8]
+    layer: str
+    maps: NDArray[np.float32]
+    order: NDArray[np.int64]
+    silent: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Sought:
+    """What channels look for.
+
+    Attributes:
+        images: (C, H, W, 3) uint8 that each channel answers most to, or its kernel where it sees the image itself.
+        channels: their numbers.
+        values: the mean of each channel's map for its image; None of kernels.
+    """
+
+    layer: str
+    images: NDArray[np.uint8]
+    channels: tuple[int, ...]
+    values: NDArray[np.float32] | None
+
+
+class Opened:
+    """A model with its weights, ready to be looked into."""
+
+    def __init__(self, run: Path | str | Run, *, model: Any, report: Reporter) -> None:
+        require("torch", extra="train", what="explain")
+        from handlens.runtimes.graph import Scale
+
+        self.run = find_run(run, report=report)
+        self.task = TASKS[self.run.task]
+        self.net: nn.Module = build_from(self.run, model).eval().requires_grad_(False)
+        self.scale = Scale(self.run.preprocess)
+
+    def read(self, path: Path) -> tuple[NDArray[np.uint8], Tensor]:
+        """The pixels that the model is given, (height, width, 3) uint8, and (1, C, height, width) as it takes them.
+
+        Raises:
+            UnreadableImageError: the file is no image that can be read.
+        """
+        import torch
+
+        from handlens.runtimes.stream import load_pixels
+
+        pixels, _ = load_pixels(path, self.run.preprocess)
+        shown = np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
+        return shown, self.scale(torch.tensor(pixels)[None])
+
+    def reasons(self, image: Tensor, wanted: int | None) -> list[Reason]:
+        import torch
+
+        with torch.inference_mode():
+            raw = self.net(image)
+        return self.task.reasons(
+            self.net,
+            raw,
+            names=self.run.class_names,
+            thresholds=self.task.thresholds(self.run.model.chosen),
+            wanted=wanted,
+        )
+
+    def shapes(self) -> list[Any]:
+        """The maps of its layers, for an image of the size that it is given."""
+        import torch
+
+        from handlens.explanation.maps import map_shapes
+
+        prepare = self.run.preprocess
+        return map_shapes(self.net, torch.zeros(1, prepare.channels, prepare.height, prepare.width))
+
+    def class_index(self, name: str | None) -> int | None:
+        """
+        Raises:
+            InputError: the run has no class of this name.
+        """
+        if name is None:
+            return None
+        if name not in self.run.class_names:
+            raise InputError(f"{self.run.folder.name} has no class {name!r}; {nearest(name, self.run.class_names)}.")
+        return self.run.class_names.index(name)
+
+
+def explain(
+    run: Path | str | Run,
+    images: Iterable[Path | str],
+    *,
+    why: str | None = None,
+    method: str = "gradcam",
+    layer: str | None = None,
+    model: Any = None,
+    unreadable: list[str] | None = None,
+    report: Reporter = QUIET,
+) -> Iterator[list[Explanation]]:
+    """Heat maps: for each image that can be read, one for each part of its prediction.
+
+    Args:
+        images: files and folders, as of `predict`.
+        why: a class to explain in place of what was predicted. Of regression, one of its numbers.
+        method: "gradcam", "gradcam++", "layercam", "scorecam" or "occlusion"; the last two need hundreds of passes
+            through the model for each heat map.
+        layer: the name of a layer with a map, or a stride ("s16"); None is the last map before the head or, of a
+            detector, the map that the box was found in.
+        model: your own, a constructor or a module, where the run's cannot be imported by its name.
+        unreadable: a list to which the sentence about each file that cannot be read is added.
+
+    Raises:
+        InputError: at once: no such run, class, method or layer, or no image.
+    """
+    from handlens.explanation.heat import METHODS
+
+    if method not in METHODS:
+        raise InputError(f"no method {method!r}; available: {', '.join(METHODS)}.")
+    opened = Opened(run, model=model, report=report)
+    wanted = opened.class_index(why)
+    layers = () if method == "occlusion" else _layers(opened, layer)
+    if method == "occlusion" and layer is not None:
+        raise InputError("occlusion needs no layer; omit --layer.")
+    files = _files(images)
+    return _explained(opened, files, wanted, method, layers, unreadable, report)
+
+
+def _explained(
+    opened: Opened,
+    files: Sequence[Path],
+    wanted: int | None,
+    method: str,
+    layers: Sequence[str],
+    unreadable: list[str] | None,
+    report: Reporter,
+) -> Iterator[list[Explanation]]:
+    for done, path in enumerate(files, start=1):
+        try:
+            shown, image = opened.read(path)
+        except UnreadableImageError as error:
+            if unreadable is None:
+                raise
+            unreadable.append(str(error))
+        else:
+            found = []
+            for reason in opened.reasons(image, wanted):
+                heat, layer = _heat(opened.net, image, reason, method, layers)
+                height, width = shown.shape[:2]
+                box = None
+                if reason.box is not None:
+                    left, top, right, bottom = reason.box
+                    box = (left * width, top * height, right * width, bottom * height)
+                found.append(Explanation(path, shown, reason.title, heat, layer, box))
+            yield found
+        report.progress("explaining", done, len(files))
+
+
+def _heat(
+    net: nn.Module, image: Tensor, reason: Reason, method: str, layers: Sequence[str]
+) -> tuple[NDArray[np.float32], str | None]:
+    """(height, width) from 0 to 1, and the layer."""
+    from handlens.explanation import heat
+
+    if method == "occlusion":
+        coarse, layer = heat.occlusion(net, image, reason.score), None
+    else:
+        by_gradient = method if method in heat.BY_GRADIENT else "gradcam"  # which also finds the layer of a box
+        coarse, layer = heat.heat_by_gradient(net, image, reason.score, layers=layers, method=by_gradient)
+        if method == "scorecam":
+            coarse = heat.score_cam(net, image, reason.score, layer=layer)
+    return heat.on_image(coarse, *image.shape[2:])[0].numpy(), layer
+
+
+def activations(
+    run: Path | str | Run,
+    images: Iterable[Path | str],
+    *,
+    layer: str | None = None,
+    model: Any = None,
+    report: Reporter = QUIET,
+) -> list[Activations]:
+    """What every channel of a layer answers to each image.
+
+    Args:
+        layer: as of `explain`.
+
+    Raises:
+        InputError: no such run or layer, no image, or one that cannot be read.
+    """
+    import torch
+
+    from handlens.explanation.maps import hooked
+
+    opened = Opened(run, model=model, report=report)
+    chosen = _layers(opened, layer)[0]
+    kept: list[Any] = []
+    found = []
+    files = _files(images)
+    for done, path in enumerate(files, start=1):
+        shown, image = opened.read(path)
+        kept.clear()
+        with torch.inference_mode(), hooked(opened.net, [chosen], lambda _name, output: kept.append(output.clone())):
+            opened.net(image)
+        found.append((path, shown, kept[-1][0].numpy()))
+        report.progress("activations", done, len(files))
+    above = np.any([maps.max(axis=(1, 2)) > 0 for _, _, maps in found], axis=0)
+    silent = tuple(int(channel) for channel in np.flatnonzero(~above))
+    return [
+        Activations(path, shown, chosen, maps, np.argsort(-maps.max(axis=(1, 2)), kind="stable"), silent)
+        for path, shown, maps in found
+    ]
+
+
+def filters(
+    run: Path | str | Run,
+    *,
+    layer: str,
+    channels: Sequence[int] | None = None,
+    ascent: Ascent | None = None,
+    model: Any = None,
+    report: Reporter = QUIET,
+) -> Sought:
+    """What channels of a layer look for: their kernels where they see the image itself, or else images made from noise
+    by gradient ascent, at the size that the model is given.
+
+    Args:
+        channels: None is all, or the first 16 where images have to be made.
+        ascent: None is `Ascent()`.
+
+    Raises:
+        InputError: no such run, layer or channel.
+    """
+    from handlens.explanation.filters import Ascent, first_kernels, sought_images
+
+    opened = Opened(run, model=model, report=report)
+    chosen = _layers(opened, layer)[0]
+    count = next(one.channels for one in opened.shapes() if one.name == chosen)
+    if channels is not None and not (channels and all(0 <= channel < count for channel in channels)):
+        raise InputError(f"{chosen} has channels 0 to {count - 1}, got {', '.join(map(str, channels)) or 'none'}.")
+    kernels = first_kernels(opened.net, chosen) if ascent is None else None
+    if kernels is not None:
+        asked = tuple(range(len(kernels)) if channels is None else channels)
+        return Sought(chosen, np.repeat(kernels[list(asked)], 3 // kernels.shape[3], axis=3), asked, None)
+    asked = tuple(range(min(count, SOUGHT)) if channels is None else channels)
+    images, values = sought_images(
+        opened.net,
+        chosen,
+        asked,
+        opened.run.preprocess,
+        ascent=ascent or Ascent(),
+        progress=report.steps("gradient ascent"),
+    )
+    return Sought(chosen, images, asked, values)
+
+
+def _layers(opened: Opened, layer: str | None) -> list[str]:
+    from handlens.explanation.maps import found_layer, layers_to_explain
+
+    shapes = opened.shapes()
+    return layers_to_explain(shapes) if layer is None else [found_layer(layer, shapes)]
+
+
+def _files(images: Iterable[Path | str]) -> list[Path]:
+    from handlens.data import walk
+
+    named = [Path(path) for path in images]
+    files = list(walk(named))
+    if not files:
+        raise InputError(f"no images in {', '.join(map(str, named[:5])) or 'nothing'}.")
+    return files
+
+
+def write_explanations(
+    found: Iterable[list[Explanation]], folder: Path
+) -> Iterator[tuple[Path | None, list[Explanation]]]:
+    """One picture per image: the image as the model was given it, and each heat map beside it.
+
+    Yields:
+        the file, None of an image in which there is nothing to explain; what it shows.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for explanations in found:
+        file = None
+        if explanations:
+            first = explanations[0]
+            file = _save(
+                [first.image, *(one.picture() for one in explanations)],
+                [first.path.name, *(one.title for one in explanations)],
+                folder,
+                first.path,
+            )
+        yield file, explanations
+
+
+def write_activations(found: Sequence[Activations], folder: Path) -> Iterator[tuple[Path, Activations]]:
+    """One picture per image: the image, and its strongest channels."""
+    from handlens.explanation.pictures import channel_pictures
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for one in found:
+        order = one.order[:SHOWN]
+        captions = [f"{channel}: {one.maps[channel].max():.3g}" for channel in order]
+        pictures = [one.image, *channel_pictures(one.maps, order)]
+        yield _save(pictures, [f"{one.path.name}\n{one.layer}", *captions], folder, one.path, tile=96), one
+
+
+def write_filters(found: Sought, folder: Path) -> Path:
+    """One picture with all channels."""
+    folder.mkdir(parents=True, exist_ok=True)
+    values = [""] * len(found.channels) if found.values is None else [f": {value:.3g}" for value in found.values]
+    captions = [f"{channel}{value}" for channel, value in zip(found.channels, values, strict=True)]
+    return _save(list(found.images), captions, folder, Path(f"{found.layer}-filters"), sharp=found.values is None)
+
+
+def _save(
+    pictures: list[NDArray[np.uint8]],
+    captions: list[str],
+    folder: Path,
+    name: Path,
+    *,
+    tile: int = 224,
+    sharp: bool = False,
+) -> Path:
+    """
+    Args:
+        name: of a file whose stem the picture bears.
+        sharp: enlarged without blurring: a kernel has few pixels.
+    """
+    from PIL import Image
+
+    from handlens.evaluation.contact_sheet import contact_sheet
+    from handlens.files import atomic_path
+    from handlens.tasks.sinks import new_name
+
+    if sharp:
+        pictures = [one.repeat(tile // 4 // len(one), axis=0).repeat(tile // 4 // len(one), axis=1) for one in pictures]
+        tile = tile // 4
+    path = new_name(folder, name, suffix=".png")
+    with atomic_path(path) as temporary:
+        Image.fromarray(contact_sheet(pictures, captions, tile=tile)).save(temporary, "PNG")
+    return path
