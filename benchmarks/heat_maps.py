@@ -1,8 +1,8 @@
 """Do heat maps point at what the prediction depends on? python benchmarks/heat_maps.py [--images N]
 
-MobileNetV2 on imagenet_val500. Pixels are replaced by the mean color in an order (deletion), or shown in it on that color
-(insertion), in equal steps; the probability of the class that was predicted, averaged over the steps, is the area under
-the curve (Petsiuk et al. 2018, arXiv:1806.07421). The orders: each method's heat; a random one of single pixels; a
+MobileNetV2 on imagenet_val500. Pixels are replaced by the mean color in an order (deletion), or shown in it on that
+color (insertion), in equal steps; the probability of the class that was predicted, averaged over the steps, is the area
+under the curve (Petsiuk et al. 2018, arXiv:1806.07421). The orders: each heat map; a random one of single pixels; a
 random one of places as coarse as the heat, 7 x 7 numbers enlarged alike; a Gaussian in the center. Also the time of a
 heat map in forward passes of the same net, interleaved.
 """
