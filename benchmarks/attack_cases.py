@@ -1,4 +1,4 @@
-"""How many of the attack's cases are held, by group: python benchmarks/attack.py [GROUP ...]
+"""How many of the attack's cases are held, by group: python benchmarks/attack_cases.py [GROUP ...]
 
 The cases and the one who runs them are those of tests/attack. Those that are not held are named with what did not hold.
 """
