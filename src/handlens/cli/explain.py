@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from handlens.cli.shared import AsJson, Quiet, app, print_json, print_line, print_note, reporting
+from handlens.cli.shared import AsJson, Quiet, app, print_line, print_note, reporting
 from handlens.errors import InputError
+from handlens.names import as_json as json_line
 
 
 @app.command()
@@ -102,10 +103,7 @@ def explain(
 
 
 def _tell(row: dict[str, Any], line: str, as_json: bool) -> None:
-    if as_json:
-        print_json(row)
-    else:
-        print_line(line)
+    print_line(json_line(row) if as_json else line)
 
 
 def _numbers(text: str) -> list[int]:

@@ -373,7 +373,7 @@ def write_filters(found: Sought, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     values = [""] * len(found.channels) if found.values is None else [f": {value:.3g}" for value in found.values]
     captions = [f"{channel}{value}" for channel, value in zip(found.channels, values, strict=True)]
-    return _save(list(found.images), captions, folder, Path(f"{found.layer}-filters"), sharp=found.values is None)
+    return _save(list(found.images), captions, folder, Path(f"{found.layer}-filters.png"), sharp=found.values is None)
 
 
 def _save(
