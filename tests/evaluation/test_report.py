@@ -32,6 +32,7 @@ TEMPLATE = Path(classify.__file__).with_name("report.html.jinja")
 
 VOID = {"meta", "img", "br", "link", "hr", "input"}
 HOSTILE = "<script>alert('x')</script>"
+MISTAKES = [{"file": f"a/{HOSTILE}.jpg", "truth": HOSTILE, "predicted": "b", "confidence": 0.75}]
 
 
 class Page(HTMLParser):
@@ -145,7 +146,7 @@ def parts(names: list[str]) -> dict:
 
 
 def page(path, **changes) -> tuple[Page, str]:
-    write_report(path, template=TEMPLATE, more=shown_beside(changes["model"], changes["metrics"]), **changes)
+    write_report(path, template=TEMPLATE, more=shown_beside(changes["model"], changes["metrics"], MISTAKES), **changes)
     text = path.read_text(encoding="utf-8")
     return Page(text), text
 
@@ -194,12 +195,19 @@ def test_the_page_can_be_read_without_eyes_on_a_phone_and_at_night(tmp_path):
     shown, text = page(tmp_path / "report.html", **parts(["a", "b", "c"]))
     assert shown.all("html") == [{"lang": "en"}]
     assert all(len(image["alt"]) > 20 for image in shown.all("img"))
-    assert len(shown.all("table")) == len(shown.all("caption")) == 5
+    assert len(shown.all("table")) == len(shown.all("caption")) == 6
     assert all(header.get("scope") in ("col", "row") for header in shown.all("th"))
     assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in shown.all("meta")
     assert "prefers-color-scheme: dark" in text
     assert [tag for tag, _ in shown.elements if tag in ("h1", "h2", "h3")][:2] == ["h1", "h2"]
     assert len(shown.all("h1")) == 1
+
+
+def test_wrong_images_stand_in_a_table_by_their_names(tmp_path):
+    shown, text = page(tmp_path / "report.html", **parts(["a", "b", "c"]))
+    assert f"a/{HOSTILE}.jpg" in shown.texts
+    assert "75.0 %" in shown.texts
+    assert "<script" not in text
 
 
 def test_a_page_with_hangul_carries_the_letters_it_needs(tmp_path):
@@ -259,7 +267,9 @@ def test_the_old_page_stays_when_the_new_one_fails(tmp_path):
     changes = parts(["a", "b"])
     changes["images"]["confusion"] = b"GIF89a"
     with pytest.raises(ValueError, match="GIF89a"):
-        write_report(path, template=TEMPLATE, more=shown_beside(changes["model"], changes["metrics"]), **changes)
+        write_report(
+            path, template=TEMPLATE, more=shown_beside(changes["model"], changes["metrics"], MISTAKES), **changes
+        )
     assert path.read_text(encoding="utf-8") == "old"
     assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
 

@@ -126,7 +126,7 @@ def _pieces(word: str, width: int, size: int) -> list[str]:
     """The word, or as many pieces of it as it takes for each to fit."""
     word = unicodedata.normalize("NFC", word)
     font = label_font(word, size)
-    pieces = []
+    pieces: list[str] = []
     while len(word) > 1 and font.getlength(word) > width and len(pieces) < LINES:
         fitting = next((end for end in range(len(word) - 1, 1, -1) if font.getlength(word[:end]) <= width), 1)
         pieces.append(word[:fitting])

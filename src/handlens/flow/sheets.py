@@ -25,7 +25,10 @@ def suspects_sheet(audit: Audit, suspected: Sequence[dict[str, Any]], path: Path
     files = {record.id: record.path for record in audit.dataset.records}
     shown = suspected[:SHEET_LIMIT]
     tiles = [thumbnail(decode(files[entry["file"]], at_least=(TILE, TILE))) for entry in shown]
-    captions = [f"{entry['label']}? {entry['suggested']} {100 * entry['probability']:.0f} %" for entry in shown]
+    captions = [
+        f"{files[entry['file']].name}\n{entry['label']}? {entry['suggested']} {100 * entry['probability']:.0f} %"
+        for entry in shown
+    ]
     return save_sheet(tiles, captions, path)
 
 

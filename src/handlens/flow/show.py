@@ -66,7 +66,7 @@ def show(
     for done, place in enumerate(sorted(order.tolist()), start=1):
         tile = _tile(task, dataset, records[place])
         tiles.append(tile.image)
-        captions.append(tile.caption)
+        captions.append(f"{records[place].path.name}\n{tile.caption}")
         seen |= tile.classes
         report.progress("drawing", done, len(order))
     sheet = contact_sheet(tiles, captions, tile=TILE)
@@ -85,4 +85,4 @@ def _tile(task: Task, dataset: Dataset, record: Record) -> Tile:
         return task.tile(record, dataset)
     except InputError as error:
         reason = str(error).replace(f"{record.path}: ", "").replace(str(record.label), "")
-        return Tile(np.full((TILE, TILE, 3), 224, dtype=np.uint8), f"{record.id}\n{reason}")
+        return Tile(np.full((TILE, TILE, 3), 224, dtype=np.uint8), reason)

@@ -118,7 +118,7 @@ def contact_sheet(file: Path) -> Iterator[Callable[[Shown], None]]:
         if len(tiles) < SHEET_LIMIT:
             tile = image.tile(TILE)
             tiles.append(tile if image.result.on_pixels else thumbnail(tile))
-            captions.append(image.result.caption())
+            captions.append(f"{image.path.name}\n{image.result.caption()}")
 
     yield write
     if tiles:

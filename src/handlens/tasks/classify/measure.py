@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 TABLE_CLASSES = 40  # above this the confusion matrix is no table that anybody reads
 MOST_CONFUSED = 8
+MISTAKES = 500  # rows of the table of wrong images
 
 
 class ClassMeasure:
@@ -64,9 +65,20 @@ class ClassMeasure:
                 "reliability": plots.reliability_plot(metrics["calibration"]["bins"]),
             },
             examples={kind: self._sheet(order[kind][:EXAMPLES]) for kind in ("wrong", "right")},
-            more=shown_beside(run.model.to_dict(), metrics),
+            more=shown_beside(run.model.to_dict(), metrics, self._mistakes(order["wrong"])),
             **parts,
         )
+
+    def _mistakes(self, wrong: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [
+            {
+                "file": entry["id"],
+                "truth": self.names[entry["label"]],
+                "predicted": self.names[entry["predicted"]],
+                "confidence": entry["confidence"],
+            }
+            for entry in wrong
+        ]
 
     def _labels(self) -> NDArray[np.int64]:
         """(N,)."""
@@ -77,7 +89,7 @@ class ClassMeasure:
             return None
         paths = {record.id: record.path for record in self.records}
         captions = [
-            f"{self.names[entry['predicted']]} {100 * entry['confidence']:.0f} %"
+            f"{paths[entry['id']].name}\n{self.names[entry['predicted']]} {100 * entry['confidence']:.0f} %"
             + ("" if entry["predicted"] == entry["label"] else f"\nis {self.names[entry['label']]}")
             for entry in entries
         ]
@@ -87,11 +99,19 @@ class ClassMeasure:
         )
 
 
-def shown_beside(model: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page says beside the metrics as they are."""
+def shown_beside(
+    model: Mapping[str, Any], metrics: Mapping[str, Any], mistakes: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """What the page says beside the metrics as they are.
+
+    Args:
+        mistakes: file, truth, predicted and confidence of each, most confident first.
+    """
     return {
         "validation_interval": _validation_interval(model),
         "most_confused": most_confused(metrics)[:MOST_CONFUSED],
+        "mistakes": mistakes[:MISTAKES],
+        "more_mistakes": max(0, len(mistakes) - MISTAKES),
         "confusion_table": len(metrics["per_class"]) <= TABLE_CLASSES,
     }
 

@@ -64,8 +64,13 @@ class NumberMeasure:
         shown = np.argsort(-apart.max(axis=1), kind="stable")[:EXAMPLES]
         captions = [
             "\n".join(
-                f"{name} {ours:.4g}, is {right:.4g}"
-                for name, ours, right in zip(self.names, predicted[i], truth[i], strict=True)
+                [
+                    self.records[int(i)].path.name,
+                    *(
+                        f"{name} {ours:.4g}, is {right:.4g}"
+                        for name, ours, right in zip(self.names, predicted[i], truth[i], strict=True)
+                    ),
+                ]
             )
             for i in shown
         ]

@@ -86,7 +86,14 @@ class TagMeasure:
             return [f"{sign}{self.names[label]}" for label in np.flatnonzero(which[place])]
 
         captions = [
-            "\n".join(named(place, "+", answered & ~truth) + named(place, "-", truth & ~answered)) for place in shown
+            "\n".join(
+                [
+                    self.records[place].path.name,
+                    *named(place, "+", answered & ~truth),
+                    *named(place, "-", truth & ~answered),
+                ]
+            )
+            for place in shown
         ]
         images = (decode(self.records[place].path, at_least=(160, 160)) for place in shown)
         return jpeg_bytes(contact_sheet(images, captions))
