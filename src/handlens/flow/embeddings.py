@@ -80,7 +80,7 @@ def embedder_of(run: Run, *, precision: Precision, report: Reporter) -> Embedder
         return Embedder(preprocess, precision, digest, lambda: OpenVINOEngine(model, precision=precision))
     with TemporaryDirectory() as folder:
         files = [Path(folder) / name for name in CONVERTED]
-        key = key_of(_says(run.model), [])
+        key = key_of(_says(run), [])
         if not taken(key, files):
             from handlens.runtimes.openvino.convert import save_openvino
 
@@ -134,7 +134,9 @@ def embed(embedder: Embedder, files: Sequence[Path], *, report: Reporter) -> Emb
     vectors = Vectors(matrix, rows, np.array([norm for _, norm in ordered], dtype=np.float32))
     own = np.array([places[digest][0] for digest in digests], dtype=np.int64)
     ordinals = np.searchsorted(rows, own)
-    return Embedded(tuple(read), tuple(digests), ordinals, vectors, {p: unreadable[p] for p in files if p in unreadable})
+    return Embedded(
+        tuple(read), tuple(digests), ordinals, vectors, {p: unreadable[p] for p in files if p in unreadable}
+    )
 
 
 def _digests(files: Sequence[Path], report: Reporter) -> tuple[dict[Path, str], dict[Path, str]]:
@@ -195,8 +197,9 @@ def _is_ours(model: ModelInfo) -> bool:
     return not is_part_name(architecture.name) and not any(map(is_part_name, values))
 
 
-def _says(model: ModelInfo) -> list[str]:
+def _says(run: Run) -> list[str]:
     """All that its EmbedGraph depends on."""
-    architecture = model.architecture
-    made = {"name": architecture.name, "arguments": architecture.arguments, "preprocess": model.preprocess.to_dict()}
-    return ["embedding", VERSION, version("openvino"), model.files[WEIGHTS], json.dumps(made, sort_keys=True)]
+    architecture = run.model.architecture
+    made = {"name": architecture.name, "arguments": architecture.arguments, "preprocess": run.preprocess.to_dict()}
+    weights = run.model.files.get(WEIGHTS) or sha256_of(run.weights)
+    return ["embedding", VERSION, version("openvino"), weights, json.dumps(made, sort_keys=True)]
