@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from handlens.files import atomic_path
 from handlens.flow.sheets import SHEET_LIMIT, TILE, save_sheet, sheet_format, thumbnail
-from handlens.names import for_csv, for_terminal
+from handlens.names import for_csv, for_picture
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 COLUMNS = 6  # of a sheet of groups
+FONT = 13  # pixels, of captions below tiles of this size
+NAME_LINES = 4
 LINE = (170, 178, 189)  # between two groups, RGB
 
 Found = Mapping[str, Any]  # "file" and "similarity"
@@ -61,7 +63,7 @@ def save_groups(groups: Sequence[Sequence[Found]], path: Path) -> None:
 def _strip(number: int, group: Sequence[Found]) -> NDArray[np.uint8]:
     from handlens.evaluation.contact_sheet import contact_sheet
 
-    captions = [f"group {number}: {_caption(one)}" for one in group]
+    captions = [f"group {number}\n{_caption(one)}" for one in group]
     columns = min(COLUMNS, len(group))
     return contact_sheet((_tile(Path(one["file"])) for one in group), captions, columns=columns, tile=TILE)
 
@@ -71,7 +73,18 @@ def _caption(one: Found) -> str:
 
 
 def _name(path: Path) -> str:
-    return for_terminal(path.name)  # one line of a caption, whatever is in it
+    """A file's name, whatever is in it, on as many lines as it takes up to NAME_LINES: names of one camera begin alike,
+    and are told apart by their ends."""
+    from handlens.fonts import label_font
+
+    name = for_picture(path.name)
+    font = label_font(name, FONT)
+    lines = [""]
+    for character in name:
+        if lines[-1] and font.getlength(lines[-1] + character) > TILE:
+            lines.append("")
+        lines[-1] += character
+    return "\n".join([*lines[: NAME_LINES - 1], "".join(lines[NAME_LINES - 1 :])]).rstrip("\n")
 
 
 def _tile(path: Path) -> NDArray[np.uint8]:

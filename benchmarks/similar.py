@@ -1,0 +1,215 @@
+"""`similar`: how fast, how far from the machine's limit, and how good: python benchmarks/similar.py [--skip-flowers]
+
+At least: a query over 100,000 vectors of 1280 dimensions, from the cache's files to the ten nearest, in under 1 s.
+
+Search. 100,000 synthetic vectors are written to a cache as `similar` does. A query finds their places, maps the matrix,
+compares and sorts; "cold" after the operating system was asked to forget the files. The limit of the comparison is the
+time in which memory (or the disk) gives 512 MB: measured by the dot product of an array of that size with itself (by
+reading the file). scikit-learn's brute force answers the same query on the matrix in memory.
+
+Groups. 20,000 of the vectors, each with each, threshold 0.9, in blocks. The limit is the time in which a product of
+two 4096 x 4096 matrices would do as many multiply-adds, of which half of the pairs need 256 billion.
+
+Flowers. All 4,058 photographs with the pretrained MobileNetV2: the whole command for the first time, again, and with an
+image it has not seen; the share of each photograph's first ten neighbors that show the same flower; and whether they
+are scikit-learn's.
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+from common import handlens, interleaved, shared_images, store
+from sklearn.neighbors import NearestNeighbors
+
+from handlens.data import walk
+from handlens.flow.embeddings import embed, embedder_of
+from handlens.flow.runs import find_run
+from handlens.neighbors import SIDE, Vectors, cosine_similarities, similar_groups
+from handlens.reporter import QUIET
+from handlens.training.features import FeatureCache
+
+COUNT, COLUMNS, GROUPED, ROUNDS, TOP = 100_000, 1280, 20_000, 11, 10
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--skip-flowers", action="store_true")
+asked = parser.parse_args()
+
+
+def timed(work) -> float:
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin
+
+
+def write_synthetic() -> list[str]:
+    """Digests of vectors such as features are: half of the numbers 0, none negative, around 200 centers."""
+    rng = np.random.default_rng(0)
+    centers = rng.standard_normal((200, COLUMNS), dtype=np.float32)
+    digests = [f"{number:064x}" for number in range(COUNT)]
+    cache = FeatureCache("benchmark")
+    for start in range(0, COUNT, 5000):
+        near = centers[rng.integers(0, 200, 5000)] + rng.standard_normal((5000, COLUMNS), dtype=np.float32)
+        cache.put(list(zip(digests[start : start + 5000], np.maximum(near, 0), strict=True)))
+    cache.close()
+    return digests
+
+
+def opened(digests: list[str]) -> Vectors:
+    cache = FeatureCache("benchmark")
+    places = sorted(cache.find(digests).values())
+    matrix = cache.matrix()
+    cache.close()
+    rows, norms = zip(*places, strict=True)
+    return Vectors(matrix, np.array(rows, dtype=np.int64), np.array(norms, dtype=np.float32))
+
+
+def nearest(query: np.ndarray, vectors: Vectors) -> np.ndarray:
+    return (-cosine_similarities(query, vectors)).argsort(kind="stable")[:TOP]
+
+
+def forget(folder: Path) -> None:
+    """Ask the operating system to drop its copies of the files in memory."""
+    for path in folder.iterdir():
+        descriptor = os.open(path, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(descriptor)
+
+
+def read_whole(path: Path) -> None:
+    with path.open("rb", buffering=0) as file:
+        part = bytearray(1 << 22)
+        while file.readinto(part):
+            pass
+
+
+def search_rows(folder: Path) -> list[dict]:
+    digests = write_synthetic()
+    vectors = opened(digests)
+    query = np.array(vectors.matrix[12_345]) + np.float32(0.1)
+    in_memory = np.array(vectors.matrix)
+    flat = in_memory.reshape(-1)
+    theirs = NearestNeighbors(n_neighbors=TOP, metric="cosine", algorithm="brute").fit(in_memory)
+    expected = theirs.kneighbors(query[None], return_distance=False)[0]
+    assert nearest(query, vectors).tolist() == expected.tolist()
+    (file,) = folder.glob("*.f32")
+
+    def cold(work) -> float:
+        forget(folder)
+        return timed(work)
+
+    seconds = interleaved(
+        {
+            "memory limit": lambda: timed(lambda: flat @ flat),
+            "compared": lambda: timed(lambda: cosine_similarities(query, vectors)),
+            "files to ten nearest": lambda: timed(lambda: nearest(query, opened(digests))),
+            "scikit-learn, in memory": lambda: timed(lambda: theirs.kneighbors(query[None])),
+        },
+        rounds=ROUNDS,
+    )
+    del theirs, in_memory, flat, vectors  # what is mapped cannot be forgotten
+    seconds |= interleaved(
+        {
+            "disk limit": lambda: cold(lambda: read_whole(file)),
+            "cold files to ten nearest": lambda: cold(lambda: nearest(query, opened(digests))),
+        },
+        rounds=5,
+    )
+    limits = {
+        "compared": "memory limit",
+        "files to ten nearest": "memory limit",
+        "scikit-learn, in memory": "memory limit",
+        "cold files to ten nearest": "disk limit",
+    }
+    return [
+        {
+            "what": f"{COUNT:,} vectors: {what}",
+            "seconds": value,
+            "times the limit": value / seconds[limits[what]] if what in limits else 1.0,
+            "GB/s": 4 * COUNT * COLUMNS / value / 1e9,
+        }
+        for what, value in seconds.items()
+    ]
+
+
+def group_rows() -> list[dict]:
+    vectors = opened([f"{number:064x}" for number in range(GROUPED)])
+    square = np.ones((4096, 4096), dtype=np.float32)
+    needed = GROUPED * (GROUPED + SIDE) / 2 * COLUMNS  # multiply-adds; blocks on the diagonal are computed whole
+    seconds = interleaved(
+        {
+            "limit": lambda: timed(lambda: square @ square) * needed / 4096**3,
+            "groups": lambda: timed(lambda: similar_groups(vectors, threshold=0.9)),
+        },
+        rounds=3,
+    )
+    tracemalloc.start()
+    similar_groups(vectors, threshold=0.9)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return [
+        {"what": f"{GROUPED:,} vectors, each with each: {what}", "seconds": value}
+        | {"times the limit": value / seconds["limit"], "MB": peak / 1e6 if what == "groups" else None}
+        for what, value in seconds.items()
+    ]
+
+
+def flower_rows(cache: str) -> list[dict]:
+    folder = shared_images("flowers")
+    files = list(walk([folder]))
+    handlens("weights", "get", "mobilenet_v2", XDG_CACHE_HOME=cache)
+    handlens("predict", "mobilenet_v2", files[0], XDG_CACHE_HOME=cache)  # makes its run folder
+    stranger = next(walk([shared_images("imagenet_val500")]))
+    command = ("similar", "mobilenet_v2", files[0], folder, "--json")
+    first, said = handlens(*command, XDG_CACHE_HOME=cache)
+    again = []
+    for _ in range(3):
+        seconds, other = handlens(*command, XDG_CACHE_HOME=cache)
+        assert other == said
+        again.append(seconds)
+    new, _ = handlens("similar", "mobilenet_v2", stranger, folder, XDG_CACHE_HOME=cache)
+
+    os.environ["XDG_CACHE_HOME"] = cache
+    embedder = embedder_of(find_run("mobilenet_v2"), precision="auto", report=QUIET)
+    found = embed(embedder, files, report=QUIET)
+    assert not found.unreadable and len(found.files) == len(files)
+    features = found.vectors.matrix[found.vectors.rows[found.rows]]
+    labels = np.array([path.parent.name for path in found.files])
+    theirs = NearestNeighbors(n_neighbors=TOP + 1, metric="cosine", algorithm="brute").fit(features)
+    distances, order = theirs.kneighbors(features)
+    shares, other_order, largest = [], 0, 0.0
+    for query in range(len(files)):
+        alike = cosine_similarities(features[query], found.vectors)[found.rows]
+        largest = max(largest, float(np.abs(1 - alike[order[query]] - distances[query]).max()))
+        alike[query] = -2
+        ours = (-alike).argsort(kind="stable")[:TOP]
+        expected = [place for place in order[query] if place != query][:TOP]
+        other_order += ours.tolist() != expected
+        shares.append(float((labels[ours] == labels[query]).mean()))
+    chance = sum((np.sum(labels == name) / len(labels)) ** 2 for name in set(labels))
+    by_class = {name: statistics.mean(np.array(shares)[labels == name]) for name in sorted(set(labels))}
+    return [
+        {"what": f"{len(files):,} flowers, whole command: the first time", "seconds": first},
+        {"what": "again", "seconds": statistics.median(again)},
+        {"what": "with an image that is new", "seconds": new},
+        {"what": "same flower among the first ten", "share": statistics.mean(shares)},
+        {"what": "by chance", "share": float(chance)},
+        *({"what": f"same flower: {name}", "share": share} for name, share in by_class.items()),
+        {"what": "queries whose ten are in another order than scikit-learn's", "queries": other_order},
+        {"what": "largest difference of a similarity from scikit-learn's", "difference": largest},
+    ]
+
+
+with tempfile.TemporaryDirectory() as scratch:
+    os.environ["XDG_CACHE_HOME"] = scratch
+    rows = [*search_rows(Path(scratch) / "handlens" / "features"), *group_rows()]
+    if not asked.skip_flowers:
+        rows += flower_rows(str(Path(scratch) / "flowers"))
+keys = ("what", "seconds", "times the limit", "GB/s", "MB", "share", "queries", "difference")
+store("similar", [{key: row[key] for key in keys if row.get(key) is not None} for row in rows])
