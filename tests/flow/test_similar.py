@@ -259,7 +259,7 @@ def test_groups(model, own_images, tmp_path, capsys):
     groups = [[Path(one["file"]).name for one in group] for group in found["groups"]]
     assert ["000.jpg", "copy.jpg", "same pixels.png"] in groups and ["001.jpg", "larger.png"] in groups
     with table.open(encoding="utf-8-sig", newline="") as text:
-        assert [list(row.values())[0] for row in csv.DictReader(text)] == ["1", "1", "1"]
+        assert [row["group"] for row in csv.DictReader(text)] == ["1", "1", "1"]
     with Image.open(sheet) as drawn:
         assert drawn.width == 3 * 180
     sheet.unlink()

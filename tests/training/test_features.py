@@ -23,21 +23,23 @@ def row(number, columns=6):
     return np.random.default_rng(number).standard_normal(columns).astype(np.float32)
 
 
+def digest(number):
+    """Some begin or end with zeros."""
+    return f"{number:02x}".ljust(64, "0") if number % 2 else f"{number:064x}"
+
+
 def write(numbers):
-    cache = FeatureCache("a")
-    cache.put([(str(number), row(number)) for number in numbers])
-    cache.close()
+    FeatureCache("a").put([(digest(number), row(number)) for number in numbers])
 
 
 def check(numbers):
     """They are there, and nothing else is."""
     cache = FeatureCache("a")
-    found, matrix = cache.find(map(str, range(3000))), cache.matrix()
-    cache.close()
-    assert sorted(map(int, found)) == sorted(numbers)
-    for digest, (place, norm) in found.items():
-        assert matrix[place].tolist() == row(int(digest)).tolist()
-        assert norm == pytest.approx(np.linalg.norm(row(int(digest))), rel=1e-6)
+    rows, norms = cache.find([digest(number) for number in range(3000)])
+    assert np.flatnonzero(rows >= 0).tolist() == sorted(numbers)
+    for number in numbers:
+        assert cache.matrix()[rows[number]].tolist() == row(number).tolist()
+        assert norms[number] == pytest.approx(np.linalg.norm(row(number)), rel=1e-6)
 
 
 def test_what_was_put_is_found_by_the_next():
@@ -46,19 +48,20 @@ def test_what_was_put_is_found_by_the_next():
     write([1199, 1200, 1200])  # the known stay, and none is there twice
     check(range(1201))
     other = FeatureCache("a", "fp32")
-    assert other.find(["1"]) == {} and other.matrix().shape[0] == 0
-    other.close()
+    assert other.find([digest(1)])[0].tolist() == [-1] and len(other.matrix()) == 0
+    assert FeatureCache("a").find([])[0].shape == (0,)
 
 
 def test_what_a_killed_process_had_not_finished_does_not_count():
     write(range(3))
-    (matrix,) = (cache_folder() / "features").glob("*.f32")
-    with matrix.open("ab") as file:
-        file.write(b"half a row")
+    matrix, keys = (next((cache_folder() / "features").glob(f"*.{end}")) for end in ("f32", "keys"))
+    for path in (matrix, keys):
+        with path.open("ab") as file:
+            file.write(b"half a row")
     check(range(3))
     write([3, 4])
     check(range(5))
-    assert matrix.stat().st_size == 5 * 6 * 4
+    assert (matrix.stat().st_size, keys.stat().st_size) == (5 * 6 * 4, 5 * 40)
 
 
 def test_many_writers_at_once():
@@ -67,10 +70,9 @@ def test_many_writers_at_once():
         "from handlens.training.features import FeatureCache\n"
         "first = int(sys.argv[1])\n"
         "for n in range(first, first + 40):\n"
-        "    cache = FeatureCache('a')\n"
+        "    digest = f'{n:02x}'.ljust(64, '0') if n % 2 else f'{n:064x}'\n"
         "    row = np.random.default_rng(n).standard_normal(6).astype(np.float32)\n"
-        "    cache.put([(str(n), row)])\n"
-        "    cache.close()\n"
+        "    FeatureCache('a').put([(digest, row)])\n"
     )
     processes = [subprocess.Popen([sys.executable, "-c", code, str(first)]) for first in (0, 20)]  # 20 of both
     with ThreadPoolExecutor(4) as pool:
@@ -95,8 +97,8 @@ def test_a_matrix_that_lacks_rows_is_computed_again(lost):
 
 def test_a_damaged_table_is_made_anew():
     write(range(3))
-    (table,) = (cache_folder() / "features").glob("*.rows")
-    table.write_bytes(b"this is no table" * 100)
+    (keys,) = (cache_folder() / "features").glob("*.keys")
+    keys.write_bytes(b"this is no table" * 100)
     check([])
     write([7])
     check([7])
@@ -111,6 +113,5 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path, monkeypatch):
 
 def test_nan_is_kept_and_can_be_seen_by_its_norm():
     cache = FeatureCache("a")
-    cache.put([("x", np.array([1, np.nan], dtype=np.float32))])
-    assert np.isnan(cache.find(["x"])["x"][1])
-    cache.close()
+    cache.put([(digest(1), np.array([1, np.nan], dtype=np.float32))])
+    assert np.isnan(cache.find([digest(1)])[1])

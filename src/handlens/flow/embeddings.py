@@ -109,34 +109,26 @@ def embed(embedder: Embedder, files: Sequence[Path], *, report: Reporter) -> Emb
     found, unreadable = _digests(files, report)
     by_content = {digest: path for path, digest in found.items()}
     cache = feature_cache(embedder.digest, embedder.preprocess, embedder.precision)
-    try:
-        failed = complete(
-            cache,
-            by_content,
-            engine=embedder.engine,
-            preprocess=embedder.preprocess,
-            progress=report.steps("features"),
-        )
-        places = cache.find(by_content)
-        matrix = cache.matrix()
-    finally:
-        cache.close()
+    failed = complete(
+        cache,
+        by_content,
+        engine=embedder.engine,
+        preprocess=embedder.preprocess,
+        progress=report.steps("features"),
+    )
     for path, digest in found.items():
         if digest in failed:
             unreadable[path] = failed[digest].replace(str(by_content[digest]), str(path))
     read = [path for path in files if path not in unreadable]
     digests = [found[path] for path in read]
-    for path, digest in zip(read, digests, strict=True):
-        if not np.isfinite(places[digest][1]):
-            raise InputError(f"the model gives nan or infinite features for {path}; it cannot compare images.")
-    ordered = sorted(places.values())
-    rows = np.array([row for row, _ in ordered], dtype=np.int64)
-    vectors = Vectors(matrix, rows, np.array([norm for _, norm in ordered], dtype=np.float32))
-    own = np.array([places[digest][0] for digest in digests], dtype=np.int64)
-    ordinals = np.searchsorted(rows, own)
-    return Embedded(
-        tuple(read), tuple(digests), ordinals, vectors, {p: unreadable[p] for p in files if p in unreadable}
-    )
+    rows, norms = cache.find(digests)
+    wrong = np.flatnonzero(~np.isfinite(norms))
+    if len(wrong):
+        raise InputError(f"the model gives nan or infinite features for {read[wrong[0]]}; it cannot compare images.")
+    different, first, own = np.unique(rows, return_index=True, return_inverse=True)
+    vectors = Vectors(cache.matrix(), different, norms[first])
+    in_order = {path: unreadable[path] for path in files if path in unreadable}
+    return Embedded(tuple(read), tuple(digests), own, vectors, in_order)
 
 
 def _digests(files: Sequence[Path], report: Reporter) -> tuple[dict[Path, str], dict[Path, str]]:

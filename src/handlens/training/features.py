@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from handlens.data.record import Record
@@ -24,15 +24,17 @@ from handlens.runtimes.names import FEATURES
 from handlens.runtimes.stream import Load, answers, load_pixels
 
 DECODED = "decoded whole"  # part of the key: images that were reduced by the decoder have other features
-ASKED = 500  # digests in one question to the table
+PATIENCE = 60  # seconds that a process waits for another that writes
+KEY = np.dtype([("digest", "S32"), ("norm", "<f4"), ("columns", "<u4")])  # of a row
 
 
 class FeatureCache:
-    """Features by the image's content: a matrix on disk for each (backbone, preprocess, precision, augmentation).
+    """Features by the image's content: a matrix on disk for each (backbone, preprocess, precision, augmentation), and
+    beside it a table with a key for each row.
 
-    An image that is renamed, moved or copied is found again; one that is edited is not. A table says which row is
-    whose. A row counts once the table names it, which is after it lies on the disk: neither a process that is killed
-    nor two that write at once leave a wrong one.
+    An image that is renamed, moved or copied is found again; one that is edited is not. A row counts once its key is
+    there, which is after the row lies on the disk: neither a process that is killed nor two that write at once leave a
+    wrong one.
 
     Raises:
         InputError: the cache cannot be written, here and in `put`.
@@ -40,90 +42,80 @@ class FeatureCache:
 
     def __init__(self, *key: str) -> None:
         name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]
-        folder = cache_folder() / "features"
-        self._matrix, self._table = folder / f"{name}.f32", folder / f"{name}.rows"
+        self._folder = cache_folder() / "features"
+        self._matrix, self._keys, self._lock = (self._folder / f"{name}.{end}" for end in ("f32", "keys", "lock"))
         with self._writing():
-            folder.mkdir(parents=True, exist_ok=True)
-            # Transactions begin where we say.
-            self._database = sqlite3.connect(self._table, timeout=60, isolation_level=None)
-            self._open()
+            self._folder.mkdir(parents=True, exist_ok=True)
 
-    def _open(self) -> None:
-        try:
-            self._database.execute(
-                "CREATE TABLE IF NOT EXISTS rows (place INTEGER PRIMARY KEY, digest TEXT UNIQUE NOT NULL, norm REAL)"
-            )
-        except sqlite3.OperationalError:
-            raise
-        except sqlite3.DatabaseError:  # it is damaged; what it says can be computed again
-            self._database.close()
-            self._table.unlink()
-            self._database = sqlite3.connect(self._table, timeout=60, isolation_level=None)
-            self._open()
-        count, columns = self._shape()
-        if count and (not self._matrix.is_file() or self._matrix.stat().st_size < 4 * count * columns):
-            self._database.execute("DELETE FROM rows")  # the matrix was removed or cut off
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except (OSError, sqlite3.OperationalError) as error:
-            raise InputError(
-                f"the cache {self._table.parent} cannot be written ({error}); set XDG_CACHE_HOME to a folder that can."
-            ) from None
-
-    def find(self, digests: Iterable[str]) -> dict[str, tuple[int, float]]:
-        """(row of `matrix`, Euclidean norm) by digest, of those that are there; the norm is nan of what has a nan."""
-        found, asked = {}, list(digests)
-        for start in range(0, len(asked), ASKED):
-            several = asked[start : start + ASKED]
-            marks = ", ".join("?" * len(several))
-            for digest, place, norm in self._database.execute(
-                f"SELECT digest, place, norm FROM rows WHERE digest IN ({marks})", several
-            ):
-                found[digest] = (place, float("nan") if norm is None else norm)
-        return found
+    def find(self, digests: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """For each SHA-256, the row of `matrix` that is its image's, -1 where there is none; and the Euclidean norm."""
+        keys = self._known()
+        if not len(keys) or not len(digests):
+            return np.full(len(digests), -1), np.zeros(len(digests), dtype=np.float32)
+        asked = _binary(digests)
+        order = keys["digest"].argsort(kind="stable")
+        places = np.searchsorted(keys["digest"], asked, sorter=order)
+        rows = order[np.minimum(places, len(keys) - 1)]
+        there = keys["digest"][rows] == asked
+        return np.where(there, rows, -1), np.where(there, keys["norm"][rows], 0)
 
     def matrix(self) -> NDArray[np.float32]:
-        """(M, D), mapped from the disk; only rows that `find` names mean anything."""
-        count, columns = self._shape()
-        if not count:
-            return np.empty((0, columns), dtype=np.float32)
-        return np.memmap(self._matrix, dtype=np.float32, mode="r", shape=(count, columns))
+        """(M, D), mapped from the disk."""
+        keys = self._known()
+        if not len(keys):
+            return np.empty((0, 0), dtype=np.float32)
+        return np.memmap(self._matrix, dtype=np.float32, mode="r", shape=(len(keys), int(keys["columns"][0])))
 
     def put(self, features: Sequence[tuple[str, NDArray[np.float32]]]) -> None:
         """Add the rows (D,) of these digests; those that are there stay as they are."""
         if not features:
             return
-        with self._writing(), self._database:  # commits, or takes all back
-            self._database.execute("BEGIN IMMEDIATE")  # one writer at a time
-            known = self.find(digest for digest, _ in features)
-            new = {digest: row for digest, row in features if digest not in known}
+        with self._writing(), FileLock(self._lock, timeout=PATIENCE):
+            there = self.find([digest for digest, _ in features])[0] >= 0
+            new = {digest: row for (digest, row), known in zip(features, there, strict=True) if not known}
             if not new:
                 return
             rows = np.stack(list(new.values())).astype(np.float32)
-            count, columns = self._shape()
-            assert columns in (0, rows.shape[1]), (columns, rows.shape)
-            with self._matrix.open("ab") as file:
-                file.truncate(4 * count * rows.shape[1])  # what a killed process had not finished
-                file.write(rows.tobytes())
-                file.flush()
-                os.fsync(file.fileno())
-            norms = np.linalg.norm(rows.astype(np.float64), axis=1).tolist()
-            self._database.executemany(
-                "INSERT INTO rows VALUES (?, ?, ?)", zip(range(count, count + len(new)), new, norms, strict=True)
-            )
-            self._database.execute(f"PRAGMA user_version = {rows.shape[1]}")
+            known = self._known()
+            keys = np.zeros(len(new), dtype=KEY)
+            keys["digest"], keys["columns"] = _binary(list(new)), rows.shape[1]
+            keys["norm"] = np.linalg.norm(rows.astype(np.float64), axis=1)
+            _append(self._matrix, rows.tobytes(), behind=len(known) * rows[0].nbytes)
+            _append(self._keys, keys.tobytes(), behind=known.nbytes)
 
-    def close(self) -> None:
-        self._database.close()
+    def _known(self) -> NDArray[Any]:
+        """The keys of the rows that count; none where the matrix was removed or cut off, or something is damaged."""
+        try:
+            keys = np.fromfile(self._keys, dtype=KEY)  # without half a key at the end
+            size = self._matrix.stat().st_size
+        except FileNotFoundError:
+            return np.empty(0, dtype=KEY)
+        columns = keys["columns"][:1]
+        whole = bool((keys["columns"] == columns).all()) and 4 * len(keys) * int(columns.sum()) <= size
+        return keys if whole else keys[:0]
 
-    def _shape(self) -> tuple[int, int]:
-        """Rows that count, and D, which is kept where SQLite has room for one number."""
-        (last,) = self._database.execute("SELECT max(place) FROM rows").fetchone()
-        (columns,) = self._database.execute("PRAGMA user_version").fetchone()
-        return 0 if last is None else last + 1, columns
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:  # also that another process never lets go of it
+            raise InputError(
+                f"the cache {self._folder} cannot be written ({error}); set XDG_CACHE_HOME to a folder that can."
+            ) from None
+
+
+def _append(path: Path, content: bytes, *, behind: int) -> None:
+    """Write behind so many bytes that count, in place of what a killed process had not finished."""
+    with path.open("ab") as file:
+        file.truncate(behind)
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _binary(digests: Sequence[str]) -> NDArray[np.bytes_]:
+    """(N,) of 32 bytes each, of SHA-256 in hexadecimal."""
+    return np.frombuffer(bytes.fromhex("".join(digests)), dtype="S32")
 
 
 def feature_cache(backbone: str, preprocess: Preprocess, precision: str, augmented: str = "") -> FeatureCache:
@@ -149,12 +141,12 @@ def complete(
     Returns:
         Why an image cannot be read, by digest.
     """
-    there = cache.find(files)
-    missing = {digest: path for digest, path in files.items() if digest not in there}
+    rows, _ = cache.find(list(files))
+    missing = {digest: path for (digest, path), row in zip(files.items(), rows, strict=True) if row < 0}
     unreadable: dict[str, str] = {}
     fresh: list[tuple[str, NDArray[np.float32]]] = []
     results = answers(missing.values(), _WhenNeeded(engine), preprocess=preprocess, load=load)
-    for done, (digest, answer) in enumerate(zip(missing, results, strict=True), start=len(there) + 1):
+    for done, (digest, answer) in enumerate(zip(missing, results, strict=True), start=len(files) - len(missing) + 1):
         if answer.arrays is None:
             unreadable[digest] = answer.error or ""
         else:
@@ -193,17 +185,13 @@ def cached_features(
         InputError: an image that could be read a moment ago cannot be read now.
     """
     cache = feature_cache(backbone, preprocess, precision, augmented)
-    try:
-        wanted = [digests[record.id] for record in records]
-        files = {digest: record.path for digest, record in zip(wanted, records, strict=True)}
-        unreadable = complete(cache, files, engine=engine, preprocess=preprocess, load=load, progress=progress)
-        for digest, record in zip(wanted, records, strict=True):
-            if digest in unreadable:
-                raise InputError(f"{record.id} can no longer be read: {unreadable[digest]}")
-        places = cache.find(files)
-        return np.asarray(cache.matrix()[[places[digest][0] for digest in wanted]])
-    finally:
-        cache.close()
+    wanted = [digests[record.id] for record in records]
+    files = {digest: record.path for digest, record in zip(wanted, records, strict=True)}
+    unreadable = complete(cache, files, engine=engine, preprocess=preprocess, load=load, progress=progress)
+    for digest, record in zip(wanted, records, strict=True):
+        if digest in unreadable:
+            raise InputError(f"{record.id} can no longer be read: {unreadable[digest]}")
+    return np.asarray(cache.matrix()[cache.find(wanted)[0]])
 
 
 class _WhenNeeded:
