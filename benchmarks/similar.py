@@ -5,7 +5,8 @@ At least: a query over 100,000 vectors of 1280 dimensions, from the cache's file
 Search. 100,000 synthetic vectors are written to a cache as `similar` does. A query finds their places, maps the matrix,
 compares and sorts; "cold" after the operating system was asked to forget the files. The limit of the comparison is the
 time in which memory (or the disk) gives 512 MB: measured by the dot product of an array of that size with itself, whole
-or in parts, whichever is faster (by reading the file). Of all times the least counts, for others use the machine too. scikit-learn's brute force answers the same query on the matrix in memory.
+or in parts, whichever is faster (by reading the file). Of all times the least counts: others use the machine too.
+scikit-learn's brute force answers the same query on the matrix in memory.
 
 Groups. 20,000 of the vectors, each with each, threshold 0.9, in blocks. The limit is the time in which a product of
 two 4096 x 4096 matrices would do as many multiply-adds, of which half of the pairs need 256 billion.
