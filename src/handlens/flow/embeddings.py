@@ -24,6 +24,7 @@ from handlens.reporter import Reporter
 from handlens.runtimes.conversions import keep, key_of, taken
 from handlens.runtimes.engine import Engine, Precision
 from handlens.runtimes.names import FEATURES
+from handlens.runtimes.openvino import OpenVINO
 from handlens.runtimes.openvino.engine import OpenVINOEngine, import_openvino
 from handlens.training.features import complete, feature_cache
 from handlens.training.model_info import ModelInfo
@@ -194,4 +195,4 @@ def _says(run: Run) -> list[str]:
     architecture = run.model.architecture
     made = {"name": architecture.name, "arguments": architecture.arguments, "preprocess": run.preprocess.to_dict()}
     weights = run.model.files.get(WEIGHTS) or sha256_of(run.weights)
-    return ["embedding", VERSION, version("openvino"), weights, json.dumps(made, sort_keys=True)]
+    return ["embedding", VERSION, version(OpenVINO.distribution), weights, json.dumps(made, sort_keys=True)]
