@@ -309,9 +309,11 @@ def test_what_cannot_be_asked(arguments, message, model, images, tmp_path, capsy
     assert not [path for path in images.rglob("*") if "sheet" in path.name]
 
 
-def test_no_such_run(images, capsys):
+def test_no_such_run(model, images, capsys):
     assert run(["similar", "mobilenet_v3", str(images / "c" / "000.jpg"), str(images)]) == 2
     assert "mobilenet_v3 is neither a run folder nor a pretrained model" in capsys.readouterr().err
+    assert run(["similar", str(model / "engine" / "model.xml"), str(images / "c" / "000.jpg"), str(images)]) == 2
+    assert "is an exported model, which can predict and be evaluated; give its run folder" in capsys.readouterr().err
 
 
 class Headless(nn.Module):
