@@ -269,6 +269,7 @@ def test_groups(model, own_images, tmp_path, capsys):
     printed = capsys.readouterr()
     assert "No two images with a similarity of at least 1." in printed.out
     assert "was not written: there are no groups" in printed.err and not sheet.exists()
+    assert table.read_text(encoding="utf-8-sig").split() == ["group,file,similarity"]
     assert run(["similar", str(model), str(own_images), "--duplicates", "1", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["groups"] == []
 

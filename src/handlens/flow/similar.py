@@ -80,7 +80,7 @@ def similar(
         if len(neighbors) == top:
             break
     if csv is not None:
-        write_table(csv, [{"rank": rank} | one for rank, one in enumerate(neighbors, start=1)])
+        write_table(csv, "rank", enumerate(neighbors, start=1))
     if sheet is not None:
         save_neighbors(image, neighbors, sheet)
     return _said(opened, folder, found, besides=1) | {"query": str(image), "neighbors": neighbors}
@@ -125,7 +125,7 @@ def similar_groups(
         members.setdefault(int(group[row]), []).append({"file": str(file), "similarity": similarity})
     groups = [several for several in members.values() if len(several) > 1]
     if csv is not None:
-        write_table(csv, [{"group": number} | one for number, several in enumerate(groups, 1) for one in several])
+        write_table(csv, "group", ((number, one) for number, several in enumerate(groups, 1) for one in several))
     if sheet is not None and groups:
         save_groups(groups, sheet)
     return _said(opened, folder, found) | {"threshold": threshold, "groups": groups}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +23,16 @@ LINE = (170, 178, 189)  # between two groups, RGB
 Found = Mapping[str, Any]  # "file" and "similarity"
 
 
-def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """A CSV (UTF-8 with BOM): the rank or the group, file, similarity; of no rows the header of neighbors."""
+def write_table(path: Path, place: str, rows: Iterable[tuple[int, Found]]) -> None:
+    """A CSV (UTF-8 with BOM).
+
+    Args:
+        place: what the numbers are: "rank" or "group".
+    """
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8-sig", newline="") as text:
         table = csv.writer(text)
-        table.writerow(rows[0] if rows else ("rank", "file", "similarity"))
-        table.writerows([for_csv(str(value)) for value in row.values()] for row in rows)
+        table.writerow([place, "file", "similarity"])
+        table.writerows([number, for_csv(one["file"]), one["similarity"]] for number, one in rows)
 
 
 def save_neighbors(query: Path, neighbors: Sequence[Found], path: Path) -> None:
