@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from handlens.flow.nets import summary
     from handlens.flow.predict import load, predict
     from handlens.flow.show import show
+    from handlens.flow.similar import similar, similar_groups
     from handlens.flow.torch_modules import load_model, pretrained
     from handlens.flow.train import train
     from handlens.models import backbone, build
@@ -51,6 +52,8 @@ _WHERE = {
     "pretrained": "handlens.flow.torch_modules",
     "sample": "handlens.flow.data",
     "show": "handlens.flow.show",
+    "similar": "handlens.flow.similar",
+    "similar_groups": "handlens.flow.similar",
     "summary": "handlens.flow.nets",
     "train": "handlens.flow.train",
     "open_dataset": "handlens.data",
@@ -95,6 +98,8 @@ __all__ = [
     "pretrained",
     "sample",
     "show",
+    "similar",
+    "similar_groups",
     "summary",
     "train",
 ]

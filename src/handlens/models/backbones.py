@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from handlens.errors import InputError, nearest
-from handlens.models.blocks import ConvNormAct, PoolEverywhere
+from handlens.models.blocks import ConvNormAct, PoolEverywhere, mean_of_places
 from handlens.models.classify.alexnet import AlexNet
 from handlens.models.classify.convnets import ResidualConvNet
 from handlens.models.classify.efficientnet_lite import EfficientNetLite0
@@ -49,6 +49,7 @@ class Backbone(nn.Module):
 
     Attributes:
         channels, strides: by the names asked for.
+        deepest: of these names the map that is made last.
     """
 
     def __init__(self, net: Any, maps: Sequence[str]) -> None:
@@ -58,7 +59,8 @@ class Backbone(nn.Module):
         self.names = {asked: resolve_map(asked, net.maps) for asked in maps}
         self.channels = {asked: net.maps[name][0] for asked, name in self.names.items()}
         self.strides = {asked: net.maps[name][1] for asked, name in self.names.items()}
-        last = max(self.names.values(), key=list(net.maps).index)
+        self.deepest = max(self.names, key=lambda asked: list(net.maps).index(self.names[asked]))
+        last = self.names[self.deepest]
         self.stem = net.stem
         self.blocks = net.blocks if last == "head" else net.blocks[: _block_number(last)]
         self.head = net.head if last == "head" else None
@@ -82,6 +84,10 @@ class Backbone(nn.Module):
         if self.head is not None:
             made["head"] = self.head(x)
         return {asked: made[name] for asked, name in self.names.items()}
+
+    def embed(self, images: Tensor) -> Tensor:
+        """images (N, C, H, W) -> (N, D): the mean of the deepest map over its places."""
+        return mean_of_places(self(images)[self.deepest])
 
     def part_of(self, weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], set[str]]:
         """A whole classifier's weights by the names that they have here, and the parts that are not here."""

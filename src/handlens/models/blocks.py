@@ -178,6 +178,11 @@ def pad_same(x: Tensor, *, kernel: tuple[int, ...], stride: tuple[int, ...], dil
     return F.pad(x, pads)
 
 
+def mean_of_places(x: Tensor) -> Tensor:
+    """(N, D, h, w) -> (N, D)."""
+    return x.mean(dim=(2, 3), keepdim=True).flatten(1)  # without keepdim, LiteRT transposes the map: a copy
+
+
 def pool_everywhere(x: Tensor, *, kernel: int, before: tuple[int, int], dilation: int) -> Tensor:
     """Max-pooling at every place: (N, C, h, w) -> the same size.
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +17,21 @@ from handlens.data.decode import UnreadableImageError, decode
 from handlens.errors import unexpected
 from handlens.machine import cores
 from handlens.preprocess import Preprocess
-from handlens.runtimes.engine import Arrays, Engine, stacked
+from handlens.runtimes.engine import Arrays, stacked
 
 Pixels = NDArray[np.uint8]
 Loaded = tuple[Pixels, tuple[int, int]]  # what the net is fed, and the (height, width) of the image
 Load = Callable[[Path, Preprocess], Loaded]
 Item = tuple[Path, tuple[int, int]]
 AHEAD = 32  # images decoded before they are needed: hides a slow disk, costs 32 x 150 KB
+
+
+class Streaming(Protocol):
+    """What `answers` needs of an engine."""
+
+    def stream(self, batches: Iterable[tuple[Any, Pixels]]) -> Iterator[tuple[Any, Arrays]]:
+        """As `Engine.stream`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -67,7 +76,7 @@ def load_whole(path: Path, preprocess: Preprocess) -> Loaded:
 
 def answers(
     paths: Iterable[Path],
-    engine: Engine,
+    engine: Streaming,
     *,
     preprocess: Preprocess,
     batch_size: int = 1,

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from handlens.models.blocks import pool_everywhere
+from handlens.models.blocks import mean_of_places, pool_everywhere
 
 
 class StagedNet(nn.Module):
@@ -52,7 +52,7 @@ class StagedNet(nn.Module):
 
     def pool(self, x: Tensor) -> Tensor:
         """The last map (N, D, h, w) -> (N, D): the mean over its places."""
-        return x.mean(dim=(2, 3), keepdim=True).flatten(1)  # without keepdim, LiteRT transposes the map: a copy
+        return mean_of_places(x)
 
     def embed(self, images: Tensor) -> Tensor:
         """images (N, C, H, W) -> (N, D): everything before the dropout and the classifier."""

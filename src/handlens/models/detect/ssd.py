@@ -117,6 +117,10 @@ class SSD(nn.Module):
         anchors = grid_anchors(self.anchors, [(x.shape[2], x.shape[3]) for x in maps])
         return Raw(torch.cat(offsets, dim=1), torch.cat(logits, dim=1), anchors.to(images.device))
 
+    def embed(self, images: Tensor) -> Tensor:
+        """images (N, C, H, W) -> (N, D), of the backbone."""
+        return self.backbone.embed(images)
+
     def probabilities(self, logits: Tensor) -> Tensor:
         """(N, A, outputs) -> (N, A, K) float32 in [0, 1], without the background, whatever the net computed in."""
         logits = logits.float()

@@ -144,6 +144,10 @@ class DeepLabV3(nn.Module):
         logits = self.classifier(self.dropout(x))
         return F.interpolate(logits, size=images.shape[2:], mode="bilinear", align_corners=self.align_corners)
 
+    def embed(self, images: Tensor) -> Tensor:
+        """images (N, C, H, W) -> (N, D), of the backbone."""
+        return self.backbone.embed(images)
+
     def with_new_head(self, weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str | None]:
         """As `loading.with_new_head`; fresh are the classifier, and each part behind the backbone that differs."""
         wanted = {key: value for key, value in self.state_dict().items() if not key.endswith(".num_batches_tracked")}

@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from handlens.models.blocks import pad_same
+from handlens.models.blocks import mean_of_places, pad_same
 from handlens.models.segment.sizes import pad_to_multiple
 
 CHANNELS = (64, 128, 256)  # each pair of convolutions down, and the same back
@@ -81,3 +81,10 @@ class EncoderDecoder(nn.Module):
             x = F.relu(layer(x))
         logits: Tensor = self.classifier(x)
         return logits[:, :, : images.shape[2], : images.shape[3]]
+
+    def embed(self, images: Tensor) -> Tensor:
+        """images (N, C, H, W) -> (N, D): the mean of the encoder's last map over its places."""
+        x = pad_to_multiple(images, 2 ** len(CHANNELS))
+        for layer in self.encoder:
+            x = F.relu(layer(x))
+        return mean_of_places(x)

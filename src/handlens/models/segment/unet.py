@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from handlens.models.backbones import Backbone, strides
 from handlens.models.backbones import backbone as cut
-from handlens.models.blocks import ConvNormAct, initialize
+from handlens.models.blocks import ConvNormAct, initialize, mean_of_places
 from handlens.models.segment.sizes import pad_to_multiple
 
 CHANNELS = (64, 128, 256, 512, 1024)  # of the five levels: Figure 1
@@ -54,6 +54,10 @@ class Contracting(nn.Module):
         for level in self.levels[1:]:
             maps.append(level(self.pool(maps[-1])))
         return dict(zip(self.channels, maps, strict=True))
+
+    def embed(self, images: Tensor) -> Tensor:
+        """images (N, C, H, W) -> (N, D): the mean of the coarsest map over its places."""
+        return mean_of_places(self(images)["s16"])
 
 
 class Up(nn.Module):
@@ -137,6 +141,10 @@ class UNet(nn.Module):
         if logits.shape[2:] != padded.shape[2:]:
             logits = F.interpolate(logits, size=padded.shape[2:], mode="bilinear", align_corners=False)
         return logits[:, :, : images.shape[2], : images.shape[3]]
+
+    def embed(self, images: Tensor) -> Tensor:
+        """images (N, C, H, W) -> (N, D), of the way down."""
+        return self.backbone.embed(pad_to_multiple(images, self.multiple))
 
 
 def _conv(in_channels: int, out_channels: int, batch_norm: bool) -> nn.Module:
