@@ -30,7 +30,7 @@ class EachImage:
         scores: (N,) of each image alone, higher is better; nan where an image has nothing to measure.
         fine: (N,) the same with more steps, to sort images by; where a score is 0 or 1, for example the probability of
             the true class.
-        title: what a score is.
+        title: what an image is judged by.
         outright: an image is either right (score 1) or wrong (0).
         resampled: from how often each image is in each of B samples, (B, N), to the metric (B,) and the metric of each
             class (B, K); nan where a sample has nothing of it.

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from handlens.data.record import Split
 from handlens.errors import InputError
@@ -88,11 +88,7 @@ def test_images(
             if name in dataset.splits():
                 split, records = name, dataset.part(name)
                 break
-        spared = run.model.mode == "head" and not started["splits"].get(
-            "test"
-        )  # a head learns from validation where a test split is left
-        parts = ("train",) if spared else ("train", "validation")
-        learned = {Path(trained_on or "") / id for part in parts for id in started["splits"].get(part, [])}
+        learned = learned_from(run, started)
         known = sum(record.path.resolve() in learned for record in records)
         if known:
             notes.append(
@@ -107,6 +103,20 @@ def test_images(
     return TestImages(
         tuple(records), split, root, kind.renumbered(index), own, tuple(missing), tuple(notes), dataset.summary()
     )
+
+
+def learned_from(run: Run, started: Mapping[str, Any]) -> set[Path]:
+    """The files that a run was trained on, or whose results chose its epoch or its thresholds.
+
+    Args:
+        started: its data.json.
+    """
+    spared = run.model.mode == "head" and not started["splits"].get(
+        "test"
+    )  # a head learns from validation where a test split is left
+    parts = ("train",) if spared else ("train", "validation")
+    root = Path("" if run.model.data is None else run.model.data.root)
+    return {root / id for part in parts for id in started["splits"].get(part, [])}
 
 
 def _changes(

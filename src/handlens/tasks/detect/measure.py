@@ -55,7 +55,14 @@ class BoxMeasure:
         scores = np.array([image_f1(boxes, truth) for boxes, truth in zip(taken, truths, strict=True)])
         classes = coco_classes(*coco_json(self.predicted, truths, len(self.names)))
         numbers = 6 * sum(len(boxes.image) for boxes in classes) + len(truths) * len(classes)
-        return EachImage(scores, scores, "F1 of the boxes", False, mean_average_precision_50(classes), numbers)
+        return EachImage(
+            scores,
+            scores,
+            "the F1 of its boxes at the model's threshold",
+            False,
+            mean_average_precision_50(classes),
+            numbers,
+        )
 
     def write_report(self, path: Path, run: Run, *, metrics: dict[str, Any], **parts: Any) -> None:
         from handlens.evaluation.report import write_report

@@ -50,7 +50,7 @@ class NumberMeasure:
         predicted, truth = np.stack(self.rows).astype(np.float64), targets_of(self.records)
         spread = truth.std(axis=0)
         scores = -(np.abs(predicted - truth) / np.where(spread > 0, spread, 1.0)).max(axis=1)
-        title = "error in standard deviations, negative"
+        title = "its largest error, in standard deviations of the true numbers"
         return EachImage(scores, scores, title, False, mean_r2(predicted, truth), 6 * truth.size)
 
     def write_report(self, path: Path, run: Run, *, metrics: dict[str, Any], **parts: Any) -> None:

@@ -51,7 +51,9 @@ class TagMeasure:
         wrong = ((rows >= np.asarray(self.thresholds)) != truth).sum(axis=1)
         sure = np.where(truth, rows, 1 - rows).mean(axis=1).astype(float)
         resampled = mean_average_precision(rows, truth)
-        return EachImage((wrong == 0).astype(float), sure - wrong, "all labels right", True, resampled, 6 * rows.size)
+        return EachImage(
+            (wrong == 0).astype(float), sure - wrong, "whether all its labels are right", True, resampled, 6 * rows.size
+        )
 
     def write_report(self, path: Path, run: Run, *, metrics: dict[str, Any], **parts: Any) -> None:
         from handlens.evaluation.report import write_report
