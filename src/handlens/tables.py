@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from handlens.tasks.task import Task
 
 NONE = "-"  # where there is no value
-NUMBER = re.compile(r"-|-?[\d.,]+( [%Mx])?")
+NUMBER = re.compile(r"-|[-+]?[\d.,]+( [%Mx])?")
 NAMED = 3  # files of a finding whose sentence names none
 REASONS = 5  # per finding, as many as people read
 CHANGED = 10  # images of a side
@@ -37,14 +37,19 @@ def escape(text: str) -> str:
     return escape_markup(for_terminal(text))
 
 
-def print_rows(console: Console, rows: Sequence[dict[str, Any]]) -> None:
+def print_rows(console: Console, rows: Sequence[dict[str, Any]], *, titles: Mapping[str, str] | None = None) -> None:
     """Dicts with the same keys, as a table with a header. No word and no number is cut: where the table is too wide for
-    that, each row is a paragraph."""
+    that, each row is a paragraph.
+
+    Args:
+        titles: of columns that are not called as their key, for example by a user's name.
+    """
     if not rows:
         return
     keys = list(rows[0])
     texts = [[_text(value) for value in row.values()] for row in rows]
-    columns = [[key.replace("_", " "), *(row[place] for row in texts)] for place, key in enumerate(keys)]
+    titled = [(titles or {}).get(key, key.replace("_", " ")) for key in keys]
+    columns = [[titled[place], *(row[place] for row in texts)] for place in range(len(keys))]
     widths = [max(1, *map(cell_len, column)) for column in columns]
     least = [max(cell_len(word) for text in column for word in _words(text)) for column in columns]
     room = console.width - 2 * len(keys)
@@ -60,7 +65,7 @@ def print_rows(console: Console, rows: Sequence[dict[str, Any]]) -> None:
     table = Table(box=None, header_style="bold")
     for column, width in zip(columns, widths, strict=True):
         numbers = all(NUMBER.fullmatch(text) for text in column[1:])
-        table.add_column(column[0], width=width, overflow="fold", justify="right" if numbers else "left")
+        table.add_column(escape(column[0]), width=width, overflow="fold", justify="right" if numbers else "left")
     for row in texts:
         table.add_row(*map(escape, row))
     console.print(table)
@@ -284,8 +289,11 @@ def _print_sides(console: Console, pair: dict[str, Any]) -> None:
             continue
         more = f", {len(shown)} of {len(rows)}" if len(rows) > len(shown) else ""
         console.print(f"Images on which only {escape(name)} {verb}{more}:")
-        columns = {"file": "file", "truth": "truth", "first": f"by {pair['first']}", "second": f"by {pair['second']}"}
-        print_rows(console, [{title: row[key] for key, title in columns.items()} for row in shown])
+        print_rows(
+            console,
+            [{key: row[key] for key in ("file", "truth", "first", "second")} for row in shown],
+            titles=_titles(pair),
+        )
 
 
 def _print_classes(console: Console, pair: dict[str, Any], task: Task) -> None:
@@ -300,14 +308,19 @@ def _print_classes(console: Console, pair: dict[str, Any], task: Task) -> None:
         [
             {
                 "class": row["class"],
-                f"by {pair['first']}": scale.value(row["first"]),
-                f"by {pair['second']}": scale.value(row["second"]),
+                "first": scale.value(row["first"]),
+                "second": scale.value(row["second"]),
                 "difference": scale.number(row["difference"]),
                 "95 % interval": scale.interval(row["interval"]),
             }
             for row in (rows if len(rows) <= CLASSES else shown)
         ],
+        titles=_titles(pair),
     )
+
+
+def _titles(pair: dict[str, Any]) -> dict[str, str]:
+    return {key: f"by {pair[key]}" for key in ("first", "second")}
 
 
 def print_parities(console: Console, parities: Sequence[Parity]) -> None:

@@ -203,8 +203,8 @@ def scenes(seed: int, images: int = 14) -> tuple[list[Boxes], list[tuple[Box, ..
                     difficult=0.15 <= kind < 0.3,
                 )
             )
-            for _ in range(int(rng.integers(0, 4))):
-                rows.append((*(np.array(corners) + rng.normal(0, 0.12 * width, 4)), label, rng.random()))
+            near = np.array(corners) + rng.normal(0, 0.12 * width, (int(rng.integers(0, 4)), 4))
+            rows += [(*box, label, rng.random()) for box in near]
         rows += [(*rng.uniform(0, 180, 2), *rng.uniform(200, 400, 2), int(rng.integers(0, 3)), rng.random() / 2)]
         table = np.array([row for row in rows if row[2] > row[0] and row[3] > row[1]]).reshape(-1, 6)
         predictions.append(

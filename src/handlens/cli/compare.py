@@ -46,7 +46,7 @@ def compare(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Say whether one model is better than another: on the same images, with 95 % intervals and the images that differ."""
+    """Say whether one model is better than another, on the same images: 95 % intervals, and the images that differ."""
     import handlens
     from handlens.flow.same_images import runs_and_data
 
