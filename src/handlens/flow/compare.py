@@ -89,9 +89,7 @@ def compare(
     compared = open_compared(runs, report=report)
     test = shared_images(compared, data, format=format, config=config)
     seen = [seen_by(entry, test) for entry in compared]
-    # Counted here for each run, copies included; test_images counts for the first alone.
-    notes = [note for note in test.notes if "were used for training" not in note]
-    notes += notes_on_seen(compared, seen, len(test.records))
+    notes = [*test.notes, *notes_on_seen(compared, seen, len(test.records))]
     for note in (f"{test.summary}.", *notes):
         report.say(note)
     task = TASKS[compared[0].run.task]

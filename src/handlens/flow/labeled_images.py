@@ -47,12 +47,14 @@ def test_images(
     format: str | None,
     config: Path | None,
     prefer: Literal["test", "validation"] = "test",
+    count_learned: bool = True,
 ) -> TestImages:
     """What a run is measured on: as `evaluate` says of its `data`.
 
     Args:
         prefer: the split, where the data has one of this name. Of data that is not the run's own, "validation" takes
             the training split where there is no other, never the test split.
+        count_learned: a note says how many of the images the run was trained on, where the data is not its own.
 
     Raises:
         InputError: no data, no labels, labels for another task, or a class that the run does not know.
@@ -90,7 +92,7 @@ def test_images(
                 break
         learned = learned_from(run, started)
         known = sum(record.path.resolve() in learned for record in records)
-        if known:
+        if known and count_learned:
             notes.append(
                 f"{known} of these {len(records)} images were used for training: they do not measure generalization."
             )

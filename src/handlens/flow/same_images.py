@@ -126,7 +126,7 @@ def shared_images(
                     f"{entry.name} was trained on {entry.root} and {first.name} on {first.root}; give labeled images "
                     "that none of the runs was trained on, with --data."
                 )
-    return test_images(first.origin or first.run, data, format=format, config=config)
+    return test_images(first.origin or first.run, data, format=format, config=config, count_learned=False)
 
 
 def _same_data(first: Compared, other: Compared) -> bool:
@@ -141,13 +141,15 @@ def seen_by(entry: Compared, test: TestImages) -> frozenset[str] | None:
     """Ids of the images that a run was trained on, or whose results chose its epoch: the same files, or copies of them.
 
     Returns:
-        None where it is not known what it was trained on.
+        None where it is not known what it was trained on, or these images are no longer there to be looked at.
     """
     origin = entry.origin
     if origin is None or origin.model.data is None or not (origin.folder / DATA).is_file():
         return None
     learned = learned_from(origin, origin.started())
     paths = {record.id: record.path.resolve() for record in test.records}
+    if not any(path.is_file() for path in learned):
+        return None
     sizes: dict[int, list[str]] = {}
     for id, path in paths.items():
         if path.is_file():
