@@ -16,6 +16,7 @@ from common import store
 
 from handlens.evaluation.paired import EachImage, paired
 from handlens.evaluation.resampling import ClassBoxes, accuracy, mean_average_precision_50
+from handlens.machine import describe
 
 REPEATS = 400
 BOTH = 0.75  # of the images both get right
@@ -24,7 +25,9 @@ SETTINGS = ((0.06, 0.06), (0.03, 0.08))  # only the first, only the second is ri
 
 def classifier(right: np.ndarray) -> EachImage:
     labels = np.zeros(len(right), dtype=np.int64)
-    return EachImage(right.astype(float), right.astype(float), "", True, accuracy(right, labels, 1), 4 * len(right))
+    return EachImage(
+        right.astype(float), right.astype(float), "", True, True, accuracy(right, labels, 1), 4 * len(right)
+    )
 
 
 def simulated(images: int, only_first: float, only_second: float, rng: np.random.Generator) -> dict[str, object]:
@@ -64,15 +67,15 @@ def large_detection(rng: np.random.Generator) -> str:
         ]
         numbers = 6 * boxes + images * classes
         scores = rng.random(images)
-        return EachImage(scores, scores, "", False, mean_average_precision_50(per_class), numbers)
+        return EachImage(scores, scores, "", False, False, mean_average_precision_50(per_class), numbers)
 
     models = [model(), model()]
     begin = time.perf_counter()
     (found,) = paired(models)
-    seconds = time.perf_counter() - begin
+    seconds, machine = time.perf_counter() - begin, describe()
     return (
         f"{images} images, {classes} classes, {boxes} boxes: {found.draws} samples of two models in {seconds:.0f} s, "
-        "on a machine that was busy with other work"
+        f"with a load of {machine['load']} on {machine['cores']} cores"
     )
 
 

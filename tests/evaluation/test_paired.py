@@ -3,6 +3,8 @@ computed anew on a data set in which images really stand several times."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import binomtest, bootstrap
@@ -28,7 +30,7 @@ def of_scores(scores: np.ndarray, *, outright: bool = False) -> EachImage:
         mean = weights @ scores / weights.sum(axis=1)
         return mean, mean[:, None]
 
-    return EachImage(scores, scores, "score", outright, resampled, len(scores))
+    return EachImage(scores, scores, "score", outright, True, resampled, len(scores))
 
 
 @pytest.mark.parametrize("together", [7, 10_000])
@@ -92,6 +94,13 @@ def test_five_of_five_are_not_enough():
     assert found.interval[0] > 0 and found.sides.p == 0.0625 and found.better == 0  # McNemar: may be chance
 
 
+def test_mcnemars_test_decides_only_about_the_share_of_right_images():
+    """Of several labels the metric is another, whose difference may be sure where that of right images is not."""
+    first, second = right((0.0, 5), (1.0, 95)), right((1.0, 100))
+    (found,) = paired([replace(first, averaged=False), replace(second, averaged=False)])
+    assert (found.sides.test, found.sides.p, found.better) == ("McNemar", 0.0625, 1)
+
+
 def test_a_sign_test_where_images_are_not_right_or_wrong():
     (found,) = paired([of_scores(np.linspace(0, 1, 30)), of_scores(np.linspace(0, 1, 30) + 0.01)])
     assert (found.sides.test, found.sides.only_second, found.better) == ("sign test", 30, 1)
@@ -99,7 +108,7 @@ def test_a_sign_test_where_images_are_not_right_or_wrong():
 
 def test_heavy_metrics_get_fewer_samples_in_known_number():
     heavy = of_scores(np.ones(4))
-    heavy = EachImage(heavy.scores, heavy.fine, heavy.title, False, heavy.resampled, 10**9)
+    heavy = replace(heavy, numbers=10**9)
     seen = []
     (found,) = paired([heavy, heavy], step=lambda done, total: seen.append((done, total)))
     assert found.draws == module.FEWEST_DRAWS

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 SEED = 0
 DRAWS = 2000  # bootstrap samples
 FEWEST_DRAWS = 200  # where a sample takes long; our choice
-NUMBERS = 2e9  # that all samples together may touch: some 20 seconds
+NUMBERS = 2e9  # that all samples together may touch: about half a minute (benchmarks/compare_verdicts.py)
 AT_ONCE = 4e6  # numbers of one run that are held in memory for several samples together
 FEWEST_IMAGES = 20  # with fewer, percentiles of bootstrap samples say too little; our choice
 LEVEL = (2.5, 97.5)  # percentiles: a 95 % interval
@@ -32,6 +32,7 @@ class EachImage:
             the true class.
         title: what an image is judged by.
         outright: an image is either right (score 1) or wrong (0).
+        averaged: the metric is the mean of the scores.
         resampled: from how often each image is in each of B samples, (B, N), to the metric (B,) and the metric of each
             class (B, K); nan where a sample has nothing of it.
         numbers: how many numbers one sample touches.
@@ -41,6 +42,7 @@ class EachImage:
     fine: Floats
     title: str
     outright: bool
+    averaged: bool
     resampled: Resampled
     numbers: int
 
@@ -53,12 +55,14 @@ class Sides:
         test: "McNemar" where an image is right or wrong, else "sign test"; both are the exact binomial test.
         only_first, only_second: images that only this model got right, or that it got better than the other.
         p: two-sided; 1 where neither has such an image.
+        decides: the test is of the metric itself, a share of right images, and has a say in the verdict.
     """
 
     test: str
     only_first: int
     only_second: int
     p: float
+    decides: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,12 +87,12 @@ class Paired:
     def better(self) -> int:
         """1 where the second model's metric is higher beyond chance, -1 where it is lower, 0 where nobody can tell.
 
-        The interval must exclude 0; where an image is right or wrong, the test must not call it chance; and with fewer
-        than FEWEST_IMAGES nothing is told.
+        The interval must exclude 0; where the metric is the share of right images, McNemar's test must not call it
+        chance; and with fewer than FEWEST_IMAGES nothing is told.
         """
         if self.interval is None or self.images < FEWEST_IMAGES:
             return 0
-        if self.sides.test == MCNEMAR and self.sides.p >= SURE:
+        if self.sides.decides and self.sides.p >= SURE:
             return 0
         low, high = self.interval
         return 1 if low > 0 else -1 if high < 0 else 0
@@ -169,8 +173,10 @@ def sides(first: EachImage, second: EachImage) -> Sides:
     """On how many images each is better, and the probability of so unequal a division by chance."""
     only_first = int((first.scores > second.scores).sum())
     only_second = int((second.scores > first.scores).sum())
-    name = MCNEMAR if first.outright and second.outright else SIGN_TEST
-    return Sides(name, only_first, only_second, exact_test(only_first, only_second))
+    outright = first.outright and second.outright
+    decides = outright and first.averaged and second.averaged
+    test = MCNEMAR if outright else SIGN_TEST
+    return Sides(test, only_first, only_second, exact_test(only_first, only_second), decides)
 
 
 def exact_test(only_first: int, only_second: int) -> float:

@@ -26,7 +26,7 @@ DESCRIBED = 100  # images of a side whose predictions are written out
 SHOWN, SHOWN_PLACES = 24, 8  # images of a sheet; of masks and boxes, which are drawn three times
 GAP = 6  # pixels between them
 LINES = 8  # of a caption: each of four names may need two
-LONGEST = 44  # characters of two lines
+LONGEST, LONGEST_BESIDE = 44, 90  # characters of two lines; of one below three images
 LEGEND = 40  # classes; of more, nobody tells the colors apart
 
 
@@ -116,12 +116,14 @@ class _Made:
         return Side(rows, self._sheet(images, captions, colored) if images else None, len(images))
 
     def _caption(self, record: Record, row: dict[str, Any]) -> str:
-        first, second = (_cut(entry.name, LONGEST // 2) for entry in self.pair)
+        wide = self.task.result.on_pixels
+        most = LONGEST_BESIDE if wide else LONGEST
+        first, second = (_cut(entry.name, most // 2) for entry in self.pair)
         said = (f"truth: {row['truth']}", f"{first}: {row['first']}", f"{second}: {row['second']}")
-        name = _cut(record.path.name, LONGEST)
-        if len(name) > LONGEST // 2 and " " not in name:  # else a line of the caption would cut it
-            name = f"{name[: LONGEST // 2]}\n{name[LONGEST // 2 :]}"
-        return "\n".join((name, *(_cut(text, LONGEST, end=False) for text in said)))
+        name = _cut(record.path.name, most)
+        if not wide and len(name) > most // 2 and " " not in name:  # else a line of the caption would cut it
+            name = f"{name[: most // 2]}\n{name[most // 2 :]}"
+        return "\n".join((name, *(_cut(text, most, end=False) for text in said)))
 
     def _beside(self, record: Record, truth: NDArray[np.uint8], results: Sequence[Any]) -> NDArray[np.uint8]:
         import numpy as np

@@ -243,7 +243,8 @@ def _verdict(
         verdict = f"{name} is {'better' if pair.better > 0 else 'worse'}: {change} ({within}, {count})"
     else:
         few = f"; at least {FEWEST_IMAGES} are needed" if pair.images < FEWEST_IMAGES else ""
-        verdict = f"No difference can be told with {count}{few}: {name} has {change} ({within})"
+        chance = f"; McNemar's test: p = {pair.sides.p:.2g}" if pair.sides.decides else ""
+        verdict = f"No difference can be told with {count}{few}: {name} has {change} ({within}{chance})"
     if seen[0] == seen[1] or None in seen:
         return f"{verdict}."
     trained = " and ".join(f"{len(ids)} to train {entry.name}" for entry, ids in zip(both, seen, strict=True) if ids)

@@ -54,7 +54,9 @@ class ClassMeasure:
         right = rows.argmax(axis=1) == labels
         sure = rows[np.arange(len(labels)), labels].astype(float)
         resampled = accuracy(right, labels, len(self.names))
-        return EachImage(right.astype(float), sure, "whether its class is right", True, resampled, 4 * len(labels))
+        return EachImage(
+            right.astype(float), sure, "whether its class is right", True, True, resampled, 4 * len(labels)
+        )
 
     def write_report(self, path: Path, run: Run, *, metrics: dict[str, Any], **parts: Any) -> None:
         from handlens.evaluation.errors import ranked

@@ -60,6 +60,7 @@ class BoxMeasure:
             scores,
             "the F1 of its boxes at the model's threshold",
             False,
+            False,
             mean_average_precision_50(classes),
             numbers,
         )

@@ -51,7 +51,7 @@ class NumberMeasure:
         spread = truth.std(axis=0)
         scores = -(np.abs(predicted - truth) / np.where(spread > 0, spread, 1.0)).max(axis=1)
         title = "its largest error, in standard deviations of the true numbers"
-        return EachImage(scores, scores, title, False, mean_r2(predicted, truth), 6 * truth.size)
+        return EachImage(scores, scores, title, False, False, mean_r2(predicted, truth), 6 * truth.size)
 
     def write_report(self, path: Path, run: Run, *, metrics: dict[str, Any], **parts: Any) -> None:
         from handlens.evaluation.report import write_report

@@ -73,7 +73,9 @@ class MaskMeasure:
         counts = np.stack(self.of_images).astype(np.int64)
         correct, known = counts[:, 0].sum(axis=1), counts[:, 1].sum(axis=1)
         shares = np.divide(correct, known, out=np.full(len(known), np.nan), where=known > 0)
-        return EachImage(shares, shares, "the share of its pixels that are right", False, mean_iou(counts), counts.size)
+        return EachImage(
+            shares, shares, "the share of its pixels that are right", False, False, mean_iou(counts), counts.size
+        )
 
     def write_report(self, path: Path, run: Run, *, metrics: dict[str, Any], **parts: Any) -> None:
         from handlens.evaluation.report import write_report

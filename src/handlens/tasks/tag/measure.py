@@ -52,7 +52,13 @@ class TagMeasure:
         sure = np.where(truth, rows, 1 - rows).mean(axis=1).astype(float)
         resampled = mean_average_precision(rows, truth)
         return EachImage(
-            (wrong == 0).astype(float), sure - wrong, "whether all its labels are right", True, resampled, 6 * rows.size
+            (wrong == 0).astype(float),
+            sure - wrong,
+            "whether all its labels are right",
+            True,
+            False,
+            resampled,
+            6 * rows.size,
         )
 
     def write_report(self, path: Path, run: Run, *, metrics: dict[str, Any], **parts: Any) -> None:
