@@ -11,7 +11,6 @@ from rich.cells import cell_len
 from rich.markup import escape as escape_markup
 from rich.table import Table
 
-from handlens.evaluation.paired import MCNEMAR
 from handlens.figures import percent
 from handlens.names import for_terminal
 from handlens.tasks import TASKS
@@ -21,14 +20,11 @@ if TYPE_CHECKING:
 
     from handlens.data.check import Audit
     from handlens.runtimes.parity import Parity
-    from handlens.tasks.task import Task
 
 NONE = "-"  # where there is no value
 NUMBER = re.compile(r"-|[-+]?[\d.,]+( [%Mx])?")
 NAMED = 3  # files of a finding whose sentence names none
 REASONS = 5  # per finding, as many as people read
-CHANGED = 10  # images of a side
-CLASSES = 20  # of a comparison
 COLORS = {"error": "red", "warning": "yellow", "note": "cyan"}
 
 
@@ -242,85 +238,6 @@ def print_evaluation(console: Console, result: dict[str, Any]) -> None:
         console.print(f"[yellow]unreadable[/] {escape(entry['reason'])}")
     if result["report"]:
         console.print(f"Report: {escape(result['report'])}")
-
-
-def print_comparison(console: Console, result: dict[str, Any]) -> None:
-    """The models side by side, then each verdict with the classes and the images that changed sides."""
-    task = TASKS[result["task"]]
-    pairs = [None, *result["comparisons"]]
-    print_rows(
-        console,
-        [
-            {
-                "": run["name"],
-                task.metric_title: task.scale.value(run["value"]),
-                "difference": None if pair is None else task.scale.number(pair["difference"]),
-                "95 % interval": None if pair is None else task.scale.interval(pair["interval"]),
-                "parameters": None if run["parameters"] is None else f"{run['parameters']:,}",
-                "multiply_adds": None if run["multiply_adds"] is None else f"{run['multiply_adds'] / 1e6:,.1f} M",
-                "MB": f"{run['file_mb']:.2f}",
-                "latency_ms": _short(run["latency_ms"]),
-            }
-            for run, pair in zip(result["runs"], pairs, strict=True)
-        ],
-    )
-    for pair in result["comparisons"]:
-        console.print(f"\n[bold]{escape(pair['verdict'])}[/]")
-        _print_sides(console, pair)
-        _print_classes(console, pair, task)
-    for note in result["notes"]:
-        console.print(f"[yellow]note[/] {escape(note)}")
-    for entry in result["unreadable"]:
-        console.print(f"[yellow]left out[/] {escape(entry['reason'])}")
-    console.print(f"Page: {escape(result['page'])}")
-
-
-def _print_sides(console: Console, pair: dict[str, Any]) -> None:
-    test, outright = pair["test"], pair["test"]["test"] == MCNEMAR
-    named = "McNemar's exact test" if outright else "sign test"
-    verb = "is right" if outright else "does better"
-    console.print(
-        f"Only {escape(pair['first'])} {verb} on {test['only_first']} images, only {escape(pair['second'])} on "
-        f"{test['only_second']}; {named}: p = {test['p']:.2g}."
-    )
-    for name, rows in ((pair["first"], pair["first_better"]), (pair["second"], pair["second_better"])):
-        shown = [row for row in rows if "truth" in row][:CHANGED]
-        if not shown:
-            continue
-        more = f", {len(shown)} of {len(rows)}" if len(rows) > len(shown) else ""
-        console.print(f"Images on which only {escape(name)} {verb}{more}:")
-        print_rows(
-            console,
-            [{key: row[key] for key in ("file", "truth", "first", "second")} for row in shown],
-            titles=_titles(pair),
-        )
-
-
-def _print_classes(console: Console, pair: dict[str, Any], task: Task) -> None:
-    scale = task.of_class.scale
-    rows = [row for row in pair["per_class"] if row["difference"] is not None]
-    shown = sorted(rows, key=lambda row: -abs(row["difference"]))[:CLASSES]
-    of = f", the {len(shown)} of {len(rows)} with the largest differences" if len(shown) < len(rows) else ""
-    less = "" if task.of_class.higher else ", less is better"
-    console.print(f"{task.of_class.title} of each class{less}{of}:")
-    print_rows(
-        console,
-        [
-            {
-                "class": row["class"],
-                "first": scale.value(row["first"]),
-                "second": scale.value(row["second"]),
-                "difference": scale.number(row["difference"]),
-                "95 % interval": scale.interval(row["interval"]),
-            }
-            for row in (rows if len(rows) <= CLASSES else shown)
-        ],
-        titles=_titles(pair),
-    )
-
-
-def _titles(pair: dict[str, Any]) -> dict[str, str]:
-    return {key: f"by {pair[key]}" for key in ("first", "second")}
 
 
 def print_parities(console: Console, parities: Sequence[Parity]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,6 +90,11 @@ def compare(
     test = shared_images(compared, data, format=format, config=config)
     seen = [seen_by(entry, test) for entry in compared]
     notes = [*test.notes, *notes_on_seen(compared, seen, len(test.records))]
+    groups = len({record.group for record in test.records if record.group is not None})
+    if groups:
+        notes.append(
+            f"The images are of {groups} groups; intervals take each image for independent and are too narrow."
+        )
     for note in (f"{test.summary}.", *notes):
         report.say(note)
     task = TASKS[compared[0].run.task]
@@ -152,7 +157,8 @@ def _measured(
     while True:
         found: list[Measured] = []
         for entry in compared:
-            one, failed = _predicted(entry, test, precision=precision, report=report)
+            what = f"predicting with model {len(found) + 1} of {len(compared)}"
+            one, failed = _predicted(entry, test, precision=precision, step=report.steps(what))
             unreadable |= failed
             test = without(test, set(failed))
             if not test.records:
@@ -168,7 +174,7 @@ def _measured(
 
 
 def _predicted(
-    entry: Compared, test: TestImages, *, precision: Precision, report: Reporter
+    entry: Compared, test: TestImages, *, precision: Precision, step: Callable[[int, int], None]
 ) -> tuple[Measured, dict[str, str]]:
     """A model on the images, and the reasons why some of them cannot be measured."""
     task = TASKS[entry.run.task]
@@ -184,7 +190,7 @@ def _predicted(
                 measure.add(record, prediction.result)
             except InputError as error:  # of its mask
                 failed[record.id] = str(error)
-        report.progress(f"predicting with {entry.name}", done, len(test.records))
+        step(done, len(test.records))
     return Measured(measure, predictor.engine.runtime, predictor.engine.precision), failed
 
 
