@@ -250,7 +250,9 @@ def _verdict(
     else:
         few = f"; at least {FEWEST_IMAGES} are needed" if pair.images < FEWEST_IMAGES else ""
         chance = f"; McNemar's test: p = {pair.sides.p:.2g}" if pair.sides.decides else ""
-        verdict = f"No difference can be told with {count}{few}: {name} has {change} ({within}{chance})"
+        verdict = (
+            f"No difference can be told with {count}{few}; {name} minus {both[0].name}: {change} ({within}{chance})"
+        )
     if seen[0] == seen[1] or None in seen:
         return f"{verdict}."
     trained = " and ".join(f"{len(ids)} to train {entry.name}" for entry, ids in zip(both, seen, strict=True) if ids)
