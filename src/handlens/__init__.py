@@ -19,6 +19,7 @@ from handlens.version import VERSION
 if TYPE_CHECKING:
     from handlens.data import open_dataset
     from handlens.flow.bench import bench
+    from handlens.flow.compare import compare
     from handlens.flow.data import check, convert, sample
     from handlens.flow.evaluate import evaluate
     from handlens.flow.explain import activations, explain, filters
@@ -40,6 +41,7 @@ __version__ = VERSION
 _WHERE = {
     "bench": "handlens.flow.bench",
     "check": "handlens.flow.data",
+    "compare": "handlens.flow.compare",
     "convert": "handlens.flow.data",
     "activations": "handlens.flow.explain",
     "evaluate": "handlens.flow.evaluate",
@@ -86,6 +88,7 @@ __all__ = [
     "bench",
     "build",
     "check",
+    "compare",
     "convert",
     "evaluate",
     "explain",

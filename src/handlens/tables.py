@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from handlens.runtimes.parity import Parity
 
 NONE = "-"  # where there is no value
-NUMBER = re.compile(r"-|-?[\d.,]+( [%Mx])?")
+NUMBER = re.compile(r"-|[-+]?[\d.,]+( [%Mx])?")
 NAMED = 3  # files of a finding whose sentence names none
 REASONS = 5  # per finding, as many as people read
 COLORS = {"error": "red", "warning": "yellow", "note": "cyan"}
@@ -33,14 +33,19 @@ def escape(text: str) -> str:
     return escape_markup(for_terminal(text))
 
 
-def print_rows(console: Console, rows: Sequence[dict[str, Any]]) -> None:
+def print_rows(console: Console, rows: Sequence[dict[str, Any]], *, titles: Mapping[str, str] | None = None) -> None:
     """Dicts with the same keys, as a table with a header. No word and no number is cut: where the table is too wide for
-    that, each row is a paragraph."""
+    that, each row is a paragraph.
+
+    Args:
+        titles: of columns that are not called as their key, for example by a user's name.
+    """
     if not rows:
         return
     keys = list(rows[0])
     texts = [[_text(value) for value in row.values()] for row in rows]
-    columns = [[key.replace("_", " "), *(row[place] for row in texts)] for place, key in enumerate(keys)]
+    titled = [(titles or {}).get(key, key.replace("_", " ")) for key in keys]
+    columns = [[titled[place], *(row[place] for row in texts)] for place in range(len(keys))]
     widths = [max(1, *map(cell_len, column)) for column in columns]
     least = [max(cell_len(word) for text in column for word in _words(text)) for column in columns]
     room = console.width - 2 * len(keys)
@@ -56,7 +61,7 @@ def print_rows(console: Console, rows: Sequence[dict[str, Any]]) -> None:
     table = Table(box=None, header_style="bold")
     for column, width in zip(columns, widths, strict=True):
         numbers = all(NUMBER.fullmatch(text) for text in column[1:])
-        table.add_column(column[0], width=width, overflow="fold", justify="right" if numbers else "left")
+        table.add_column(escape(column[0]), width=width, overflow="fold", justify="right" if numbers else "left")
     for row in texts:
         table.add_row(*map(escape, row))
     console.print(table)

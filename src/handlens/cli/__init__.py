@@ -15,14 +15,36 @@ from typing import Annotated
 
 import typer
 
-from handlens.cli import bench, data, explain, int8, nets, runs, similar  # each adds its commands to the application
+from handlens.cli import (  # each adds its commands to the application
+    bench,
+    compare,
+    data,
+    explain,
+    int8,
+    nets,
+    runs,
+    similar,
+)
 from handlens.cli.shared import app, print_error, print_note, reader_may_leave
 from handlens.errors import FindingsError, InputError, ParityError
 from handlens.names import escape_what_is_lacking
 
 UNEXPECTED = 70  # exit code, of sysexits.h: an internal error
 
-__all__ = ["FindingsError", "app", "bench", "data", "explain", "int8", "main", "nets", "run", "runs", "similar"]
+__all__ = [
+    "FindingsError",
+    "app",
+    "bench",
+    "compare",
+    "data",
+    "explain",
+    "int8",
+    "main",
+    "nets",
+    "run",
+    "runs",
+    "similar",
+]
 
 
 @app.callback()

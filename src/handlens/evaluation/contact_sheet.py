@@ -28,6 +28,7 @@ def contact_sheet(
     columns: int | None = None,
     tile: int = 160,
     tile_height: int | None = None,
+    lines: int = LINES,
 ) -> NDArray[np.uint8]:
     """Any number of images on one grid, each with its caption below.
 
@@ -35,11 +36,12 @@ def contact_sheet(
         images: (H, W, 3) uint8 RGB each, any size; read one at a time and never changed.
         captions: one per image; "\\n" starts a new line. A line too long for its tile goes on in the next, at a
             comma or a space, or within a word that is too long for a line: two file names may differ in their ends
-            alone. A caption of more than LINES ends in "…".
+            alone. A caption of more than `lines` ends in "…".
         wrong: one per image; True draws a red frame around it.
         columns: None for a sheet a little wider than high.
         tile: pixels each image is fitted into; its aspect ratio is kept.
         tile_height: pixels, where all images are wider than high; None is `tile`.
+        lines: of a caption, at most.
 
     Returns:
         (rows, columns, 3) uint8 RGB on white.
@@ -59,9 +61,9 @@ def contact_sheet(
     columns = min(count, columns or ceil(count / rows))  # 12 images: 4 x 3, not 5 + 5 + 2
     gap, frame, size = max(6, tile // 16), max(3, tile // 40), min(18, max(11, tile // 12))
     line_height = round(1.4 * size)
-    lines = [_wrapped(caption, tile, size) for caption in captions]
+    wrapped = [_wrapped(caption, tile, size, lines) for caption in captions]
     cell_width = tile + 2 * gap
-    cell_height = height + 2 * gap + line_height * max(map(len, lines))
+    cell_height = height + 2 * gap + line_height * max(map(len, wrapped))
     sheet = Image.new("RGB", (columns * cell_width, rows * cell_height), "white")
     draw = ImageDraw.Draw(sheet)
     found = -1
@@ -75,7 +77,7 @@ def contact_sheet(
             box = (x - frame, y - frame, x + fitted.width + frame - 1, y + fitted.height + frame - 1)
             draw.rectangle(box, fill=WRONG)
         sheet.paste(fitted, (x, y))
-        for number, line in enumerate(lines[found]):
+        for number, line in enumerate(wrapped[found]):
             middle = left + tile // 2, top + height + frame + number * line_height
             draw.text(middle, line, fill=INK, font=label_font(line, size), anchor="ma")
     if found + 1 != count:
@@ -98,7 +100,7 @@ def _fit_into(image: NDArray[np.uint8], width: int, height: int) -> Image.Image:
     return Image.fromarray(image).resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
 
 
-def _wrapped(caption: str, width: int, size: int) -> list[str]:
+def _wrapped(caption: str, width: int, size: int, most: int) -> list[str]:
     """Its lines; what stands between two commas stays together where it fits."""
 
     def fits(text: str) -> bool:
@@ -117,8 +119,8 @@ def _wrapped(caption: str, width: int, size: int) -> list[str]:
                 longer = word
             whole = longer
         lines.append(whole)
-    if len(lines) > LINES:
-        lines = [*lines[: LINES - 1], " ".join(lines[LINES - 1 :])]
+    if len(lines) > most:
+        lines = [*lines[: most - 1], " ".join(lines[most - 1 :])]
     return [_fitted(line, width, size) for line in lines]
 
 

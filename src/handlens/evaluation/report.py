@@ -62,6 +62,31 @@ def write_report(
         ValueError: an image is neither PNG nor JPEG.
         OSError: the file cannot be written.
     """
+    values: dict[str, Any] = {
+        "title": title,
+        "model": model,
+        "metrics": metrics,
+        "dataset": dataset,
+        "findings": findings,
+        "images": images,
+        "examples": examples,
+        "exports": exports,
+        "notes": notes,
+        "words": words,
+    }
+    write_page(path, template, values | (more or {}))
+
+
+def write_page(path: Path, template: Path, values: Mapping[str, Any]) -> None:
+    """Write any page that extends page.html.jinja; the old one stays whole if that fails.
+
+    Args:
+        values: what the template asks for; every text is made safe.
+
+    Raises:
+        ValueError: an image is neither PNG nor JPEG.
+        OSError: the file cannot be written.
+    """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -75,22 +100,10 @@ def write_report(
     )
     environment.filters |= {"percent": percent, "number": number, "data_uri": data_uri, "folder_name": _folder_name}
     environment.filters["sum_of_values"] = lambda counts: sum(counts.values())
-    values: dict[str, Any] = {
-        "title": title,
-        "model": model,
-        "metrics": metrics,
-        "dataset": dataset,
-        "findings": findings,
-        "images": images,
-        "examples": examples,
-        "exports": exports,
-        "notes": notes,
-        "words": words,
-    }
     body = environment.get_template(template.name)
-    page = body.render(values | (more or {}), font=None)
+    page = body.render(values, font=None)
     font = _hangul_font(page)
-    write_text(path, body.render(values | (more or {}), font=font) if font else page)
+    write_text(path, body.render(values, font=font) if font else page)
 
 
 def number(value: Any) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from handlens.data.record import Split
 from handlens.errors import InputError
@@ -47,12 +47,14 @@ def test_images(
     format: str | None,
     config: Path | None,
     prefer: Literal["test", "validation"] = "test",
+    count_learned: bool = True,
 ) -> TestImages:
     """What a run is measured on: as `evaluate` says of its `data`.
 
     Args:
         prefer: the split, where the data has one of this name. Of data that is not the run's own, "validation" takes
             the training split where there is no other, never the test split.
+        count_learned: a note says how many of the images the run was trained on, where the data is not its own.
 
     Raises:
         InputError: no data, no labels, labels for another task, or a class that the run does not know.
@@ -88,13 +90,9 @@ def test_images(
             if name in dataset.splits():
                 split, records = name, dataset.part(name)
                 break
-        spared = run.model.mode == "head" and not started["splits"].get(
-            "test"
-        )  # a head learns from validation where a test split is left
-        parts = ("train",) if spared else ("train", "validation")
-        learned = {Path(trained_on or "") / id for part in parts for id in started["splits"].get(part, [])}
+        learned = learned_from(run, started)
         known = sum(record.path.resolve() in learned for record in records)
-        if known:
+        if known and count_learned:
             notes.append(
                 f"{known} of these {len(records)} images were used for training: they do not measure generalization."
             )
@@ -107,6 +105,20 @@ def test_images(
     return TestImages(
         tuple(records), split, root, kind.renumbered(index), own, tuple(missing), tuple(notes), dataset.summary()
     )
+
+
+def learned_from(run: Run, started: Mapping[str, Any]) -> set[Path]:
+    """The files that a run was trained on, or whose results chose its epoch or its thresholds.
+
+    Args:
+        started: its data.json.
+    """
+    spared = run.model.mode == "head" and not started["splits"].get(
+        "test"
+    )  # a head learns from validation where a test split is left
+    parts = ("train",) if spared else ("train", "validation")
+    root = Path("" if run.model.data is None else run.model.data.root)
+    return {root / id for part in parts for id in started["splits"].get(part, [])}
 
 
 def _changes(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from handlens.figures import SHARE, Scale
 from handlens.preprocess import Preprocess
 
 if TYPE_CHECKING:
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
+    from handlens.data.labels.kind import Kind
     from handlens.data.record import Record
+    from handlens.evaluation.paired import EachImage
     from handlens.training.head import Head
     from handlens.training.model_info import Architecture
     from handlens.training.recipe import Recipe
@@ -52,6 +55,30 @@ class Tile:
     image: NDArray[np.uint8]
     caption: str
     classes: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True)
+class OfClass:
+    """The metric of each class, or of each number of a regression, that two models are compared by.
+
+    Attributes:
+        title: as people call it.
+        higher: more of it is better.
+    """
+
+    title: str
+    higher: bool = True
+    scale: Scale = SHARE
+
+
+class Labeled(Protocol):
+    """What a label means: a data set, or anything else that has its names and its kind."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]: ...
+
+    @property
+    def kind(self) -> Kind: ...
 
 
 @dataclass(frozen=True)
@@ -141,6 +168,10 @@ class Measure(Protocol):
 
     def metrics(self) -> dict[str, Any]:
         """Ready for JSON."""
+        ...
+
+    def each(self) -> EachImage:
+        """What each of `records` adds to the task's metric and to that of its classes, `Task.of_class`."""
         ...
 
     def write_report(self, path: Path, run: Run, *, metrics: dict[str, Any], **parts: Any) -> None:

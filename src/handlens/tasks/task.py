@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from handlens.errors import InputError
+from handlens.figures import SHARE, Scale
 from handlens.preprocess import Preprocess, ResizePolicy
-from handlens.tasks.pieces import ForApps, Found, Frozen, Headline, Measure, Reason, Start, Tile
+from handlens.tasks.pieces import ForApps, Found, Frozen, Headline, Labeled, Measure, OfClass, Reason, Start, Tile
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,6 +47,8 @@ class Task(Protocol):
         published_classes: how many its models were published with, where the catalogue does not say.
         compared: what parity counts: labels, pixels, boxes.
         metric_title: the metric as people call it.
+        scale: how it is written.
+        of_class: the metric of each class, by which models are compared.
         tolerated: what may differ by the tolerance of a probability; None where something else decides.
         differs: what parity measures the difference of; None where there is nothing but equal or not.
         evaluated_at: the threshold of an evaluation, in place of the run's own.
@@ -64,6 +67,8 @@ class Task(Protocol):
     differs: ClassVar[str | None] = None
     tolerated: ClassVar[str | None] = None
     metric_title: ClassVar[str]
+    scale: ClassVar[Scale] = SHARE
+    of_class: ClassVar[OfClass]
     defaults: ClassVar[Mapping[str, Any]] = {}
     uses: ClassVar[frozenset[str]] = frozenset()
     has_head: ClassVar[bool] = False
@@ -135,7 +140,7 @@ class Task(Protocol):
         """95 % interval of the metric over `count` images, from these two numbers alone; None where it takes more."""
         return None
 
-    def tile(self, record: Record, dataset: Dataset) -> Tile:
+    def tile(self, record: Record, meaning: Labeled) -> Tile:
         """
         Raises:
             InputError: the image or its label cannot be read.

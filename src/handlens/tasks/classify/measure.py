@@ -20,6 +20,8 @@ from handlens.training.run import Run
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from handlens.evaluation.paired import EachImage
 TABLE_CLASSES = 40  # above this the confusion matrix is no table that anybody reads
 MOST_CONFUSED = 8
 MISTAKES = 500  # rows of the table of wrong images
@@ -43,6 +45,19 @@ class ClassMeasure:
         from handlens.evaluation.metrics import classification_metrics
 
         return classification_metrics(np.stack(self.rows), self._labels(), self.names)
+
+    def each(self) -> EachImage:
+        """Right or wrong."""
+        from handlens.evaluation.paired import EachImage
+        from handlens.evaluation.resampling import accuracy
+
+        rows, labels = np.stack(self.rows), self._labels()
+        right = rows.argmax(axis=1) == labels
+        sure = rows[np.arange(len(labels)), labels].astype(float)
+        resampled = accuracy(right, labels, len(self.names))
+        return EachImage(
+            right.astype(float), sure, "whether its class is right", True, True, resampled, 4 * len(labels)
+        )
 
     def write_report(self, path: Path, run: Run, *, metrics: dict[str, Any], **parts: Any) -> None:
         from handlens.evaluation.errors import ranked

@@ -15,7 +15,7 @@ from handlens.results import Classes
 from handlens.runtimes.agreement import ROUNDED, TOLERANCE, Agreement
 from handlens.runtimes.names import PROBABILITIES
 from handlens.tasks.image_level import image_tile, start_image_model
-from handlens.tasks.pieces import ForApps, Frozen, Headline, Measure, Reason, Start, Tile, output_of
+from handlens.tasks.pieces import ForApps, Frozen, Headline, Labeled, Measure, OfClass, Reason, Start, Tile, output_of
 from handlens.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class Classify(Task):
     models = name
     metric = "top1"
     metric_title = "accuracy"
+    of_class = OfClass("recall")
     tolerated = "Probabilities"
     outputs = (PROBABILITIES,)
     result = Classes
@@ -91,8 +92,8 @@ class Classify(Task):
     def interval(self, value: float, count: int) -> tuple[float, float]:
         return wilson_interval(round(value * count), count)
 
-    def tile(self, record: Record, dataset: Dataset) -> Tile:
-        return image_tile(record, "no label" if record.label is None else dataset.class_names[record.label])
+    def tile(self, record: Record, meaning: Labeled) -> Tile:
+        return image_tile(record, "no label" if record.label is None else meaning.class_names[record.label])
 
     def compare(
         self, values: Arrays, expected: Arrays, ids: Sequence[str], *, thresholds: Sequence[float]

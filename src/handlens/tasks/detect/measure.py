@@ -20,6 +20,8 @@ from handlens.training.run import Run
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from handlens.evaluation.paired import EachImage
+
 
 class BoxMeasure:
     """Boxes down to the smallest score, and the objects, of every image."""
@@ -41,6 +43,27 @@ class BoxMeasure:
 
         truths = [record.label or () for record in self.records]
         return detection_metrics(self.predicted, truths, self.names, threshold=self.threshold)
+
+    def each(self) -> EachImage:
+        """F1 of its boxes at the run's threshold."""
+        from handlens.evaluation.detection import coco_json, image_f1
+        from handlens.evaluation.paired import EachImage
+        from handlens.evaluation.resampling import coco_classes, mean_average_precision_50
+
+        truths = [record.label or () for record in self.records]
+        taken = [boxes.above(self.threshold or 0.0) for boxes in self.predicted]
+        scores = np.array([image_f1(boxes, truth) for boxes, truth in zip(taken, truths, strict=True)])
+        classes = coco_classes(*coco_json(self.predicted, truths, len(self.names)))
+        numbers = 6 * sum(len(boxes.image) for boxes in classes) + len(truths) * len(classes)
+        return EachImage(
+            scores,
+            scores,
+            "the F1 of its boxes at the model's threshold",
+            False,
+            False,
+            mean_average_precision_50(classes),
+            numbers,
+        )
 
     def write_report(self, path: Path, run: Run, *, metrics: dict[str, Any], **parts: Any) -> None:
         from handlens.evaluation.report import write_report

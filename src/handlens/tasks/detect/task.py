@@ -19,7 +19,7 @@ from handlens.results import Boxes
 from handlens.runtimes.agreement import ROUNDED, Agreement
 from handlens.runtimes.names import BOXES, LABELS, SCORES
 from handlens.tasks.detect.sinks import coco_file, yolo_folder
-from handlens.tasks.pieces import EXPLAINED, ForApps, Found, Headline, Measure, Reason, Start, Tile
+from handlens.tasks.pieces import EXPLAINED, ForApps, Found, Headline, Labeled, Measure, OfClass, Reason, Start, Tile
 from handlens.tasks.sinks import Sink
 from handlens.tasks.task import Task
 from handlens.tasks.tiles import TILE, caption_of
@@ -42,6 +42,7 @@ class Detect(Task):
     models = name
     metric = "map50"
     metric_title = "mAP50"
+    of_class = OfClass("AP50")
     outputs = (BOXES, SCORES, LABELS)
     result = Boxes
     compared = "boxes"
@@ -107,11 +108,11 @@ class Detect(Task):
             )
         return Headline.by_class(tuple(sentences), metrics["per_class"], ("objects", "ap", "ap50"))
 
-    def tile(self, record: Record, dataset: Dataset) -> Tile:
+    def tile(self, record: Record, meaning: Labeled) -> Tile:
         from handlens.data.decode import decode
         from handlens.drawing import with_boxes_on_tile
 
-        boxes, names = record.label or (), dataset.class_names
+        boxes, names = record.label or (), meaning.class_names
         corners = np.array([(box.left, box.top, box.right, box.bottom) for box in boxes]).reshape(-1, 4)
         labels = [box.label for box in boxes]
         texts = [names[label] for label in labels]

@@ -20,6 +20,8 @@ from handlens.training.run import Run
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from handlens.evaluation.paired import EachImage
+
 
 class NumberMeasure:
     kept: tuple[str, ...] = ("r2", "per_value", "count")
@@ -39,6 +41,17 @@ class NumberMeasure:
         return regression_metrics(
             np.stack(self.rows), targets_of(self.records), self.names, training_mean=self.training_mean
         )
+
+    def each(self) -> EachImage:
+        """The largest of its errors, in standard deviations of the true numbers, with a minus."""
+        from handlens.evaluation.paired import EachImage
+        from handlens.evaluation.resampling import mean_r2
+
+        predicted, truth = np.stack(self.rows).astype(np.float64), targets_of(self.records)
+        spread = truth.std(axis=0)
+        scores = -(np.abs(predicted - truth) / np.where(spread > 0, spread, 1.0)).max(axis=1)
+        title = "its largest error, in standard deviations of the true numbers"
+        return EachImage(scores, scores, title, False, False, mean_r2(predicted, truth), 6 * truth.size)
 
     def write_report(self, path: Path, run: Run, *, metrics: dict[str, Any], **parts: Any) -> None:
         from handlens.evaluation.report import write_report

@@ -10,13 +10,14 @@ import numpy as np
 from rich.markup import escape
 
 from handlens.data.record import Dataset, Record
+from handlens.figures import MEASURED, R2
 from handlens.preprocess import Preprocess
 from handlens.reporter import Reporter
 from handlens.results import Numbers
 from handlens.runtimes.agreement import ROUNDED, Agreement
 from handlens.tasks.classify.task import Classify
 from handlens.tasks.image_level import image_tile, start_image_model
-from handlens.tasks.pieces import ForApps, Frozen, Headline, Measure, Reason, Start, Tile, output_of
+from handlens.tasks.pieces import ForApps, Frozen, Headline, Labeled, Measure, OfClass, Reason, Start, Tile, output_of
 from handlens.tasks.regress.agreement import changed_values, compare_values
 from handlens.tasks.regress.names import VALUES
 from handlens.tasks.task import Task
@@ -35,6 +36,8 @@ class Regress(Task):
     models = Classify.name
     metric = "r2"
     metric_title = "R²"
+    scale = R2
+    of_class = OfClass("MAE", higher=False, scale=MEASURED)
     outputs = (VALUES,)
     result = Numbers
     compared = "numbers"
@@ -75,10 +78,10 @@ class Regress(Task):
     def shown(self, value: float) -> str:
         return f"{self.metric_title} {value:.3f}"
 
-    def tile(self, record: Record, dataset: Dataset) -> Tile:
+    def tile(self, record: Record, meaning: Labeled) -> Tile:
         if record.label is None:
             return image_tile(record, "no number")
-        pairs = zip(dataset.class_names, record.label, strict=True)
+        pairs = zip(meaning.class_names, record.label, strict=True)
         return image_tile(record, "\n".join(f"{name} {value:.6g}" for name, value in pairs))
 
     def compare(

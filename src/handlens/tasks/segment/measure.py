@@ -23,6 +23,8 @@ from handlens.training.run import Run
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from handlens.evaluation.paired import EachImage
+
 LEGEND = 40  # classes; of more, nobody tells the colors apart
 
 
@@ -38,13 +40,17 @@ class MaskMeasure:
         self.names = run.class_names
         self.counts = PixelCounts(run.class_names)
         self.records: list[Record] = []
+        self.of_images: list[NDArray[np.uint32]] = []  # (3, K) pixels: correct, in the truth, predicted
         self.least_right: list[tuple[float, int, Mask]] = []  # (-share of right pixels, place, answer): a heap
 
     def add(self, record: Record, result: Mask) -> None:
         assert record.label is not None
         height, width = result.classes.shape
         truth = self.kind.read(record.label, size=(height, width))
+        before = self.counts.confusion.copy()
         self.counts.add(result.classes, truth)
+        added = self.counts.confusion - before
+        self.of_images.append(np.stack([added.diagonal(), added.sum(axis=1), added.sum(axis=0)]).astype(np.uint32))
         known = truth != IGNORE
         if known.any():
             right = float((result.classes == truth)[known].mean())
@@ -58,6 +64,18 @@ class MaskMeasure:
             return self.counts.metrics()
         except ValueError as error:
             raise InputError(f"no metric can be computed: {error}.") from None
+
+    def each(self) -> EachImage:
+        """The share of its pixels that are right."""
+        from handlens.evaluation.paired import EachImage
+        from handlens.evaluation.resampling import mean_iou
+
+        counts = np.stack(self.of_images).astype(np.int64)
+        correct, known = counts[:, 0].sum(axis=1), counts[:, 1].sum(axis=1)
+        shares = np.divide(correct, known, out=np.full(len(known), np.nan), where=known > 0)
+        return EachImage(
+            shares, shares, "the share of its pixels that are right", False, False, mean_iou(counts), counts.size
+        )
 
     def write_report(self, path: Path, run: Run, *, metrics: dict[str, Any], **parts: Any) -> None:
         from handlens.evaluation.report import write_report

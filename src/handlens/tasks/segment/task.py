@@ -17,7 +17,7 @@ from handlens.reporter import Reporter
 from handlens.results import Mask
 from handlens.runtimes.agreement import ROUNDED, Agreement
 from handlens.runtimes.names import CLASS_MAP
-from handlens.tasks.pieces import EXPLAINED, ForApps, Headline, Measure, Reason, Start, Tile
+from handlens.tasks.pieces import EXPLAINED, ForApps, Headline, Labeled, Measure, OfClass, Reason, Start, Tile
 from handlens.tasks.segment.sinks import mask_folder
 from handlens.tasks.segment.windows import tiled_classes
 from handlens.tasks.sinks import Sink
@@ -39,6 +39,7 @@ class Segment(Task):
     models = name
     metric = "miou"
     metric_title = "mean IoU"
+    of_class = OfClass("IoU")
     outputs = (CLASS_MAP,)
     result = Mask
     compared = "pixels"
@@ -100,7 +101,7 @@ class Segment(Task):
             (sentence,), metrics["per_class"], ("share", "recall", "precision", "boundary_iou", "iou")
         )
 
-    def tile(self, record: Record, dataset: Dataset) -> Tile:
+    def tile(self, record: Record, meaning: Labeled) -> Tile:
         from PIL import Image
 
         from handlens.data.decode import decode
@@ -111,9 +112,9 @@ class Segment(Task):
         small = fitted(decoded, TILE)
         if record.label is None:
             return Tile(small, "no label")
-        assert isinstance(dataset.kind, MaskLabels)
-        mask = dataset.kind.read(record.label, size=(decoded.shape[0], decoded.shape[1]))
-        names = dataset.class_names
+        assert isinstance(meaning.kind, MaskLabels)
+        mask = meaning.kind.read(record.label, size=(decoded.shape[0], decoded.shape[1]))
+        names = meaning.class_names
         counts = np.bincount(mask.ravel(), minlength=256)[: len(names)]
         drawn = with_mask(small, fitted(mask, TILE, Image.Resampling.NEAREST), names)
         largest = [int(index) for index in np.argsort(-counts, kind="stable") if counts[index]]

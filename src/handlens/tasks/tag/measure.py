@@ -19,6 +19,8 @@ from handlens.training.run import Run
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from handlens.evaluation.paired import EachImage
+
 
 class TagMeasure:
     """Probabilities and labels of every image, which may have several."""
@@ -39,6 +41,25 @@ class TagMeasure:
         from handlens.evaluation.tags import tag_metrics
 
         return tag_metrics(np.stack(self.rows), self._truth(), self.names, self.thresholds)
+
+    def each(self) -> EachImage:
+        """Right where no label is missing and none is too many."""
+        from handlens.evaluation.paired import EachImage
+        from handlens.evaluation.resampling import mean_average_precision
+
+        rows, truth = np.stack(self.rows), self._truth()
+        wrong = ((rows >= np.asarray(self.thresholds)) != truth).sum(axis=1)
+        sure = np.where(truth, rows, 1 - rows).mean(axis=1).astype(float)
+        resampled = mean_average_precision(rows, truth)
+        return EachImage(
+            (wrong == 0).astype(float),
+            sure - wrong,
+            "whether all its labels are right",
+            True,
+            False,
+            resampled,
+            6 * rows.size,
+        )
 
     def write_report(self, path: Path, run: Run, *, metrics: dict[str, Any], **parts: Any) -> None:
         from handlens.evaluation.report import write_report

@@ -18,7 +18,7 @@ from handlens.runtimes.agreement import ROUNDED, TOLERANCE, Agreement
 from handlens.runtimes.names import PROBABILITIES
 from handlens.tasks.classify.task import Classify
 from handlens.tasks.image_level import image_tile, start_image_model
-from handlens.tasks.pieces import ForApps, Frozen, Headline, Measure, Reason, Start, Tile, output_of
+from handlens.tasks.pieces import ForApps, Frozen, Headline, Labeled, Measure, OfClass, Reason, Start, Tile, output_of
 from handlens.tasks.task import Task
 from handlens.tasks.tiles import caption_of
 
@@ -36,6 +36,7 @@ class Tag(Task):
     models = Classify.name
     metric = "map"
     metric_title = "mAP"
+    of_class = OfClass("average precision")
     tolerated = "Probabilities"
     outputs = (PROBABILITIES,)
     result = Tags
@@ -79,10 +80,10 @@ class Tag(Task):
             sentences, metrics["per_class"], ("count", "threshold", "precision", "recall", "f1", "ap")
         )
 
-    def tile(self, record: Record, dataset: Dataset) -> Tile:
+    def tile(self, record: Record, meaning: Labeled) -> Tile:
         if record.label is None:
             return image_tile(record, "no label")
-        return image_tile(record, caption_of([dataset.class_names[tag] for tag in record.label]) or "no class")
+        return image_tile(record, caption_of([meaning.class_names[tag] for tag in record.label]) or "no class")
 
     def compare(
         self, values: Arrays, expected: Arrays, ids: Sequence[str], *, thresholds: Sequence[float]
