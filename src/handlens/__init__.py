@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from handlens.flow.data import check, convert, sample
     from handlens.flow.evaluate import evaluate
     from handlens.flow.export import export
+    from handlens.flow.forecast import forecast
     from handlens.flow.nets import summary
     from handlens.flow.predict import load, predict
     from handlens.flow.show import show
@@ -41,6 +42,7 @@ _WHERE = {
     "convert": "handlens.flow.data",
     "evaluate": "handlens.flow.evaluate",
     "export": "handlens.flow.export",
+    "forecast": "handlens.flow.forecast",
     "load": "handlens.flow.predict",
     "load_model": "handlens.flow.torch_modules",
     "predict": "handlens.flow.predict",
@@ -81,6 +83,7 @@ __all__ = [
     "convert",
     "evaluate",
     "export",
+    "forecast",
     "load",
     "load_model",
     "open_dataset",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 NONE = "-"  # where there is no value
 NUMBER = re.compile(r"-|-?[\d.,]+( [%Mx])?")
+NAMED_CLASSES = 20  # of a forecast
 NAMED = 3  # files of a finding whose sentence names none
 REASONS = 5  # per finding, as many as people read
 COLORS = {"error": "red", "warning": "yellow", "note": "cyan"}
@@ -221,6 +222,36 @@ def print_suspects(console: Console, suspected: Sequence[dict[str, Any]], *, lim
         return
     console.print(f"{len(suspected)} suspected label errors, most likely first:")
     print_rows(console, suspected[:limit])
+
+
+def print_forecast(console: Console, found: dict[str, Any]) -> None:
+    """What was measured and what is predicted by number of images, the classes that gain, then the sentences."""
+    print_rows(
+        console,
+        [
+            {
+                "images": f"{row['images']:,}",
+                "measured": percent(row["measured"]),
+                "predicted": percent(row["predicted"]),
+                "95_%_interval": " to ".join(f"{100 * end:.1f}" for end in row["interval"]) + " %",
+            }
+            for row in found["table"]
+        ],
+    )
+    print_rows(
+        console,
+        [
+            {
+                "class": row["class"],
+                "error": percent(row["error"], 2),
+                "still_falls": percent(row["falling"], 2),
+                "share_of_what_falls": percent(row["share"], 0),
+            }
+            for row in found["classes"][:NAMED_CLASSES]
+        ],
+    )
+    for sentence in found["sentences"]:
+        console.print(escape(sentence))
 
 
 def print_evaluation(console: Console, result: dict[str, Any]) -> None:

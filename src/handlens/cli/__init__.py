@@ -15,14 +15,14 @@ from typing import Annotated
 
 import typer
 
-from handlens.cli import bench, data, int8, nets, runs  # each adds its commands to the application
+from handlens.cli import bench, data, forecast, int8, nets, runs  # each adds its commands to the application
 from handlens.cli.shared import app, print_error, print_note, reader_may_leave
 from handlens.errors import FindingsError, InputError, ParityError
 from handlens.names import escape_what_is_lacking
 
 UNEXPECTED = 70  # exit code, of sysexits.h: an internal error
 
-__all__ = ["FindingsError", "app", "bench", "data", "int8", "main", "nets", "run", "runs"]
+__all__ = ["FindingsError", "app", "bench", "data", "forecast", "int8", "main", "nets", "run", "runs"]
 
 
 @app.callback()

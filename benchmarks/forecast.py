@@ -1,0 +1,93 @@
+"""A forecast made from half of flowers, and from a quarter, beside what all of it gives: python benchmarks/forecast.py
+
+Of the 4,058 photographs a stratified half (a quarter) makes a forecast for as many images as four fifths of all are.
+Measured is five-fold cross-validation over all, whose heads are fitted on that many. Another half, other folds and other
+shares with each seed. The measured accuracy of all must lie within the forecast's 95 % interval for at least four of
+five seeds, made from half. "others" is the same accuracy on the images that the forecast has not seen: a few hundred to
+a few thousand images are uncertain themselves.
+
+--seeds N takes fewer.
+"""
+
+import argparse
+from typing import Any
+
+import numpy as np
+import torch
+from common import shared_images, store
+
+from handlens.data import open_dataset
+from handlens.data.check import audit
+from handlens.data.split import folds
+from handlens.evaluation.forecast import Curve
+from handlens.flow.forecast import measure
+from handlens.reporter import QUIET
+from handlens.tasks import TASKS
+from handlens.tasks.heads import FrozenBackbone
+from handlens.tasks.shares import SLICES, fit_shares
+from handlens.tasks.starting import begin
+from handlens.training.recipe_file import make_recipe
+
+PARTS = {"half": 2, "quarter": 4}
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--seeds", type=int, default=5)
+seeds = parser.parse_args().seeds
+
+audited = audit(open_dataset(shared_images("flowers")))
+dataset = audited.usable()
+records = dataset.records
+task = TASKS[dataset.task]
+rows: list[dict[str, Any]] = []
+for seed in range(seeds):
+    recipe = make_recipe({"mode": "head", "seed": seed}).settled("head", task.defaults)
+    start = begin(task, recipe, dataset, QUIET)
+    frozen = task.frozen(dataset)
+    everything = fit_shares(
+        frozen,
+        FrozenBackbone(start.net, start.preprocess, audited, recipe, QUIET).features(records),
+        records,
+        kind=dataset.kind,
+        recipe=recipe,
+        names=dataset.class_names,
+        together=audited.duplicates,
+        shares=(SLICES,),
+        rounds=1,
+        progress=lambda done, total: None,
+    )
+    images, raw = everything.images[0], torch.from_numpy(everything.raw[0, 0])
+    accuracy = frozen.score(raw, records)[0]
+    for name, count in PARTS.items():
+        part = folds(records, dataset.kind, count=count, seed=1000 + seed, together=audited.duplicates) == 0
+        curve = Curve(measure(audited, recipe, QUIET, records=[records[place] for place in np.flatnonzero(part)]))
+        [predicted], [low], [high] = (100 * values for values in curve.metric([images]))
+        others = np.flatnonzero(~part)
+        elsewhere = frozen.score(raw[others], [records[place] for place in others])[0]
+        row = {
+            "from": name,
+            "seed": seed,
+            "images": curve.measured.total,
+            "fitted, largest share": float(curve.measured.images[-1]),
+            "accuracy there": 100 * (1 - float(curve.measured.errors[-1])),
+            "forecast for": float(images),
+            "predicted": float(predicted),
+            "low": float(low),
+            "high": float(high),
+            "measured": 100 * accuracy,
+            "within": bool(low <= 100 * accuracy <= high),
+            "others": 100 * elsewhere,
+            "others within": bool(low <= 100 * elsewhere <= high),
+        }
+        rows.append(row)
+        print(row, flush=True)
+notes = []
+for name in PARTS:
+    of_part = [row for row in rows if row["from"] == name]
+    off = np.mean([abs(row["predicted"] - row["measured"]) for row in of_part])
+    width = np.mean([row["high"] - row["low"] for row in of_part])
+    notes.append(
+        f"from a {name}: {sum(row['within'] for row in of_part)} of {len(of_part)} within the interval, "
+        f"{sum(row['others within'] for row in of_part)} on the other images; off by {off:.2f} points on average, the "
+        f"interval is {width:.1f} points wide."
+    )
+store("forecast", rows, notes=notes)
