@@ -1,10 +1,10 @@
 """A forecast made from half of flowers, and from a quarter, beside what all of it gives: python benchmarks/forecast.py
 
 Of the 4,058 photographs a stratified half (a quarter) makes a forecast for as many images as four fifths of all are.
-Measured is five-fold cross-validation over all, whose heads are fitted on that many. Another half, other folds and other
-shares with each seed. The measured accuracy of all must lie within the forecast's 95 % interval for at least four of
-five seeds, made from half. "others" is the same accuracy on the images that the forecast has not seen: a few hundred to
-a few thousand images are uncertain themselves.
+Measured is five-fold cross-validation over all, whose heads are fitted on that many. Each seed has another half, other
+folds and other shares. The measured accuracy of all must lie within the forecast's 95 % interval for at least four of
+five seeds, made from half. "others" is the same accuracy on the images that the forecast has not seen, which are too
+few to be certain themselves.
 
 --seeds N takes fewer.
 """

@@ -60,5 +60,6 @@ def learning_plot(curve: Curve, found: Mapping[str, Any], *, title: str) -> byte
     axes.grid(color=GRID)
     axes.legend(frameon=False, labelcolor=INK, fontsize=9, loc="lower right")
     quiet_axes(axes)
+    axes.tick_params(which="minor", length=0)
     figure.tight_layout()
     return as_png(figure)

@@ -47,7 +47,7 @@ def _about_target(found: Mapping[str, Any], task: Task) -> list[str]:
             if needed["images"] is None
             else f"which needs more than {FARTHEST} times the present {total:,} images for it"
         )
-        said = [f"{goal} is out of reach of the fitted curve, {why}."]
+        said = [f"{goal[:1].upper()}{goal[1:]} is out of reach of the fitted curve, {why}."]
         if possible:
             said.append(f"The interval does not exclude it: from {_about(least)} more images on.")
         said.append("More images of this kind alone will hardly do; look at the errors, the labels and the model.")
