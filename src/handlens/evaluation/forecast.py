@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from handlens.evaluation.learning_curve import PowerLaws, fit_power_laws, interval
 
 AHEAD = (2, 4)  # times the present number of images, as rows of the table
+FARTHEST = 100  # times the present number of images, beyond which no number is named; our choice
 HALF = 0.5  # of the error that still falls: the classes that hold it are named; our choice
 Floats = NDArray[np.float64]
 
@@ -71,8 +72,10 @@ class Curve:
         total = self.measured.total
         [present], [low], [high] = self.metric([total])
         wanted = (1 - present) / 2 if target is None else 1 - target
-        needed = _whole(float(self.law.images(wanted)[0]))
-        ends = [_whole(float(end)) for end in interval(self.laws.images(wanted))]
+        needed, *ends = (
+            _nameable(float(images), total)
+            for images in (self.law.images(wanted)[0], *interval(self.laws.images(wanted)))
+        )
         limits = interval(self.laws.c)
         fallen = self.measured.draws[:, 0] - self.measured.draws[:, -1]
         return {
@@ -133,8 +136,8 @@ class Curve:
         return {"classes": rows, "mostly": mostly}
 
 
-def _whole(images: float) -> int | None:
-    return math.ceil(images) if math.isfinite(images) else None
+def _nameable(images: float, total: int) -> int | None:
+    return math.ceil(images) if images <= FARTHEST * total else None
 
 
 def _more(images: int | None, total: int) -> int | None:

@@ -65,7 +65,7 @@ def forecast(
         "interval", "more_interval"}, "law": {"a", "b", "c", "limit", "limit_interval"}, "table": [{"images",
         "measured", "measured_interval", "predicted", "interval"}], "classes": [{"class", "images", "error", "falling",
         "share"}], "mostly", "falls", "repeats", "sentences"}. Metrics and errors are shares, intervals hold 95 %; None
-        in place of a number of images means that none is enough.
+        in place of a number of images means that none is enough, or more than a hundred times as many.
 
     Raises:
         FindingsError: the data is not fit, or has too few images.

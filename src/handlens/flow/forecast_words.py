@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from handlens.data.labels.finding import listed
+from handlens.evaluation.forecast import FARTHEST
 from handlens.tasks.task import Task
 
 FAR = 10  # times the present number of images, from which a forecast is an extrapolation too far; our choice
-FARTHEST = 100  # from which no number is named
 
 
 def sentences(found: Mapping[str, Any], task: Task) -> list[str]:
@@ -39,25 +39,19 @@ def sentences(found: Mapping[str, Any], task: Task) -> list[str]:
 def _about_target(found: Mapping[str, Any], task: Task) -> list[str]:
     needed, law, total = found["needed"], found["law"], found["images"]
     goal = task.shown(found["target"])
-    least = needed["more_interval"][0]
-    possible = least is not None and needed["interval"][0] <= FARTHEST * total
-    if needed["images"] is None or needed["images"] > FARTHEST * total:
+    least, most = needed["more_interval"]
+    if needed["more"] is None:
         why = (
             f"which levels off at {task.shown(law['limit'])} ({_interval(task, law['limit_interval'])})"
-            if needed["images"] is None
+            if law["limit"] <= found["target"]
             else f"which needs more than {FARTHEST} times the present {total:,} images for it"
         )
         said = [f"{goal[:1].upper()}{goal[1:]} is out of reach of the fitted curve, {why}."]
-        if possible:
+        if least is not None:
             said.append(f"The interval does not exclude it: from {_about(least)} more images on.")
         said.append("More images of this kind alone will hardly do; look at the errors, the labels and the model.")
         return said
-    top = needed["more_interval"][1]
-    most = (
-        f"to {_about(top)}"
-        if top is not None and needed["interval"][1] <= FARTHEST * total
-        else "and no upper limit: it may be out of reach"
-    )
+    upper = f"to {_about(most)}" if most is not None else "and no upper limit: it may be out of reach"
     among = ""
     if found["mostly"]:
         share = sum(row["share"] for row in found["classes"] if row["class"] in found["mostly"])
@@ -65,8 +59,8 @@ def _about_target(found: Mapping[str, Any], task: Task) -> list[str]:
             f", mostly of these classes: {listed(found['mostly'])} ({100 * share:.0f} % of the error that still falls)"
         )
     said = [
-        f"To reach {goal} you need about {_about(needed['more'])} more images (95 % interval {_about(least or 0)} "
-        f"{most}){among}."
+        f"To reach {goal} you need about {_about(needed['more'])} more images (95 % interval {_about(least)} {upper})"
+        f"{among}."
     ]
     if needed["images"] > FAR * total:
         said.append(f"That is more than {FAR} times what there is: take it as an order of magnitude.")
