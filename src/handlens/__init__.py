@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from handlens.models import backbone, build
     from handlens.preprocess import Preprocess
     from handlens.reporter import QUIET, Reporter
-    from handlens.results import Boxes, Classes, Mask, Numbers, Tags
+    from handlens.results import Boxes, Classes, ClassSet, Mask, Numbers, Tags
     from handlens.training.recipe import Recipe
 
 __version__ = VERSION
@@ -56,6 +56,7 @@ _WHERE = {
     "backbone": "handlens.models",
     "Preprocess": "handlens.preprocess",
     "Boxes": "handlens.results",
+    "ClassSet": "handlens.results",
     "Classes": "handlens.results",
     "Mask": "handlens.results",
     "Numbers": "handlens.results",
@@ -68,6 +69,7 @@ _WHERE = {
 __all__ = [
     "QUIET",
     "Boxes",
+    "ClassSet",
     "Classes",
     "Mask",
     "Numbers",

@@ -259,6 +259,12 @@ def print_evaluation(console: Console, result: dict[str, Any]) -> None:
     for sentence in headline.sentences:
         console.print(for_terminal(sentence))  # has markup of its own
     print_rows(console, headline.rows)
+    if sets := result.get("sets"):
+        low, high = sets["coverage_interval"]
+        console.print(
+            f"Sets of {percent(sets['asked'])}: {percent(sets['coverage'])} hold the truth (95 % interval "
+            f"{percent(low)} to {percent(high)}); {sets['mean_size']:.2f} classes on average."
+        )
     console.print(f"Computed by {result['runtime']} in {result['precision']}.")
     for entry in result["unreadable"]:
         console.print(f"[yellow]unreadable[/] {escape(entry['reason'])}")

@@ -142,7 +142,7 @@ def test_the_threshold_counts_exactly():
     scores = np.arange(1, 10) / 10  # 9 of them: 10 * 0.9 is the 9th
     assert threshold(scores, 0.9) == 0.9 and threshold(scores, 0.5) == 0.5
     assert threshold(scores, 0.95) == math.inf
-    assert (fewest(0.9), fewest(0.95), fewest(0.99)) == (9, 19, 99)
+    assert [fewest(level) for level in (0.2, 0.9, 0.95, 0.99, 0.9999)] == [1, 9, 19, 99, 9999]
     assert threshold(scores[:-1], 0.9) == math.inf  # one fewer
 
 

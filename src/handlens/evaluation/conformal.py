@@ -75,13 +75,21 @@ def threshold(true_scores: ArrayLike, coverage: float) -> float:
         raise ValueError(f"true_scores must be (n,) finite numbers, got shape {scores.shape}")
     if not 0 < coverage < 1:
         raise ValueError(f"coverage must be between 0 and 1, got {coverage}")
-    place = math.ceil((len(scores) + 1) * coverage - 1e-9)  # 0.9 * 10 is 9, not a little more
+    place = _place(len(scores), coverage)
     return math.inf if place > len(scores) else float(scores[place - 1])
 
 
 def fewest(coverage: float) -> int:
     """Images that a threshold takes at least: with fewer every set holds all classes."""
-    return math.ceil(coverage / (1 - coverage) - 1e-9)
+    count = max(1, round(coverage / (1 - coverage)) - 1)
+    while _place(count, coverage) > count:
+        count += 1
+    return count
+
+
+def _place(count: int, coverage: float) -> int:
+    """Of `count` scores, ascending, the one that is the threshold, from 1."""
+    return math.ceil((count + 1) * coverage - 1e-9)  # 0.9 * 10 is 9, not a little more
 
 
 def sets(scores: ArrayLike, limit: float) -> NDArray[np.bool_]:
