@@ -12,6 +12,7 @@ from rich.markup import escape as escape_markup
 from rich.table import Table
 
 from handlens.figures import percent
+from handlens.flow.forecast_words import bare
 from handlens.names import for_terminal
 from handlens.tasks import TASKS
 
@@ -226,14 +227,15 @@ def print_suspects(console: Console, suspected: Sequence[dict[str, Any]], *, lim
 
 def print_forecast(console: Console, found: dict[str, Any]) -> None:
     """What was measured and what is predicted by number of images, the classes that gain, then the sentences."""
+    task = TASKS[found["task"]]
     print_rows(
         console,
         [
             {
                 "images": f"{row['images']:,}",
-                "measured": percent(row["measured"]),
-                "predicted": percent(row["predicted"]),
-                "95_%_interval": " to ".join(f"{100 * end:.1f}" for end in row["interval"]) + " %",
+                f"{task.metric_title},_measured": None if row["measured"] is None else bare(task, row["measured"]),
+                "predicted": bare(task, row["predicted"]),
+                "95_%_interval": " to ".join(bare(task, end) for end in row["interval"]),
             }
             for row in found["table"]
         ],

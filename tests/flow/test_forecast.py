@@ -200,7 +200,7 @@ def test_what_is_said():
         "classes: rye (60 % of the error that still falls)." in said()
     )
     assert "mostly" not in said(mostly=[], classes=[])
-    assert "interval 1,000 and no upper limit: it may be out of reach)" in said(**needed(4321, 2000, None))
+    assert "interval from 1,000, without an upper limit: it may be out of reach)" in said(**needed(4321, 2000, None))
     assert "take it as an order of magnitude" in said(**needed(40_000, 2000, None))
     never = said(**needed(None, 3000, None), law={"limit": 0.94, "limit_interval": [0.93, 1.0]})
     assert "Accuracy 95.0 % is out of reach of the fitted curve, which levels off at accuracy 94.0 %" in never

@@ -51,25 +51,31 @@ def _about_target(found: Mapping[str, Any], task: Task) -> list[str]:
             said.append(f"The interval does not exclude it: from {_about(least)} more images on.")
         said.append("More images of this kind alone will hardly do; look at the errors, the labels and the model.")
         return said
-    upper = f"to {_about(most)}" if most is not None else "and no upper limit: it may be out of reach"
+    ends = (
+        f"{_about(least)} to {_about(most)}"
+        if most is not None
+        else f"from {_about(least)}, without an upper limit: it may be out of reach"
+    )
     among = ""
     if found["mostly"]:
         share = sum(row["share"] for row in found["classes"] if row["class"] in found["mostly"])
         among = (
             f", mostly of these classes: {listed(found['mostly'])} ({100 * share:.0f} % of the error that still falls)"
         )
-    said = [
-        f"To reach {goal} you need about {_about(needed['more'])} more images (95 % interval {_about(least)} {upper})"
-        f"{among}."
-    ]
+    said = [f"To reach {goal} you need about {_about(needed['more'])} more images (95 % interval {ends}){among}."]
     if needed["images"] > FAR * total:
         said.append(f"That is more than {FAR} times what there is: take it as an order of magnitude.")
     return said
 
 
 def _interval(task: Task, ends: list[float]) -> str:
-    low, high = (task.shown(end).removeprefix(task.metric_title).strip() for end in ends)
+    low, high = (bare(task, end) for end in ends)
     return f"95 % interval {low} to {high}"
+
+
+def bare(task: Task, value: float) -> str:
+    """The metric as people read it, without its name."""
+    return task.shown(value).removeprefix(task.metric_title).strip()
 
 
 def _about(images: int) -> str:

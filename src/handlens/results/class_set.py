@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from handlens.drawing import with_text_below
 from handlens.results.classes import Classes
 from handlens.results.tags import BETWEEN
 
@@ -41,3 +45,7 @@ class ClassSet(Classes):
     def to_dict(self, top: int = 5) -> dict[str, Any]:
         members = [{"class": name, "probability": probability} for name, probability in self.members()]
         return super().to_dict(top) | {"set": members}
+
+    def draw(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """A copy of the image (H, W, 3) uint8 with the set on a band below it."""
+        return with_text_below(image, self.caption())
