@@ -58,7 +58,7 @@ def learning_plot(curve: Curve, found: Mapping[str, Any], *, title: str) -> byte
     axes.set_xlabel("images that the head is fitted on", color=QUIET)
     axes.set_ylabel(f"{title}, %", color=QUIET)
     axes.grid(color=GRID)
-    axes.legend(frameon=False, labelcolor=INK, fontsize=9, loc="lower right")
+    axes.legend(labelcolor=INK, fontsize=9, loc="lower right", facecolor="white", edgecolor="none", framealpha=0.9)
     quiet_axes(axes)
     axes.tick_params(which="minor", length=0)
     figure.tight_layout()
