@@ -51,7 +51,12 @@ def test_every_recipe_stands_in_the_map():
 
 
 @pytest.mark.parametrize(
-    ("page", "least"), [("docs/nets.md", 6), pytest.param("docs/python.md", 3, marks=pytest.mark.slow)]
+    ("page", "least"),
+    [
+        ("docs/nets.md", 6),
+        pytest.param("docs/python.md", 3, marks=pytest.mark.slow),
+        pytest.param("docs/forecast.md", 1, marks=pytest.mark.slow),
+    ],
 )
 def test_the_python_of_a_page_runs(page: str, least: int, weights):
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL)

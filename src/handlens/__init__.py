@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from handlens.flow.evaluate import evaluate
     from handlens.flow.explain import activations, explain, filters
     from handlens.flow.export import export
+    from handlens.flow.forecast import forecast
     from handlens.flow.nets import summary
     from handlens.flow.predict import load, predict
     from handlens.flow.show import show
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from handlens.models import backbone, build
     from handlens.preprocess import Preprocess
     from handlens.reporter import QUIET, Reporter
-    from handlens.results import Boxes, Classes, Mask, Numbers, Tags
+    from handlens.results import Boxes, Classes, ClassSet, Mask, Numbers, Tags
     from handlens.training.recipe import Recipe
 
 __version__ = VERSION
@@ -48,6 +49,7 @@ _WHERE = {
     "explain": "handlens.flow.explain",
     "filters": "handlens.flow.explain",
     "export": "handlens.flow.export",
+    "forecast": "handlens.flow.forecast",
     "load": "handlens.flow.predict",
     "load_model": "handlens.flow.torch_modules",
     "predict": "handlens.flow.predict",
@@ -63,6 +65,7 @@ _WHERE = {
     "backbone": "handlens.models",
     "Preprocess": "handlens.preprocess",
     "Boxes": "handlens.results",
+    "ClassSet": "handlens.results",
     "Classes": "handlens.results",
     "Mask": "handlens.results",
     "Numbers": "handlens.results",
@@ -75,6 +78,7 @@ _WHERE = {
 __all__ = [
     "QUIET",
     "Boxes",
+    "ClassSet",
     "Classes",
     "Mask",
     "Numbers",
@@ -94,6 +98,7 @@ __all__ = [
     "explain",
     "export",
     "filters",
+    "forecast",
     "load",
     "load_model",
     "open_dataset",

@@ -12,6 +12,7 @@ from rich.markup import escape as escape_markup
 from rich.table import Table
 
 from handlens.figures import percent
+from handlens.flow.forecast_words import bare
 from handlens.names import for_terminal
 from handlens.tasks import TASKS
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 NONE = "-"  # where there is no value
 NUMBER = re.compile(r"-|[-+]?[\d.,]+( [%Mx])?")
+NAMED_CLASSES = 20  # of a forecast
 NAMED = 3  # files of a finding whose sentence names none
 REASONS = 5  # per finding, as many as people read
 COLORS = {"error": "red", "warning": "yellow", "note": "cyan"}
@@ -228,11 +230,48 @@ def print_suspects(console: Console, suspected: Sequence[dict[str, Any]], *, lim
     print_rows(console, suspected[:limit])
 
 
+def print_forecast(console: Console, found: dict[str, Any]) -> None:
+    """What was measured and what is predicted by number of images, the classes that gain, then the sentences."""
+    task = TASKS[found["task"]]
+    print_rows(
+        console,
+        [
+            {
+                "images": f"{row['images']:,}",
+                f"{task.metric_title},_measured": None if row["measured"] is None else bare(task, row["measured"]),
+                "predicted": bare(task, row["predicted"]),
+                "95_%_interval": " to ".join(bare(task, end) for end in row["interval"]),
+            }
+            for row in found["table"]
+        ],
+    )
+    print_rows(
+        console,
+        [
+            {
+                "class": row["class"],
+                "error": percent(row["error"], 2),
+                "still_falls": percent(row["falling"], 2),
+                "share_of_what_falls": percent(row["share"], 0),
+            }
+            for row in found["classes"][:NAMED_CLASSES]
+        ],
+    )
+    for sentence in found["sentences"]:
+        console.print(escape(sentence))
+
+
 def print_evaluation(console: Console, result: dict[str, Any]) -> None:
     headline = TASKS[result["task"]].headline(result)
     for sentence in headline.sentences:
         console.print(for_terminal(sentence))  # has markup of its own
     print_rows(console, headline.rows)
+    if sets := result.get("sets"):
+        low, high = sets["coverage_interval"]
+        console.print(
+            f"Sets of {percent(sets['asked'])}: {percent(sets['coverage'])} hold the truth (95 % interval "
+            f"{percent(low)} to {percent(high)}); {sets['mean_size']:.2f} classes on average."
+        )
     console.print(f"Computed by {result['runtime']} in {result['precision']}.")
     for entry in result["unreadable"]:
         console.print(f"[yellow]unreadable[/] {escape(entry['reason'])}")

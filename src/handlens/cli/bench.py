@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from handlens.cli.shared import AsJson, Quiet, app, console, png, print_json, reporting
+from handlens.cli.shared import AsJson, Quiet, app, console, png, print_json, reporting, whole_numbers
 from handlens.errors import InputError
 
 DEFAULT_BATCH, DEFAULT_ROUNDS = "1,8", 10
@@ -58,8 +58,8 @@ def bench(
         found = measure(
             models or [],
             engines=None if engines is None else [name.strip() for name in engines.split(",")],
-            threads=None if threads is None else _whole_numbers(threads, "--threads"),
-            batches=_whole_numbers(batch, "--batch"),
+            threads=None if threads is None else whole_numbers(threads, "--threads"),
+            batches=whole_numbers(batch, "--batch"),
             rounds=rounds,
             read=read or (),
             plot=plot,
@@ -77,7 +77,7 @@ def _print_commands(models: list[str], threads: str | None, *, as_json: bool, qu
     from handlens.flow.device import device_commands
     from handlens.tables import print_device_commands
 
-    numbers = [1] if threads is None else _whole_numbers(threads, "--threads")
+    numbers = [1] if threads is None else whole_numbers(threads, "--threads")
     if len(numbers) != 1:
         raise InputError(f"--adb takes one number of --threads, got {threads}.")
     if not models:
@@ -88,10 +88,3 @@ def _print_commands(models: list[str], threads: str | None, *, as_json: bool, qu
         print_json(found)
     else:
         print_device_commands(console(), found)
-
-
-def _whole_numbers(text: str, option: str) -> list[int]:
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() and len(part) < 10 for part in parts):
-        raise InputError(f"{option} must be whole numbers separated by commas, got {text!r}.")
-    return [int(part) for part in parts]

@@ -112,6 +112,9 @@ def evaluate(
     data: Annotated[Path | None, typer.Argument(help="Labeled images; default: the run's test split.")] = None,
     engine: Engine = None,
     precision: PrecisionOfFiles = "auto",
+    sets: Annotated[
+        float | None, typer.Option(help="Also measure prediction sets of this level, such as 0.95 (docs/sets.md).")
+    ] = None,
     format: Format = None,
     config: Config = None,
     as_json: AsJson = False,
@@ -126,6 +129,7 @@ def evaluate(
             data,
             engine=engine,
             precision=known_precision(precision, int8=True),
+            sets=sets,
             format=format,
             config=config,
             report=report,
@@ -158,6 +162,12 @@ def predict(
         typer.Option(min=0, max=1, help="Score threshold (detection, multi-label); default: chosen on validation."),
     ] = None,
     sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet (PNG or JPEG).")] = None,
+    sets: Annotated[
+        float | None,
+        typer.Option(
+            help="Also list the classes among which the truth is with this probability, such as 0.95 (docs/sets.md)."
+        ),
+    ] = None,
     tiles: Annotated[
         bool, typer.Option("--tiles", help="Segment large images at full resolution, in overlapping windows.")
     ] = False,
@@ -184,6 +194,7 @@ def predict(
                 precision=known_precision(precision, int8=True),
                 threshold=threshold,
                 tiles=tiles,
+                sets=sets,
                 report=report,
             )
             # Outputs open files, which a wrong path or an unknown run must leave as they are.
@@ -195,6 +206,7 @@ def predict(
                 of_task=of_task,
                 as_json=as_json,
                 top=top,
+                sets=sets is not None,
                 print_line=print_while_read if csv or annotate or sheet or of_task else print_line,
             )
             with reader_may_leave(), outputs as write:

@@ -84,6 +84,18 @@ def known_precision(value: str, *, int8: bool = False) -> Any:
     return value
 
 
+def whole_numbers(text: str, option: str) -> list[int]:
+    """ "1,8" -> [1, 8].
+
+    Raises:
+        InputError: something else than whole numbers.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and len(part) < 10 for part in parts):
+        raise InputError(f"{option} must be whole numbers separated by commas, got {text!r}.")
+    return [int(part) for part in parts]
+
+
 def print_json(value: Any) -> None:
     print_line(as_json(value, indent=2))
 

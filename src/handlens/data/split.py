@@ -76,7 +76,7 @@ def split_dataset(
                 f"validation {validation} and test {test} leave no training images; use smaller fractions."
             )
     pool = [record for record in dataset.records if record.split in (None, "train")]
-    assigned = _assign(_units(pool, together, seed=seed), parts, _strata(pool, dataset.kind))
+    assigned = _assign(kept_together(pool, together, seed=seed), parts, _strata(pool, dataset.kind))
     records = [replace(record, split=assigned.get(record.id, record.split)) for record in dataset.records]
     taken = " and ".join(f"{sum(split == part for split in assigned.values())} for {part}" for part in parts)
     source = "of the training images" if given else f"of {len(pool)} images"
@@ -99,7 +99,9 @@ def folds(
     sizes = [0] * count
     fold_of: dict[str, int] = {}
     strata = _strata(records, kind)
-    for unit in sorted(_units(records, together, seed=seed), key=len, reverse=True):  # large units fit worst: first
+    for unit in sorted(
+        kept_together(records, together, seed=seed), key=len, reverse=True
+    ):  # large units fit worst: first
         classes = Counter(strata[record.id] for record in unit)
         fold = min(range(count), key=lambda k: (sum(of_class[k][c] * n for c, n in classes.items()), sizes[k], k))
         of_class[fold].update(classes)
@@ -113,8 +115,8 @@ def _check_size(name: str, size: float | int) -> None:
         raise InputError(f"{name} = {size} is out of range; use a fraction in [0, 1) or a number of images.")
 
 
-def _units(records: Sequence[Record], together: Sequence[Collection[str]], *, seed: int) -> list[Unit]:
-    """Connected sets of records, in the seed's order."""
+def kept_together(records: Sequence[Record], together: Sequence[Collection[str]], *, seed: int = 0) -> list[Unit]:
+    """Connected sets of records, of one group or of `together`, in the seed's order."""
     by_id = {record.id: record for record in records}
     if len(by_id) != len(records):
         raise ValueError("record ids must be unique")

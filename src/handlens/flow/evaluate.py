@@ -36,6 +36,7 @@ def evaluate(
     *,
     engine: str | None = None,
     precision: Precision = "auto",
+    sets: float | None = None,
     preprocess: Preprocess | None = None,
     format: str | None = None,
     config: Path | None = None,
@@ -49,11 +50,13 @@ def evaluate(
             of it; the result stands in <run>/evaluations/<data>, of a file in <file>.evaluations/<data>.
         engine: a proved export for this runtime ("litert" ...) instead of the run's own engine.
         precision: "auto", "fp32", or "int8" for the run's proved int8 export.
+        sets: also measure how often prediction sets of this level hold the truth, and their size (docs/sets.md).
         preprocess: None is the run's own; another one is for experiments: the net is converted again with that
             normalization inside, and nothing is written into the run.
 
     Returns:
-        {"task", "metrics", "images", "split", "data", "precision", "runtime", "unreadable", "missing", "report"}.
+        {"task", "metrics", "images", "split", "data", "precision", "runtime", "unreadable", "missing", "report"}; with
+        `sets` also "sets": {"asked", "coverage", "coverage_interval", "mean_size", "sizes", "count"}.
 
     Raises:
         InputError: the data has no labels, or classes that the run does not know.
@@ -64,6 +67,12 @@ def evaluate(
         raise InputError("another preprocess is computed by the run's own engine in float; omit engine and int8.")
     if preprocess is not None and run.folder.is_file():
         raise InputError(f"{run.folder.name} has its preprocessing inside; give its run folder for another one.")
+    limit = None
+    if sets is not None:
+        from handlens.flow.sets import limit_of, measure_sets, require_sets
+
+        require_sets(run, sets, precision)
+        limit = limit_of(run, sets, report)
     test = test_images(run, data, format=format, config=config)
     for note in (f"{test.summary}.", *test.notes):
         report.say(note)
@@ -76,6 +85,7 @@ def evaluate(
     predictor = Predictor(run, precision=precision, engine=opened, preprocess=preprocess, threshold=task.evaluated_at)
     measure = task.measure(run, test.kind)
     unreadable = []
+    with_sets: list[Any] = []
     predictions = predictor.predict(record.path for record in test.records)
     for done, (record, prediction) in enumerate(zip(test.records, predictions, strict=True), start=1):
         if prediction.result is None:
@@ -83,6 +93,7 @@ def evaluate(
         else:
             try:
                 measure.add(record, prediction.result)
+                with_sets += [prediction.result] if sets is not None else []
             except InputError as error:  # of its mask
                 unreadable.append({"file": record.id, "reason": str(error)})
         report.progress("evaluating", done, len(test.records))
@@ -103,6 +114,8 @@ def evaluate(
         "missing": list(test.missing),
         "report": None,
     }
+    if sets is not None and limit is not None:
+        result["sets"] = measure_sets(with_sets, [record.label for record in measure.records], sets, limit)
     if preprocess is None:
         with locked(run.evaluations if run.folder.is_file() else run.folder):
             result["report"] = str(_write(run, result, measure, test, other))

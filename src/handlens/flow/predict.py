@@ -44,6 +44,7 @@ def predict(
     precision: Precision = "auto",
     threshold: float | None = None,
     tiles: bool = False,
+    sets: float | None = None,
     report: Reporter = QUIET,
 ) -> Iterator[Prediction]:
     """Predict files and folders: one Prediction per image, in order, streaming.
@@ -57,6 +58,7 @@ def predict(
         threshold: lowest score, of detection, or lowest probability of a label where there may be several; None is
             the run's own, chosen on validation.
         tiles: segment large images in overlapping windows at their own size.
+        sets: each result is a `ClassSet`, whose classes hold the truth with this probability (docs/sets.md).
 
     Raises:
         InputError: at once, before the first image: no such run, none of the paths exists, or no image in them.
@@ -75,11 +77,20 @@ def predict(
         raise InputError(
             f"a threshold applies to detection and multi-label models; the task of {run.folder.name} is {run.task}."
         )
+    limit = None
+    if sets is not None:
+        from handlens.flow.sets import limit_of, require_sets, with_sets
+
+        require_sets(run, sets, precision)
+        limit = limit_of(run, sets, report)
     opened = open_chosen(run, engine=engine, precision=precision, latency=len(first) <= FEW, report=report)
     predictor = Predictor(run, engine=opened, threshold=threshold, tiles=tiles)
     counted = len(first) if len(first) <= FEW else sum(1 for _ in itertools.islice(walk(named), COUNTED + 1))
     total = counted if counted <= COUNTED else None
-    return _reported(predictor.predict(itertools.chain(first, files)), total=total, report=report)
+    predictions = predictor.predict(itertools.chain(first, files))
+    if limit is not None:
+        predictions = with_sets(predictions, run.task, limit)
+    return _reported(predictions, total=total, report=report)
 
 
 def _reported(predictions: Iterator[Prediction], *, total: int | None, report: Reporter) -> Iterator[Prediction]:
@@ -98,6 +109,7 @@ def writing(
     of_task: Mapping[str, Path] | None = None,
     as_json: bool = False,
     top: int = 1,
+    sets: bool = False,
     print_line: Callable[[str], None] = print,
 ) -> Iterator[Callable[[Prediction], None]]:
     """Opens outputs and gives the function that writes a prediction to all of them.
@@ -107,6 +119,7 @@ def writing(
         of_task: paths of the outputs of `Task.sinks`, by option.
         as_json: one JSON object per line to `print_line`; otherwise, without a csv, text with tabs.
         top: classes per image.
+        sets: the predictions were made with sets.
 
     Raises:
         InputError: the run's task has no such output, or an output refuses its path; nothing was written then.
@@ -119,7 +132,8 @@ def writing(
     files: list[Sink] = [contact_sheet(sheet)] if sheet else []  # closed last: the others are in place by then
     files += [make(asked[option]) for option, make in own.items() if option in asked]
     files += [annotated_copies(annotate)] if annotate else []
-    tables: list[Table] = [csv_table(csv, task.result, top=top)] if csv else []
+    kind = task.set_result if sets and task.set_result else task.result
+    tables: list[Table] = [csv_table(csv, kind, top=top)] if csv else []
     if as_json or not csv:
         tables.append((json_lines if as_json else text_lines)(print_line, top=top))
     with ExitStack() as stack:

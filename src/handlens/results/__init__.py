@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handlens.results.boxes import Boxes
+from handlens.results.class_set import ClassSet
 from handlens.results.classes import Classes
 from handlens.results.mask import Mask
 from handlens.results.numbers import Numbers
@@ -57,4 +58,4 @@ class Prediction:
     error: str | None = None
 
 
-__all__ = ["Boxes", "Classes", "Mask", "Numbers", "Prediction", "Result", "Tags"]
+__all__ = ["Boxes", "ClassSet", "Classes", "Mask", "Numbers", "Prediction", "Result", "Tags"]

@@ -211,6 +211,10 @@ class Frozen(Protocol):
         """(metric, -loss) of a head's outputs (N, K)."""
         ...
 
+    def errors_by_class(self, raw: Tensor, records: Sequence[Record]) -> NDArray[np.float64]:
+        """(K,) what each class adds to 1 - metric of a head's outputs (N, K); (0,) where labels have no classes."""
+        ...
+
     def choose(self, head: Head, records: Sequence[Record], names: Sequence[str]) -> dict[str, Any]:
         """As `Task.choose`, on the images that the head of their fold had not seen."""
         ...

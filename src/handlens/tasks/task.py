@@ -44,6 +44,7 @@ class Task(Protocol):
         defaults: of a recipe, where they are not the general ones. Measured in benchmarks/.
         uses: of what not every task has a use for in a recipe.
         has_head: a head can be fitted on frozen features.
+        set_result: what a prediction with a set of classes is, of tasks that have such sets.
         published_classes: how many its models were published with, where the catalogue does not say.
         compared: what parity counts: labels, pixels, boxes.
         metric_title: the metric as people call it.
@@ -72,6 +73,7 @@ class Task(Protocol):
     defaults: ClassVar[Mapping[str, Any]] = {}
     uses: ClassVar[frozenset[str]] = frozenset()
     has_head: ClassVar[bool] = False
+    set_result: ClassVar[type[Result] | None] = None
     published_classes: ClassVar[int]
     evaluated_at: ClassVar[float | None] = None
     has_threshold: ClassVar[bool] = False

@@ -52,6 +52,11 @@ class FrozenClasses:
         right = int((raw.argmax(dim=1) == targets).sum())
         return right / len(records), -float(F.cross_entropy(raw, targets))
 
+    def errors_by_class(self, raw: Tensor, records: Sequence[Record]) -> NDArray[np.float64]:
+        labels = _labels(records)
+        wrong = raw.argmax(dim=1).numpy() != labels
+        return np.bincount(labels[wrong], minlength=raw.shape[1]) / len(records)
+
     def choose(self, head: Head, records: Sequence[Record], names: Sequence[str]) -> dict[str, object]:
         return {}
 

@@ -11,7 +11,7 @@ from handlens.evaluation.metrics import wilson_interval
 from handlens.figures import percent
 from handlens.preprocess import Preprocess
 from handlens.reporter import Reporter
-from handlens.results import Classes
+from handlens.results import Classes, ClassSet
 from handlens.runtimes.agreement import ROUNDED, TOLERANCE, Agreement
 from handlens.runtimes.names import PROBABILITIES
 from handlens.tasks.image_level import image_tile, start_image_model
@@ -55,6 +55,7 @@ class Classify(Task):
         }
     )
     has_head = True
+    set_result = ClassSet
     predicts_drop = True
     published_classes = 1000  # of ImageNet
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from handlens.data.labels.tags import tag_targets
 from handlens.data.record import Record
 from handlens.errors import FindingsError
-from handlens.evaluation.tags import best_thresholds, mean_average_precision
+from handlens.evaluation.tags import average_precision, best_thresholds, mean_average_precision
 from handlens.training.head import Head, balanced_tag_weights, fit_head
 from handlens.training.recipe import Recipe
 
@@ -56,6 +56,13 @@ class FrozenTags:
         truth = tag_targets(records, raw.shape[1])
         loss = float(F.binary_cross_entropy_with_logits(raw, torch.from_numpy(truth)))
         return mean_average_precision(raw.sigmoid().numpy(), truth > 0), -loss
+
+    def errors_by_class(self, raw: Tensor, records: Sequence[Record]) -> NDArray[np.float64]:
+        truth = tag_targets(records, raw.shape[1]) > 0
+        scores = raw.sigmoid().numpy()
+        found = [average_precision(scores[:, place], truth[:, place]) for place in range(raw.shape[1])]
+        known = max(sum(value is not None for value in found), 1)
+        return np.array([0.0 if value is None else (1 - value) / known for value in found])
 
     def choose(self, head: Head, records: Sequence[Record], names: Sequence[str]) -> dict[str, Any]:
         assert head.out_of_fold is not None
