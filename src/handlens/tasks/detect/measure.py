@@ -40,9 +40,13 @@ class BoxMeasure:
 
     def metrics(self) -> dict[str, Any]:
         from handlens.evaluation.detection import detection_metrics
+        from handlens.evaluation.error_kinds import error_kinds
 
         truths = [record.label or () for record in self.records]
-        return detection_metrics(self.predicted, truths, self.names, threshold=self.threshold)
+        found = detection_metrics(self.predicted, truths, self.names, threshold=self.threshold)
+        if found["operating_point"] is not None and self.threshold is not None:
+            found["operating_point"]["errors"] = error_kinds(self.predicted, truths, self.threshold)
+        return found
 
     def each(self) -> EachImage:
         """F1 of its boxes at the run's threshold."""
@@ -66,6 +70,7 @@ class BoxMeasure:
         )
 
     def write_report(self, path: Path, run: Run, *, metrics: dict[str, Any], **parts: Any) -> None:
+        from handlens.evaluation.error_kinds import KINDS
         from handlens.evaluation.report import write_report
 
         curves = self._precision_recall(metrics)
@@ -80,6 +85,7 @@ class BoxMeasure:
                 "precision_recall": plots.precision_recall_plot(curves) if curves else None,
             },
             examples={"wrong": self._sheet()},
+            more={"error_kinds": KINDS},
             **parts,
         )
 
