@@ -96,3 +96,18 @@ def test_wrong_inputs_are_named():
         with_mask(image, np.full((10, 12), 3, np.uint8), NAMES)
     with pytest.raises(ValueError, match="1, 0 and 0"):
         with_boxes(image, [(0, 0, 5, 5)], [], [])
+
+
+def test_bands_do_not_show(monkeypatch):
+    """A large image is drawn on band by band."""
+    from handlens import drawing
+
+    generator = np.random.default_rng(0)
+    image = generator.integers(0, 256, (300, 200, 3), dtype=np.uint8)
+    low = generator.uniform(-10, 190, (40, 2))
+    boxes = np.concatenate([low, low + generator.uniform(1, 120, (40, 2))], axis=1)
+    labels, texts = list(generator.integers(0, 5, 40)), [f"name {number}" for number in range(40)]
+    whole = drawing.with_boxes(image, boxes, labels, texts)
+    assert (whole != image).any()
+    monkeypatch.setattr(drawing, "BAND", 37)
+    np.testing.assert_array_equal(drawing.with_boxes(image, boxes, labels, texts), whole)

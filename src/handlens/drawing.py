@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,6 +14,9 @@ from handlens.fonts import label_font
 from handlens.names import for_picture
 from handlens.palette import IGNORE, colors
 
+Stroke = Callable[[ImageDraw.ImageDraw, int], None]  # drawn into a band of an image that begins at this row
+
+BAND = 2048  # rows
 MOST_TEXTS = 300  # of the largest objects; beside more, none can be read
 OPACITY = 0.5  # of a mask: the image still shows through
 IGNORED = 0.25  # what is left of the light where pixels do not count
@@ -72,18 +76,18 @@ def with_boxes(
             f"boxes and labels must have the same length, got {len(corners)}, {len(labels)} and {len(texts)} texts"
         )
     texts = [for_picture(text) for text in texts]
-    canvas = Image.fromarray(image)  # Pillow copies what it cannot write to
-    draw = ImageDraw.Draw(canvas)
-    size = max(10, round(min(canvas.size) / 28))
+    height, width = image.shape[:2]
+    size = max(10, round(min(height, width) / 28))
+    strokes: list[Stroke] = []
     line = max(2, size // 7)
     order = np.argsort(-(corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1]), kind="stable").tolist()
     palette = colors(max(labels, default=-1) + 1).tolist()
     for place in order:
         left, top, right, bottom = (round(side) for side in np.sort(corners[place].reshape(2, 2), axis=0).ravel())
         # Dark outside, colored inside: one of the two shows on any background.
-        draw.rectangle((left - 1, top - 1, right, bottom), outline="black")
+        strokes.append(_frame((left - 1, top - 1, right, bottom), outline="black"))
         inner = (left, top, max(left, right - 1), max(top, bottom - 1))
-        draw.rectangle(inner, outline=tuple(palette[labels[place]]), width=line)
+        strokes.append(_frame(inner, outline=tuple(palette[labels[place]]), width=line))
     taken: list[tuple[int, int, int, int]] = []
     for place in order[:MOST_TEXTS]:
         left, top, right, bottom = (round(side) for side in np.sort(corners[place].reshape(2, 2), axis=0).ravel())
@@ -91,24 +95,46 @@ def with_boxes(
         if not text:
             continue
         font = label_font(text, size)
-        width, height = math.ceil(draw.textlength(text, font=font)) + 4, round(1.3 * size)
-        roomy = right - left > width and bottom - top > 2 * height  # a text inside leaves something to see
-        rows = [top - height - 1] if top > height else [top]
-        rows += [top, bottom - height, bottom + 1] if roomy else [bottom + 1]
+        across, down = math.ceil(font.getlength(text)) + 4, round(1.3 * size)
+        roomy = right - left > across and bottom - top > 2 * down  # a text inside leaves something to see
+        rows = [top - down - 1] if top > down else [top]
+        rows += [top, bottom - down, bottom + 1] if roomy else [bottom + 1]
         spots = [
-            (max(0, min(x, canvas.width - width)), max(0, min(y, canvas.height - height)))
+            (max(0, min(x, width - across)), max(0, min(y, height - down)))
             for y in rows
-            for x in (left, right - width)
+            for x in (left, right - across)
         ]
-        free = [spot for spot in spots if not _covered((*spot, spot[0] + width, spot[1] + height), taken)]
+        free = [spot for spot in spots if not _covered((*spot, spot[0] + across, spot[1] + down), taken)]
         if not free:
             continue
         x, y = free[0]
-        tag = (x, y, x + width, y + height)
+        tag = (x, y, x + across, y + down)
         taken.append(tag)
-        draw.rectangle(tag, fill=tuple(palette[labels[place]]), outline="black")
-        draw.text((x + 3, y + height / 2), text, fill="black", font=font, anchor="lm")
-    return np.asarray(canvas)
+        strokes.append(_frame(tag, fill=tuple(palette[labels[place]]), outline="black"))
+        strokes.append(_text((x + 3, y + down / 2), text, font))
+    return _drawn(image, strokes)
+
+
+def _drawn(image: NDArray[np.uint8], strokes: Sequence[Stroke]) -> NDArray[np.uint8]:
+    """A copy with the strokes on it, in bands: Pillow's own copy of a large image would take a third more memory."""
+    drawn = np.empty_like(image)
+    for top in range(0, len(image), BAND):
+        canvas = Image.fromarray(image[top : top + BAND])
+        draw = ImageDraw.Draw(canvas)
+        for stroke in strokes:
+            stroke(draw, top)
+        drawn[top : top + BAND] = np.asarray(canvas)
+    return drawn
+
+
+def _frame(corners: tuple[int, int, int, int], **options: Any) -> Stroke:
+    left, top, right, bottom = corners
+    return lambda draw, first: draw.rectangle((left, top - first, right, bottom - first), **options)
+
+
+def _text(place: tuple[float, float], text: str, font: Any) -> Stroke:
+    x, y = place
+    return lambda draw, first: draw.text((x, y - first), text, fill="black", font=font, anchor="lm")
 
 
 def with_boxes_on_tile(
