@@ -8,11 +8,19 @@ import os
 import re
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlens.names import as_json, escape_what_is_lacking, for_csv, for_file, for_picture, for_terminal, from_csv
+from handlens.names import (
+    as_json,
+    as_yaml,
+    escape_what_is_lacking,
+    for_csv,
+    for_file,
+    for_picture,
+    for_terminal,
+    from_csv,
+)
 from handlens.reading.parsed import parse_yaml
 
 # What names of files can be: bytes, as Python hands them on.
@@ -50,7 +58,15 @@ def test_json_round_trip(name: str) -> None:
 
 @given(st.text(min_size=1, max_size=40))
 def test_yaml_round_trip(name: str) -> None:
-    assert parse_yaml(yaml.safe_dump({"names": [name]}, allow_unicode=True), "x") == {"names": [name]}
+    assert parse_yaml(as_yaml({name: [name]}), "x") == {name: [name]}
+
+
+STRANGE = ["\x85", "a\u2028b", "\u2029", "no", "1_0", "1e3", "2026-11-30", "- a: b", "'", "#", " x "]
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_yaml_round_trip_of_what_yaml_could_take_for_something_else(name: str) -> None:
+    assert parse_yaml(as_yaml({name: [name]}), "x") == {name: [name]}
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp949"])

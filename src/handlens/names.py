@@ -17,6 +17,7 @@ from typing import Any
 UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 # In JSON the rest is escaped by its own rules already.
 UNSAFE_IN_JSON = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+LINE_ENDS = re.compile("[\x85\u2028\u2029]")  # beside the two that every format has
 FORMULA = re.compile(r"'*[=+\-@\t\r]")
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 LONGEST_FILE_NAME = 255  # bytes, on all usual file systems
@@ -56,6 +57,21 @@ def as_json(value: Any, *, indent: int | None = None) -> str:
     except ValueError:
         text = json.dumps(_finite(value), ensure_ascii=False, indent=indent, allow_nan=False)
     return UNSAFE_IN_JSON.sub(_json_escape, text)
+
+
+def as_yaml(value: Any) -> str:
+    """YAML in which every name comes back exactly, in the order of the value."""
+    import yaml
+
+    class Exact(yaml.SafeDumper):
+        """Of what YAML takes for the end of a line, PyYAML writes some as they are: they are escaped here."""
+
+    def text(dumper: yaml.SafeDumper, name: str) -> yaml.ScalarNode:
+        style = '"' if LINE_ENDS.search(name) else None
+        return dumper.represent_scalar("tag:yaml.org,2002:str", name, style=style)
+
+    Exact.add_representer(str, text)
+    return yaml.dump(value, Dumper=Exact, allow_unicode=True, sort_keys=False)
 
 
 def for_file(stem: str, *, ending: str = "") -> str:

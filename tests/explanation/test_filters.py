@@ -69,7 +69,10 @@ def test_kernels_are_drawn_where_they_see_the_image():
     kernels = first_kernels(net, "conv")
     assert kernels is not None and kernels.shape == (2, 3, 3, 3)
     assert kernels[0, 1, 1].tolist() == [255, 0, 0]
-    assert first_kernels(nn.Sequential(net.conv, nn.Conv2d(2, 3, 3)), "1") is None
+    two = nn.Sequential(nn.Sequential(net.conv, nn.Conv2d(2, 3, 3)))
+    assert first_kernels(two, "0.0") is not None
+    assert first_kernels(two, "0.1") is None
+    assert first_kernels(two, "0") is None  # its channels are those of the second
 
 
 def test_a_channel_that_is_not_there():

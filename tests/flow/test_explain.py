@@ -13,6 +13,7 @@ import handlens
 from attack.make import flat
 from command import handlens as command
 from handlens.errors import InputError
+from handlens.explanation.filters import Ascent
 from handlens.flow.explain import activations, explain, filters, write_explanations
 
 
@@ -80,22 +81,24 @@ def test_boxes_and_areas(
 
 
 def test_channels_of_a_layer(exported_run: Path, photos: Path, tmp_path: Path) -> None:
-    found = activations(exported_run, [photos], layer="stem")
+    found = list(activations(exported_run, [photos], layer="stem"))
     assert [one.path.name for one in found] == ["good0.png", "good1.png"]
     for one in found:
         strongest = one.maps.max(axis=(1, 2))
         assert list(strongest[one.order]) == sorted(strongest, reverse=True)
     silent = np.flatnonzero(np.max([one.maps.max(axis=(1, 2)) for one in found], axis=0) <= 0)
-    assert found[0].silent == tuple(silent)
+    assert found[-1].silent == tuple(silent)
     done = command("explain", exported_run, photos, "--activations", "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
-    assert "channels are nowhere above 0" in done.stdout
+    assert "channels were nowhere above 0" in done.stdout
     assert len(list((tmp_path / "out").iterdir())) == 2
 
 
 def test_what_channels_look_for(exported_run: Path, tmp_path: Path) -> None:
     kernels = filters(exported_run, layer="stem")
     assert kernels.values is None and kernels.images.shape[1:] == (3, 3, 3)
+    with pytest.raises(InputError, match="a blur of 40 pixels is too much for images of 64 x 64"):
+        filters(exported_run, layer="s8", ascent=Ascent(blur=40))
     done = command(
         "explain", exported_run, "--filters", "--layer", "s8", "--channels", "0,3", "--steps", "3", "--out", tmp_path
     )

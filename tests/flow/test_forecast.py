@@ -235,6 +235,9 @@ def test_a_test_split_is_not_used(tmp_path, capsys):
     write_images(tmp_path / "data" / "train", per_class=10, seed=0)
     write_images(tmp_path / "data" / "test", per_class=10, seed=1)
     assert run(["forecast", str(tmp_path / "data"), "--image-size", "32"]) == 1
+    # With as many as it asks for it goes on, though some slices of the images stay empty.
+    write_images(tmp_path / "enough" / "train", per_class=13, seed=0)
+    assert run(["forecast", str(tmp_path / "enough"), "--image-size", "32", "-q"]) == 0
     assert (
         "30 labeled images are too few for a forecast of 3 classes: at least 37 are needed." in capsys.readouterr().err
     )

@@ -86,9 +86,15 @@ def test_validation_images_where_the_model_has_not_learned_from_them(tmp_path, w
     write_images(validation, per_class=12, seed=1, noise=0.95)
     recipe = {"mode": "head", "image_size": 32}
     run = handlens.train(tmp_path / "data", out=tmp_path / "run", recipe=recipe, golden=False)
-    handlens.evaluate(run, sets=0.9, report=handlens.QUIET)
+    said: list[str] = []
+    handlens.evaluate(run, sets=0.9, report=handlens.Reporter(say=said.append))
+    assert any("their coverage here says nothing" in line for line in said)
     kept = read_json(run / KEPT)
     assert kept["source"] == "validation images"
+    shutil.copytree(validation, tmp_path / "other")
+    said.clear()
+    handlens.evaluate(run, tmp_path / "other", sets=0.9, report=handlens.Reporter(say=said.append))
+    assert not any("says nothing" in line for line in said)
     predictor = handlens.load(run)
     ours = [
         1 - predictor(path).probabilities[NAMES.index(folder.name)]

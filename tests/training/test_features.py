@@ -115,3 +115,12 @@ def test_nan_is_kept_and_can_be_seen_by_its_norm():
     cache = FeatureCache("a")
     cache.put([(digest(1), np.array([1, np.nan], dtype=np.float32))])
     assert np.isnan(cache.find([digest(1)])[1])
+
+
+def test_a_cache_that_is_emptied_meanwhile_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    cache = FeatureCache("key")
+    cache.put([("00" * 32, np.ones(3, dtype=np.float32))])
+    assert list(cache.rows(["00" * 32])) == [0]
+    with pytest.raises(InputError, match="was emptied while it was used"):
+        cache.rows(["00" * 32, "11" * 32])

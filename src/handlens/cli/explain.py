@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from handlens.cli.shared import AsJson, Quiet, app, print_line, print_note, reporting
+from handlens.cli.shared import AsJson, Quiet, app, print_note, print_while_read, reporting
 from handlens.errors import InputError
 from handlens.names import as_json as json_line
 
@@ -74,28 +74,27 @@ def explain(
         return
     if not images:
         raise InputError("explain needs images, or --filters.")
-    if activations:
-        with reporting(quiet or as_json) as report:
-            answers = flow.activations(run, images, layer=layer, report=report)
-            written = list(flow.write_activations(answers, out))
-        for file, one in written:
-            silent = f"{len(one.silent)} of {len(one.maps)} channels are nowhere above 0"
-            row = {"file": str(one.path), "picture": str(file), "layer": one.layer, "channels": len(one.maps)}
-            _tell(row | {"silent": list(one.silent)}, f"{one.path}: {one.layer}, {silent}: {file}", as_json)
-        return
     bad: list[str] = []
     with reporting(quiet or as_json) as report:
-        results = flow.explain(run, images, why=why, method=method, layer=layer, unreadable=bad, report=report)
-        pictures = list(flow.write_explanations(results, out))
-    for picture, explanations in pictures:
-        if picture is None:
-            continue
-        path = explanations[0].path
-        rows = [{"title": one.title, "layer": one.layer, "box": one.box} for one in explanations]
-        line = f"{path}: {', '.join(one.title for one in explanations)}: {picture}"
-        _tell({"file": str(path), "picture": str(picture), "method": method, "explained": rows}, line, as_json)
-    if empty := sum(picture is None for picture, _ in pictures):
-        print_note(f"{empty} {'image has' if empty == 1 else 'images have'} nothing to explain.")
+        if activations:
+            answers = flow.activations(run, images, layer=layer, unreadable=bad, report=report)
+            for file, one in flow.write_activations(answers, out):
+                silent = f"{len(one.silent)} of {len(one.maps)} channels were nowhere above 0 so far"
+                row = {"file": str(one.path), "picture": str(file), "layer": one.layer, "channels": len(one.maps)}
+                _tell(row | {"silent": list(one.silent)}, f"{one.path}: {one.layer}, {silent}: {file}", as_json)
+        else:
+            empty = 0
+            results = flow.explain(run, images, why=why, method=method, layer=layer, unreadable=bad, report=report)
+            for picture, parts in flow.write_explanations(results, out):
+                empty += picture is None
+                if picture is None:
+                    continue
+                rows = [{"title": one.title, "layer": one.layer, "box": one.box} for one in parts]
+                line = f"{parts[0].path}: {', '.join(one.title for one in parts)}: {picture}"
+                row = {"file": str(parts[0].path), "picture": str(picture), "method": method, "explained": rows}
+                _tell(row, line, as_json)
+            if empty:
+                print_note(f"{empty} {'image has' if empty == 1 else 'images have'} nothing to explain.")
     for sentence in bad:
         print_note(f"handlens: {sentence}")
     if bad:
@@ -103,7 +102,7 @@ def explain(
 
 
 def _tell(row: dict[str, Any], line: str, as_json: bool) -> None:
-    print_line(json_line(row) if as_json else line)
+    print_while_read(json_line(row) if as_json else line)
 
 
 def _numbers(text: str) -> list[int]:

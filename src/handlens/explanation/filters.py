@@ -44,13 +44,13 @@ class Ascent:
 
 def first_kernels(net: nn.Module, layer: str) -> NDArray[np.uint8] | None:
     """The kernels of a convolution that takes the image itself: (C, k, k, 3 or 1) uint8, each from its least to its
-    largest weight; None where the layer begins with no such convolution."""
+    largest weight; None where the layer is not one such convolution."""
     module = dict(net.named_modules())[layer]
     first = next((part for part in net.modules() if isinstance(part, nn.Conv2d)), None)
-    own = next((part for part in module.modules() if isinstance(part, nn.Conv2d)), None)
-    if own is None or own is not first or own.groups != 1 or own.in_channels not in (1, 3):
+    inside = [part for part in module.modules() if isinstance(part, nn.Conv2d)]
+    if first is None or inside != [first] or first.groups != 1 or first.in_channels not in (1, 3):
         return None
-    weights = own.weight.detach().permute(0, 2, 3, 1)  # (C, k, k, in)
+    weights = first.weight.detach().permute(0, 2, 3, 1)  # (C, k, k, in)
     low, high = weights.amin(dim=(1, 2, 3), keepdim=True), weights.amax(dim=(1, 2, 3), keepdim=True)
     return np.asarray(((weights - low) / (high - low).clamp(min=1e-12) * 255).round().to(torch.uint8).numpy())
 
@@ -70,11 +70,13 @@ def sought_images(
         (C, H, W, 3) uint8; (C,) the mean that was reached.
 
     Raises:
-        InputError: the layer has no such channel.
+        InputError: the layer has no such channel, or the images are too small for this blur.
 
     Source: Erhan et al. 2009; Olah et al. 2017, "Feature Visualization", doi:10.23915/distill.00007.
     """
     height, width, colors = preprocess.height, preprocess.width, preprocess.channels
+    if math.ceil(2 * ascent.blur) >= min(height, width):
+        raise InputError(f"a blur of {ascent.blur:g} pixels is too much for images of {height} x {width}; use less.")
     generator = torch.Generator().manual_seed(ascent.seed)
     shape = (len(channels), colors, height, width // 2 + 1, 2) if ascent.natural_colors else None
     start = torch.randn(shape or (len(channels), colors, height, width), generator=generator) * NOISE

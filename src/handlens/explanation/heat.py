@@ -23,6 +23,10 @@ WINDOWS = 7  # across an image, of occlusion: each as large as a place of the la
 STEPS = 2  # to a window: neighbors overlap by half
 
 
+class IndependentError(InputError):
+    """A score that depends on none of the layers that were asked for."""
+
+
 def grad_cam(maps: Tensor, gradients: Tensor) -> Tensor:
     """Each channel counts as much as its mean gradient.
 
@@ -80,7 +84,7 @@ def heat_by_gradient(
         (N, h, w) not below 0, of the layer's map; the layer.
 
     Raises:
-        InputError: the scores depend on none of the layers.
+        IndependentError: the scores depend on none of the layers.
     """
     leaves: dict[str, Tensor] = {}
 
@@ -91,14 +95,14 @@ def heat_by_gradient(
     with torch.enable_grad(), hooked(net, layers, cut):
         wanted = scores(net(images)).sum()
         if not wanted.requires_grad:
-            raise InputError(_independent(layers))
+            raise IndependentError(_independent(layers))
         gradients = dict(
             zip(leaves, torch.autograd.grad(wanted, list(leaves.values()), allow_unused=True), strict=True)
         )
     for name in layers:
         if (gradient := gradients.get(name)) is not None and bool(gradient.any()):
             return BY_GRADIENT[method](leaves[name].detach(), gradient), name
-    raise InputError(_independent(layers))
+    raise IndependentError(_independent(layers))
 
 
 def _independent(layers: Sequence[str]) -> str:
@@ -121,10 +125,11 @@ def score_cam(net: nn.Module, image: Tensor, scores: Scores, *, layer: str) -> T
         with hooked(net, [layer], lambda _name, output: kept.append(output.clone())):
             net(image)
         maps = kept[0]  # (1, C, h, w)
-        masks = F.interpolate(maps, size=image.shape[2:], mode="bilinear", align_corners=False)[0]  # (C, H, W)
-        low, high = masks.amin(dim=(1, 2), keepdim=True), masks.amax(dim=(1, 2), keepdim=True)
-        masks = (masks - low) / (high - low + 1e-8)
-        found = [scores(net(image * part[:, None])) for part in masks.split(MASKED_AT_ONCE)]
+        found = []
+        for part in maps[0][:, None].split(MASKED_AT_ONCE):
+            masks = F.interpolate(part, size=image.shape[2:], mode="bilinear", align_corners=False)  # (M, 1, H, W)
+            low, high = masks.amin(dim=(2, 3), keepdim=True), masks.amax(dim=(2, 3), keepdim=True)
+            found.append(scores(net(image * (masks - low) / (high - low + 1e-8))))
         weights = torch.cat(found).softmax(dim=0)[None, :, None, None]
         return (weights * maps).sum(dim=1).relu()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ class MapShape:
     Attributes:
         name: of the module, as in `named_modules()`.
         channels, height, width: of its output.
-        stride: pixels of the image for each of its rows.
+        stride: pixels of the image for each of its rows, to the nearest power of 2.
     """
 
     name: str
@@ -64,7 +65,7 @@ def map_shapes(net: nn.Module, images: Tensor) -> list[MapShape]:
         if isinstance(output, Tensor) and output.ndim == 4 and output.shape[2] * output.shape[3] > 1:
             found.pop(name, None)  # of a module that runs twice, its last map
             channels, height, width = output.shape[1:]
-            found[name] = MapShape(name, channels, height, width, round(images.shape[2] / height))
+            found[name] = MapShape(name, channels, height, width, 2 ** round(math.log2(images.shape[2] / height)))
 
     with torch.inference_mode(), hooked(net, [name for name, _ in net.named_modules() if name], note):
         net(images)

@@ -122,7 +122,7 @@ def embed(embedder: Embedder, files: Sequence[Path], *, report: Reporter) -> Emb
             unreadable[path] = failed[digest].replace(str(by_content[digest]), str(path))
     read = [path for path in files if path not in unreadable]
     digests = [found[path] for path in read]
-    rows, norms = cache.find(digests)
+    rows, norms = cache.rows(digests), cache.find(digests)[1]
     wrong = np.flatnonzero(~np.isfinite(norms))
     if len(wrong):
         raise InputError(f"the model gives nan or infinite features for {read[wrong[0]]}; it cannot compare images.")

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from handlens.runtimes.engine import Precision
 
 EVALUATION = "evaluation.json"
+CIRCULAR = (
+    "The thresholds of the sets were taken from these validation images: their coverage here says nothing. Give other "
+    "labeled images as DATA to measure it."
+)
 
 
 @shows_progress
@@ -69,11 +73,13 @@ def evaluate(
         raise InputError(f"{run.folder.name} has its preprocessing inside; give its run folder for another one.")
     limit = None
     if sets is not None:
-        from handlens.flow.sets import limit_of, measure_sets, require_sets
+        from handlens.flow.sets import limit_of, measure_sets, require_sets, says_nothing
 
         require_sets(run, sets, precision)
         limit = limit_of(run, sets, report)
     test = test_images(run, data, format=format, config=config)
+    circular = [CIRCULAR] if sets is not None and says_nothing(run, test) else []
+    test = replace(test, notes=(*test.notes, *circular))
     for note in (f"{test.summary}.", *test.notes):
         report.say(note)
     other = "-".join(part for part in (engine, "int8" if precision == "int8" else None) if part)

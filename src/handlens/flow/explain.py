@@ -63,7 +63,7 @@ class Activations:
     Attributes:
         maps: (C, h, w) float32.
         order: (C,) channels, strongest first by the largest value.
-        silent: channels that are nowhere above 0 in any of the images that were given.
+        silent: channels that are nowhere above 0, neither in this image nor in those before it.
     """
 
     path: Path
@@ -198,6 +198,8 @@ def _explained(
     unreadable: list[str] | None,
     report: Reporter,
 ) -> Iterator[list[Explanation]]:
+    from handlens.explanation.heat import IndependentError
+
     for done, path in enumerate(files, start=1):
         try:
             shown, image = opened.read(path)
@@ -208,7 +210,11 @@ def _explained(
         else:
             found = []
             for reason in opened.reasons(image, wanted):
-                heat, layer = _heat(opened.net, image, reason, method, layers)
+                try:
+                    heat, layer = _heat(opened.net, image, reason, method, layers)
+                except IndependentError:  # a box of another map than that of --layer
+                    report.say(f"{path.name}: {reason.title} does not depend on {', '.join(layers)}.")
+                    continue
                 height, width = shown.shape[:2]
                 box = None
                 if reason.box is not None:
@@ -241,38 +247,48 @@ def activations(
     *,
     layer: str | None = None,
     model: Any = None,
+    unreadable: list[str] | None = None,
     report: Reporter = QUIET,
-) -> list[Activations]:
+) -> Iterator[Activations]:
     """What every channel of a layer answers to each image.
 
     Args:
-        layer: as of `explain`.
+        layer, unreadable: as of `explain`.
 
     Raises:
-        InputError: no such run or layer, no image, or one that cannot be read.
+        InputError: at once: no such run or layer, or no image.
     """
+    opened = Opened(run, model=model, report=report)
+    chosen = _layers(opened, layer)[0]
+    return _activations(opened, _files(images), chosen, unreadable, report)
+
+
+def _activations(
+    opened: Opened, files: Sequence[Path], layer: str, unreadable: list[str] | None, report: Reporter
+) -> Iterator[Activations]:
     import torch
 
     from handlens.explanation.maps import hooked
 
-    opened = Opened(run, model=model, report=report)
-    chosen = _layers(opened, layer)[0]
-    kept: list[Any] = []
-    found = []
-    files = _files(images)
+    kept: list[Tensor] = []
+    above: NDArray[np.bool_] | None = None
     for done, path in enumerate(files, start=1):
-        shown, image = opened.read(path)
-        kept.clear()
-        with torch.inference_mode(), hooked(opened.net, [chosen], lambda _name, output: kept.append(output.clone())):
-            opened.net(image)
-        found.append((path, shown, kept[-1][0].numpy()))
+        try:
+            shown, image = opened.read(path)
+        except UnreadableImageError as error:
+            if unreadable is None:
+                raise
+            unreadable.append(str(error))
+        else:
+            kept.clear()
+            with torch.inference_mode(), hooked(opened.net, [layer], lambda _name, output: kept.append(output.clone())):
+                opened.net(image)
+            maps = kept[-1][0].numpy()
+            strongest = maps.max(axis=(1, 2))
+            above = strongest > 0 if above is None else above | (strongest > 0)
+            silent = tuple(int(channel) for channel in np.flatnonzero(~above))
+            yield Activations(path, shown, layer, maps, np.argsort(-strongest, kind="stable"), silent)
         report.progress("activations", done, len(files))
-    above = np.any([maps.max(axis=(1, 2)) > 0 for _, _, maps in found], axis=0)
-    silent = tuple(int(channel) for channel in np.flatnonzero(~above))
-    return [
-        Activations(path, shown, chosen, maps, np.argsort(-maps.max(axis=(1, 2)), kind="stable"), silent)
-        for path, shown, maps in found
-    ]
 
 
 def filters(
@@ -356,7 +372,7 @@ def write_explanations(
         yield file, explanations
 
 
-def write_activations(found: Sequence[Activations], folder: Path) -> Iterator[tuple[Path, Activations]]:
+def write_activations(found: Iterable[Activations], folder: Path) -> Iterator[tuple[Path, Activations]]:
     """One picture per image: the image, and its strongest channels."""
     from handlens.explanation.pictures import channel_pictures
 

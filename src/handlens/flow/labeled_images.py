@@ -99,7 +99,7 @@ def test_images(
     records = [record for record in records if record.labeled]
     if not records:
         raise InputError(f"{root} has no labeled images to evaluate on.")
-    index = _run_classes(dataset, run, notes)
+    index = run_classes(dataset, run, notes)
     kind = dataset.kind
     records = [replace(record, label=kind.relabeled(record.label, index)) for record in records]
     return TestImages(
@@ -136,7 +136,7 @@ def _changes(
     return []
 
 
-def _run_classes(dataset: Dataset, run: Run, notes: list[str]) -> dict[int, int]:
+def run_classes(dataset: Dataset, run: Run, notes: list[str]) -> dict[int, int]:
     """The data's class index -> the run's: matched by name; numbers that are no names are the run's own indices."""
     names = run.class_names
     if set(dataset.class_names) <= set(names):

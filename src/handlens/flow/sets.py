@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from handlens.data.labels.finding import counted
 from handlens.errors import InputError, require
 from handlens.evaluation.conformal import fewest, lac_scores, measured_sets, sets, threshold
 from handlens.files import write_json
-from handlens.flow.labeled_images import test_images
+from handlens.flow.labeled_images import TestImages, run_classes, test_images
 from handlens.flow.runs import build_from
 from handlens.prediction.predictor import Predictor
 from handlens.reading.parsed import read_json
@@ -88,6 +88,13 @@ def with_sets(predictions: Iterator[Prediction], task: str, limit: float) -> Ite
         yield one if result is None else Prediction(one.path, kind(result.probabilities, result.names, limit))
 
 
+def says_nothing(run: Run, test: TestImages) -> bool:
+    """Whether the thresholds were taken from the images that they are to be measured on, which then hold by
+    construction."""
+    kept = _kept(run)
+    return kept is not None and kept.source == VALIDATION and test.own and test.split == "validation"
+
+
 def measure_sets(results: Sequence[Any], labels: Sequence[int], coverage: float, limit: float) -> dict[str, Any]:
     """As `evaluation.conformal.measured_sets`, of an evaluation's results, with "asked"."""
     probabilities = np.stack([result.probabilities for result in results]).astype(np.float64)
@@ -128,8 +135,8 @@ def _calibrated(run: Run, report: Reporter) -> Calibration:
             {"weights": run.model.files[WEIGHTS], "source": calibration.source, "scores": calibration.scores},
         )
     report.say(
-        f"Thresholds of sets: from {len(labels)} {calibration.source}, kept in {KEPT}. To measure them: handlens "
-        f"evaluate {shlex.quote(str(run.folder))} --sets 0.95"
+        f"Thresholds of sets: from {len(labels)} {calibration.source}, kept in {KEPT}. To measure them on images that "
+        f"the model has not seen: handlens evaluate {shlex.quote(str(run.folder))} [DATA] --sets 0.95"
     )
     return calibration
 
@@ -170,6 +177,7 @@ def _out_of_fold(run: Run, report: Reporter) -> tuple[NDArray[np.float32], NDArr
     root = run.model.data.root
     dataset = open_dataset(root, format=started["format"], config=run.config(), task=run.task)
     audited = audit(dataset, progress=report.steps("checking"))
+    index, kind = run_classes(dataset, run, []), dataset.kind  # there may be another class since, which shifts indices
     found = {record.id: record for record in audited.usable().records}
     records: list[Record] = []
     for part in ("train", "validation"):  # in the order of training
@@ -179,7 +187,7 @@ def _out_of_fold(run: Run, report: Reporter) -> tuple[NDArray[np.float32], NDArr
             raise InputError(
                 f"the {part} images in {root} have changed since {run.folder.name} was trained; train again."
             )
-        records += [found[id] for id in ids]
+        records += [replace(found[id], label=kind.relabeled(found[id].label, index)) for id in ids]
     run.check(RECIPE)
     recipe = read_recipe(run.folder / RECIPE)
     backbone = FrozenBackbone(build_from(run), run.preprocess, audited, recipe, report)

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import yaml
 from PIL import Image
 
 from handlens.data.record import Split
 from handlens.errors import InputError
 from handlens.files import atomic_path, write_text
+from handlens.names import as_yaml
 from handlens.palette import colors
 from handlens.samples.bakery.scene import BREADS, Bread, Scene, bakery_scene
 
@@ -201,7 +201,7 @@ class MaskFolders:
             image.save(temporary, "PNG")
 
     def finish(self, folder: Path, wanted: Sequence[Wanted]) -> None:
-        write_text(folder / "handlens.yaml", yaml.safe_dump({"class_names": list(MASK_CLASSES)}))
+        write_text(folder / "handlens.yaml", as_yaml({"class_names": list(MASK_CLASSES)}))
 
 
 class BoxTexts:
@@ -224,7 +224,7 @@ class BoxTexts:
     def finish(self, folder: Path, wanted: Sequence[Wanted]) -> None:
         splits = dict.fromkeys(image.split for image in wanted)
         layout = {split: f"images/{split}" for split in splits} | {"names": dict(enumerate(BREADS))}
-        write_text(folder / "data.yaml", yaml.safe_dump(layout, sort_keys=False))
+        write_text(folder / "data.yaml", as_yaml(layout))
 
 
 class AreaTable:
@@ -245,7 +245,7 @@ class AreaTable:
     def finish(self, folder: Path, wanted: Sequence[Wanted]) -> None:
         rows = [self.rows[image.split, image.number] for image in wanted]
         write_text(folder / "labels.csv", "\n".join(["file,area,split", *rows]) + "\n")
-        write_text(folder / "handlens.yaml", yaml.safe_dump({"csv": {"values": ["area"]}}))
+        write_text(folder / "handlens.yaml", as_yaml({"csv": {"values": ["area"]}}))
 
 
 LAYOUTS: dict[str, type[Layout]] = {

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from handlens.evaluation import plots
 from handlens.evaluation.contact_sheet import contact_sheet
-from handlens.training.run import Run, read_metrics
+from handlens.training.run import METRICS, Run, read_metrics
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,5 +32,6 @@ def sheet_of_pairs(
 
 
 def curves_of(run: Run) -> bytes | None:
+    run.check(METRICS)
     rows = read_metrics(run.folder)
     return plots.curves(rows) if len(rows) > 1 else None

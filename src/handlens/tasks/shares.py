@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handlens.data.record import Record
-from handlens.data.split import folds
+from handlens.data.split import folds, kept_together
 from handlens.tasks.heads import FOLDS
 from handlens.tasks.pieces import Frozen
 
@@ -95,4 +95,5 @@ def _slices(
 ) -> NDArray[np.int64]:
     """(N,) in [0, SLICES). In a random order: of a class with few images, `folds` fills the first."""
     order = np.random.default_rng(seed).permutation(SLICES)
-    return np.asarray(order[folds(records, kind, count=SLICES, seed=seed, together=together)])
+    count = min(SLICES, len(kept_together(records, together)))  # of fewer images, some slices stay empty
+    return np.asarray(order[folds(records, kind, count=count, seed=seed, together=together)])

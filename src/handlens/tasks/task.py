@@ -231,10 +231,10 @@ class Task(Protocol):
 
         Args:
             raw: what the model gives for one image.
-            wanted: a class, whether or not it was predicted; None is what was predicted.
+            wanted: a class, predicted or not; None is what was predicted.
 
         Returns:
-            nothing where there is nothing of the class, as in a mask without it.
+            nothing where the class has no place that could be explained, as in a mask without it.
         """
         ...
 

@@ -59,6 +59,17 @@ class FeatureCache:
         there = keys["digest"][rows] == asked
         return np.where(there, rows, -1), np.where(there, keys["norm"][rows], 0)
 
+    def rows(self, digests: Sequence[str]) -> NDArray[np.int64]:
+        """As `find`, of digests that were all put.
+
+        Raises:
+            InputError: one is not there any more.
+        """
+        rows, _ = self.find(digests)
+        if (rows < 0).any():
+            raise InputError(f"the cache {self._folder} was emptied while it was used; run the command again.")
+        return rows
+
     def matrix(self) -> NDArray[np.float32]:
         """(M, D), mapped from the disk."""
         keys = self._known()
@@ -191,7 +202,7 @@ def cached_features(
     for digest, record in zip(wanted, records, strict=True):
         if digest in unreadable:
             raise InputError(f"{record.id} can no longer be read: {unreadable[digest]}")
-    return np.asarray(cache.matrix()[cache.find(wanted)[0]])
+    return np.asarray(cache.matrix()[cache.rows(wanted)])
 
 
 class _WhenNeeded:

@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from handlens.errors import InputError
+from handlens.names import as_yaml
 from handlens.training.parts import constructor, found, is_part_name, name_of, named
 
 Mode = Literal["auto", "head", "finetune", "scratch"]
@@ -286,7 +287,7 @@ class Recipe(BaseModel):
             InputError: an option that a file cannot hold.
         """
         try:
-            return yaml.safe_dump(self.stated(), sort_keys=False, allow_unicode=True)
+            return as_yaml(self.stated())
         except yaml.YAMLError as error:
             raise InputError(f"options of the recipe must be numbers, text, lists, or parts: {error}.") from None
 

@@ -84,10 +84,8 @@ class Run:
             InputError: one changed since it was written, or is missing.
         """
         folder = self.folder / GOLDEN
-        if not folder.is_dir():
-            return None
         self.check(*(name for name in self.model.files if name.startswith(f"{GOLDEN}/")))
-        return folder
+        return folder if folder.is_dir() else None
 
     def config(self) -> Path | None:
         """The handlens.yaml that the run was trained with, if there was one.

@@ -7,14 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from handlens.data.formats.assemble import named
 from handlens.data.formats.coco_file import outline_of
 from handlens.data.formats.coco_source import Source, lost_keys
 from handlens.data.formats.writing import SHORT, Item, copy, lost_marks, write, write_config, write_lists
 from handlens.data.record import Dataset, Split, nfc
-from handlens.names import as_json
+from handlens.names import as_json, as_yaml
 
 
 def write_voc(dataset: Dataset, items: Sequence[Item], folder: Path) -> list[str]:
@@ -125,7 +123,7 @@ def write_yolo(dataset: Dataset, items: Sequence[Item], folder: Path) -> list[st
     splits = {item.record.split for item in items}
     places = {SHORT[split]: f"images/{SHORT[split]}" for split in SHORT if split in splits}
     content = {**places, "names": dict(enumerate(dataset.class_names))}  # without path: the file's own folder
-    write(folder / "data.yaml", yaml.safe_dump(content, allow_unicode=True, sort_keys=False))
+    write(folder / "data.yaml", as_yaml(content))
     lost = [f"boxes outside their image, clipped: {named(outside)}"] if outside else []
     return lost + lost_marks(items, "crowd", "difficult", "area") + _lost_of_coco(dataset, items)
 

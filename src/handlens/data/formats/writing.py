@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from handlens.data.config import FILE_NAME
 from handlens.data.labels.boxes import Box
 from handlens.data.record import Record, Split
+from handlens.names import as_yaml
 
 SHORT: dict[Split, str] = {"train": "train", "validation": "val", "test": "test"}
 
@@ -60,7 +59,7 @@ def write_lists(items: Sequence[Item], folder: Path) -> None:
 
 def write_config(folder: Path, content: dict[str, Any]) -> None:
     """handlens.yaml."""
-    write(folder / FILE_NAME, yaml.safe_dump(content, allow_unicode=True, sort_keys=False))
+    write(folder / FILE_NAME, as_yaml(content))
 
 
 def lost_marks(items: Sequence[Item], *marks: str) -> list[str]:

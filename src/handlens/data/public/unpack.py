@@ -16,12 +16,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
 from handlens.errors import InputError
 from handlens.files import write_text
+from handlens.names import as_yaml
 from handlens.reading.files import read_bytes
 from handlens.reading.text import read_text
 
@@ -84,7 +84,7 @@ def oxford_pets(files: Sequence[Path], folder: Path, progress: Progress) -> None
         "class_names": ["pet", "background", "border"],
         "masks": {"values": {1: 0, 2: 1, 3: 2}},
     }
-    write_text(folder / "handlens.yaml", yaml.safe_dump(settings, sort_keys=False))
+    write_text(folder / "handlens.yaml", as_yaml(settings))
 
 
 def archives(files: Sequence[Path], folder: Path, progress: Progress, *, inside: str = "") -> None:

@@ -208,7 +208,9 @@ class Detect(Task):
         every = decode_boxes(raw.offsets.float(), raw.anchors)[0].clamp(0, 1)  # (A, 4)
         found = []
         for box, score, label in list(zip(boxes[shown], scores[shown], labels[shown], strict=True))[:EXPLAINED]:
-            anchor, index = int((every - box).abs().sum(dim=1).argmin()), int(label)
+            index, apart = int(label), (every - box).abs().sum(dim=1)
+            # Of anchors whose boxes are clipped to the same, the likeliest is the one that was kept.
+            anchor = int((raw.logits[0, :, index] - 1e6 * (apart > apart.min() + 1e-6)).argmax())
             found.append(
                 Reason(
                     f"{names[index]} {100 * float(score):.1f} %",
