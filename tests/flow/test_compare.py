@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import shutil
 from pathlib import Path
@@ -93,7 +94,7 @@ def test_the_same_again_and_where_it_is_written(first: Path, other: Path, tmp_pa
     assert compared(first, other, page=page)["page"] == str(page)
     assert sorted(first.rglob("*")) == before
     text = page.read_text(encoding="utf-8")
-    assert "default-src 'none'" in text and found["comparisons"][0]["verdict"] in text
+    assert "default-src 'none'" in text and found["comparisons"][0]["verdict"] in html.unescape(text)
     assert text.count("data:image/jpeg") == sum(
         bool(found["comparisons"][0][side]) for side in ("first_better", "second_better")
     )
