@@ -113,9 +113,8 @@ def learned_from(run: Run, started: Mapping[str, Any]) -> set[Path]:
     Args:
         started: its data.json.
     """
-    spared = run.model.mode == "head" and not started["splits"].get(
-        "test"
-    )  # a head learns from validation where a test split is left
+    # A head learns from the validation images too where there is a test split to measure it on.
+    spared = run.model.mode == "head" and not started["splits"].get("test")
     parts = ("train",) if spared else ("train", "validation")
     root = Path("" if run.model.data is None else run.model.data.root)
     return {root / id for part in parts for id in started["splits"].get(part, [])}
