@@ -12,7 +12,6 @@ from rich.markup import escape as escape_markup
 from rich.table import Table
 
 from handlens.figures import percent
-from handlens.flow.forecast_words import bare
 from handlens.names import for_terminal
 from handlens.tasks import TASKS
 
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
 NONE = "-"  # where there is no value
 NUMBER = re.compile(r"-|[-+]?[\d.,]+( [%Mx])?")
-NAMED_CLASSES = 20  # of a forecast
 NAMED = 3  # files of a finding whose sentence names none
 REASONS = 5  # per finding, as many as people read
 COLORS = {"error": "red", "warning": "yellow", "note": "cyan"}
@@ -228,37 +226,6 @@ def print_suspects(console: Console, suspected: Sequence[dict[str, Any]], *, lim
         return
     console.print(f"{len(suspected)} suspected label errors, most likely first:")
     print_rows(console, suspected[:limit])
-
-
-def print_forecast(console: Console, found: dict[str, Any]) -> None:
-    """What was measured and what is predicted by number of images, the classes that gain, then the sentences."""
-    task = TASKS[found["task"]]
-    print_rows(
-        console,
-        [
-            {
-                "images": f"{row['images']:,}",
-                f"{task.metric_title},_measured": None if row["measured"] is None else bare(task, row["measured"]),
-                "predicted": bare(task, row["predicted"]),
-                "95_%_interval": " to ".join(bare(task, end) for end in row["interval"]),
-            }
-            for row in found["table"]
-        ],
-    )
-    print_rows(
-        console,
-        [
-            {
-                "class": row["class"],
-                "error": percent(row["error"], 2),
-                "still_falls": percent(row["falling"], 2),
-                "share_of_what_falls": percent(row["share"], 0),
-            }
-            for row in found["classes"][:NAMED_CLASSES]
-        ],
-    )
-    for sentence in found["sentences"]:
-        console.print(escape(sentence))
 
 
 def print_evaluation(console: Console, result: dict[str, Any]) -> None:

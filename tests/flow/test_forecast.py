@@ -15,6 +15,7 @@ from sklearn.metrics import average_precision_score, recall_score
 import handlens
 from blobs import write_images
 from handlens.cli import run
+from handlens.cli.forecast import print_forecast
 from handlens.cli.shared import console
 from handlens.data.labels.classes import ClassLabels
 from handlens.data.labels.tags import TagLabels
@@ -22,7 +23,6 @@ from handlens.data.labels.values import ValueLabels
 from handlens.data.record import Dataset, Record
 from handlens.flow import forecast as flow
 from handlens.flow.forecast_words import sentences
-from handlens.tables import print_forecast
 from handlens.tasks import TASKS
 from handlens.tasks.shares import SHARES, fit_shares
 from handlens.training.recipe_file import make_recipe

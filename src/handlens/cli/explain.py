@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from handlens.cli.shared import AsJson, Quiet, app, print_note, print_while_read, reporting
+from handlens.cli.shared import AsJson, Quiet, app, print_note, print_while_read, reporting, whole_numbers
 from handlens.errors import InputError
 from handlens.names import as_json as json_line
 
@@ -65,7 +65,7 @@ def explain(
             found = flow.filters(
                 run,
                 layer=layer,
-                channels=None if channels is None else _numbers(channels),
+                channels=None if channels is None else whole_numbers(channels, "--channels"),
                 ascent=None if ascent == Ascent() else ascent,
                 report=report,
             )
@@ -103,10 +103,3 @@ def explain(
 
 def _tell(row: dict[str, Any], line: str, as_json: bool) -> None:
     print_while_read(json_line(row) if as_json else line)
-
-
-def _numbers(text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise InputError(f"--channels takes whole numbers with commas, got {text!r}.") from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,7 +11,10 @@ from handlens.cli.shared import (
     AsJson,
     Config,
     Format,
+    ImageSize,
+    Model,
     Quiet,
+    Seed,
     app,
     console,
     png,
@@ -19,6 +22,11 @@ from handlens.cli.shared import (
     reporting,
     whole_numbers,
 )
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+CLASSES = 20  # rows of the table of classes
 
 
 @app.command()
@@ -32,9 +40,9 @@ def forecast(
         str | None, typer.Option(help="Further numbers of images to predict the metric for, with commas.")
     ] = None,
     recipe: Annotated[Path | None, typer.Option(help="YAML file with hyperparameters (docs/recipe.md).")] = None,
-    model: Annotated[str | None, typer.Option(help="A name from `handlens models`.")] = None,
-    image_size: Annotated[int | None, typer.Option(help="Input size in pixels.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Random seed.")] = None,
+    model: Model = None,
+    image_size: ImageSize = None,
+    seed: Seed = None,
     plot: Annotated[
         Path | None, typer.Option(help="Draw the curve, what was measured and the interval (PNG).", callback=png)
     ] = None,
@@ -45,7 +53,6 @@ def forecast(
 ) -> None:
     """Forecast how many more images a target needs, from heads fitted on growing shares of the images."""
     import handlens
-    from handlens.tables import print_forecast
     from handlens.training.recipe_file import read_recipe
 
     made = read_recipe(recipe, model=model, image_size=image_size, seed=seed)
@@ -64,3 +71,39 @@ def forecast(
         print_json(found)
         return
     print_forecast(console(), found)
+
+
+def print_forecast(terminal: Console, found: dict[str, Any]) -> None:
+    """What was measured and what is predicted by number of images, the classes that gain, then the sentences."""
+    from handlens.figures import percent
+    from handlens.flow.forecast_words import bare
+    from handlens.tables import escape, print_rows
+    from handlens.tasks import TASKS
+
+    task = TASKS[found["task"]]
+    print_rows(
+        terminal,
+        [
+            {
+                "images": f"{row['images']:,}",
+                f"{task.metric_title},_measured": None if row["measured"] is None else bare(task, row["measured"]),
+                "predicted": bare(task, row["predicted"]),
+                "95_%_interval": " to ".join(bare(task, end) for end in row["interval"]),
+            }
+            for row in found["table"]
+        ],
+    )
+    print_rows(
+        terminal,
+        [
+            {
+                "class": row["class"],
+                "error": percent(row["error"], 2),
+                "still_falls": percent(row["falling"], 2),
+                "share_of_what_falls": percent(row["share"], 0),
+            }
+            for row in found["classes"][:CLASSES]
+        ],
+    )
+    for sentence in found["sentences"]:
+        terminal.print(escape(sentence))

@@ -44,6 +44,9 @@ Split = Annotated[
     typer.Option(help="Split the expansions that decide the peak memory into at most this many parts (docs/nets.md)."),
 ]
 Strips = Annotated[int, typer.Option(help="Run the first blocks in this many strips of rows (docs/nets.md).")]
+Model = Annotated[str | None, typer.Option(help="A name from `handlens models`.")]
+ImageSize = Annotated[int | None, typer.Option(help="Input size in pixels.")]
+Seed = Annotated[int | None, typer.Option(help="Random seed.")]
 Precision = Annotated[str, typer.Option(help="auto: the fastest on this CPU (bf16 or fp32); fp32: matches PyTorch.")]
 
 
