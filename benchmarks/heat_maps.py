@@ -16,7 +16,7 @@ import torch
 from common import shared_images, store
 
 from handlens.explanation.heat import BY_GRADIENT, heat_by_gradient, on_image
-from handlens.flow.explain import Opened
+from handlens.flow.opened_model import OpenedModel
 from handlens.reporter import QUIET
 from handlens.tasks.pieces import output_of
 
@@ -26,7 +26,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument("--images", type=int, default=500)
 asked = parser.parse_args()
 files = sorted((shared_images("imagenet_val500") / "images").iterdir())[: asked.images]
-opened = Opened("mobilenet_v2", model=None, report=QUIET)
+opened = OpenedModel("mobilenet_v2", model=None, report=QUIET)
 net = opened.net
 
 

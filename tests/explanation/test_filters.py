@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from handlens.errors import InputError
-from handlens.explanation.filters import Ascent, first_kernels, sought_images
+from handlens.explanation.filters import Ascent, first_kernels, images_by_gradient_ascent
 from handlens.preprocess import Preprocess
 
 PREPROCESS = Preprocess(height=32, width=32, short_side=32)
@@ -32,7 +32,7 @@ class Stripes(nn.Module):
 @pytest.mark.parametrize("natural", [True, False])
 def test_the_image_is_what_the_channel_looks_for(natural):
     ascent = Ascent(steps=40, jitter=0, natural_colors=natural)
-    images, values = sought_images(
+    images, values = images_by_gradient_ascent(
         Stripes().requires_grad_(False), "act", [0, 1], PREPROCESS, ascent=ascent, progress=lambda *_: None
     )
     assert images.shape == (2, 32, 32, 3) and images.dtype == np.uint8
@@ -40,7 +40,7 @@ def test_the_image_is_what_the_channel_looks_for(natural):
     assert red[0] > red[1:].max() - (40 if natural else 0)  # natural colors change together
     steps = [np.abs(np.diff(image.astype(float).sum(axis=2), axis=1)).mean() for image in images]
     assert steps[1] > 2 * steps[0]
-    start = sought_images(
+    start = images_by_gradient_ascent(
         Stripes().requires_grad_(False),
         "act",
         [0, 1],
@@ -54,7 +54,7 @@ def test_the_image_is_what_the_channel_looks_for(natural):
 def test_jitter_and_blur_change_the_image_and_the_seed_repeats_it():
     def made(**options):
         ascent = Ascent(steps=5, **options)
-        return sought_images(
+        return images_by_gradient_ascent(
             Stripes().requires_grad_(False), "act", [1], PREPROCESS, ascent=ascent, progress=lambda *_: None
         )[0]
 
@@ -77,6 +77,6 @@ def test_kernels_are_drawn_where_they_see_the_image():
 
 def test_a_channel_that_is_not_there():
     with pytest.raises(InputError, match="has 2 channels"):
-        sought_images(
+        images_by_gradient_ascent(
             Stripes().requires_grad_(False), "act", [7], PREPROCESS, ascent=Ascent(steps=1), progress=lambda *_: None
         )

@@ -14,7 +14,8 @@ from attack.make import flat
 from command import handlens as command
 from handlens.errors import InputError
 from handlens.explanation.filters import Ascent
-from handlens.flow.explain import activations, explain, filters, write_explanations
+from handlens.flow.explain import activations, explain, filters
+from handlens.flow.explain_pictures import write_explanations
 
 
 @pytest.fixture
@@ -86,8 +87,8 @@ def test_channels_of_a_layer(exported_run: Path, photos: Path, tmp_path: Path) -
     for one in found:
         strongest = one.maps.max(axis=(1, 2))
         assert list(strongest[one.order]) == sorted(strongest, reverse=True)
-    silent = np.flatnonzero(np.max([one.maps.max(axis=(1, 2)) for one in found], axis=0) <= 0)
-    assert found[-1].silent == tuple(silent)
+    dead = np.flatnonzero(np.max([one.maps.max(axis=(1, 2)) for one in found], axis=0) <= 0)
+    assert found[-1].dead == tuple(dead)
     done = command("explain", exported_run, photos, "--activations", "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     assert "channels were nowhere above 0" in done.stdout

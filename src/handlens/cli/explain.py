@@ -52,6 +52,7 @@ def explain(
 ) -> None:
     """Show why: heat maps over images, the channels of a layer, or what its filters look for."""
     from handlens.flow import explain as flow
+    from handlens.flow.explain_pictures import write_activations, write_explanations, write_filters
 
     if activations and filters:
         raise InputError("choose --activations or --filters.")
@@ -69,7 +70,7 @@ def explain(
                 ascent=None if ascent == Ascent() else ascent,
                 report=report,
             )
-            path = flow.write_filters(found, out)
+            path = write_filters(found, out)
         _tell({"picture": str(path), "layer": found.layer, "channels": list(found.channels)}, str(path), as_json)
         return
     if not images:
@@ -78,14 +79,14 @@ def explain(
     with reporting(quiet or as_json) as report:
         if activations:
             answers = flow.activations(run, images, layer=layer, unreadable=bad, report=report)
-            for file, one in flow.write_activations(answers, out):
-                silent = f"{len(one.silent)} of {len(one.maps)} channels were nowhere above 0 so far"
+            for file, one in write_activations(answers, out):
+                dead = f"{len(one.dead)} of {len(one.maps)} channels were nowhere above 0 so far"
                 row = {"file": str(one.path), "picture": str(file), "layer": one.layer, "channels": len(one.maps)}
-                _tell(row | {"silent": list(one.silent)}, f"{one.path}: {one.layer}, {silent}: {file}", as_json)
+                _tell(row | {"dead": list(one.dead)}, f"{one.path}: {one.layer}, {dead}: {file}", as_json)
         else:
             empty = 0
             results = flow.explain(run, images, why=why, method=method, layer=layer, unreadable=bad, report=report)
-            for picture, parts in flow.write_explanations(results, out):
+            for picture, parts in write_explanations(results, out):
                 empty += picture is None
                 if picture is None:
                     continue

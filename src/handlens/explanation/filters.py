@@ -55,7 +55,7 @@ def first_kernels(net: nn.Module, layer: str) -> NDArray[np.uint8] | None:
     return np.asarray(((weights - low) / (high - low).clamp(min=1e-12) * 255).round().to(torch.uint8).numpy())
 
 
-def sought_images(
+def images_by_gradient_ascent(
     net: nn.Module,
     layer: str,
     channels: Sequence[int],

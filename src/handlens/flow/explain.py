@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from handlens.data.decode import UnreadableImageError
-from handlens.errors import InputError, nearest, require
-from handlens.flow.runs import build_from, find_run
+from handlens.errors import InputError
+from handlens.flow.opened_model import OpenedModel
 from handlens.reporter import QUIET, Reporter
-from handlens.tasks import TASKS
 from handlens.training.run import Run
 
 if TYPE_CHECKING:
@@ -23,8 +21,7 @@ if TYPE_CHECKING:
     from handlens.explanation.filters import Ascent
     from handlens.tasks.pieces import Reason
 
-SHOWN = 64  # channels of a layer
-SOUGHT = 16  # channels that images are made for: each costs hundreds of passes through the model
+MAXIMIZED = 16  # channels that images are made for: each costs hundreds of passes through the model
 
 
 @dataclass(frozen=True)
@@ -63,7 +60,7 @@ class Activations:
     Attributes:
         maps: (C, h, w) float32.
         order: (C,) channels, strongest first by the largest value.
-        silent: channels that are nowhere above 0, neither in this image nor in those before it.
+        dead: channels that are nowhere above 0, neither in this image nor in those before it.
     """
 
     path: Path
@@ -71,11 +68,11 @@ class Activations:
     layer: str
     maps: NDArray[np.float32]
     order: NDArray[np.int64]
-    silent: tuple[int, ...]
+    dead: tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Sought:
+class FilterImages:
     """What channels look for.
 
     Attributes:
@@ -88,66 +85,6 @@ class Sought:
     images: NDArray[np.uint8]
     channels: tuple[int, ...]
     values: NDArray[np.float32] | None
-
-
-class Opened:
-    """A model with its weights, ready to be looked into."""
-
-    def __init__(self, run: Path | str | Run, *, model: Any, report: Reporter) -> None:
-        require("torch", extra="train", what="explain")
-        from handlens.runtimes.graph import Scale
-
-        self.run = find_run(run, report=report)
-        self.task = TASKS[self.run.task]
-        self.net: nn.Module = build_from(self.run, model).eval().requires_grad_(False)
-        self.scale = Scale(self.run.preprocess)
-
-    def read(self, path: Path) -> tuple[NDArray[np.uint8], Tensor]:
-        """The pixels that the model is given, (height, width, 3) uint8, and (1, C, height, width) as it takes them.
-
-        Raises:
-            UnreadableImageError: the file is no image that can be read.
-        """
-        import torch
-
-        from handlens.runtimes.stream import load_pixels
-
-        pixels, _ = load_pixels(path, self.run.preprocess)
-        shown = np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
-        return shown, self.scale(torch.tensor(pixels)[None])
-
-    def reasons(self, image: Tensor, wanted: int | None) -> list[Reason]:
-        import torch
-
-        with torch.inference_mode():
-            raw = self.net(image)
-        return self.task.reasons(
-            self.net,
-            raw,
-            names=self.run.class_names,
-            thresholds=self.task.thresholds(self.run.model.chosen),
-            wanted=wanted,
-        )
-
-    def shapes(self) -> list[Any]:
-        """The maps of its layers, for an image of the size that it is given."""
-        import torch
-
-        from handlens.explanation.maps import map_shapes
-
-        prepare = self.run.preprocess
-        return map_shapes(self.net, torch.zeros(1, prepare.channels, prepare.height, prepare.width))
-
-    def class_index(self, name: str | None) -> int | None:
-        """
-        Raises:
-            InputError: the run has no class of this name.
-        """
-        if name is None:
-            return None
-        if name not in self.run.class_names:
-            raise InputError(f"{self.run.folder.name} has no class {name!r}; {nearest(name, self.run.class_names)}.")
-        return self.run.class_names.index(name)
 
 
 def explain(
@@ -180,9 +117,9 @@ def explain(
 
     if method not in METHODS:
         raise InputError(f"no method {method!r}; available: {', '.join(METHODS)}.")
-    opened = Opened(run, model=model, report=report)
+    opened = OpenedModel(run, model=model, report=report)
     wanted = opened.class_index(why)
-    layers = () if method == "occlusion" else _layers(opened, layer)
+    layers = () if method == "occlusion" else opened.layers(layer)
     if method == "occlusion" and layer is not None:
         raise InputError("occlusion needs no layer; omit --layer.")
     files = _files(images)
@@ -190,7 +127,7 @@ def explain(
 
 
 def _explained(
-    opened: Opened,
+    opened: OpenedModel,
     files: Sequence[Path],
     wanted: int | None,
     method: str,
@@ -200,29 +137,21 @@ def _explained(
 ) -> Iterator[list[Explanation]]:
     from handlens.explanation.heat import IndependentError
 
-    for done, path in enumerate(files, start=1):
-        try:
-            shown, image = opened.read(path)
-        except UnreadableImageError as error:
-            if unreadable is None:
-                raise
-            unreadable.append(str(error))
-        else:
-            found = []
-            for reason in opened.reasons(image, wanted):
-                try:
-                    heat, layer = _heat(opened.net, image, reason, method, layers)
-                except IndependentError:  # a box of another map than that of --layer
-                    report.say(f"{path.name}: {reason.title} does not depend on {', '.join(layers)}.")
-                    continue
-                height, width = shown.shape[:2]
-                box = None
-                if reason.box is not None:
-                    left, top, right, bottom = reason.box
-                    box = (left * width, top * height, right * width, bottom * height)
-                found.append(Explanation(path, shown, reason.title, heat, layer, box))
-            yield found
-        report.progress("explaining", done, len(files))
+    for path, shown, image in opened.read_each(files, unreadable, report.steps("explaining")):
+        found = []
+        for reason in opened.reasons(image, wanted):
+            try:
+                heat, layer = _heat(opened.net, image, reason, method, layers)
+            except IndependentError:  # a box of another map than that of --layer
+                report.say(f"{path.name}: {reason.title} does not depend on {', '.join(layers)}.")
+                continue
+            height, width = shown.shape[:2]
+            box = None
+            if reason.box is not None:
+                left, top, right, bottom = reason.box
+                box = (left * width, top * height, right * width, bottom * height)
+            found.append(Explanation(path, shown, reason.title, heat, layer, box))
+        yield found
 
 
 def _heat(
@@ -258,13 +187,13 @@ def activations(
     Raises:
         InputError: at once: no such run or layer, or no image.
     """
-    opened = Opened(run, model=model, report=report)
-    chosen = _layers(opened, layer)[0]
+    opened = OpenedModel(run, model=model, report=report)
+    chosen = opened.layers(layer)[0]
     return _activations(opened, _files(images), chosen, unreadable, report)
 
 
 def _activations(
-    opened: Opened, files: Sequence[Path], layer: str, unreadable: list[str] | None, report: Reporter
+    opened: OpenedModel, files: Sequence[Path], layer: str, unreadable: list[str] | None, report: Reporter
 ) -> Iterator[Activations]:
     import torch
 
@@ -272,23 +201,15 @@ def _activations(
 
     kept: list[Tensor] = []
     above: NDArray[np.bool_] | None = None
-    for done, path in enumerate(files, start=1):
-        try:
-            shown, image = opened.read(path)
-        except UnreadableImageError as error:
-            if unreadable is None:
-                raise
-            unreadable.append(str(error))
-        else:
-            kept.clear()
-            with torch.inference_mode(), hooked(opened.net, [layer], lambda _name, output: kept.append(output.clone())):
-                opened.net(image)
-            maps = kept[-1][0].numpy()
-            strongest = maps.max(axis=(1, 2))
-            above = strongest > 0 if above is None else above | (strongest > 0)
-            silent = tuple(int(channel) for channel in np.flatnonzero(~above))
-            yield Activations(path, shown, layer, maps, np.argsort(-strongest, kind="stable"), silent)
-        report.progress("activations", done, len(files))
+    for path, shown, image in opened.read_each(files, unreadable, report.steps("activations")):
+        kept.clear()
+        with torch.inference_mode(), hooked(opened.net, [layer], lambda _name, output: kept.append(output.clone())):
+            opened.net(image)
+        maps = kept[-1][0].numpy()
+        strongest = maps.max(axis=(1, 2))
+        above = strongest > 0 if above is None else above | (strongest > 0)
+        dead = tuple(int(channel) for channel in np.flatnonzero(~above))
+        yield Activations(path, shown, layer, maps, np.argsort(-strongest, kind="stable"), dead)
 
 
 def filters(
@@ -299,7 +220,7 @@ def filters(
     ascent: Ascent | None = None,
     model: Any = None,
     report: Reporter = QUIET,
-) -> Sought:
+) -> FilterImages:
     """What channels of a layer look for: their kernels where they see the image itself, or else images made from noise
     by gradient ascent, at the size that the model is given.
 
@@ -310,19 +231,21 @@ def filters(
     Raises:
         InputError: no such run, layer or channel.
     """
-    from handlens.explanation.filters import Ascent, first_kernels, sought_images
+    from handlens.explanation.filters import Ascent, first_kernels, images_by_gradient_ascent
+    from handlens.explanation.maps import found_layer
 
-    opened = Opened(run, model=model, report=report)
-    chosen = _layers(opened, layer)[0]
-    count = next(one.channels for one in opened.shapes() if one.name == chosen)
+    opened = OpenedModel(run, model=model, report=report)
+    shapes = opened.shapes()
+    chosen = found_layer(layer, shapes)
+    count = next(one.channels for one in shapes if one.name == chosen)
     if channels is not None and not (channels and all(0 <= channel < count for channel in channels)):
         raise InputError(f"{chosen} has channels 0 to {count - 1}, got {', '.join(map(str, channels)) or 'none'}.")
     kernels = first_kernels(opened.net, chosen) if ascent is None else None
     if kernels is not None:
         asked = tuple(range(len(kernels)) if channels is None else channels)
-        return Sought(chosen, np.repeat(kernels[list(asked)], 3 // kernels.shape[3], axis=3), asked, None)
-    asked = tuple(range(min(count, SOUGHT)) if channels is None else channels)
-    images, values = sought_images(
+        return FilterImages(chosen, np.repeat(kernels[list(asked)], 3 // kernels.shape[3], axis=3), asked, None)
+    asked = tuple(range(min(count, MAXIMIZED)) if channels is None else channels)
+    images, values = images_by_gradient_ascent(
         opened.net,
         chosen,
         asked,
@@ -330,14 +253,7 @@ def filters(
         ascent=ascent or Ascent(),
         progress=report.steps("gradient ascent"),
     )
-    return Sought(chosen, images, asked, values)
-
-
-def _layers(opened: Opened, layer: str | None) -> list[str]:
-    from handlens.explanation.maps import found_layer, layers_to_explain
-
-    shapes = opened.shapes()
-    return layers_to_explain(shapes) if layer is None else [found_layer(layer, shapes)]
+    return FilterImages(chosen, images, asked, values)
 
 
 def _files(images: Iterable[Path | str]) -> list[Path]:
@@ -348,74 +264,3 @@ def _files(images: Iterable[Path | str]) -> list[Path]:
     if not files:
         raise InputError(f"no images in {', '.join(map(str, named[:5])) or 'nothing'}.")
     return files
-
-
-def write_explanations(
-    found: Iterable[list[Explanation]], folder: Path
-) -> Iterator[tuple[Path | None, list[Explanation]]]:
-    """One picture per image: the image as the model was given it, and each heat map beside it.
-
-    Yields:
-        the file, None of an image in which there is nothing to explain; what it shows.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    for explanations in found:
-        file = None
-        if explanations:
-            first = explanations[0]
-            file = _save(
-                [first.image, *(one.picture() for one in explanations)],
-                [first.path.name, *(one.title for one in explanations)],
-                folder,
-                first.path,
-            )
-        yield file, explanations
-
-
-def write_activations(found: Iterable[Activations], folder: Path) -> Iterator[tuple[Path, Activations]]:
-    """One picture per image: the image, and its strongest channels."""
-    from handlens.explanation.pictures import channel_pictures
-
-    folder.mkdir(parents=True, exist_ok=True)
-    for one in found:
-        order = one.order[:SHOWN]
-        captions = [f"{channel}: {one.maps[channel].max():.3g}" for channel in order]
-        pictures = [one.image, *channel_pictures(one.maps, order)]
-        yield _save(pictures, [f"{one.path.name}\n{one.layer}", *captions], folder, one.path, tile=96), one
-
-
-def write_filters(found: Sought, folder: Path) -> Path:
-    """One picture with all channels."""
-    folder.mkdir(parents=True, exist_ok=True)
-    values = [""] * len(found.channels) if found.values is None else [f": {value:.3g}" for value in found.values]
-    captions = [f"{channel}{value}" for channel, value in zip(found.channels, values, strict=True)]
-    return _save(list(found.images), captions, folder, Path(f"{found.layer}-filters.png"), sharp=found.values is None)
-
-
-def _save(
-    pictures: list[NDArray[np.uint8]],
-    captions: list[str],
-    folder: Path,
-    name: Path,
-    *,
-    tile: int = 224,
-    sharp: bool = False,
-) -> Path:
-    """
-    Args:
-        name: of a file whose stem the picture bears.
-        sharp: enlarged without blurring: a kernel has few pixels.
-    """
-    from PIL import Image
-
-    from handlens.evaluation.contact_sheet import contact_sheet
-    from handlens.files import atomic_path
-    from handlens.tasks.sinks import new_name
-
-    if sharp:
-        pictures = [one.repeat(tile // 4 // len(one), axis=0).repeat(tile // 4 // len(one), axis=1) for one in pictures]
-        tile = tile // 4
-    path = new_name(folder, name, suffix=".png")
-    with atomic_path(path) as temporary:
-        Image.fromarray(contact_sheet(pictures, captions, tile=tile)).save(temporary, "PNG")
-    return path
