@@ -25,7 +25,7 @@ from handlens.runtimes.conversions import keep, key_of, taken
 from handlens.runtimes.engine import Engine, Precision
 from handlens.runtimes.names import FEATURES
 from handlens.runtimes.openvino import OpenVINO
-from handlens.runtimes.openvino.engine import OpenVINOEngine, import_openvino
+from handlens.runtimes.openvino.engine import OpenVINOEngine, import_openvino, shared_core
 from handlens.training.features import complete, feature_cache
 from handlens.training.model_info import ModelInfo
 from handlens.training.parts import is_part_name
@@ -95,7 +95,7 @@ def embedder_of(run: Run, *, precision: Precision, report: Reporter) -> Embedder
     def open_engine() -> Engine:
         ov = import_openvino()
         shared = ov.Tensor(np.frombuffer(weights, dtype=np.uint8))
-        return OpenVINOEngine(ov.Core().read_model(xml, shared), precision=precision)
+        return OpenVINOEngine(shared_core().read_model(xml, shared), precision=precision)
 
     return Embedder(preprocess, precision, digest, open_engine)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -27,24 +28,23 @@ class OpenVINOEngine:
     """
 
     def __init__(self, model: Path | Any, *, precision: Precision = "auto", latency: bool = False) -> None:
-        ov = import_openvino()
-        core = ov.Core()
+        ov, core = import_openvino(), shared_core()
+        hints: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY" if latency else "THROUGHPUT"}
+        cache: dict[str, Any] = {}
         if isinstance(model, Path):
             with contextlib.suppress(OSError):  # a cache that cannot be written saves no time and breaks nothing
                 (cache_folder() / "openvino").mkdir(parents=True, exist_ok=True)
-                core.set_property({"CACHE_DIR": str(cache_folder() / "openvino")})
+                cache = {"CACHE_DIR": str(cache_folder() / "openvino")}
             try:
                 model = core.read_model(model)
             except RuntimeError as error:
                 # The first line says where in OpenVINO's own source.
                 raise InputError(f"OpenVINO cannot read {model}: {str(error).strip().splitlines()[-1]}") from None
-        hints: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY" if latency else "THROUGHPUT"}
         if precision == "fp32":
             hints["INFERENCE_PRECISION_HINT"] = "f32"
         try:
-            self._compiled = core.compile_model(model, "CPU", hints)
+            self._compiled = core.compile_model(model, "CPU", hints | cache)
         except RuntimeError:  # a file in the cache that another process is writing, or that is damaged
-            core.set_property({"CACHE_DIR": ""})
             self._compiled = core.compile_model(model, "CPU", hints)
         self._ov = ov
         self.runtime = f"OpenVINO {ov.__version__.split('-')[0]}"
@@ -94,6 +94,17 @@ def metadata_of(model: Any) -> dict[str, Any]:
         return {key: json.loads(value) for key, value in model.get_rt_info("handlens").value.items()}
     except (ValueError, AttributeError, RecursionError):
         raise InputError("the metadata of an OpenVINO model is damaged; export it again.") from None
+
+
+@functools.cache
+def shared_core() -> Any:
+    """The one `openvino.Core` of this process, which lives as long as it.
+
+    The processor's part of OpenVINO gives signals a stack of its own, and when a Core goes, the one from before again.
+    Of two that go in the order in which they came, a stack is left that is no longer there: the next signal that
+    Python handles (Ctrl-C, a process that ends) is then a segmentation fault. Seen with OpenVINO 2026.4.1.
+    """
+    return import_openvino().Core()
 
 
 def import_openvino() -> Any:

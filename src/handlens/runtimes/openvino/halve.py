@@ -9,7 +9,7 @@ import numpy as np
 
 from handlens.runtimes.int8 import stays_float
 from handlens.runtimes.openvino.convert import save_openvino
-from handlens.runtimes.openvino.engine import import_openvino
+from handlens.runtimes.openvino.engine import import_openvino, shared_core
 from handlens.runtimes.openvino.quantize import module_of
 
 LARGEST = float(np.finfo(np.float16).max)
@@ -21,7 +21,7 @@ def halve_openvino(whole: Path, path: Path, *, metadata: dict[str, Any]) -> Path
     Of the model's layers only: OpenVINO's own compression also rounds constants of the last step, such as anchors.
     """
     ov = import_openvino()
-    model = ov.Core().read_model(whole)
+    model = shared_core().read_model(whole)
     for node in model.get_ordered_ops():
         if stays_float(module_of(node)):
             continue

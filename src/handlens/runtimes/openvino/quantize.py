@@ -16,7 +16,7 @@ from handlens.errors import require
 from handlens.reporter import errors_alone
 from handlens.runtimes.int8 import NET, stays_float
 from handlens.runtimes.openvino.convert import save_openvino
-from handlens.runtimes.openvino.engine import import_openvino
+from handlens.runtimes.openvino.engine import import_openvino, shared_core
 
 
 def quantize_openvino(
@@ -40,14 +40,14 @@ def quantize_openvino(
     Raises:
         InputError: the extra `int8` is not installed.
     """
-    ov = import_openvino()  # without its usage statistics, which nncf shares
+    import_openvino()  # without its usage statistics, which nncf shares
     require("nncf", extra="int8", what="int8 for OpenVINO")
     with errors_alone("torch.utils.cpp_extension"):  # of a CUDA that is not needed
         import nncf
         from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, OverflowFix
 
     nncf.set_log_level(logging.ERROR)
-    model = ov.Core().read_model(whole)
+    model = shared_core().read_model(whole)
     left = [node.get_friendly_name() for node in model.get_ordered_ops() if stays_float(module_of(node), keep_float)]
     with contextlib.redirect_stdout(io.StringIO()):  # progress bars of its own
         model = nncf.quantize(

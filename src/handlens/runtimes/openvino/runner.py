@@ -2,6 +2,7 @@
 
 import json
 import sys
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,12 @@ from numpy.typing import NDArray
 
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 import openvino  # noqa: E402 - its usage statistics are blocked first
+
+
+@cache
+def _core() -> openvino.Core:
+    """One for the whole process: of several that go, OpenVINO 2026.4.1 leaves signals without a stack."""
+    return openvino.Core()
 
 
 class Model:
@@ -28,7 +35,7 @@ class Model:
         hints: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"} if precision == "fp32" else {}
         if threads:
             hints["INFERENCE_NUM_THREADS"] = threads
-        core = openvino.Core()
+        core = _core()
         try:
             self._model = core.read_model(path)
             self._compiled = core.compile_model(self._model, "CPU", hints)
