@@ -19,6 +19,7 @@ from handlens.version import VERSION
 if TYPE_CHECKING:
     from handlens.data import open_dataset
     from handlens.flow.bench import bench
+    from handlens.flow.calibrate import calibrate
     from handlens.flow.compare import compare
     from handlens.flow.data import check, convert, sample
     from handlens.flow.evaluate import evaluate
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from handlens.flow.forecast import forecast
     from handlens.flow.nets import summary
     from handlens.flow.predict import load, predict
+    from handlens.flow.report import report
     from handlens.flow.show import show
     from handlens.flow.similar import similar, similar_groups
     from handlens.flow.torch_modules import load_model, pretrained
@@ -41,6 +43,7 @@ __version__ = VERSION
 
 _WHERE = {
     "bench": "handlens.flow.bench",
+    "calibrate": "handlens.flow.calibrate",
     "check": "handlens.flow.data",
     "compare": "handlens.flow.compare",
     "convert": "handlens.flow.data",
@@ -54,6 +57,7 @@ _WHERE = {
     "load_model": "handlens.flow.torch_modules",
     "predict": "handlens.flow.predict",
     "pretrained": "handlens.flow.torch_modules",
+    "report": "handlens.flow.report",
     "sample": "handlens.flow.data",
     "show": "handlens.flow.show",
     "similar": "handlens.flow.similar",
@@ -91,6 +95,7 @@ __all__ = [
     "backbone",
     "bench",
     "build",
+    "calibrate",
     "check",
     "compare",
     "convert",
@@ -104,6 +109,7 @@ __all__ = [
     "open_dataset",
     "predict",
     "pretrained",
+    "report",
     "sample",
     "show",
     "similar",

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import unicodedata
+from dataclasses import replace
 from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
@@ -17,16 +18,17 @@ from fontTools.ttLib import TTFont
 from PIL import Image
 
 import handlens
-from handlens.evaluation.contact_sheet import contact_sheet, jpeg_bytes
+from handlens.evaluation.contact_sheet import jpeg_bytes
 from handlens.evaluation.metrics import classification_metrics
 from handlens.evaluation.plots import confusion_plot, curves, reliability_plot
-from handlens.evaluation.report import data_uri, write_report
+from handlens.evaluation.report import About, Example, Picture, data_uri, write_report
 from handlens.figures import percent
 from handlens.files import write_json
 from handlens.preprocess import Preprocess
 from handlens.reading.parsed import read_json
 from handlens.tasks import classify
 from handlens.tasks.classify.measure import most_confused, shown_beside
+from handlens.tasks.classify.shown import Cell
 
 TEMPLATE = Path(classify.__file__).with_name("report.html.jinja")
 
@@ -78,7 +80,7 @@ def parts(names: list[str]) -> dict:
     probabilities[np.arange(40), answers] = 0.9
     metrics = classification_metrics(probabilities, labels, names)
     rows = [{"epoch": i, "validation_loss": 1 / (i + 1), "validation_top1": 0.9} for i in range(3)]
-    sheet = jpeg_bytes(contact_sheet([np.zeros((20, 30, 3), dtype=np.uint8)], [names[0]], wrong=[True]))
+    small = Picture(jpeg_bytes(np.zeros((20, 30, 3), dtype=np.uint8)), f"the image {names[0]}, as a test has it")
     return {
         "title": "flowers",
         "model": {
@@ -92,15 +94,31 @@ def parts(names: list[str]) -> dict:
             "machine": {"threads": 2, "versions": {"numpy": "2.0"}},
         },
         "metrics": metrics,
-        "dataset": {"root": "/home/someone/photos", "split": "test", "images": 40},
-        "findings": [{"level": "warning", "message": "3 images are twice here."}],
         "images": {
             "curves": curves(rows),
             "confusion": confusion_plot(metrics["confusion"], names),
             "reliability": reliability_plot(metrics["calibration"]["bins"]),
         },
-        "examples": {"wrong": sheet, "right": None},
-        "exports": [
+        "examples": {"wrong": [Example("a.jpg", (names[0], "is b"), (small, small), True)], "right": []},
+        "about": about(names),
+    }
+
+
+def about(names: list[str]) -> About:
+    return About(
+        dataset={"root": "/home/someone/photos", "split": "test", "images": 40},
+        findings=[{"level": "warning", "message": "3 images are twice here."}],
+        story=[f"It was trained on {names[0]}."],
+        cost=[("Parameters", "2,230,277", names[0])],
+        commands=[f"handlens train {names[0]}"],
+        sure={
+            "value": "90.0 %",
+            "interval": "80.0 % to 97.5 %",
+            "draws": 2000,
+            "of_class": "recall",
+            "rows": [{"class": name, "value": "90.0 %", "interval": "70.0 % to 100.0 %"} for name in names],
+        },
+        exports=[
             {
                 "file": "flowers.onnx",
                 "task": "classify",
@@ -133,8 +151,8 @@ def parts(names: list[str]) -> dict:
                 "kernels": [{"name": "reference kernels", "images": 48, "changed": 0.05, "passed": True}],
             }
         ],
-        "notes": ["There is no validation split."],
-        "words": {
+        notes=["There is no validation split."],
+        words={
             "counted": "Images",
             "total": "all",
             "compared": "labels",
@@ -142,11 +160,13 @@ def parts(names: list[str]) -> dict:
             "tolerated": "Probabilities",
             "metric": "right",
         },
-    }
+    )
 
 
 def page(path, **changes) -> tuple[Page, str]:
-    write_report(path, template=TEMPLATE, more=shown_beside(changes["model"], changes["metrics"], MISTAKES), **changes)
+    cells = [Cell(0, 1, 5, changes["examples"]["wrong"])]
+    more = shown_beside(changes["model"], changes["metrics"], mistakes=MISTAKES, cells=cells, before=None)
+    write_report(path, template=TEMPLATE, more=more, **changes)
     text = path.read_text(encoding="utf-8")
     return Page(text), text
 
@@ -170,6 +190,12 @@ def test_the_page_says_what_must_be_said(tmp_path):
         "97.50 %",
         "There is no validation split.",
         "photos, its test split",
+        "95 % interval 80.0 % to 97.5 %: percentiles of 2,000 bootstrap samples of the 40 images",
+        "It was trained on 장미.",
+        "2,230,277",
+        "handlens train 장미",
+        "장미 predicted as 튤립: 5 images",
+        "4 more are not shown.",
     ):
         assert words in shown.text, words
     assert "/home/someone" not in shown.text
@@ -184,7 +210,7 @@ def test_the_page_is_complete_in_itself(tmp_path):
     policy = next(meta["content"] for meta in shown.all("meta") if meta.get("http-equiv"))
     assert "default-src 'none'" in policy
     images = shown.all("img")
-    assert len(images) == 4
+    assert len(images) == 2 + 2 * 2  # curves and reliability; an example with two pictures, twice
     for image in images:
         head, encoded = image["src"].split(",", 1)
         Image.open(BytesIO(base64.b64decode(encoded))).load()
@@ -195,7 +221,7 @@ def test_the_page_can_be_read_without_eyes_on_a_phone_and_at_night(tmp_path):
     shown, text = page(tmp_path / "report.html", **parts(["a", "b", "c"]))
     assert shown.all("html") == [{"lang": "en"}]
     assert all(len(image["alt"]) > 20 for image in shown.all("img"))
-    assert len(shown.all("table")) == len(shown.all("caption")) == 6
+    assert len(shown.all("table")) == len(shown.all("caption")) == 8
     assert all(header.get("scope") in ("col", "row") for header in shown.all("th"))
     assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in shown.all("meta")
     assert "prefers-color-scheme: dark" in text
@@ -212,7 +238,7 @@ def test_wrong_images_stand_in_a_table_by_their_names(tmp_path):
 
 def test_a_page_with_hangul_carries_the_letters_it_needs(tmp_path):
     changes = parts(["장미", "튤립"])
-    changes["notes"] = [unicodedata.normalize("NFD", "해바라기")]
+    changes["about"] = replace(changes["about"], notes=[unicodedata.normalize("NFD", "해바라기")])
     _, text = page(tmp_path / "report.html", **changes)
     addresses = re.findall(r"url\((.*?)\)", text)
     assert len(addresses) == 1
@@ -226,15 +252,18 @@ def test_a_page_with_hangul_carries_the_letters_it_needs(tmp_path):
 def test_text_of_the_user_is_escaped_everywhere(tmp_path):
     changes = parts([HOSTILE, '" onload="alert(1)', "b"])
     changes["title"] = HOSTILE
-    changes["findings"] = [{"level": HOSTILE, "message": HOSTILE}]
-    changes["notes"] = [HOSTILE]
-    changes["dataset"]["root"] = HOSTILE
+    changes["about"] = replace(
+        changes["about"],
+        findings=[{"level": HOSTILE, "message": HOSTILE}],
+        notes=[HOSTILE],
+        dataset=changes["about"].dataset | {"root": HOSTILE},
+    )
     changes["model"]["architecture"] = {"name": HOSTILE, "arguments": {HOSTILE: HOSTILE}}
     changes["model"]["data"]["counts"] = {HOSTILE: {HOSTILE: 3}}
     changes["model"]["class_names"] = [HOSTILE]
     changes["model"]["recipe"] = {HOSTILE: HOSTILE}
-    changes["exports"][0]["rows"][0]["pixels"] = HOSTILE
-    changes["exports"][0]["file"] = HOSTILE
+    changes["about"].exports[0]["rows"][0]["pixels"] = HOSTILE
+    changes["about"].exports[0]["file"] = HOSTILE
     shown, text = page(tmp_path / "report.html", **changes)
     assert "<script" not in text
     assert not shown.all("script")
@@ -250,9 +279,9 @@ def test_a_bare_report_of_a_pretrained_net(tmp_path):
         "preprocess": Preprocess(resize="stretch").to_dict(),
         "pretrained": {"sha256": "0", "license": "BSD-3-Clause"},
     }
-    changes |= {"images": {"curves": None, "confusion": b"", "reliability": None}, "exports": [], "findings": []}
-    changes["notes"] = []
-    changes["examples"] = {"wrong": None, "right": None}
+    changes |= {"images": {"curves": None, "confusion": b"", "reliability": None}}
+    changes["about"] = About(dataset={"root": "photos", "split": "all", "images": 40})
+    changes["examples"] = {"wrong": [], "right": []}
     shown, _ = page(tmp_path / "report.html", **changes)
     assert not shown.all("img")
     assert "BSD-3-Clause" in shown.text
@@ -265,11 +294,9 @@ def test_the_old_page_stays_when_the_new_one_fails(tmp_path):
     path = tmp_path / "report.html"
     path.write_text("old", encoding="utf-8")
     changes = parts(["a", "b"])
-    changes["images"]["confusion"] = b"GIF89a"
+    changes["images"]["reliability"] = b"GIF89a"
     with pytest.raises(ValueError, match="GIF89a"):
-        write_report(
-            path, template=TEMPLATE, more=shown_beside(changes["model"], changes["metrics"], MISTAKES), **changes
-        )
+        page(path, **changes)
     assert path.read_text(encoding="utf-8") == "old"
     assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
 
@@ -277,7 +304,7 @@ def test_the_old_page_stays_when_the_new_one_fails(tmp_path):
 def test_shares_are_of_the_true_class():
     per_class = [{"class": name, "count": count} for name, count in (("a", 10), ("b", 4), ("c", 0))]
     pair = {"truth": "b", "predicted": "a", "count": 3}
-    assert most_confused({"per_class": per_class, "confused": [pair]}) == [pair | {"share": 0.75}]
+    assert most_confused({"per_class": per_class, "confused": [pair]}) == [pair | {"share": 0.75, "place": (1, 0)}]
 
 
 @pytest.mark.parametrize(
@@ -304,3 +331,13 @@ def test_reports_of_exports_that_cannot_be_shown_are_named(exported_run: Path, t
     for name in ("earlier", "bare", "list", "cut"):
         assert f"{name}.parity.json is damaged or of an earlier version" in page
     assert "Export: run.xml" in page and "run.xml.parity.json is" not in page
+
+
+def test_headings_are_an_index_and_cells_are_found(tmp_path):
+    shown, _ = page(tmp_path / "report.html", **parts(["a", "b", "c"]))
+    ids = [attributes["id"] for _, attributes in shown.elements if "id" in attributes]
+    assert len(set(ids)) == len(ids)
+    links = [link["href"] for link in shown.all("a")]
+    headings = [attributes["id"] for tag, attributes in shown.elements if tag == "h2"]
+    assert links[: len(headings)] == [f"#{place}" for place in headings]
+    assert "#cell-0-1" in links and "cell-0-1" in ids

@@ -17,6 +17,7 @@ import typer
 
 from handlens.cli import (  # each adds its commands to the application
     bench,
+    calibrate,
     compare,
     data,
     explain,
@@ -37,6 +38,7 @@ __all__ = [
     "FindingsError",
     "app",
     "bench",
+    "calibrate",
     "compare",
     "data",
     "explain",

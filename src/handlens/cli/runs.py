@@ -1,4 +1,4 @@
-"""train, evaluate, predict: the commands that write or read a run folder."""
+"""train, evaluate, report, predict: the commands that write or read a run folder."""
 
 from __future__ import annotations
 
@@ -131,6 +131,42 @@ def evaluate(
             format=format,
             config=config,
             report=report,
+        )
+    if as_json:
+        print_json(result)
+        return
+    from handlens.tables import print_evaluation
+
+    print_evaluation(console(), result)
+
+
+@app.command()
+def report(
+    run: Annotated[str, typer.Argument(help="A run folder, or the name of a pretrained model.")],
+    data: Annotated[Path | None, typer.Argument(help="Labeled images; default: the run's test split.")] = None,
+    heat_maps: Annotated[
+        bool, typer.Option(help="Show what speaks for the predicted and the true class (classifiers; needs PyTorch).")
+    ] = True,
+    engine: Engine = None,
+    precision: PrecisionOfFiles = "auto",
+    format: Format = None,
+    config: Config = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Evaluate a run and write its report.html with heat maps, parameters, sizes and latencies."""
+    import handlens
+
+    with reporting(quiet or as_json) as reporter:
+        result = handlens.report(
+            run,
+            data,
+            heat_maps=heat_maps,
+            engine=engine,
+            precision=known_precision(precision, int8=True),
+            format=format,
+            config=config,
+            report=reporter,
         )
     if as_json:
         print_json(result)

@@ -1,7 +1,8 @@
-"""Does 90 % sure mean right nine times in ten? Measured, not corrected."""
+"""Does 90 % sure mean right nine times in ten? Measured, and corrected by a temperature."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ BINS = 15  # Guo et al. 2017, section 4
 # Log loss is infinite where the truth got exactly 0, which a float32 softmax does hand out.
 # Probabilities are raised to this first; one image can then cost 15.9 at most. scikit-learn does the same.
 SMALLEST_PROBABILITY = float(np.finfo(np.float32).eps)
+# Our choice: nothing that was trained is off by more, and beyond it float32 probabilities are 0 and 1.
+TEMPERATURES = (0.05, 20.0)
 
 
 def calibration(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, Any]:
@@ -46,6 +49,44 @@ def calibration(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -
         "nll": float(-np.log(wide[rows, labels].clip(SMALLEST_PROBABILITY, 1)).mean()),
         "overconfidence": float(confidence.mean() - right.mean()),
     }
+
+
+def fit_temperature(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+    """The temperature T with the least mean cross-entropy of softmax(logits / T), within TEMPERATURES.
+
+    It changes no prediction, only how sure they are: above 1 less sure, below 1 surer.
+
+    Args:
+        probabilities: (N, K) at temperature 1, of images that were not learned from; labels: (N,) class indices.
+
+    Each label counts as (N + 1) / (N + 2), the rest spread over all classes: of a few images that are all right, none
+    would be doubted at all otherwise.
+
+    Source: Guo et al. 2017, arXiv:1706.04599, section 4.2; the labels as in Platt 1999, "Probabilistic outputs for
+    support vector machines", section 2.1.
+    """
+    count = len(labels)
+    logits = np.log(probabilities.astype(np.float64).clip(np.finfo(np.float32).tiny, 1))
+    spared = 1 / (count + 2)
+    wanted = ((1 - spared) * logits[np.arange(count), labels] + spared * logits.mean(axis=1)).mean()
+    # The mean cross-entropy is convex in 1 / T, and this is its slope: bisected.
+    low, high = (1 / limit for limit in reversed(TEMPERATURES))
+    for _ in range(60):
+        middle = math.sqrt(low * high)
+        slope = (_softmax(middle * logits) * logits).sum(axis=1).mean() - wanted
+        low, high = (low, middle) if slope > 0 else (middle, high)
+    return 1 / math.sqrt(low * high)
+
+
+def tempered(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
+    """softmax(logits / temperature) (N, K) from softmax(logits)."""
+    logits = np.log(probabilities.astype(np.float64).clip(np.finfo(np.float32).tiny, 1))
+    return _softmax(logits / temperature).astype(np.float32)
+
+
+def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    raised = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return raised / raised.sum(axis=1, keepdims=True)
 
 
 def _bins(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> list[dict[str, Any]]:

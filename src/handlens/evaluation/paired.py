@@ -13,6 +13,7 @@ SEED = 0
 DRAWS = 2000  # bootstrap samples
 FEWEST_DRAWS = 200  # where a sample takes long; our choice
 NUMBERS = 2e9  # that all samples together may touch: about half a minute (benchmarks/compare_verdicts.py)
+NUMBERS_OF_ONE = 2e8  # for the interval of one model, which every evaluation computes: about two seconds
 AT_ONCE = 4e6  # numbers of one run that are held in memory for several samples together
 FEWEST_IMAGES = 20  # with fewer, percentiles of bootstrap samples say too little; our choice
 LEVEL = (2.5, 97.5)  # percentiles: a 95 % interval
@@ -120,38 +121,77 @@ def paired(models: Sequence[EachImage], *, step: Callable[[int, int], None] | No
     counts = {len(model.scores) for model in models}
     if len(models) < 2 or len(counts) != 1 or counts == {0}:
         raise ValueError(f"at least two models of the same images are needed, got {len(models)} of {sorted(counts)}")
-    (count,) = counts
-    heaviest = max(model.numbers for model in models)
-    total = sum(model.numbers for model in models)
-    draws = int(np.clip(NUMBERS / max(total, 1), FEWEST_DRAWS, DRAWS))
-    together = int(np.clip(AT_ONCE / max(heaviest, count), 1, draws))
-    rng = np.random.default_rng(SEED)
-    whole: list[list[Floats]] = [[] for _ in models]
-    classes: list[list[Floats]] = [[] for _ in models]
-    for done in range(0, draws, together):
-        size = min(together, draws - done)
-        weights = multiplicities(rng.integers(0, count, (size, count)), count)
-        for place, model in enumerate(models):
-            metric, of_class = model.resampled(weights)
-            whole[place].append(metric)
-            classes[place].append(of_class)
-        if step is not None:
-            step(done + size, draws)
-    first, first_classes = np.concatenate(whole[0]), np.concatenate(classes[0])
+    (first, first_classes), *others = sampled(models, numbers=NUMBERS, step=step)
     found = []
-    for model, parts, class_parts in zip(models[1:], whole[1:], classes[1:], strict=True):
-        apart = np.concatenate(class_parts) - first_classes
+    for model, (metric, of_class) in zip(models[1:], others, strict=True):
+        apart = of_class - first_classes
         known = ~np.isnan(models[0].scores + model.scores)
         found.append(
             Paired(
-                interval(np.concatenate(parts) - first),
+                interval(metric - first),
                 tuple(interval(column) for column in apart.T),
                 int(known.sum()),
                 sides(models[0], model),
-                draws,
+                len(first),
             )
         )
     return found
+
+
+def sampled(
+    models: Sequence[EachImage], *, numbers: float, step: Callable[[int, int], None] | None = None
+) -> list[tuple[Floats, Floats]]:
+    """The metric (B,) of each model and of each class (B, K), on the same B bootstrap samples of the images.
+
+    Args:
+        numbers: that all samples together may touch; it decides B, within FEWEST_DRAWS and DRAWS.
+        step: as of `paired`.
+    """
+    count = len(models[0].scores)
+    heaviest = max(model.numbers for model in models)
+    total = sum(model.numbers for model in models)
+    draws = int(np.clip(numbers / max(total, 1), FEWEST_DRAWS, DRAWS))
+    together = int(np.clip(AT_ONCE / max(heaviest, count), 1, draws))
+    rng = np.random.default_rng(SEED)
+    found: list[list[tuple[Floats, Floats]]] = [[] for _ in models]
+    for done in range(0, draws, together):
+        size = min(together, draws - done)
+        weights = multiplicities(rng.integers(0, count, (size, count)), count)
+        for model, parts in zip(models, found, strict=True):
+            parts.append(model.resampled(weights))
+        if step is not None:
+            step(done + size, draws)
+    return [
+        (np.concatenate([metric for metric, _ in parts]), np.concatenate([of_class for _, of_class in parts]))
+        for parts in found
+    ]
+
+
+@dataclass(frozen=True, eq=False)
+class Sure:
+    """How far a metric could be off because of the images that it happened to be measured on.
+
+    Attributes:
+        value, classes: the metric, and that of each class (K,); nan where there is nothing of it.
+        interval, class_intervals: 95 %, percentiles of the bootstrap; None where no sample has a metric.
+        draws: bootstrap samples.
+    """
+
+    value: float
+    interval: tuple[float, float] | None
+    classes: Floats
+    class_intervals: tuple[tuple[float, float] | None, ...]
+    draws: int
+
+
+def sure(model: EachImage, *, step: Callable[[int, int], None] | None = None) -> Sure:
+    """The metric with its interval.
+
+    Source: as of `paired`.
+    """
+    ((metric, of_class),) = sampled([model], numbers=NUMBERS_OF_ONE, step=step)
+    value, classes = model.resampled(np.ones((1, len(model.scores))))
+    return Sure(float(value[0]), interval(metric), classes[0], tuple(map(interval, of_class.T)), len(metric))
 
 
 def multiplicities(draws: NDArray[np.int64], count: int) -> Floats:

@@ -6,6 +6,7 @@ import base64
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,69 @@ from handlens.names import for_terminal
 HANGUL = re.compile("[\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3]")
 
 
+INDEX = "<!-- index -->"
+HEADING = re.compile(r'<h2 id="([^"]+)">(.*?)</h2>', re.DOTALL)
+FEWEST_SECTIONS = 4  # of fewer, a page needs no index
+
+
+@dataclass(frozen=True)
+class Picture:
+    """
+    Attributes:
+        content: PNG or JPEG bytes.
+        title: what it shows.
+    """
+
+    content: bytes
+    title: str
+
+
+@dataclass(frozen=True)
+class Example:
+    """An image on the page.
+
+    Attributes:
+        file: its name.
+        lines: what is said of it.
+        pictures: the image, and what else belongs beside it.
+        wrong: it was predicted wrong.
+    """
+
+    file: str
+    lines: tuple[str, ...]
+    pictures: tuple[Picture, ...]
+    wrong: bool = False
+
+
+@dataclass(frozen=True)
+class About:
+    """What a report says beside what its task measures and draws.
+
+    Attributes:
+        dataset: what was measured on: {root, split, images}. Only the folder's name is shown.
+        findings: {level, message} each, as the audit stored them.
+        exports: as `export.parity.Parity.to_dict` returns each, with its `file`.
+        notes: further sentences.
+        words: what this kind of model is spoken of in: "counted" and "total" of the training data; "compared",
+            "differs", "tolerated" and "metric" of an export's proof.
+        sure: intervals of the metric and of each class: {value, interval, draws, of_class, rows: [{class, value,
+            interval}]}, numbers as they are written.
+        story: how the model was made, in sentences.
+        cost: (what, how much, unit or remark) each.
+        commands: that make the model and this page again.
+    """
+
+    dataset: Mapping[str, Any]
+    findings: Sequence[Mapping[str, Any]] = ()
+    exports: Sequence[Mapping[str, Any]] = ()
+    notes: Sequence[str] = ()
+    words: Mapping[str, str | None] = field(default_factory=dict)
+    sure: Mapping[str, Any] | None = None
+    story: Sequence[str] = ()
+    cost: Sequence[tuple[str, str, str]] = ()
+    commands: Sequence[str] = ()
+
+
 def write_report(
     path: Path,
     *,
@@ -25,13 +89,9 @@ def write_report(
     title: str,
     model: Mapping[str, Any],
     metrics: Mapping[str, Any],
-    dataset: Mapping[str, Any],
-    findings: Sequence[Mapping[str, Any]],
     images: Mapping[str, bytes | None],
-    examples: Mapping[str, bytes | None],
-    exports: Sequence[Mapping[str, Any]],
-    notes: Sequence[str],
-    words: Mapping[str, str | None],
+    examples: Mapping[str, Any],
+    about: About,
     more: dict[str, Any] | None = None,
 ) -> None:
     """Write the page; the old one stays whole if that fails.
@@ -44,16 +104,10 @@ def write_report(
             `pretrained` and `machine` are shown where they are there.
         metrics: as `metrics.classification_metrics`, `tags.tag_metrics`, `segmentation.segmentation_metrics` or
             `detection.detection_metrics` returns them.
-        dataset: what was measured on: {root, split, images}. Only the folder's name is shown.
-        findings: {level, message} each, as the audit stored them.
         images: PNG or JPEG bytes, or nothing: `curves` for all, `confusion` and `reliability` of classes, `confusion`
             of masks, `precision_recall` of boxes and of several labels.
-        examples: {"wrong", "right"}: a contact sheet each, or None. "wrong" alone but of classes; of masks and boxes
-            truth beside answer.
-        exports: as `export.parity.Parity.to_dict` returns each, with its `file`.
-        notes: further sentences.
-        words: what this kind of model is spoken of in: "counted" and "total" of the training data; "compared",
-            "differs", "tolerated" and "metric" of an export's proof.
+        examples: {"wrong", "right"}: of classes a list of `Example` each; of the others "wrong" alone, a contact sheet
+            or None, of masks and boxes with truth beside answer.
         more: what the template needs beside these.
 
     Every text is made safe: class names and paths are the user's, and may be somebody else's.
@@ -66,15 +120,10 @@ def write_report(
         "title": title,
         "model": model,
         "metrics": metrics,
-        "dataset": dataset,
-        "findings": findings,
         "images": images,
         "examples": examples,
-        "exports": exports,
-        "notes": notes,
-        "words": words,
     }
-    write_page(path, template, values | (more or {}))
+    write_page(path, template, values | {part.name: getattr(about, part.name) for part in fields(about)} | (more or {}))
 
 
 def write_page(path: Path, template: Path, values: Mapping[str, Any]) -> None:
@@ -103,7 +152,15 @@ def write_page(path: Path, template: Path, values: Mapping[str, Any]) -> None:
     body = environment.get_template(template.name)
     page = body.render(values, font=None)
     font = _hangul_font(page)
-    write_text(path, body.render(values, font=font) if font else page)
+    write_text(path, _with_index(body.render(values, font=font) if font else page))
+
+
+def _with_index(page: str) -> str:
+    """Links to the headings that bear an id, which can be gone through by keyboard."""
+    headings = HEADING.findall(page)
+    links = "".join(f'<li><a href="#{place}">{name}</a></li>' for place, name in headings)
+    index = f'<nav aria-label="Sections"><ul>{links}</ul></nav>' if len(headings) >= FEWEST_SECTIONS else ""
+    return page.replace(INDEX, index, 1)
 
 
 def number(value: Any) -> str:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from handlens.errors import InputError
+from handlens.evaluation.report import About
 from handlens.files import write_json
 from handlens.flow.labeled_images import TestImages, test_images
+from handlens.flow.report_parts import commands, cost_of, exports_of, intervals_of, story
 from handlens.flow.runs import build_from, find_run
 from handlens.prediction.engines import open_chosen
 from handlens.prediction.predictor import Predictor
@@ -17,7 +20,6 @@ from handlens.reading.parsed import read_json
 from handlens.reporter import QUIET, Reporter, shows_progress
 from handlens.runtimes.engine import Engine
 from handlens.runtimes.openvino.engine import OpenVINOEngine
-from handlens.runtimes.parity import is_report
 from handlens.tasks import TASKS
 from handlens.tasks.pieces import Measure
 from handlens.training.run import DATA, Run, locked, write_model_json
@@ -41,6 +43,8 @@ def evaluate(
     engine: str | None = None,
     precision: Precision = "auto",
     sets: float | None = None,
+    heat_maps: bool = False,
+    costs: bool = False,
     preprocess: Preprocess | None = None,
     format: str | None = None,
     config: Path | None = None,
@@ -55,6 +59,7 @@ def evaluate(
         engine: a proved export for this runtime ("litert" ...) instead of the run's own engine.
         precision: "auto", "fp32", or "int8" for the run's proved int8 export.
         sets: also measure how often prediction sets of this level hold the truth, and their size (docs/sets.md).
+        heat_maps, costs: on the page, as `report` has them.
         preprocess: None is the run's own; another one is for experiments: the net is converted again with that
             normalization inside, and nothing is written into the run.
 
@@ -124,7 +129,8 @@ def evaluate(
         result["sets"] = measure_sets(with_sets, [record.label for record in measure.records], sets, limit)
     if preprocess is None:
         with locked(run.evaluations if run.folder.is_file() else run.folder):
-            result["report"] = str(_write(run, result, measure, test, other))
+            page = _Page(heat_maps, costs, {"engine": engine, "precision": "int8" if precision == "int8" else None})
+            result["report"] = str(_write(run, result, measure, test, other, page, report))
     return result
 
 
@@ -138,7 +144,22 @@ def _converted(run: Run, preprocess: Preprocess) -> Any:
     return to_openvino(graph, preprocess, outputs=task.outputs)
 
 
-def _write(run: Run, result: dict[str, Any], measure: Measure, test: TestImages, other: str) -> Path:
+@dataclass(frozen=True)
+class _Page:
+    """What is on it.
+
+    Attributes:
+        options: of the command that makes it again.
+    """
+
+    heat_maps: bool
+    costs: bool
+    options: Mapping[str, str | None]
+
+
+def _write(
+    run: Run, result: dict[str, Any], measure: Measure, test: TestImages, other: str, page: _Page, report: Reporter
+) -> Path:
     """evaluation.json and report.html with its images; of the run's own data also the metrics into model.json.
 
     Args:
@@ -153,15 +174,22 @@ def _write(run: Run, result: dict[str, Any], measure: Measure, test: TestImages,
         folder = _folder_of_others(run, test.root, "-".join([*names, other] if other else names))
     path = folder / "report.html"
     stored = run.started() if (run.folder / DATA).is_file() else {}
-    exports, unread = _exports(run)
-    measure.write_report(
-        path,
-        run,
+    exports, unread = exports_of(run)
+    cost, untimed = cost_of(run, report) if page.costs else ([], [])
+    heat = None
+    if page.heat_maps:
+        from handlens.flow.heat_maps import RunHeatMaps
+
+        heat = RunHeatMaps(run, report)
+    about = About(
         dataset={"root": result["data"], "split": result["split"], "images": result["images"]},
-        metrics=metrics,
         findings=stored.get("findings", []),
         exports=exports,
-        notes=[*test.notes, *unread],
+        notes=[*test.notes, *unread, *untimed],
+        sure=intervals_of(run, measure, metrics[task.metric], report),
+        story=story(run),
+        cost=cost,
+        commands=commands(run, test, page.options),
         words={
             "counted": test.kind.unit.capitalize(),
             "total": test.kind.total,
@@ -171,23 +199,9 @@ def _write(run: Run, result: dict[str, Any], measure: Measure, test: TestImages,
             "metric": task.metric_title,
         },
     )
+    measure.write_report(path, run, metrics=metrics, about=about, heat=heat)
     write_json(folder / EVALUATION, result | {"report": path.name})
     return path
-
-
-def _exports(run: Run) -> tuple[list[dict[str, Any]], list[str]]:
-    """The parity reports of a run's exports, and sentences about those that cannot be shown."""
-    found, unread = [], []
-    for file in sorted((run.folder / "exports").glob("*.parity.json")):
-        try:
-            value = read_json(file)
-        except InputError:
-            value = None
-        if is_report(value):
-            found.append(value)
-        else:
-            unread.append(f"{file.name} is damaged or of an earlier version: export once more to have it shown here.")
-    return found, unread
 
 
 def _folder_of_others(run: Run, root: Path, name: str) -> Path:

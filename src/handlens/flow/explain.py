@@ -141,7 +141,7 @@ def _explained(
         found = []
         for reason in opened.reasons(image, wanted):
             try:
-                heat, layer = _heat(opened.net, image, reason, method, layers)
+                heat, layer = heat_of(opened.net, image, reason, method, layers)
             except IndependentError:  # a box of another map than that of --layer
                 report.say(f"{path.name}: {reason.title} does not depend on {', '.join(layers)}.")
                 continue
@@ -154,10 +154,15 @@ def _explained(
         yield found
 
 
-def _heat(
+def heat_of(
     net: nn.Module, image: Tensor, reason: Reason, method: str, layers: Sequence[str]
 ) -> tuple[NDArray[np.float32], str | None]:
-    """(height, width) from 0 to 1, and the layer."""
+    """How much each place of an image speaks for a part of its prediction: (height, width) from 0 to 1, and the layer.
+
+    Args:
+        image: (1, C, height, width) as the model takes it.
+        layers: coarsest first.
+    """
     from handlens.explanation import heat
 
     if method == "occlusion":

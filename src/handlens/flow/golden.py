@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 
     from handlens.data.record import Dataset
     from handlens.preprocess import Preprocess
+    from handlens.tasks.task import Task
 
 GOLDEN_IMAGES = 8
+PIXELS = "golden.npz"  # as the net sees them, with its outputs
 
 
 def write_golden(folder: Path, net: nn.Module, preprocess: Preprocess, dataset: Dataset) -> None:
@@ -39,5 +41,20 @@ def write_golden(folder: Path, net: nn.Module, preprocess: Preprocess, dataset: 
         arrays = {output: values[number] for output, values in expected.items()}
         entry = {"file": name, "id": record.id} | task.golden(record, names, arrays)
         files.append(entry)
-    np.savez(golden / "golden.npz", **{"images": pixels, **expected})  # type: ignore[arg-type]
+    np.savez(golden / PIXELS, **{"images": pixels, **expected})  # type: ignore[arg-type]
     write_json(golden / "golden.json", {"files": files, "class_names": list(names)})
+
+
+def expect_again(folder: Path, net: nn.Module, preprocess: Preprocess, task: Task) -> None:
+    """What the net predicts now for the golden images of a run, where it has some; it predicts the same classes."""
+    import numpy as np
+
+    from handlens.runtimes.graph import DeployGraph
+
+    path = folder / "golden" / PIXELS
+    if not path.is_file():
+        return
+    with np.load(path) as kept:
+        pixels = kept["images"]
+    expected = DeployGraph(net.eval(), preprocess, last_step=task.last_step).arrays(pixels, task.outputs)
+    np.savez(path, **{"images": pixels, **expected})

@@ -4,32 +4,25 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from handlens.data.labels.finding import counted
-from handlens.errors import InputError, require
+from handlens.errors import InputError
 from handlens.evaluation.conformal import fewest, lac_scores, measured_sets, sets, threshold
 from handlens.files import write_json
-from handlens.flow.labeled_images import TestImages, run_classes, test_images
-from handlens.flow.runs import build_from
-from handlens.prediction.predictor import Predictor
+from handlens.flow.held_out import VALIDATION, held_out
+from handlens.flow.labeled_images import TestImages
 from handlens.reading.parsed import read_json
 from handlens.reporter import Reporter
 from handlens.results import Prediction
 from handlens.tasks import TASKS
-from handlens.training.run import RECIPE, WEIGHTS, Run, locked
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from handlens.data.record import Record
+from handlens.training.run import WEIGHTS, Run, locked
 
 KEPT = "conformal.json"
-OUT_OF_FOLD, VALIDATION = "out-of-fold predictions", "validation images"
 
 
 @dataclass(frozen=True)
@@ -37,7 +30,7 @@ class Calibration:
     """
     Attributes:
         scores: (n,) of the true classes, ascending.
-        source: OUT_OF_FOLD or VALIDATION.
+        source: as `HeldOut.source`.
     """
 
     scores: Sequence[float]
@@ -125,73 +118,17 @@ def _kept(run: Run) -> Calibration | None:
 
 def _calibrated(run: Run, report: Reporter) -> Calibration:
     """Computed, and kept in the run."""
-    learned = run.model.mode == "head" and bool(run.started()["splits"].get("test"))  # from the validation images too
-    probabilities, labels = _out_of_fold(run, report) if learned else _validation(run, report)
-    scores = lac_scores(probabilities)[np.arange(len(labels)), labels]
-    calibration = Calibration(np.sort(scores).tolist(), OUT_OF_FOLD if learned else VALIDATION)
+    found = held_out(run, report, what="thresholds of sets")
+    count = len(found.labels)
+    scores = lac_scores(found.probabilities)[np.arange(count), found.labels]
+    calibration = Calibration(np.sort(scores).tolist(), found.source)
     with locked(run.folder):
         write_json(
             run.folder / KEPT,
             {"weights": run.model.files[WEIGHTS], "source": calibration.source, "scores": calibration.scores},
         )
     report.say(
-        f"Thresholds of sets: from {len(labels)} {calibration.source}, kept in {KEPT}. To measure them on images that "
+        f"Thresholds of sets: from {count} {calibration.source}, kept in {KEPT}. To measure them on images that "
         f"the model has not seen: handlens evaluate {shlex.quote(str(run.folder))} [DATA] --sets 0.95"
     )
     return calibration
-
-
-def _validation(run: Run, report: Reporter) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """(N, K) probabilities of the run's validation images, and (N,) labels."""
-    chosen = test_images(run, None, format=None, config=None, prefer="validation")
-    for note in chosen.notes:
-        report.say(note)
-    rows, labels = [], []
-    predictions = Predictor(run).predict(record.path for record in chosen.records)
-    for done, (record, prediction) in enumerate(zip(chosen.records, predictions, strict=True), start=1):
-        result: Any = prediction.result
-        if result is not None:
-            rows.append(result.probabilities)
-            labels.append(record.label)
-        report.progress("thresholds of sets", done, len(chosen.records))
-    if not rows:
-        raise InputError(f"none of the {len(chosen.records)} validation images in {chosen.root} can be read.")
-    return np.stack(rows), np.array(labels, dtype=np.int64)
-
-
-def _out_of_fold(run: Run, report: Reporter) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """What heads give for the images of the fold that they were not fitted on, as in training.
-
-    Raises:
-        InputError: the images have changed since.
-    """
-    require("torch", extra="train", what="the first use of --sets with a run of mode head")
-    from handlens.data import open_dataset
-    from handlens.data.check import audit
-    from handlens.data.findings import contents_fingerprint
-    from handlens.tasks.heads import FrozenBackbone, fit_frozen_head
-    from handlens.training.recipe_file import read_recipe
-
-    assert run.model.data is not None
-    started, task = run.started(), TASKS[run.task]
-    root = run.model.data.root
-    dataset = open_dataset(root, format=started["format"], config=run.config(), task=run.task)
-    audited = audit(dataset, progress=report.steps("checking"))
-    index, kind = run_classes(dataset, run, []), dataset.kind  # there may be another class since, which shifts indices
-    found = {record.id: record for record in audited.usable().records}
-    records: list[Record] = []
-    for part in ("train", "validation"):  # in the order of training
-        ids = started["splits"][part]
-        there = {id: audited.digests[id] for id in ids if id in found}
-        if contents_fingerprint(there) != started["fingerprints"][part]:
-            raise InputError(
-                f"the {part} images in {root} have changed since {run.folder.name} was trained; train again."
-            )
-        records += [replace(found[id], label=kind.relabeled(found[id].label, index)) for id in ids]
-    run.check(RECIPE)
-    recipe = read_recipe(run.folder / RECIPE)
-    backbone = FrozenBackbone(build_from(run), run.preprocess, audited, recipe, report)
-    head = fit_frozen_head(task.frozen(dataset), backbone, records, run.class_names)
-    if head.out_of_fold is None:
-        raise InputError(f"{counted(len(records), 'image')} are too few for thresholds of sets.")
-    return head.out_of_fold, np.array([record.label for record in records], dtype=np.int64)

@@ -183,11 +183,11 @@ def _train(job: Job, summary: dict[str, Any], *, golden: bool) -> Path:
 
     folder, task, dataset, start, report = job.folder, job.task, job.dataset, job.start, job.report
     outcome = learn(job)
-    task.finish(start.net, dataset)
-    save_net(start.net, folder / WEIGHTS)
     chosen = outcome.chosen or task.choose(start.net, start.preprocess, dataset, folder, report)
     if chosen:
         report.say(task.chosen(chosen))
+    task.finish(start.net, dataset, chosen)
+    save_net(start.net, folder / WEIGHTS)
     if golden:
         write_golden(folder, start.net, start.preprocess, dataset)
     write_run(

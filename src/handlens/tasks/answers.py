@@ -26,9 +26,14 @@ def validation_answers(
     dataset: Dataset,
     *,
     thresholds: Sequence[float],
+    what: str,
     report: Reporter,
 ) -> Iterator[tuple[Record, Result]]:
-    """The validation images that can be read, each with its prediction."""
+    """The validation images that can be read, each with its prediction.
+
+    Args:
+        what: it is for, as its progress is called.
+    """
     import torch
 
     from handlens.runtimes.engine import TorchEngine
@@ -45,7 +50,7 @@ def validation_answers(
     paths = (record.path for record in records)
     found = answers(paths, engine, preprocess=preprocess)
     for done, (record, answer) in enumerate(zip(records, found, strict=True), start=1):
-        report.progress("choosing thresholds", done, len(records))
+        report.progress(what, done, len(records))
         if answer.arrays is not None:
             yield (
                 record,

@@ -3,7 +3,7 @@ fitted, and what people are shown."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from handlens.data.labels.kind import Kind
     from handlens.data.record import Record
     from handlens.evaluation.paired import EachImage
+    from handlens.evaluation.report import About
     from handlens.training.head import Head
     from handlens.training.model_info import Architecture
     from handlens.training.recipe import Recipe
@@ -148,6 +149,13 @@ class Found:
     sentence: str
 
 
+class HeatMaps(Protocol):
+    def pictures(self, wanted: Sequence[tuple[Path, int]]) -> Iterator[NDArray[np.uint8] | None]:
+        """Per file and class the image with what speaks for that class over it, at the size that the model is given;
+        None where nothing does."""
+        ...
+
+
 class Measure(Protocol):
     """Takes every image once and then says how good the predictions were.
 
@@ -174,8 +182,15 @@ class Measure(Protocol):
         """What each of `records` adds to the task's metric and to that of its classes, `Task.of_class`."""
         ...
 
-    def write_report(self, path: Path, run: Run, *, metrics: dict[str, Any], **parts: Any) -> None:
-        """The page for people; `parts` as `evaluation.report.write_report` takes them."""
+    def write_report(
+        self, path: Path, run: Run, *, metrics: dict[str, Any], about: About, heat: HeatMaps | None
+    ) -> None:
+        """The page for people.
+
+        Args:
+            metrics: as `metrics` returns them.
+            heat: for the images on the page, where the task has a use for it.
+        """
         ...
 
 

@@ -44,6 +44,7 @@ class Task(Protocol):
         defaults: of a recipe, where they are not the general ones. Measured in benchmarks/.
         uses: of what not every task has a use for in a recipe.
         has_head: a head can be fitted on frozen features.
+        has_temperature: how sure its predictions are can be mended by one number.
         set_result: what a prediction with a set of classes is, of tasks that have such sets.
         published_classes: how many its models were published with, where the catalogue does not say.
         compared: what parity counts: labels, pixels, boxes.
@@ -73,6 +74,7 @@ class Task(Protocol):
     defaults: ClassVar[Mapping[str, Any]] = {}
     uses: ClassVar[frozenset[str]] = frozenset()
     has_head: ClassVar[bool] = False
+    has_temperature: ClassVar[bool] = False
     set_result: ClassVar[type[Result] | None] = None
     published_classes: ClassVar[int]
     evaluated_at: ClassVar[float | None] = None
@@ -206,8 +208,12 @@ class Task(Protocol):
         """
         return other_shape(raw, (2, classes), "logits (N, classes)")
 
-    def finish(self, net: nn.Module, dataset: Dataset) -> None:
-        """The last change of a trained model's weights, before it is saved."""
+    def finish(self, net: nn.Module, dataset: Dataset, chosen: Mapping[str, Any]) -> None:
+        """The last change of a trained model's weights, before it is saved.
+
+        Args:
+            chosen: what `choose` returned.
+        """
         return
 
     def choose(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -118,6 +119,18 @@ class ModelInfo:
     def mode(self) -> str | None:
         """How it was trained: "head", "finetune" or "scratch"; None of published weights."""
         return None if self.recipe is None else self.recipe.get("mode")
+
+    @property
+    def temperature(self) -> float:
+        """That its logits were divided by; 1 where none was chosen.
+
+        Raises:
+            InputError: model.json has none that is possible.
+        """
+        value = self.chosen.get("temperature", 1.0)
+        if not isinstance(value, float) or not 0 < value < math.inf:
+            raise InputError(f"{value!r:.40} is no temperature; restore model.json from a copy of the run.")
+        return value
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON; what is None is left out."""

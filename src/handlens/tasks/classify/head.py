@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from handlens.data.record import Record
 from handlens.errors import FindingsError
 from handlens.evaluation.metrics import classification_metrics
+from handlens.tasks.temperature import chosen_temperature
 from handlens.training.head import Head, balanced_weights, fit_head
 from handlens.training.recipe import Recipe
 
@@ -57,8 +59,9 @@ class FrozenClasses:
         wrong = raw.argmax(dim=1).numpy() != labels
         return np.bincount(labels[wrong], minlength=raw.shape[1]) / len(records)
 
-    def choose(self, head: Head, records: Sequence[Record], names: Sequence[str]) -> dict[str, object]:
-        return {}
+    def choose(self, head: Head, records: Sequence[Record], names: Sequence[str]) -> dict[str, Any]:
+        assert head.out_of_fold is not None
+        return chosen_temperature(head.out_of_fold, _labels(records), "out-of-fold predictions")
 
 
 def _labels(records: Sequence[Record]) -> NDArray[np.int64]:

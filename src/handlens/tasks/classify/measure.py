@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from handlens.data.decode import decode
 from handlens.data.record import Record
 from handlens.evaluation import plots
-from handlens.evaluation.contact_sheet import contact_sheet, jpeg_bytes
 from handlens.evaluation.metrics import wilson_interval
 from handlens.files import write_bytes
 from handlens.results import Classes
@@ -22,7 +20,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from handlens.evaluation.paired import EachImage
+    from handlens.evaluation.report import About
+    from handlens.tasks.classify.shown import Cell
+    from handlens.tasks.pieces import HeatMaps
+
 TABLE_CLASSES = 40  # above this the confusion matrix is no table that anybody reads
+UPRIGHT_CLASSES = 8  # above this the names over the columns are turned
 MOST_CONFUSED = 8
 MISTAKES = 500  # rows of the table of wrong images
 
@@ -59,15 +62,20 @@ class ClassMeasure:
             right.astype(float), sure, "whether its class is right", True, True, resampled, 4 * len(labels)
         )
 
-    def write_report(self, path: Path, run: Run, *, metrics: dict[str, Any], **parts: Any) -> None:
+    def write_report(
+        self, path: Path, run: Run, *, metrics: dict[str, Any], about: About, heat: HeatMaps | None
+    ) -> None:
         from handlens.evaluation.errors import ranked
         from handlens.evaluation.report import write_report
+        from handlens.tasks.classify.shown import cells, large_examples
 
         confusion = b""
         if metrics["confusion"]:
             confusion = plots.confusion_plot(np.array(metrics["confusion"]), self.names)
             write_bytes(path.with_name("confusion.png"), confusion)
         order = ranked(np.stack(self.rows), self._labels(), [record.id for record in self.records])
+        paths = {record.id: record.path for record in self.records}
+        before = self._before(run.model.temperature)
         write_report(
             path,
             template=Path(__file__).with_name("report.html.jinja"),
@@ -78,11 +86,28 @@ class ClassMeasure:
                 "curves": curves_of(run),
                 "confusion": confusion,
                 "reliability": plots.reliability_plot(metrics["calibration"]["bins"]),
+                "reliability_before": None if before is None else plots.reliability_plot(before["bins"]),
             },
-            examples={kind: self._sheet(order[kind][:EXAMPLES]) for kind in ("wrong", "right")},
-            more=shown_beside(run.model.to_dict(), metrics, self._mistakes(order["wrong"])),
-            **parts,
+            examples={
+                kind: large_examples(order[kind][:EXAMPLES], paths, self.names, heat) for kind in ("wrong", "right")
+            },
+            about=about,
+            more=shown_beside(
+                run.model.to_dict(),
+                metrics,
+                mistakes=self._mistakes(order["wrong"]),
+                cells=cells(order, paths, self.names),
+                before=before,
+            ),
         )
+
+    def _before(self, temperature: float) -> dict[str, Any] | None:
+        """The calibration of the same predictions without the temperature; None where it is 1."""
+        from handlens.evaluation.calibration import calibration, tempered
+
+        if temperature == 1:
+            return None
+        return calibration(tempered(np.stack(self.rows), 1 / temperature), self._labels())
 
     def _mistakes(self, wrong: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         return [
@@ -99,42 +124,47 @@ class ClassMeasure:
         """(N,)."""
         return np.array([record.label for record in self.records], dtype=np.int64)
 
-    def _sheet(self, entries: Sequence[dict[str, Any]]) -> bytes | None:
-        if not entries:
-            return None
-        paths = {record.id: record.path for record in self.records}
-        captions = [
-            f"{paths[entry['id']].name}\n{self.names[entry['predicted']]} {100 * entry['confidence']:.0f} %"
-            + ("" if entry["predicted"] == entry["label"] else f"\nis {self.names[entry['label']]}")
-            for entry in entries
-        ]
-        images = [decode(paths[entry["id"]], at_least=(160, 160)) for entry in entries]
-        return jpeg_bytes(
-            contact_sheet(images, captions, wrong=[entry["predicted"] != entry["label"] for entry in entries])
-        )
-
 
 def shown_beside(
-    model: Mapping[str, Any], metrics: Mapping[str, Any], mistakes: Sequence[Mapping[str, Any]]
+    model: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    *,
+    mistakes: Sequence[Mapping[str, Any]],
+    cells: Sequence[Cell],
+    before: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """What the page says beside the metrics as they are.
 
     Args:
         mistakes: file, truth, predicted and confidence of each, most confident first.
+        cells: of the confusion matrix.
+        before: `evaluation.calibration.calibration` of the same predictions without the temperature.
     """
     return {
+        "cells": cells,
+        "before": before,
         "validation_interval": _validation_interval(model),
         "most_confused": most_confused(metrics)[:MOST_CONFUSED],
         "mistakes": mistakes[:MISTAKES],
         "more_mistakes": max(0, len(mistakes) - MISTAKES),
         "confusion_table": len(metrics["per_class"]) <= TABLE_CLASSES,
+        "upright": len(metrics["per_class"]) > UPRIGHT_CLASSES,
     }
 
 
 def most_confused(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The pairs of `metrics["confused"]`, each with its share of the images of the true class."""
+    """The pairs of `metrics["confused"]`, each with its share of the images of the true class and its place, the true
+    and the predicted class index."""
     counts = {row["class"]: row["count"] for row in metrics["per_class"]}
-    return [pair | {"share": pair["count"] / counts[pair["truth"]]} for pair in metrics["confused"]]
+    places = {row["class"]: place for place, row in enumerate(metrics["per_class"])}
+    return [
+        pair
+        | {
+            "share": pair["count"] / counts[pair["truth"]],
+            "place": (places[pair["truth"]], places[pair["predicted"]]),
+        }
+        for pair in metrics["confused"]
+    ]
 
 
 def _validation_interval(model: Mapping[str, Any]) -> tuple[float, float] | None:

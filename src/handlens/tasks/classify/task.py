@@ -55,6 +55,7 @@ class Classify(Task):
         }
     )
     has_head = True
+    has_temperature = True
     set_result = ClassSet
     predicts_drop = True
     published_classes = 1000  # of ImageNet
@@ -134,6 +135,37 @@ class Classify(Task):
         from handlens.tasks.classify.head import FrozenClasses
 
         return FrozenClasses()
+
+    def choose(
+        self, net: nn.Module, preprocess: Preprocess, dataset: Dataset, folder: Path, report: Reporter
+    ) -> dict[str, Any]:
+        """The temperature, by what the model gives for the validation images in PyTorch fp32."""
+        import numpy as np
+
+        from handlens.tasks.answers import validation_answers
+        from handlens.tasks.temperature import chosen_temperature, takes_temperature
+
+        if not takes_temperature(net):
+            return {}
+        rows, labels = [], []
+        for record, result in validation_answers(
+            self, net, preprocess, dataset, thresholds=(), what="choosing the temperature", report=report
+        ):
+            assert isinstance(result, Classes)
+            rows.append(result.probabilities)
+            labels.append(record.label)
+        return chosen_temperature(np.stack(rows), np.array(labels), "validation images") if rows else {}
+
+    def chosen(self, values: Mapping[str, Any]) -> str:
+        from handlens.tasks.temperature import said_of_temperature
+
+        return said_of_temperature(values)
+
+    def finish(self, net: nn.Module, dataset: Dataset, chosen: Mapping[str, Any]) -> None:
+        from handlens.tasks.temperature import give_temperature
+
+        if chosen:
+            give_temperature(net, chosen["temperature"])
 
     def last_step(self, net: nn.Module, raw: Tensor, *, suppress: bool = True) -> Tensor:
         return raw.softmax(dim=1)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from handlens.evaluation.paired import EachImage
+    from handlens.evaluation.report import About
+    from handlens.tasks.pieces import HeatMaps
 
 
 class BoxMeasure:
@@ -69,7 +71,9 @@ class BoxMeasure:
             numbers,
         )
 
-    def write_report(self, path: Path, run: Run, *, metrics: dict[str, Any], **parts: Any) -> None:
+    def write_report(
+        self, path: Path, run: Run, *, metrics: dict[str, Any], about: About, heat: HeatMaps | None
+    ) -> None:
         from handlens.evaluation.error_kinds import KINDS
         from handlens.evaluation.report import write_report
 
@@ -86,7 +90,7 @@ class BoxMeasure:
             },
             examples={"wrong": self._sheet()},
             more={"error_kinds": KINDS},
-            **parts,
+            about=about,
         )
 
     def _precision_recall(self, metrics: dict[str, Any]) -> list[plots.Curve]:

@@ -177,7 +177,9 @@ class Detect(Task):
         from handlens.tasks.answers import validation_answers
 
         predicted, truths = [], []
-        for record, result in validation_answers(self, net, preprocess, dataset, thresholds=(0.0,), report=report):
+        for record, result in validation_answers(
+            self, net, preprocess, dataset, thresholds=(0.0,), what="choosing the threshold", report=report
+        ):
             assert isinstance(result, Boxes)
             predicted.append(result)
             truths.append(usable_boxes(record, size=(result.width, result.height)))

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from handlens.evaluation.paired import EachImage
+    from handlens.evaluation.report import About
+    from handlens.tasks.pieces import HeatMaps
 
 
 class NumberMeasure:
@@ -53,7 +55,9 @@ class NumberMeasure:
         title = "its largest error, in standard deviations of the true numbers"
         return EachImage(scores, scores, title, False, False, mean_r2(predicted, truth), 6 * truth.size)
 
-    def write_report(self, path: Path, run: Run, *, metrics: dict[str, Any], **parts: Any) -> None:
+    def write_report(
+        self, path: Path, run: Run, *, metrics: dict[str, Any], about: About, heat: HeatMaps | None
+    ) -> None:
         from handlens.evaluation.report import write_report
 
         write_report(
@@ -67,7 +71,7 @@ class NumberMeasure:
                 "predicted": predicted_against_true(np.stack(self.rows), targets_of(self.records), self.names),
             },
             examples={"wrong": self._sheet()},
-            **parts,
+            about=about,
         )
 
     def _sheet(self) -> bytes:

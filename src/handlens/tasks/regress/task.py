@@ -115,7 +115,7 @@ class Regress(Task):
 
         return FrozenNumbers(TargetScale.of(dataset.part("train")))
 
-    def finish(self, net: nn.Module, dataset: Dataset) -> None:
+    def finish(self, net: nn.Module, dataset: Dataset, chosen: Mapping[str, Any]) -> None:
         from handlens.tasks.regress.scale import TargetScale
         from handlens.tasks.regress.training import give_units
 

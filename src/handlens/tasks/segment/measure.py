@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from handlens.evaluation.paired import EachImage
+    from handlens.evaluation.report import About
+    from handlens.tasks.pieces import HeatMaps
 
 LEGEND = 40  # classes; of more, nobody tells the colors apart
 
@@ -77,7 +79,9 @@ class MaskMeasure:
             shares, shares, "the share of its pixels that are right", False, False, mean_iou(counts), counts.size
         )
 
-    def write_report(self, path: Path, run: Run, *, metrics: dict[str, Any], **parts: Any) -> None:
+    def write_report(
+        self, path: Path, run: Run, *, metrics: dict[str, Any], about: About, heat: HeatMaps | None
+    ) -> None:
         from handlens.evaluation.report import write_report
 
         confusion = b""
@@ -92,7 +96,7 @@ class MaskMeasure:
             metrics=metrics,
             images={"curves": curves_of(run), "confusion": confusion},
             examples={"wrong": self._sheet()},
-            **parts,
+            about=about,
         )
 
     def _sheet(self) -> bytes | None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from handlens.evaluation.paired import EachImage
+    from handlens.evaluation.report import About
+    from handlens.tasks.pieces import HeatMaps
 
 
 class TagMeasure:
@@ -61,7 +63,9 @@ class TagMeasure:
             6 * rows.size,
         )
 
-    def write_report(self, path: Path, run: Run, *, metrics: dict[str, Any], **parts: Any) -> None:
+    def write_report(
+        self, path: Path, run: Run, *, metrics: dict[str, Any], about: About, heat: HeatMaps | None
+    ) -> None:
         from handlens.evaluation.report import write_report
 
         curves = [
@@ -87,7 +91,7 @@ class TagMeasure:
             metrics=metrics,
             images={"curves": curves_of(run), "precision_recall": drawn},
             examples={"wrong": self._sheet()},
-            **parts,
+            about=about,
         )
 
     def _truth(self) -> NDArray[np.bool_]:

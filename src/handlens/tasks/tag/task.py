@@ -131,7 +131,9 @@ class Tag(Task):
         names = dataset.class_names
         rows, records = [], []
         zeros = (0.0,) * len(names)
-        for record, result in validation_answers(self, net, preprocess, dataset, thresholds=zeros, report=report):
+        for record, result in validation_answers(
+            self, net, preprocess, dataset, thresholds=zeros, what="choosing thresholds", report=report
+        ):
             assert isinstance(result, Tags)
             rows.append(result.probabilities)
             records.append(record)

@@ -1,0 +1,47 @@
+"""Heat maps of a run for a report: where in an image a class comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from handlens.flow.explain import heat_of
+from handlens.flow.opened_model import OpenedModel
+from handlens.reporter import Reporter
+from handlens.training.run import Run
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+METHOD = "gradcam"
+
+
+class RunHeatMaps:
+    """As `tasks.pieces.HeatMaps`."""
+
+    def __init__(self, run: Run, report: Reporter) -> None:
+        """
+        Raises:
+            InputError: PyTorch is not installed, or the model cannot be built or has no map.
+        """
+        self._opened = OpenedModel(run, model=None, report=report)
+        self._layers = self._opened.layers(None)
+        self._report = report
+
+    def pictures(self, wanted: Sequence[tuple[Path, int]]) -> Iterator[NDArray[np.uint8] | None]:
+        from handlens.explanation.heat import IndependentError
+        from handlens.explanation.pictures import with_heat
+
+        opened = self._opened
+        for done, (path, index) in enumerate(wanted, start=1):
+            shown, image = opened.read(path)
+            (reason,) = opened.reasons(image, index)
+            try:
+                heat, _ = heat_of(opened.net, image, reason, METHOD, self._layers)
+            except IndependentError:  # of weights that are 0
+                yield None
+            else:
+                yield with_heat(shown, heat)
+            self._report.progress("heat maps", done, len(wanted))

@@ -1,0 +1,147 @@
+"""What a report says of a run beside how good it is: how it was made, how sure its numbers are, what it costs, its
+exports, and how to make it again."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from handlens.data.labels.finding import counted
+from handlens.errors import InputError
+from handlens.evaluation.paired import FEWEST_IMAGES, sure
+from handlens.figures import Scale
+from handlens.flow.labeled_images import TestImages
+from handlens.reading.parsed import read_json
+from handlens.reporter import Reporter
+from handlens.runtimes.parity import is_report
+from handlens.tasks import TASKS
+from handlens.training.proved import proved_files
+from handlens.training.run import DATA_CONFIG, RECIPE, Run
+
+if TYPE_CHECKING:
+    from handlens.tasks.pieces import Measure
+
+MOST_CLASSES = 200  # of which intervals are listed: of more, nobody reads the table
+
+
+def intervals_of(run: Run, measure: Measure, value: float | None, report: Reporter) -> dict[str, Any] | None:
+    """As `evaluation.report.About.sure`.
+
+    Args:
+        value: the task's metric, as it was measured.
+    """
+    task = TASKS[run.task]
+    if value is None:
+        return None
+    found = sure(measure.each(), step=report.steps("drawing samples of the images"))
+    few = len(measure.records) < FEWEST_IMAGES
+
+    def ends(scale: Scale, interval: tuple[float, float] | None) -> str:
+        return "–" if interval is None else f"{scale.value(interval[0])} to {scale.value(interval[1])}"
+
+    rows = [
+        {
+            "class": name,
+            "value": task.of_class.scale.value(None if one != one else float(one)),
+            "interval": ends(task.of_class.scale, interval),
+        }
+        for name, one, interval in zip(run.class_names, found.classes, found.class_intervals, strict=True)
+    ]
+    return {
+        "value": task.scale.value(value),
+        "interval": None if few or found.interval is None else ends(task.scale, found.interval),
+        "draws": found.draws,
+        "of_class": task.of_class.title,
+        "rows": [] if few or len(rows) > MOST_CLASSES else rows,
+    }
+
+
+def story(run: Run) -> list[str]:
+    """How the model was made, in sentences; nothing of weights that were not trained here."""
+    model = run.model
+    if model.recipe is None or model.data is None:
+        return []
+    recipe, counts = model.recipe, model.data.counts
+    weights, epochs = recipe.get("weights"), recipe.get("epochs")
+    name = model.architecture.name
+    images = f"{_images_of(run, 'train'):,} images"
+    begins = f"It started from {weights}" if weights else "It started from random weights"
+    learned = {
+        "head": f"{begins}; a linear classifier was fitted on its features of {images}.",
+        "finetune": f"{begins}; all of its layers were trained on {images} for {counted(epochs or 0, 'epoch')}.",
+        "scratch": f"{begins} and was trained on {images} for {counted(epochs or 0, 'epoch')}.",
+    }.get(str(model.mode))
+    parts = ", ".join(f"{part} {_images_of(run, part):,}" for part in counts)
+    return [f"{name}, trained on {Path(model.data.root).name} ({parts} images).", *([learned] if learned else [])]
+
+
+def _images_of(run: Run, part: str) -> int:
+    try:
+        return len(run.started()["splits"].get(part, []))
+    except InputError:  # a model of an earlier version, or a folder that was thinned out
+        return 0
+
+
+def cost_of(run: Run, report: Reporter) -> tuple[list[tuple[str, str, str]], list[str]]:
+    """As `evaluation.report.About.cost`, and sentences about what could not be counted or timed."""
+    from handlens.flow.same_images import Compared
+    from handlens.flow.side_costs import costs
+
+    prepare = run.preprocess
+    shown = [Compared(run, run.folder.name, run if run.folder.is_dir() else None)]
+    shown += [
+        Compared(Run(proved.path, run.model), proved.path.name, None)
+        for proved in proved_files(run)
+        if proved.runtime.installed
+    ]
+    found, notes = costs(shown, precision="auto", latency=True, report=report)
+    rows = []
+    if found[0].parameters is not None:
+        rows.append(("Parameters", f"{found[0].parameters:,}", ""))
+    if found[0].multiply_adds is not None:
+        size = f"per image of {prepare.height} x {prepare.width} pixels"
+        rows.append(("Multiply-adds", f"{found[0].multiply_adds / 1e6:,.1f} M", size))
+    rows += [
+        (
+            "Engine of the run" if place == 0 else entry.name,
+            f"{one.file_mb:.2f} MB",
+            "" if one.latency_ms is None else f"{one.latency_ms:.2f} ms per image",
+        )
+        for place, (entry, one) in enumerate(zip(shown, found, strict=True))
+    ]
+    notes.append("Latency is the median of one image on one thread of the machine that wrote this page, not decoded.")
+    return rows, notes
+
+
+def exports_of(run: Run) -> tuple[list[dict[str, Any]], list[str]]:
+    """The parity reports of a run's exports, and sentences about those that cannot be shown."""
+    found, unread = [], []
+    for file in sorted((run.folder / "exports").glob("*.parity.json")):
+        try:
+            value = read_json(file)
+        except InputError:
+            value = None
+        if is_report(value):
+            found.append(value)
+        else:
+            unread.append(f"{file.name} is damaged or of an earlier version: export once more to have it shown here.")
+    return found, unread
+
+
+def commands(run: Run, test: TestImages, other: Mapping[str, str | None]) -> list[str]:
+    """That make the model and the page again; folders by their names, for a page may be passed on.
+
+    Args:
+        other: options of `evaluate` by name, None where one was not given.
+    """
+    name, root = run.folder.resolve().name, test.root.resolve().name
+    made = []
+    if run.model.recipe is not None and run.model.data is not None:
+        data = Path(run.model.data.root).name
+        config = ["--data-config", f"{name}/{DATA_CONFIG}"] if run.folder.is_dir() and run.config() else []
+        made.append(["handlens", "train", data, "--recipe", f"{name}/{RECIPE}", *config, "--out", f"{name}-again"])
+    options = [part for option, value in other.items() if value for part in (f"--{option}", value)]
+    made.append(["handlens", "report", name, *([] if test.own else [root]), *options])
+    return [shlex.join(parts) for parts in made]
