@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from handlens.models import backbone, build
     from handlens.preprocess import Preprocess
     from handlens.reporter import QUIET, Reporter
-    from handlens.results import Boxes, Classes, ClassSet, Mask, Numbers, Tags
+    from handlens.results import Boxes, Classes, ClassSet, KnownClasses, Mask, Numbers, Tags
     from handlens.training.recipe import Recipe
 
 __version__ = VERSION
@@ -71,6 +71,7 @@ _WHERE = {
     "Boxes": "handlens.results",
     "ClassSet": "handlens.results",
     "Classes": "handlens.results",
+    "KnownClasses": "handlens.results",
     "Mask": "handlens.results",
     "Numbers": "handlens.results",
     "Tags": "handlens.results",
@@ -84,6 +85,7 @@ __all__ = [
     "Boxes",
     "ClassSet",
     "Classes",
+    "KnownClasses",
     "Mask",
     "Numbers",
     "Preprocess",

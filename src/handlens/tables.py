@@ -239,6 +239,14 @@ def print_evaluation(console: Console, result: dict[str, Any]) -> None:
             f"Sets of {percent(sets['asked'])}: {percent(sets['coverage'])} hold the truth (95 % interval "
             f"{percent(low)} to {percent(high)}); {sets['mean_size']:.2f} classes on average."
         )
+    if unknown := result.get("unknown"):
+        low, high = unknown["rejected_interval"]
+        rest = unknown["accuracy_of_the_rest"]
+        console.print(
+            f"None of these: {percent(unknown['rejected'])} of the images (95 % interval {percent(low)} to "
+            f"{percent(high)}) where {percent(unknown['asked'])} was asked; accuracy of the rest {percent(rest)}. "
+            f"Score: {unknown['score']}."
+        )
     console.print(f"Computed by {result['runtime']} in {result['precision']}.")
     for entry in result["unreadable"]:
         console.print(f"[yellow]unreadable[/] {escape(entry['reason'])}")

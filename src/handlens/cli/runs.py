@@ -113,6 +113,10 @@ def evaluate(
     sets: Annotated[
         float | None, typer.Option(help="Also measure prediction sets of this level, such as 0.95 (docs/sets.md).")
     ] = None,
+    unknown: Annotated[
+        float | None,
+        typer.Option(help="Also measure how many images are taken for none of the classes (docs/unknown.md)."),
+    ] = None,
     format: Format = None,
     config: Config = None,
     as_json: AsJson = False,
@@ -128,6 +132,7 @@ def evaluate(
             engine=engine,
             precision=known_precision(precision, int8=True),
             sets=sets,
+            unknown=unknown,
             format=format,
             config=config,
             report=report,
@@ -202,6 +207,13 @@ def predict(
             help="Also list the classes among which the truth is with this probability, such as 0.95 (docs/sets.md)."
         ),
     ] = None,
+    unknown: Annotated[
+        float | None,
+        typer.Option(
+            help="Say which images look like none of the classes; at most this share of others is taken for one, such "
+            "as 0.05 (docs/unknown.md)."
+        ),
+    ] = None,
     tiles: Annotated[
         bool, typer.Option("--tiles", help="Segment large images at full resolution, in overlapping windows.")
     ] = False,
@@ -229,6 +241,7 @@ def predict(
                 threshold=threshold,
                 tiles=tiles,
                 sets=sets,
+                unknown=unknown,
                 report=report,
             )
             # Outputs open files, which a wrong path or an unknown run must leave as they are.
@@ -241,6 +254,7 @@ def predict(
                 as_json=as_json,
                 top=top,
                 sets=sets is not None,
+                unknown=unknown is not None,
                 print_line=print_while_read if csv or annotate or sheet or of_task else print_line,
             )
             with reader_may_leave(), outputs as write:

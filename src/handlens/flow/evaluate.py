@@ -43,6 +43,7 @@ def evaluate(
     engine: str | None = None,
     precision: Precision = "auto",
     sets: float | None = None,
+    unknown: float | None = None,
     heat_maps: bool = False,
     costs: bool = False,
     preprocess: Preprocess | None = None,
@@ -59,13 +60,17 @@ def evaluate(
         engine: a proved export for this runtime ("litert" ...) instead of the run's own engine.
         precision: "auto", "fp32", or "int8" for the run's proved int8 export.
         sets: also measure how often prediction sets of this level hold the truth, and their size (docs/sets.md).
+        unknown: also measure how many of the images are taken for none of the classes, where at most this share should
+            be (docs/unknown.md).
         heat_maps, costs: on the page, as `report` has them.
         preprocess: None is the run's own; another one is for experiments: the net is converted again with that
             normalization inside, and nothing is written into the run.
 
     Returns:
         {"task", "metrics", "images", "split", "data", "precision", "runtime", "unreadable", "missing", "report"}; with
-        `sets` also "sets": {"asked", "coverage", "coverage_interval", "mean_size", "sizes", "count"}.
+        `sets` also "sets": {"asked", "coverage", "coverage_interval", "mean_size", "sizes", "count"}, with `unknown`
+        also "unknown": {"asked", "rejected", "rejected_interval", "count", "accuracy_of_the_rest", "score", "auroc",
+        "left_out"}.
 
     Raises:
         InputError: the data has no labels, or classes that the run does not know.
@@ -82,6 +87,10 @@ def evaluate(
 
         require_sets(run, sets, precision)
         limit = limit_of(run, sets, report)
+    if unknown is not None:
+        from handlens.flow.unknown import measure_unknown, require_unknown
+
+        require_unknown(run, unknown, engine=engine, precision=precision)
     test = test_images(run, data, format=format, config=config)
     circular = [CIRCULAR] if sets is not None and says_nothing(run, test) else []
     test = replace(test, notes=(*test.notes, *circular))
@@ -127,6 +136,8 @@ def evaluate(
     }
     if sets is not None and limit is not None:
         result["sets"] = measure_sets(with_sets, [record.label for record in measure.records], sets, limit)
+    if unknown is not None:
+        result["unknown"] = measure_unknown(run, measure.records, unknown, precision=precision, report=report)
     if preprocess is None:
         with locked(run.evaluations if run.folder.is_file() else run.folder):
             page = _Page(heat_maps, costs, {"engine": engine, "precision": "int8" if precision == "int8" else None})

@@ -3,6 +3,7 @@ thresholds of its sets are taken from."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,8 @@ from handlens.training.run import RECIPE, Run
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from handlens.data.record import Record
+    from handlens.data.record import Dataset, Record
+    from handlens.tasks.heads import FrozenBackbone
 
 OUT_OF_FOLD, VALIDATION = "out-of-fold predictions", "validation images"
 
@@ -51,7 +53,7 @@ def held_out(run: Run, report: Reporter, *, what: str) -> HeldOut:
     Raises:
         InputError: the images are no longer as they were, or none can be read.
     """
-    if run.model.mode == "head" and run.started()["splits"].get("test"):
+    if head_learned_all(run):
         return _out_of_fold(run, report)
     return predicted(run, test_images(run, None, format=None, config=None, prefer="validation"), report, what=what)
 
@@ -78,39 +80,71 @@ def predicted(run: Run, images: TestImages, report: Reporter, *, what: str) -> H
     return HeldOut(np.stack(rows), np.array(labels, dtype=np.int64), source)
 
 
-def _out_of_fold(run: Run, report: Reporter) -> HeldOut:
-    """What heads give for the images of the fold that they were not fitted on, as in training.
+@dataclass(frozen=True)
+class Learned:
+    """The images that a run was trained and validated on, as they were then.
+
+    Attributes:
+        records: by split, labels as indices into the run's classes.
+        backbone: gives their features by the run's weights.
+    """
+
+    dataset: Dataset
+    records: Mapping[str, list[Record]]
+    backbone: FrozenBackbone
+
+
+def learned_images(run: Run, report: Reporter, *, what: str) -> Learned:
+    """
+    Args:
+        what: they are for, where PyTorch is not installed.
 
     Raises:
-        InputError: the images have changed since.
+        InputError: the images have changed since, or PyTorch is not installed.
     """
-    require("torch", extra="train", what="cross-validation of a run of mode head")
+    require("torch", extra="train", what=what)
     from handlens.data import open_dataset
     from handlens.data.check import audit
     from handlens.data.findings import contents_fingerprint
-    from handlens.tasks.heads import FrozenBackbone, fit_frozen_head
+    from handlens.tasks.heads import FrozenBackbone
     from handlens.training.recipe_file import read_recipe
 
     assert run.model.data is not None
-    started, task = run.started(), TASKS[run.task]
-    root = run.model.data.root
+    started, root = run.started(), run.model.data.root
     dataset = open_dataset(root, format=started["format"], config=run.config(), task=run.task)
     audited = audit(dataset, progress=report.steps("checking"))
     index, kind = run_classes(dataset, run, []), dataset.kind  # there may be another class since, which shifts indices
     found = {record.id: record for record in audited.usable().records}
-    records: list[Record] = []
-    for part in ("train", "validation"):  # in the order of training
+    records: dict[str, list[Record]] = {}
+    for part in ("train", "validation"):
         ids = started["splits"][part]
         there = {id: audited.digests[id] for id in ids if id in found}
         if contents_fingerprint(there) != started["fingerprints"][part]:
             raise InputError(
                 f"the {part} images in {root} have changed since {run.folder.name} was trained; train again."
             )
-        records += [replace(found[id], label=kind.relabeled(found[id].label, index)) for id in ids]
+        records[part] = [replace(found[id], label=kind.relabeled(found[id].label, index)) for id in ids]
     run.check(RECIPE)
     recipe = read_recipe(run.folder / RECIPE)
-    backbone = FrozenBackbone(build_from(run), run.preprocess, audited, recipe, report)
-    head = fit_frozen_head(task.frozen(dataset), backbone, records, run.class_names)
+    return Learned(dataset, records, FrozenBackbone(build_from(run), run.preprocess, audited, recipe, report))
+
+
+def head_learned_all(run: Run) -> bool:
+    """Whether its head was fitted on the validation images too, and measured by cross-validation."""
+    return run.model.mode == "head" and bool(run.started()["splits"].get("test"))
+
+
+def _out_of_fold(run: Run, report: Reporter) -> HeldOut:
+    """What heads give for the images of the fold that they were not fitted on, as in training.
+
+    Raises:
+        InputError: the images have changed since, or they are too few.
+    """
+    from handlens.tasks.heads import fit_frozen_head
+
+    learned = learned_images(run, report, what="cross-validation of a run of mode head")
+    records = [*learned.records["train"], *learned.records["validation"]]  # in the order of training
+    head = fit_frozen_head(TASKS[run.task].frozen(learned.dataset), learned.backbone, records, run.class_names)
     if head.out_of_fold is None:
         raise InputError(f"{counted(len(records), 'image')} are too few for cross-validation.")
     labels = np.array([record.label for record in records], dtype=np.int64)

@@ -45,6 +45,7 @@ def predict(
     threshold: float | None = None,
     tiles: bool = False,
     sets: float | None = None,
+    unknown: float | None = None,
     report: Reporter = QUIET,
 ) -> Iterator[Prediction]:
     """Predict files and folders: one Prediction per image, in order, streaming.
@@ -59,6 +60,8 @@ def predict(
             the run's own, chosen on validation.
         tiles: segment large images in overlapping windows at their own size.
         sets: each result is a `ClassSet`, whose classes hold the truth with this probability (docs/sets.md).
+        unknown: each result is a `KnownClasses`, which says whether the image looks like none of the classes; of images
+            of the classes, at most this share is taken for that (docs/unknown.md).
 
     Raises:
         InputError: at once, before the first image: no such run, none of the paths exists, or no image in them.
@@ -83,11 +86,20 @@ def predict(
 
         require_sets(run, sets, precision)
         limit = limit_of(run, sets, report)
-    opened = open_chosen(run, engine=engine, precision=precision, latency=len(first) <= FEW, report=report)
-    predictor = Predictor(run, engine=opened, threshold=threshold, tiles=tiles)
+    paths_in_order = itertools.chain(first, files)
+    if unknown is not None:
+        from handlens.flow.unknown import recognition_of, recognized, require_unknown
+
+        if sets is not None:
+            raise InputError("sets and unknown cannot be asked for together.")
+        require_unknown(run, unknown, engine=engine, precision=precision)
+        recognition = recognition_of(run, report)
+        predictions = recognized(run, recognition, paths_in_order, unknown, precision=precision, report=report)
+    else:
+        opened = open_chosen(run, engine=engine, precision=precision, latency=len(first) <= FEW, report=report)
+        predictions = Predictor(run, engine=opened, threshold=threshold, tiles=tiles).predict(paths_in_order)
     counted = len(first) if len(first) <= FEW else sum(1 for _ in itertools.islice(walk(named), COUNTED + 1))
     total = counted if counted <= COUNTED else None
-    predictions = predictor.predict(itertools.chain(first, files))
     if limit is not None:
         predictions = with_sets(predictions, run.task, limit)
     return _reported(predictions, total=total, report=report)
@@ -110,6 +122,7 @@ def writing(
     as_json: bool = False,
     top: int = 1,
     sets: bool = False,
+    unknown: bool = False,
     print_line: Callable[[str], None] = print,
 ) -> Iterator[Callable[[Prediction], None]]:
     """Opens outputs and gives the function that writes a prediction to all of them.
@@ -119,7 +132,7 @@ def writing(
         of_task: paths of the outputs of `Task.sinks`, by option.
         as_json: one JSON object per line to `print_line`; otherwise, without a csv, text with tabs.
         top: classes per image.
-        sets: the predictions were made with sets.
+        sets, unknown: the predictions were made with them.
 
     Raises:
         InputError: the run's task has no such output, or an output refuses its path; nothing was written then.
@@ -132,7 +145,7 @@ def writing(
     files: list[Sink] = [contact_sheet(sheet)] if sheet else []  # closed last: the others are in place by then
     files += [make(asked[option]) for option, make in own.items() if option in asked]
     files += [annotated_copies(annotate)] if annotate else []
-    kind = task.set_result if sets and task.set_result else task.result
+    kind = (sets and task.set_result) or (unknown and task.known_result) or task.result
     tables: list[Table] = [csv_table(csv, kind, top=top)] if csv else []
     if as_json or not csv:
         tables.append((json_lines if as_json else text_lines)(print_line, top=top))

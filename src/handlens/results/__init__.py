@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from handlens.results.boxes import Boxes
 from handlens.results.class_set import ClassSet
 from handlens.results.classes import Classes
+from handlens.results.known import KnownClasses
 from handlens.results.mask import Mask
 from handlens.results.numbers import Numbers
 from handlens.results.tags import Tags
@@ -58,4 +59,4 @@ class Prediction:
     error: str | None = None
 
 
-__all__ = ["Boxes", "ClassSet", "Classes", "Mask", "Numbers", "Prediction", "Result", "Tags"]
+__all__ = ["Boxes", "ClassSet", "Classes", "KnownClasses", "Mask", "Numbers", "Prediction", "Result", "Tags"]

@@ -46,6 +46,8 @@ class Task(Protocol):
         has_head: a head can be fitted on frozen features.
         has_temperature: how sure its predictions are can be mended by one number.
         set_result: what a prediction with a set of classes is, of tasks that have such sets.
+        known_result: what a prediction is that says whether the image looks like any of the classes, of tasks that have
+            it.
         published_classes: how many its models were published with, where the catalogue does not say.
         compared: what parity counts: labels, pixels, boxes.
         metric_title: the metric as people call it.
@@ -76,6 +78,7 @@ class Task(Protocol):
     has_head: ClassVar[bool] = False
     has_temperature: ClassVar[bool] = False
     set_result: ClassVar[type[Result] | None] = None
+    known_result: ClassVar[type[Result] | None] = None
     published_classes: ClassVar[int]
     evaluated_at: ClassVar[float | None] = None
     has_threshold: ClassVar[bool] = False

@@ -44,6 +44,7 @@ class Head:
         weight, bias: (K, D) and (K,), on features as they are.
         weight_decay: the one chosen, per image on standardised features.
         out_of_fold: (N, K) probabilities of each image from folds that did not see it; None without folds.
+        out_of_fold_logits: (N, K) the same before softmax or sigmoid.
         losses: mean out-of-fold cross-entropy by weight decay.
     """
 
@@ -51,6 +52,7 @@ class Head:
     bias: Tensor
     weight_decay: float
     out_of_fold: NDArray[np.float32] | None
+    out_of_fold_logits: NDArray[np.float32] | None
     losses: dict[float, float]
 
 
@@ -103,7 +105,7 @@ def fit_head(
     fold_of = torch.from_numpy(folds)
     outside = torch.stack([fold_of != fold for fold in range(count)], dim=1).float()  # (N, folds)
     outside = outside.repeat_interleave(copies, dim=0)
-    best: tuple[float, float, Tensor] | None = None  # (loss, weight decay, probabilities)
+    best: tuple[float, float, Tensor] | None = None  # (loss, weight decay, logits)
     losses: dict[float, float] = {}
     start = torch.zeros(count, num_classes, x.shape[1] + 1)
     if count > 1:
@@ -113,7 +115,7 @@ def fit_head(
             logits = torch.einsum("nd,nkd->nk", x[::copies], own[:, :, :-1]) + own[:, :, -1]
             losses[decay] = float(_loss(logits, y, several=several))
             if best is None or losses[decay] < best[0]:
-                best = losses[decay], decay, logits.sigmoid() if several else logits.softmax(dim=1)
+                best = losses[decay], decay, logits
             elif losses[decay] > 1.2 * best[0]:
                 break  # weaker decays only overfit more
     decay = best[1] if best else 1e-2
@@ -124,7 +126,10 @@ def fit_head(
         weight = _fit(x, problem, everything, stronger, weight, spread=spread, steps=steps)
     scaled = weight[0, :, :-1] @ axes.T / std  # back to features as they are
     bias = weight[0, :, -1] - scaled @ mean
-    return Head(scaled, bias, decay, best[2].numpy() if best else None, losses)
+    if best is None:
+        return Head(scaled, bias, decay, None, None, losses)
+    probabilities = best[2].sigmoid() if several else best[2].softmax(dim=1)
+    return Head(scaled, bias, decay, probabilities.numpy(), best[2].numpy(), losses)
 
 
 def _principal_axes(x: Tensor) -> tuple[Tensor, Tensor]:

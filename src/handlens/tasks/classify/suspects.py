@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from handlens.data.check import Audit
 from handlens.errors import FindingsError
 from handlens.reporter import Reporter
@@ -33,17 +36,30 @@ def suspected_label_errors(audit: Audit, report: Reporter) -> list[dict[str, Any
     head = fit_frozen_head(FrozenClasses(), backbone, records, names)
     if head.out_of_fold is None:
         raise FindingsError("there are too few images to search for label errors: every class needs at least two.")
-    found = []
-    for record, row in zip(records, head.out_of_fold, strict=True):
-        best = int(row.argmax())
-        if record.label is not None and best != record.label:
-            found.append(
-                {
-                    "file": record.id,
-                    "label": names[record.label],
-                    "suggested": names[best],
-                    "probability": float(row[best]),
-                    "label_probability": float(row[record.label]),
-                }
-            )
-    return sorted(found, key=lambda entry: entry["label_probability"] - entry["probability"])
+    rows = head.out_of_fold
+    labels = np.array([record.label for record in records], dtype=np.int64)
+    best = rows.argmax(axis=1)
+    return [
+        {
+            "file": records[place].id,
+            "label": names[labels[place]],
+            "suggested": names[best[place]],
+            "probability": float(rows[place, best[place]]),
+            "label_probability": float(rows[place, labels[place]]),
+        }
+        for place in np.argsort(label_quality(rows, labels), kind="stable")
+        if best[place] != labels[place]
+    ]
+
+
+def label_quality(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.float32]:
+    """(N,) the probability of each label. Of the ways to rank, it found the most label errors that were planted
+    (benchmarks/planted_labels.py).
+
+    Args:
+        probabilities: (N, K), of models that have not seen the image's own label; labels: (N,) class indices.
+
+    Source: self-confidence of Kuan and Mueller 2022, "Model-agnostic label quality scoring to detect real-world label
+    errors", section 3.
+    """
+    return np.asarray(probabilities[np.arange(len(labels)), labels])

@@ -11,7 +11,7 @@ from handlens.evaluation.metrics import wilson_interval
 from handlens.figures import percent
 from handlens.preprocess import Preprocess
 from handlens.reporter import Reporter
-from handlens.results import Classes, ClassSet
+from handlens.results import Classes, ClassSet, KnownClasses
 from handlens.runtimes.agreement import ROUNDED, TOLERANCE, Agreement
 from handlens.runtimes.names import PROBABILITIES
 from handlens.tasks.image_level import image_tile, start_image_model
@@ -57,6 +57,7 @@ class Classify(Task):
     has_head = True
     has_temperature = True
     set_result = ClassSet
+    known_result = KnownClasses
     predicts_drop = True
     published_classes = 1000  # of ImageNet
 

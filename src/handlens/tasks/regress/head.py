@@ -64,6 +64,7 @@ class FrozenNumbers:
             torch.from_numpy(bias).float(),
             best,
             outside[STRENGTHS.index(best)].astype(np.float32) if known else None,
+            None,
             losses if known else {},
         )
 
