@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,7 +14,7 @@ from handlens.errors import InputError, require
 from handlens.flow.engines import add_fastest
 from handlens.flow.golden import expect_again
 from handlens.flow.held_out import HeldOut, held_out, predicted
-from handlens.flow.labeled_images import test_images
+from handlens.flow.labeled_images import learned_from, test_images
 from handlens.flow.runs import build_from, find_run, write_run
 from handlens.reporter import QUIET, Reporter, shows_progress
 from handlens.tasks import TASKS
@@ -42,7 +43,7 @@ def calibrate(
 
     Args:
         data: labeled images that the model has not learned from; None is the run's own: the validation images, or of
-            mode head predictions by cross-validation.
+            mode head predictions by cross-validation. Its test split is never used, of other data neither.
         out: the new run folder; None is the run's name with "-calibrated".
 
     Returns:
@@ -132,8 +133,20 @@ def _copy(run: Run, folder: Path) -> None:
 
 
 def _found(run: Run, data: Path | str | None, *, format: str | None, config: Path | None, report: Reporter) -> HeldOut:
-    """Predictions for images that the model has not learned from, as far as is known."""
+    """Predictions for images that the model has not learned from, as far as is known.
+
+    Raises:
+        InputError: it has learned from all of them.
+    """
     if data is None:
         return held_out(run, report, what=WHAT)
-    images = test_images(run, data, format=format, config=config, prefer="validation")
-    return predicted(run, images, report, what=WHAT)
+    images = test_images(run, data, format=format, config=config, prefer="validation", count_learned=False)
+    if images.own:
+        return held_out(run, report, what=WHAT)
+    learned = learned_from(run, run.started()) if run.model.data is not None else set()
+    new = tuple(record for record in images.records if record.path.resolve() not in learned)
+    if not new:
+        raise InputError(f"{run.folder.name} was trained on all of the images in {images.root}; give others.")
+    if left := len(images.records) - len(new):
+        report.say(f"{left} of the {len(images.records)} images are left out: {run.folder.name} has learned from them.")
+    return predicted(run, replace(images, records=new), report, what=WHAT)
