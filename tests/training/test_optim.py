@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from handlens.training.module import Plateau
 from handlens.training.optim import make_optimizer, parameter_groups, rate_factor
 
 
@@ -37,8 +38,9 @@ def test_rmsprop_is_that_of_the_mobilenet_recipe():
 
 
 def test_schedules():
-    def factors(schedule: str) -> list[float]:
+    def factors(schedule: str, reductions: int = 0) -> list[float]:
         settled = {"total": 100, "warmup": 0.1, "schedule": schedule, "decay": 0.5, "epochs": 9}
+        settled["reductions"] = reductions
         return [rate_factor(step, **settled) for step in range(100)]
 
     for schedule in ("cosine", "constant", "exponential"):
@@ -47,6 +49,16 @@ def test_schedules():
     assert set(factors("constant")[10:]) == {1.0}
     cosine = factors("cosine")[10:]
     assert cosine == sorted(cosine, reverse=True) and cosine[-1] < 0.001
+    assert set(factors("plateau")[10:]) == {1.0} and set(factors("plateau", 2)[10:]) == {0.25}
     exponential = factors("exponential")[10:]
     # 90 steps behind the warmup, an epoch of 100 / 9 steps: halved behind each.
     assert [exponential[step] for step in (0, 11, 12, 22, 23, 34)] == [1.0, 1.0, 0.5, 0.5, 0.25, 0.125]
+
+
+def test_the_rate_is_lowered_where_validation_stands_still():
+    plateau = Plateau(patience=2)
+    found = []
+    for better in (True, False, True, False, False, False, False, True, False):
+        plateau.count(better)
+        found.append(plateau.reductions)
+    assert found == [0, 0, 0, 0, 1, 1, 2, 2, 2]

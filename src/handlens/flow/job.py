@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from handlens.data.labels.finding import counted
 from handlens.reporter import Reporter
+from handlens.tasks.answers import sample_predictions
 from handlens.tasks.heads import FrozenBackbone, cross_validated, fit_frozen_head, install_head, validate_head
 from handlens.tasks.pieces import Start
 from handlens.tasks.task import Task
@@ -192,6 +194,7 @@ def _fit(
             validation=validation,
             start_score=score,
             callbacks=job.callbacks,
+            samples=partial(sample_predictions, job.task, job.start.preprocess, job.dataset),
             shown=job.task.shown,
             say=job.report.say,
             progress=job.report.progress,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,11 @@ if TYPE_CHECKING:
     from torch import nn
 
     from handlens.results import Result
-    from handlens.runtimes.engine import Arrays
+    from handlens.runtimes.engine import Arrays, Engine
+
+SAMPLES = 8  # images
+SAMPLE_SIDE = 224  # pixels
+SAMPLE_THRESHOLD = 0.5  # before thresholds are chosen; our choice
 
 
 def validation_answers(
@@ -34,18 +39,9 @@ def validation_answers(
     Args:
         what: it is for, as its progress is called.
     """
-    import torch
-
-    from handlens.runtimes.engine import TorchEngine
-    from handlens.runtimes.graph import DeployGraph
     from handlens.runtimes.stream import answers
 
-    graph = DeployGraph(net.eval(), preprocess, last_step=task.last_step)
-
-    def forward(images: NDArray[np.uint8]) -> Arrays:
-        return graph.arrays(images, task.outputs)
-
-    engine = TorchEngine(forward, runtime=f"PyTorch {torch.__version__}")
+    engine = _engine(task, net, preprocess)
     records = dataset.part("validation")
     paths = (record.path for record in records)
     found = answers(paths, engine, preprocess=preprocess)
@@ -58,3 +54,47 @@ def validation_answers(
                     answer.arrays, *answer.size, preprocess=preprocess, names=dataset.class_names, thresholds=thresholds
                 ),
             )
+
+
+def sample_predictions(task: Task, preprocess: Preprocess, dataset: Dataset, net: nn.Module) -> NDArray[np.uint8]:
+    """A sheet (H, W, 3) of a few validation images with what a net that is being trained predicts for them now.
+
+    The net stays as it is, and in the mode that it is in.
+    """
+    import torch
+
+    from handlens.data.decode import decode
+    from handlens.evaluation.contact_sheet import contact_sheet
+    from handlens.runtimes.stream import answers
+
+    pool = dataset.part("validation")
+    records = [pool[i] for i in sorted({round(k * (len(pool) - 1) / (SAMPLES - 1)) for k in range(SAMPLES)})]
+    thresholds = (SAMPLE_THRESHOLD,) * len(dataset.class_names)
+    with torch.random.fork_rng(devices=[]):
+        engine = _engine(task, copy.deepcopy(net).float().cpu(), preprocess)
+        images, captions = [], []
+        found = answers((record.path for record in records), engine, preprocess=preprocess)
+        for record, answer in zip(records, found, strict=True):
+            if answer.arrays is None:
+                continue
+            result = task.answer(
+                answer.arrays, *answer.size, preprocess=preprocess, names=dataset.class_names, thresholds=thresholds
+            )
+            image = decode(record.path)
+            images.append(result.draw(image) if result.on_pixels else image)
+            captions.append(f"{record.path.name}\n{result.caption()}")
+    return contact_sheet(images, captions, tile=SAMPLE_SIDE)
+
+
+def _engine(task: Task, net: nn.Module, preprocess: Preprocess) -> Engine:
+    import torch
+
+    from handlens.runtimes.engine import TorchEngine
+    from handlens.runtimes.graph import DeployGraph
+
+    graph = DeployGraph(net.eval(), preprocess, last_step=task.last_step)
+
+    def forward(images: NDArray[np.uint8]) -> Arrays:
+        return graph.arrays(images, task.outputs)
+
+    return TorchEngine(forward, runtime=f"PyTorch {torch.__version__}")

@@ -30,6 +30,7 @@ from handlens.training.norms import EpochStatistics
 from handlens.training.optim import keep_freed_memory
 from handlens.training.recipe import Recipe
 from handlens.training.run import LAST, read_metrics
+from handlens.training.tensorboard import Events, Samples
 from handlens.training.writer import InterruptedTraining, RunWriter
 
 
@@ -69,6 +70,7 @@ def fit(
     validation: Sequence[Record],
     start_score: tuple[float, float],
     callbacks: Sequence[pl.Callback],
+    samples: Samples,
     shown: Callable[[float], str],
     say: Callable[[str], None],
     progress: Callable[[str, int, int], None],
@@ -78,6 +80,7 @@ def fit(
     Args:
         start_score: (metric, -loss) on validation that the net came with; it stays the best unless beaten.
         callbacks: the caller's; before ours, so that what is saved has their state of the same step.
+        samples: draws what a net predicts while it is trained, for TensorBoard.
         shown: the metric as people read it.
         say: takes sentences for people. progress: takes (what, done, total).
 
@@ -123,7 +126,17 @@ def fit(
     )
     batches = loader(training, train=True, workers=estimate.workers)
     module = learning.training(net, recipe.epochs * len(batches))
-    writer = RunWriter(folder, recipe=recipe, loader=batches, best=start_score, shown=shown, say=say, progress=progress)
+    events = Events(folder / "tensorboard", samples=samples if recipe.tensorboard == "full" else None, say=say)
+    writer = RunWriter(
+        folder,
+        recipe=recipe,
+        loader=batches,
+        best=start_score,
+        events=events,
+        shown=shown,
+        say=say,
+        progress=progress,
+    )
     # Its log tells of devices that it did not find, and advertises.
     with errors_alone("lightning.pytorch"), warnings.catch_warnings():
         # Advice that does not apply: our loader resumes, and its number of workers was measured.
@@ -137,7 +150,7 @@ def fit(
             accelerator="auto",
             devices=1,
             precision=precision,
-            callbacks=[*callbacks, EpochStatistics(), writer],
+            callbacks=[*callbacks, EpochStatistics(), *events.callbacks(), writer],
             logger=False,
             default_root_dir=folder / "callbacks",
             enable_checkpointing=True,  # by the writer, and what the caller adds

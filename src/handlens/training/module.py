@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import lightning.pytorch as pl
@@ -12,10 +13,30 @@ from handlens.data.seeds import seed_for, seed_torch
 from handlens.errors import InputError
 from handlens.preprocess import Preprocess
 from handlens.runtimes.graph import Scale
-from handlens.training.optim import make_optimizer, parameter_groups, rate_factor
+from handlens.training.optim import DECAYS, make_optimizer, parameter_groups, rate_factor
 from handlens.training.parts import name_of
 from handlens.training.recipe import Recipe
 from handlens.training.saving import require_finite
+
+
+@dataclass
+class Plateau:
+    """How often the rate was reduced because validation did not improve any more.
+
+    Attributes:
+        patience: epochs without improvement before it is reduced.
+        waited: of these so far.
+    """
+
+    patience: int
+    reductions: int = 0
+    waited: int = 0
+
+    def count(self, better: bool) -> None:
+        """After an epoch."""
+        self.waited = 0 if better else self.waited + 1
+        if self.waited >= self.patience:
+            self.reductions, self.waited = self.reductions + 1, 0
 
 
 class TaskTraining(pl.LightningModule):
@@ -38,6 +59,8 @@ class TaskTraining(pl.LightningModule):
         self.recipe = recipe
         self.total_steps = total_steps
         self.scale = Scale(preprocess)
+        self.input_shape = (preprocess.channels, preprocess.height, preprocess.width)
+        self.plateau = Plateau(recipe.plateau_epochs)
         self.loss_module = (
             recipe.loss if isinstance(recipe.loss, nn.Module) else None
         )  # goes to the device with the net
@@ -136,8 +159,9 @@ class TaskTraining(pl.LightningModule):
                 total=self.total_steps,
                 warmup=recipe.warmup,
                 schedule=recipe.schedule,
-                decay=recipe.decay,
+                decay=DECAYS.get(recipe.schedule, 1.0) if recipe.decay is None else recipe.decay,
                 epochs=recipe.epochs,
+                reductions=self.plateau.reductions,
             ),
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -145,7 +169,9 @@ class TaskTraining(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["train_counts"] = list(self.train_counts)
         checkpoint["averaged"] = self.averaged
+        checkpoint["plateau"] = [self.plateau.reductions, self.plateau.waited]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.train_counts = list(checkpoint["train_counts"])
         self.averaged = checkpoint["averaged"]
+        self.plateau.reductions, self.plateau.waited = checkpoint["plateau"]

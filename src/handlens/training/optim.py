@@ -10,6 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
+# Of the learning rate, where the recipe has none: TensorFlow's for MobileNet, and PyTorch's of ReduceLROnPlateau.
+DECAYS = {"exponential": 0.98, "plateau": 0.1}
+
 
 def parameter_groups(
     net: nn.Module, *, learning_rate: float, layer_decay: float, weight_decay: float
@@ -57,18 +60,24 @@ def make_optimizer(name: str, groups: list[dict[str, Any]], *, momentum: float) 
     return kind(groups, foreach=True)
 
 
-def rate_factor(step: int, *, total: int, warmup: float, schedule: str, decay: float, epochs: int) -> float:
+def rate_factor(
+    step: int, *, total: int, warmup: float, schedule: str, decay: float, epochs: int, reductions: int = 0
+) -> float:
     """Factor of the learning rate: linear from 0 over the first `warmup` share, then as the schedule says.
 
     Args:
         step, total: optimizer steps done, and in all of the epochs.
-        schedule: "cosine" to 0; "constant"; "exponential", `decay` times as much in each epoch.
+        schedule: "cosine" to 0; "constant"; "exponential", `decay` times as much in each epoch; "plateau", `decay`
+            times as much at each reduction.
+        reductions: so far.
     """
     first = warmup * total
     if step < first:
         return (step + 1) / (first + 1)
     if schedule == "constant":
         return 1.0
+    if schedule == "plateau":
+        return float(decay**reductions)
     if schedule == "exponential":
         return float(decay ** ((step - first) // max(1.0, total / max(1, epochs))))
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - first) / max(1.0, total - first))))

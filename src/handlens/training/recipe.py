@@ -123,10 +123,15 @@ class Recipe(BaseModel):
     batch_size: int = Field(32, ge=1, description="Images per batch.")
     optimizer: Literal["adamw", "adam", "rmsprop", "sgd"] = Field("adamw", description="Optimizer.")
     momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of sgd and rmsprop; 0 is off.")
-    schedule: Literal["cosine", "constant", "exponential"] = Field(
-        "cosine", description="Learning rate after the warmup; cosine: down to 0; exponential: times decay per epoch."
+    schedule: Literal["cosine", "constant", "exponential", "plateau"] = Field(
+        "cosine",
+        description="Learning rate after the warmup; cosine: down to 0; exponential: times decay per epoch; plateau: "
+        "times decay where validation has not improved for plateau_epochs.",
     )
-    decay: float = Field(0.98, gt=0, le=1, description="Factor per epoch of the exponential schedule.")
+    decay: float | None = Field(
+        None, gt=0, le=1, description="Factor of the schedules exponential (if none, 0.98) and plateau (if none, 0.1)."
+    )
+    plateau_epochs: int = Field(2, ge=1, description="Epochs without improvement before plateau lowers the rate.")
     learning_rate: float = Field(
         2e-4,
         gt=0,
@@ -173,6 +178,11 @@ class Recipe(BaseModel):
         None,
         description="Your own training transform in place of flips, crops and colors: package.module:Name, from Python "
         "also the function (docs/python.md).",
+    )
+    tensorboard: Literal["scalars", "full"] = Field(
+        "scalars",
+        description="full: also predictions, histograms of weights and gradients, the graph, the recipe and the "
+        "seconds of each part of a step.",
     )
     callbacks: list[str] = Field(
         [],

@@ -20,6 +20,7 @@ from handlens.training.module import TaskTraining
 from handlens.training.recipe import Recipe
 from handlens.training.run import BEST, LAST, append_metrics
 from handlens.training.saving import require_finite, save_net
+from handlens.training.tensorboard import Events
 
 # Ctrl-C; the end of a service or of a cluster's job; a terminal that was closed (Windows has none of the last).
 STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
@@ -43,6 +44,7 @@ class RunWriter(Checkpoint):
         recipe: Recipe,
         loader: ResumableLoader,
         best: tuple[float, float],
+        events: Events,
         shown: Callable[[float], str],
         say: Callable[[str], None],
         progress: Callable[[str, int, int], None],
@@ -53,13 +55,13 @@ class RunWriter(Checkpoint):
         self.best = best  # (the score of METRICS, -loss) on validation
         self.best_epoch = 0
         self.stopped = False  # before the last epoch: a resumed run must not go on
+        self.events = events
         self.shown = shown
         self.say = say
         self.progress = progress
         self.interrupted = False
         self._saved_at = self._began = time.monotonic()
         self._seconds_before = 0.0  # of training, until a resumed run began
-        self._events: Any = None
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -79,9 +81,8 @@ class RunWriter(Checkpoint):
         self.loader.load_state_dict(state["loader"])
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self._events = SummaryWriter(str(self.folder / "tensorboard"), purge_step=trainer.global_step + 1)
+        assert isinstance(pl_module, TaskTraining)
+        self.events.open(trainer, pl_module)
         self._saved_at = self._began = time.monotonic()
         trainer.should_stop = self.stopped
         if threading.current_thread() is threading.main_thread():
@@ -114,7 +115,7 @@ class RunWriter(Checkpoint):
         pl_module.update_average()
         what = f"epoch {trainer.current_epoch + 1} of {self.recipe.epochs}"
         self.progress(what, batch_idx + 1, len(self.loader))
-        self._events.add_scalar("train/loss", float(outputs["loss"].detach()), trainer.global_step)
+        self.events.step(trainer, float(outputs["loss"].detach()))
         if batch_idx + 1 >= len(self.loader):
             return  # validation follows, and the epoch's own save after it
         due = time.monotonic() - self._saved_at > self.recipe.checkpoint_seconds
@@ -145,9 +146,11 @@ class RunWriter(Checkpoint):
         metric, loss = self._result
         require_finite(loss, f"the validation loss of epoch {trainer.current_epoch + 1}")
         score = (metric, -loss)
-        if self._worth(score) > self._worth(self.best):
+        better = self._worth(score) > self._worth(self.best)
+        if better:
             self.best, self.best_epoch = score, trainer.current_epoch + 1
             save_net(pl_module.net, self.folder / BEST)
+        pl_module.plateau.count(better)
         pl_module.restore_live()
 
     def _seconds(self) -> float:
@@ -173,10 +176,7 @@ class RunWriter(Checkpoint):
             "seconds": round(self._seconds(), 1),
         }
         append_metrics(self.folder, row)
-        for name, value in row.items():
-            if name not in ("epoch", "step"):
-                self._events.add_scalar(f"epoch/{name}", value, trainer.global_step)
-        self._events.flush()
+        self.events.epoch(trainer, pl_module, row)
         self.say(
             f"Epoch {row['epoch']}: training loss {row['train_loss']:.3f}, validation loss {loss:.3f}, "
             f"{self.shown(metric)}, {row['seconds']:.0f} s so far."
@@ -190,14 +190,10 @@ class RunWriter(Checkpoint):
             raise InterruptedTraining
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.close()
+        self.events.close()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        self.close()
-
-    def close(self) -> None:
-        if self._events is not None:
-            self._events.close()
+        self.events.close()
 
     def save(self, trainer: pl.Trainer) -> None:
         with atomic_path(self.folder / LAST) as temporary:
