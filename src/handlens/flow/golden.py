@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from handlens.files import write_json
+from handlens.reading.arrays import read_arrays
 from handlens.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -54,7 +55,6 @@ def expect_again(folder: Path, net: nn.Module, preprocess: Preprocess, task: Tas
     path = folder / "golden" / PIXELS
     if not path.is_file():
         return
-    with np.load(path) as kept:
-        pixels = kept["images"]
+    pixels = read_arrays(path)["images"]
     expected = DeployGraph(net.eval(), preprocess, last_step=task.last_step).arrays(pixels, task.outputs)
-    np.savez(path, **{"images": pixels, **expected})
+    np.savez(path, **{"images": pixels, **expected})  # type: ignore[arg-type]

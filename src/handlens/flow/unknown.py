@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import shlex
-import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from handlens.evaluation.unknown import BOTH, ENERGY, KNN, MAHALANOBIS, Features
 from handlens.files import write_bytes
 from handlens.flow.embeddings import embedder_of
 from handlens.flow.held_out import Learned, head_learned_all, learned_images
-from handlens.reading.files import read_bytes
+from handlens.reading.arrays import read_arrays
 from handlens.reporter import Reporter
 from handlens.results import Prediction
 from handlens.runtimes.names import FEATURES
@@ -378,12 +377,11 @@ def _kept(run: Run) -> Recognition | None:
     path = run.folder / KEPT
     if not path.is_file():
         return None
+    arrays = read_arrays(path)
     try:
-        with np.load(io.BytesIO(read_bytes(path, "weights")), allow_pickle=False) as file:
-            said = json.loads(file["said"].tobytes())
-            if said["weights"] != run.model.files[WEIGHTS]:
-                return None
-            arrays = {name: file[name] for name in file.files}
+        said = json.loads(arrays["said"].tobytes())
+        if said["weights"] != run.model.files[WEIGHTS]:
+            return None
         gaussians = None
         if "whiten" in arrays:
             gaussians = Gaussians(arrays["means"], arrays["whiten"].astype(np.float64))
@@ -401,6 +399,6 @@ def _kept(run: Run) -> Recognition | None:
         probabilities, p = found.probabilities_and_p(np.ones((1, found.weight.shape[1]), dtype=np.float32))
         if probabilities.shape != (1, len(run.class_names)) or not np.isfinite([*probabilities[0], *p]).all():
             raise ValueError(f"{probabilities.shape} probabilities")
-    except (ValueError, KeyError, TypeError, AttributeError, EOFError, AssertionError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} is damaged ({type(error).__name__}); remove it, and it is made again.") from None
+    except (ValueError, KeyError, TypeError, AttributeError, AssertionError):
+        raise InputError(f"{path} is damaged; remove it, and it is made again.") from None
     return found

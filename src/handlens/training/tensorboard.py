@@ -35,7 +35,7 @@ class Events:
         self._last: dict[str, float] = {}
         self._clock = StepClock()
 
-    def open(self, trainer: pl.Trainer, module: TaskTraining) -> None:
+    def begin(self, trainer: pl.Trainer, module: TaskTraining) -> None:
         """A step that was written before an interruption, and is done again, stands there once."""
         self._writer = SummaryWriter(str(self._folder), purge_step=trainer.global_step + 1)
         self._clock.begin()

@@ -82,7 +82,7 @@ class RunWriter(Checkpoint):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, TaskTraining)
-        self.events.open(trainer, pl_module)
+        self.events.begin(trainer, pl_module)
         self._saved_at = self._began = time.monotonic()
         trainer.should_stop = self.stopped
         if threading.current_thread() is threading.main_thread():
