@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from handlens.drawing import with_boxes, with_legend, with_mask
+from handlens.drawing import DARK, with_boxes, with_difference, with_legend, with_mask
 from handlens.palette import IGNORE, colors
 
 NAMES = ("background", "호밀빵", "bun")
@@ -111,3 +111,14 @@ def test_bands_do_not_show(monkeypatch):
     assert (whole != image).any()
     monkeypatch.setattr(drawing, "BAND", 37)
     np.testing.assert_array_equal(drawing.with_boxes(image, boxes, labels, texts), whole)
+
+
+def test_a_difference_is_red_where_classes_are_others():
+    image = np.full((2, 3, 3), 100, dtype=np.uint8)
+    truth = np.array([[0, 1, 2], [IGNORE, 1, 1]], dtype=np.uint8)
+    predicted = np.array([[0, 2, 2], [0, 1, 0]], dtype=np.uint8)
+    drawn = with_difference(image, truth, predicted)
+    assert (drawn[:, :, 0] > drawn[:, :, 1].astype(int) + 80).tolist() == [[False, True, False], [False, False, True]]
+    assert tuple(drawn[1, 0]) == DARK and tuple(drawn[0, 0]) == (178, 178, 178)
+    with pytest.raises(ValueError, match="same size"):
+        with_difference(image, truth, predicted[:1])

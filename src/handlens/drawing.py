@@ -19,6 +19,7 @@ Stroke = Callable[[ImageDraw.ImageDraw, int], None]  # drawn into a band of an i
 BAND = 2048  # rows
 MOST_TEXTS = 300  # of the largest objects; beside more, none can be read
 OPACITY = 0.5  # of a mask: the image still shows through
+WRONG, REDNESS, DARK = (214, 40, 40), 0.65, (60, 60, 60)  # of a difference
 IGNORED = 0.25  # what is left of the light where pixels do not count
 PAINTED_AT_ONCE = 1 << 18  # pixels: in float they fit the processor's cache
 SMALLEST_LETTERS = 10  # pixels, of a legend
@@ -52,6 +53,28 @@ def with_mask(image: NDArray[np.uint8], mask: NDArray[np.uint8], names: Sequence
         band = slice(top, top + rows)
         opacity = share[mask[band]][:, :, None]
         painted[band] = (image[band] * (1 - opacity) + table[mask[band]] * opacity).round()
+    return painted
+
+
+def with_difference(
+    image: NDArray[np.uint8], truth: NDArray[np.uint8], predicted: NDArray[np.uint8]
+) -> NDArray[np.uint8]:
+    """The image in light gray, and the pixels whose class is another in red; those that do not count are dark.
+
+    Args:
+        image: (H, W, 3) uint8 RGB. truth, predicted: (H, W) uint8 class indices.
+
+    Raises:
+        ValueError: the sizes differ.
+    """
+    if image.shape != (*truth.shape, 3) or truth.shape != predicted.shape:
+        shapes = ", ".join(str(part.shape) for part in (image, truth, predicted))
+        raise ValueError(f"image and masks must have the same size, got {shapes}")
+    gray = (image // 2 + 128).mean(axis=2, dtype=np.float32).round().astype(np.uint8)
+    painted = np.repeat(gray[:, :, None], 3, axis=2)
+    wrong = (truth != predicted) & (truth != IGNORE)
+    painted[wrong] = painted[wrong] * (1 - REDNESS) + np.array(WRONG) * REDNESS
+    painted[truth == IGNORE] = DARK
     return painted
 
 

@@ -20,14 +20,19 @@ PAIR_GAP = 6  # pixels between them
 
 
 def sheet_of_pairs(
-    images: Iterable[NDArray[np.uint8]], captions: Sequence[str], sizes: Sequence[tuple[int, ...]]
+    images: Iterable[NDArray[np.uint8]],
+    captions: Sequence[str],
+    sizes: Sequence[tuple[int, ...]],
+    *,
+    beside: int = 2,
 ) -> NDArray[np.uint8]:
     """Two pairs beside each other; rows as high as the highest pair needs.
 
     Args:
         sizes: (height, width) of each image.
+        beside: how many of an image's pictures stand beside each other.
     """
-    height = min(PAIR_WIDTH, max(round(PAIR_WIDTH * height / (2 * width)) for height, width in sizes))
+    height = min(PAIR_WIDTH, max(round(PAIR_WIDTH * height / (beside * width)) for height, width in sizes))
     return contact_sheet(images, captions, columns=2, tile=PAIR_WIDTH, tile_height=max(height, 1))
 
 

@@ -100,8 +100,8 @@ class MaskMeasure:
         )
 
     def _sheet(self) -> bytes | None:
-        """Truth and answer side by side, the least right images first."""
-        from handlens.drawing import with_legend, with_mask
+        """Truth, prediction and where they differ side by side, the least right images first."""
+        from handlens.drawing import with_difference, with_legend, with_mask
 
         shown = [
             (-100 * negative, self.records[place], answer.classes)
@@ -110,13 +110,14 @@ class MaskMeasure:
         if not shown:
             return None
 
-        def pair(record: Record, answer: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        def beside(record: Record, answer: NDArray[np.uint8]) -> NDArray[np.uint8]:
             assert record.label is not None
             image = decode(record.path)
             truth = self.kind.read(record.label, size=(answer.shape[0], answer.shape[1]))
-            return np.concatenate([with_mask(image, mask, self.names) for mask in (truth, answer)], axis=1)
+            masks = [with_mask(image, mask, self.names) for mask in (truth, answer)]
+            return np.concatenate([*masks, with_difference(image, truth, answer)], axis=1)
 
         captions = [f"{record.path.name}: {right:.1f} % correct" for right, record, _ in shown]
-        images = (pair(record, answer) for _, record, answer in shown)  # one at a time: they have their full size
-        sheet = sheet_of_pairs(images, captions, [answer.shape for _, _, answer in shown])
+        images = (beside(record, answer) for _, record, answer in shown)  # one at a time: they have their full size
+        sheet = sheet_of_pairs(images, captions, [answer.shape for _, _, answer in shown], beside=3)
         return jpeg_bytes(with_legend(sheet, dict(enumerate(self.names[:LEGEND]))))
