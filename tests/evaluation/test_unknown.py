@@ -66,3 +66,14 @@ def test_another_score_has_to_be_better_for_every_class():
     assert chosen_score(usual | {unknown.GEN: [0.81, 0.71, 0.91], unknown.KNN: [0.9, 0.8, 0.95]}) == unknown.KNN
     assert chosen_score({unknown.BOTH: [0.5, 0.5], unknown.GEN: [0.9, 0.9]}) == unknown.BOTH
     assert chosen_score({}) == unknown.BOTH
+
+
+def test_quantiles_say_what_all_scores_say():
+    known, new = np.sort(RNG.normal(size=5000)), RNG.normal(size=2000) + 0.5
+    ours = unknown.p_by_quantiles(new, unknown.quantiles_of(known))
+    np.testing.assert_allclose(ours, unknown.p_values(new, known), atol=0.011)
+    rejected = [
+        (unknown.p_by_quantiles(RNG.normal(size=5000), unknown.quantiles_of(RNG.normal(size=5000))) <= 0.05).mean()
+        for _ in range(50)
+    ]
+    assert np.mean(rejected) == pytest.approx(0.05, abs=0.003)

@@ -19,6 +19,7 @@ from handlens.errors import InputError
 from handlens.flow.unknown import KEPT
 from handlens.reading.parsed import read_json
 from handlens.results import KnownClasses
+from handlens.tasks.classify.answer import answer
 
 SCHEMAS = Path(__file__).resolve().parents[2] / "docs" / "schemas"
 
@@ -102,8 +103,6 @@ def test_a_damaged_file_is_a_sentence_and_other_weights_make_it_anew(run, traine
     [
         ({"unknown": 0.0}, "between 0 and 1"),
         ({"unknown": 0.05, "sets": 0.9}, "cannot be asked for together"),
-        ({"unknown": 0.05, "precision": "int8"}, "omit --engine and int8"),
-        ({"unknown": 0.05, "engine": "openvino"}, "omit --engine and int8"),
     ],
 )
 def test_what_cannot_be_is_refused_at_once(run, trained, arguments, said):
@@ -124,3 +123,36 @@ def test_changed_images_are_refused(run, trained, tmp_path):
     next(path for path in (data / "train").rglob("*") if path.is_file()).unlink()
     with pytest.raises(InputError, match="have changed since own was trained"):
         handlens.predict(own, [trained[1]], unknown=0.05)
+
+
+def test_an_exported_file_carries_what_it_needs(run, trained, tmp_path):
+    exported, _ = handlens.export(run, to="openvino", images=8)
+    images = sorted((trained[1] / "test").rglob("*.jpg"))
+    found = [one.result for one in handlens.predict(exported, images, unknown=0.2)]
+    assert all(isinstance(one, KnownClasses) for one in found)
+    usual = [one.result.p for one in handlens.predict(run, images, unknown=0.2, engine="openvino")]
+    np.testing.assert_allclose([one.p for one in found], usual, atol=0.05)
+    assert np.mean([one.unknown for one in found]) <= 0.5
+    measured = handlens.evaluate(exported, trained[1], unknown=0.2)["unknown"]
+    assert measured["score"] == "GEN" and measured["rejected"] == pytest.approx(np.mean([one.unknown for one in found]))
+
+    folder = exported.with_name(f"{exported.name}-app")
+    model = read_json(folder / "model.json")
+    assert model["known_scores"] == read_json(run / "model.json")["chosen"]["known_scores"]
+    assert "known_scores" in (folder / "README.md").read_text(encoding="utf-8")
+    result = found[0]
+    told = answer({"probabilities": result.probabilities}, model=model, height=1, width=1, place=(0, 0, 1, 1))
+    assert told["p"] == pytest.approx(result.p)
+
+
+def test_a_damaged_list_of_scores_is_a_sentence(run, trained):
+    model = read_json(run / "model.json")
+    for damaged in ([], ["a"], [2, 1], 7):
+        model["chosen"]["known_scores"] = damaged
+        (run / "model.json").write_text(json.dumps(model), encoding="utf-8")
+        with pytest.raises(InputError, match="no valid known_scores"):
+            handlens.predict(run, [trained[1]], unknown=0.05, engine="openvino")
+    del model["chosen"]["known_scores"]
+    (run / "model.json").write_text(json.dumps(model), encoding="utf-8")
+    with pytest.raises(InputError, match="says nothing of the images that it knows"):
+        handlens.predict(run, [trained[1]], unknown=0.05, precision="int8")

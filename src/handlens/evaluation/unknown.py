@@ -13,7 +13,7 @@ Scores   maximum probability  Hendrycks and Gimpel 2017, arXiv:1610.02136: 1 - t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,8 @@ Features = NDArray[np.float32]  # (N, D); logits are (N, K)
 GAMMA, LIKELIEST = 0.1, 100  # of GEN: the authors' choices for ImageNet
 NEIGHBOR = 1  # of KNN, by benchmarks/unknown.py; the authors take the 50th of CIFAR's 50,000 images
 SHRINKAGE = 0.1  # of the mean variance, added to every direction: few images leave most of them without any
+QUANTILES = 101
+FEWEST = 20  # known images to take a threshold from; our choice
 AT_ONCE = 1024  # rows that are compared with the bank together
 
 MAX_PROBABILITY, ENERGY, GEN = "maximum probability", "energy", "GEN"
@@ -124,6 +126,21 @@ def p_values(scores: Floats, known: Floats) -> Floats:
     """
     above = len(known) - np.searchsorted(known, scores, side="left")
     return np.asarray((above + 1) / (len(known) + 1))
+
+
+def quantiles_of(known: Floats) -> list[float]:
+    """QUANTILES numbers, ascending, that `p_by_quantiles` needs: few enough for a model's file."""
+    return np.quantile(known, np.linspace(0, 1, QUANTILES), method="higher").round(6).tolist()
+
+
+def p_by_quantiles(scores: Floats, quantiles: Sequence[float]) -> Floats:
+    """As `p_values`, to a hundredth and never too small.
+
+    Args:
+        quantiles: as `quantiles_of` gives them.
+    """
+    below = np.searchsorted(np.asarray(quantiles), scores, side="left")
+    return np.asarray((len(quantiles) - below).clip(1) / len(quantiles))
 
 
 def auroc(known: Floats, unknown: Floats) -> float:

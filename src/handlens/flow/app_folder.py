@@ -61,6 +61,7 @@ def make_app_folder(gate: Gate, runtime: Runtime, file: Path, *, metadata: Mappi
             for name, values in expected.items()
         ],
         "check": told.check,
+        **told.model,
     }
     folder = app_folder(file)
     folder.mkdir()

@@ -18,6 +18,7 @@ from handlens.prediction.engines import open_chosen
 from handlens.prediction.predictor import Predictor
 from handlens.reading.parsed import read_json
 from handlens.reporter import QUIET, Reporter, shows_progress
+from handlens.results import Prediction
 from handlens.runtimes.engine import Engine
 from handlens.runtimes.openvino.engine import OpenVINOEngine
 from handlens.tasks import TASKS
@@ -88,7 +89,7 @@ def evaluate(
         require_sets(run, sets, precision)
         limit = limit_of(run, sets, report)
     if unknown is not None:
-        from handlens.flow.unknown import measure_unknown, require_unknown
+        from handlens.flow.unknown import by_features, measure_unknown, require_unknown
 
         require_unknown(run, unknown, engine=engine, precision=precision)
     test = test_images(run, data, format=format, config=config)
@@ -105,7 +106,7 @@ def evaluate(
     predictor = Predictor(run, precision=precision, engine=opened, preprocess=preprocess, threshold=task.evaluated_at)
     measure = task.measure(run, test.kind)
     unreadable = []
-    with_sets: list[Any] = []
+    taken: list[Prediction] = []  # where they are looked at once more
     predictions = predictor.predict(record.path for record in test.records)
     for done, (record, prediction) in enumerate(zip(test.records, predictions, strict=True), start=1):
         if prediction.result is None:
@@ -113,7 +114,7 @@ def evaluate(
         else:
             try:
                 measure.add(record, prediction.result)
-                with_sets += [prediction.result] if sets is not None else []
+                taken += [prediction] if sets is not None or unknown is not None else []
             except InputError as error:  # of its mask
                 unreadable.append({"file": record.id, "reason": str(error)})
         report.progress("evaluating", done, len(test.records))
@@ -135,9 +136,19 @@ def evaluate(
         "report": None,
     }
     if sets is not None and limit is not None:
-        result["sets"] = measure_sets(with_sets, [record.label for record in measure.records], sets, limit)
+        result["sets"] = measure_sets(
+            [one.result for one in taken], [record.label for record in measure.records], sets, limit
+        )
     if unknown is not None:
-        result["unknown"] = measure_unknown(run, measure.records, unknown, precision=precision, report=report)
+        result["unknown"] = measure_unknown(
+            run,
+            measure.records,
+            taken,
+            unknown,
+            features=by_features(run, engine=engine, precision=precision),
+            precision=precision,
+            report=report,
+        )
     if preprocess is None:
         with locked(run.evaluations if run.folder.is_file() else run.folder):
             page = _Page(heat_maps, costs, {"engine": engine, "precision": "int8" if precision == "int8" else None})

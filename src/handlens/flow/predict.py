@@ -88,16 +88,23 @@ def predict(
         limit = limit_of(run, sets, report)
     paths_in_order = itertools.chain(first, files)
     if unknown is not None:
-        from handlens.flow.unknown import recognition_of, recognized, require_unknown
+        from handlens.flow.unknown import by_features, require_unknown
 
         if sets is not None:
             raise InputError("sets and unknown cannot be asked for together.")
         require_unknown(run, unknown, engine=engine, precision=precision)
+    if unknown is not None and by_features(run, engine=engine, precision=precision):
+        from handlens.flow.unknown import recognition_of, recognized
+
         recognition = recognition_of(run, report)
         predictions = recognized(run, recognition, paths_in_order, unknown, precision=precision, report=report)
     else:
         opened = open_chosen(run, engine=engine, precision=precision, latency=len(first) <= FEW, report=report)
         predictions = Predictor(run, engine=opened, threshold=threshold, tiles=tiles).predict(paths_in_order)
+        if unknown is not None:
+            from handlens.flow.unknown import recognized_by_probabilities
+
+            predictions = recognized_by_probabilities(run, predictions, unknown)
     counted = len(first) if len(first) <= FEW else sum(1 for _ in itertools.islice(walk(named), COUNTED + 1))
     total = counted if counted <= COUNTED else None
     if limit is not None:

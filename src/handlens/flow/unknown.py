@@ -17,7 +17,7 @@ from handlens.data.labels.finding import counted
 from handlens.errors import InputError
 from handlens.evaluation import unknown as scoring
 from handlens.evaluation.metrics import wilson_interval
-from handlens.evaluation.unknown import BOTH, ENERGY, KNN, MAHALANOBIS, Features, Floats, Gaussians
+from handlens.evaluation.unknown import BOTH, ENERGY, FEWEST, GEN, KNN, MAHALANOBIS, Features, Floats, Gaussians
 from handlens.files import write_bytes
 from handlens.flow.embeddings import embedder_of
 from handlens.flow.held_out import Learned, head_learned_all, learned_images
@@ -38,7 +38,6 @@ KEPT = "unknown.npz"
 MOST_LEFT_OUT = 5  # classes that take the part of the unknown: each costs the fit of a head
 LEAST_LEFT_OUT = 3  # classes, of fewer of which none can be preferred
 MOST_NEIGHBORS = 4096  # training images that are kept: 10 MB of 1280 features
-FEWEST = 20  # known images to take a threshold from; our choice
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,10 +73,15 @@ class Recognition:
         return raised / raised.sum(axis=1, keepdims=True), scoring.p_values(scores, self.known)
 
 
+def by_features(run: Run, *, engine: str | None, precision: str) -> bool:
+    """Whether the run's own engine predicts, whose features can be had; of exports, probabilities alone."""
+    return engine is None and precision != "int8" and not run.folder.is_file()
+
+
 def require_unknown(run: Run, share: float, *, engine: str | None, precision: str) -> None:
     """
     Raises:
-        InputError: no share, another task, or a model without images of its own.
+        InputError: no share, another task, a model without images of its own, or an export of an earlier version.
     """
     task = TASKS[run.task]
     if not 0 < share < 1:
@@ -87,12 +91,14 @@ def require_unknown(run: Run, share: float, *, engine: str | None, precision: st
             f"--unknown is available for single-label classification only; the task of {run.folder.name} is "
             f"{task.name}."
         )
-    if run.folder.is_file():
-        raise InputError(f"--unknown needs the features of a run; {run.folder.name} is a file: give its run folder.")
-    if run.model.data is None:
+    if not by_features(run, engine=engine, precision=precision):
+        if run.model.known_scores is None:
+            raise InputError(
+                f"{run.folder.name} says nothing of the images that it knows: it was trained on too few, or by an "
+                "earlier version."
+            )
+    elif run.model.data is None:
         raise InputError(f"{run.folder.name} has no images of its own, which others are told from.")
-    if engine is not None or precision == "int8":
-        raise InputError("--unknown looks at the features of the float model; omit --engine and int8.")
 
 
 def recognition_of(run: Run, report: Reporter) -> Recognition:
@@ -118,17 +124,47 @@ def recognized(
             yield Prediction(answer.path, kind(probabilities, run.class_names, p, share))
 
 
+def recognized_by_probabilities(run: Run, predictions: Iterable[Prediction], share: float) -> Iterator[Prediction]:
+    """Predictions of any of a run's files, each as a `KnownClasses`: by GEN and the quantiles that the file carries."""
+    kind: Any = TASKS[run.task].known_result
+    known = run.model.known_scores
+    assert known is not None
+    for one in predictions:
+        result: Any = one.result
+        if result is None:
+            yield one
+            continue
+        logits = np.log(result.probabilities.clip(np.finfo(np.float32).tiny))[None]
+        [p] = scoring.p_by_quantiles(scoring.generalized_entropy(logits), known)
+        yield Prediction(one.path, kind(result.probabilities, result.names, float(p), share))
+
+
 def measure_unknown(
-    run: Run, records: Sequence[Record], share: float, *, precision: Precision, report: Reporter
+    run: Run,
+    records: Sequence[Record],
+    predictions: Sequence[Prediction],
+    share: float,
+    *,
+    features: bool,
+    precision: Precision,
+    report: Reporter,
 ) -> dict[str, Any]:
     """What asking for it costs on images of the classes: how many are taken for none, and how good the rest is.
+
+    Args:
+        predictions: for the records, of the file that was evaluated.
+        features: as `by_features` says.
 
     Returns:
         {"asked", "rejected", "rejected_interval", "count", "accuracy_of_the_rest", "score", "auroc", "left_out"}.
     """
-    recognition = recognition_of(run, report)
+    recognition = recognition_of(run, report) if features else None
+    if recognition is not None:
+        paths = (record.path for record in records)
+        found = recognized(run, recognition, paths, share, precision=precision, report=report)
+    else:
+        found = recognized_by_probabilities(run, predictions, share)
     rejected, right = [], []
-    found = recognized(run, recognition, (record.path for record in records), share, precision=precision, report=report)
     for done, (record, prediction) in enumerate(zip(records, found, strict=True), start=1):
         result: Any = prediction.result
         if result is not None:
@@ -143,9 +179,9 @@ def measure_unknown(
         "rejected_interval": wilson_interval(int(out.sum()), len(out)),
         "count": len(out),
         "accuracy_of_the_rest": float(kept.mean()) if len(kept) else None,
-        "score": recognition.score,
-        "auroc": recognition.auroc.get(recognition.score),
-        "left_out": list(recognition.left_out),
+        "score": GEN if recognition is None else recognition.score,
+        "auroc": None if recognition is None else recognition.auroc.get(recognition.score),
+        "left_out": [] if recognition is None else list(recognition.left_out),
     }
 
 

@@ -4,7 +4,7 @@ fitted, and what people are shown."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -109,11 +109,13 @@ class ForApps:
             "equal": a "share" of the numbers of "output", whole ones, is the same;
             "rows": of "outputs" (boxes, scores, labels), each box that scores "from" or more has a counterpart on the
             other side: the same label, no other number off by more than "tolerance".
+        model: further keys of the app's model.json, which `answer` reads.
     """
 
     answer: Path
     meanings: Mapping[str, str]
     check: Mapping[str, Any]
+    model: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from handlens.evaluation.calibration import calibration, fit_temperature, tempered
+from handlens.evaluation.unknown import FEWEST, generalized_entropy, quantiles_of
 from handlens.figures import percent
 
 
@@ -24,16 +25,19 @@ def takes_temperature(net: nn.Module) -> bool:
 
 
 def chosen_temperature(probabilities: NDArray[np.float32], labels: NDArray[np.int64], source: str) -> dict[str, Any]:
-    """What a run keeps in `ModelInfo.chosen`: "temperature", and under "calibration" what it was chosen on and what it
-    changed.
+    """What a run keeps in `ModelInfo.chosen`: "temperature", under "calibration" what it was chosen on and what it
+    changed, and of enough images "known_scores": quantiles of `unknown.generalized_entropy`.
 
     Args:
         probabilities: (N, K) at temperature 1; labels: (N,) class indices.
         source: of what the probabilities are.
     """
     temperature = fit_temperature(probabilities, labels)
-    before, after = calibration(probabilities, labels), calibration(tempered(probabilities, temperature), labels)
-    return {
+    calibrated = tempered(probabilities, temperature)
+    before, after = calibration(probabilities, labels), calibration(calibrated, labels)
+    scores = generalized_entropy(np.log(calibrated.clip(np.finfo(np.float32).tiny)))
+    known = {"known_scores": quantiles_of(scores)} if len(labels) >= FEWEST else {}
+    return known | {
         "temperature": temperature,
         "calibration": {
             "source": source,

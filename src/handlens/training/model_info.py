@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from types import NoneType
 from typing import Any
 
@@ -19,7 +20,7 @@ FORMAT = 1
 MOST_CLASSES = 100_000  # our choice; ImageNet-21k has 21,841
 SHA256 = re.compile("[0-9a-f]{64}")
 # Of what a task chose, what its answers and its evaluation need with the file.
-FOR_APPS = ("threshold", "thresholds", "category_ids", "training_mean", "training_std")
+FOR_APPS = ("threshold", "thresholds", "category_ids", "training_mean", "training_std", "known_scores")
 
 # What each key holds in the file. Those of NEEDED stand in every file.
 Types = Mapping[str, type | tuple[type, ...]]
@@ -131,6 +132,22 @@ class ModelInfo:
         if not isinstance(value, float) or not 0 < value < math.inf:
             raise InputError(f"{value!r:.40} is no temperature; restore model.json from a copy of the run.")
         return value
+
+    @property
+    def known_scores(self) -> tuple[float, ...] | None:
+        """Quantiles of the scores of images of the classes (`evaluation.unknown`), by which others are told; None
+        where there are none.
+
+        Raises:
+            InputError: model.json has none that are possible.
+        """
+        values = self.chosen.get("known_scores")
+        if values is None:
+            return None
+        numbers = isinstance(values, list) and values and all(type(value) in (int, float) for value in values)
+        if not numbers or any(not low <= high for low, high in pairwise(values)):
+            raise InputError("model.json has no valid known_scores; restore it from a copy of the run.")
+        return tuple(map(float, values))
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON; what is None is left out."""

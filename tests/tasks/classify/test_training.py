@@ -12,6 +12,7 @@ from handlens.models import build
 from handlens.preprocess import Preprocess
 from handlens.tasks.classify.training import ClassifierTraining
 from handlens.training.recipe import Recipe
+from handlens.training.tensorboard import Events
 from handlens.training.writer import RunWriter
 
 PREPROCESS = Preprocess(height=64, width=64, resize="stretch")
@@ -58,6 +59,7 @@ def test_the_best_epoch_is_the_one_asked_for(tmp_path: Path, by: str, best: tupl
         recipe=Recipe(choose_by=by),
         loader=None,
         best=(0.0, float("-inf")),
+        events=Events(tmp_path, samples=None, say=print),
         shown=str,
         say=print,
         progress=lambda what, done, total: None,

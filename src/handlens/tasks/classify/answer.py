@@ -5,11 +5,17 @@ from typing import Any
 
 import numpy as np
 
+# Of GEN (Liu, Lochman and Zach 2023, equation 5): how little an image looks like any of the classes.
+GAMMA, LIKELIEST = 0.1, 100
+
 
 def answer(
     outputs: Mapping[str, Any], *, model: Mapping[str, Any], height: int, width: int, place: tuple[int, int, int, int]
 ) -> dict[str, Any]:
     """The likeliest class, and the likeliest five with their probabilities.
+
+    Where the model knows which images are usual, also p: of images of its classes, at most a share a has a p of a or
+    less, so that an image with a p of at most 0.05 may well show none of them.
 
     Args:
         outputs: by name, without the batch: probabilities (K,).
@@ -19,7 +25,12 @@ def answer(
     probabilities = outputs["probabilities"]
     order = np.argsort(-probabilities, kind="stable")[:5]
     top = [{"class": model["class_names"][i], "probability": float(probabilities[i])} for i in order]
-    return top[0] | {"top": top}
+    found = top[0] | {"top": top}
+    if known := model.get("known_scores"):
+        likeliest = np.sort(probabilities.astype(np.float64))[::-1][:LIKELIEST]
+        score = ((likeliest * (1 - likeliest)).clip(0) ** GAMMA).sum()
+        found["p"] = max(1, len(known) - int(np.searchsorted(known, score))) / len(known)
+    return found
 
 
 def caption(found: Mapping[str, Any]) -> str:

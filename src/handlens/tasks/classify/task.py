@@ -117,6 +117,7 @@ class Classify(Task):
             Path(__file__).with_name("answer.py"),
             {PROBABILITIES: meaning},
             {"kind": "close", "output": PROBABILITIES, "tolerances": [tolerance]},
+            {"known_scores": chosen["known_scores"]} if "known_scores" in chosen else {},
         )
 
     def predicted_drop(self, values: Arrays, own: Arrays) -> Prediction:
