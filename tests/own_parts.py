@@ -33,6 +33,17 @@ class TinyNet(nn.Module):
         return self.classifier(self.features(images).mean(dim=(2, 3)))
 
 
+class Hidden(TinyNet):
+    """What is called classifier is not the last layer."""
+
+    def __init__(self, *, num_classes: int) -> None:
+        super().__init__(num_classes=8)
+        self.last = nn.Linear(8, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.last(super().forward(images).relu())
+
+
 class Tied(TinyNet):
     """Two layers that share their weights."""
 

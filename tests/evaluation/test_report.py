@@ -108,10 +108,10 @@ def about(names: list[str]) -> About:
     return About(
         dataset={"root": "/home/someone/photos", "split": "test", "images": 40},
         findings=[{"level": "warning", "message": "3 images are twice here."}],
-        story=[f"It was trained on {names[0]}."],
+        provenance=[f"It was trained on {names[0]}."],
         cost=[("Parameters", "2,230,277", names[0])],
         commands=[f"handlens train {names[0]}"],
-        sure={
+        intervals={
             "value": "90.0 %",
             "interval": "80.0 % to 97.5 %",
             "draws": 2000,

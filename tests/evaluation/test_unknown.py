@@ -11,7 +11,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from handlens.evaluation import unknown
 from handlens.evaluation.unknown import Gaussians
-from handlens.flow.unknown import chosen_score
+from handlens.flow.recognition import chosen_score
 
 RNG = np.random.default_rng(0)
 FEATURES = RNG.random((60, 8), dtype=np.float32)
@@ -26,7 +26,9 @@ def test_neighbor_distances_are_scikit_learns(k):
     theirs, _ = NearestNeighbors(n_neighbors=k).fit(bank).kneighbors(unknown.unit(new))
     np.testing.assert_allclose(unknown.neighbor_distance(new, bank, k=k), theirs[:, -1], atol=1e-3)
     theirs, _ = NearestNeighbors(n_neighbors=k + 1).fit(bank).kneighbors(bank)
-    np.testing.assert_allclose(unknown.neighbor_distance(FEATURES, bank, itself=True, k=k), theirs[:, -1], atol=1e-3)
+    np.testing.assert_allclose(
+        unknown.neighbor_distance(FEATURES, bank, folds=(np.arange(60), np.arange(60)), k=k), theirs[:, -1], atol=1e-3
+    )
 
 
 def test_mahalanobis_distances_are_scikit_learns(monkeypatch):
@@ -61,19 +63,26 @@ def test_no_more_known_images_are_rejected_than_was_asked():
 
 
 def test_another_score_has_to_be_better_for_every_class():
-    usual = {unknown.BOTH: [0.8, 0.7, 0.9]}
-    assert chosen_score(usual | {unknown.GEN: [0.9, 0.8, 0.89]}) == unknown.BOTH
+    usual = {unknown.KNN_ENERGY: [0.8, 0.7, 0.9]}
+    assert chosen_score(usual | {unknown.GEN: [0.9, 0.8, 0.89]}) == unknown.KNN_ENERGY
     assert chosen_score(usual | {unknown.GEN: [0.81, 0.71, 0.91], unknown.KNN: [0.9, 0.8, 0.95]}) == unknown.KNN
-    assert chosen_score({unknown.BOTH: [0.5, 0.5], unknown.GEN: [0.9, 0.9]}) == unknown.BOTH
-    assert chosen_score({}) == unknown.BOTH
+    assert chosen_score({unknown.KNN_ENERGY: [0.5, 0.5], unknown.GEN: [0.9, 0.9]}) == unknown.KNN_ENERGY
+    assert chosen_score({}) == unknown.KNN_ENERGY
 
 
 def test_quantiles_say_what_all_scores_say():
     known, new = np.sort(RNG.normal(size=5000)), RNG.normal(size=2000) + 0.5
-    ours = unknown.p_by_quantiles(new, unknown.quantiles_of(known))
+    ours = unknown.p_by_quantiles(new, unknown.quantiles_of(known), 5000)
     np.testing.assert_allclose(ours, unknown.p_values(new, known), atol=0.011)
     rejected = [
-        (unknown.p_by_quantiles(RNG.normal(size=5000), unknown.quantiles_of(RNG.normal(size=5000))) <= 0.05).mean()
+        (
+            unknown.p_by_quantiles(RNG.normal(size=5000), unknown.quantiles_of(RNG.normal(size=5000)), 5000) <= 0.05
+        ).mean()
         for _ in range(50)
     ]
     assert np.mean(rejected) == pytest.approx(0.05, abs=0.003)
+
+
+def test_few_known_images_cannot_tell_much():
+    quantiles = unknown.quantiles_of(RNG.normal(size=20))
+    assert unknown.p_by_quantiles(np.array([99.0]), quantiles, 20)[0] == pytest.approx(1 / 21)

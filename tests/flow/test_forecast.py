@@ -59,7 +59,7 @@ class Remembering:
 
         assert len(features) == copies * len(records) and len(folds) == len(records)
         self.fitted.append({record.id for record in records})
-        return Head(torch.eye(1, features.shape[1]), torch.zeros(1), 1.0, None, {})
+        return Head(torch.eye(1, features.shape[1]), torch.zeros(1), 1.0, None, None, {})
 
 
 def test_no_image_measures_a_head_that_was_fitted_on_it_or_on_its_copy():

@@ -16,10 +16,12 @@ import handlens
 from blobs import write_images
 from handlens.cli import run as command
 from handlens.errors import InputError
-from handlens.flow.unknown import KEPT
+from handlens.flow import recognition
+from handlens.flow.recognition import KEPT
 from handlens.reading.parsed import read_json
 from handlens.results import KnownClasses
 from handlens.tasks.classify.answer import answer
+from handlens.training.run import open_run
 
 SCHEMAS = Path(__file__).resolve().parents[2] / "docs" / "schemas"
 
@@ -147,12 +149,34 @@ def test_an_exported_file_carries_what_it_needs(run, trained, tmp_path):
 
 def test_a_damaged_list_of_scores_is_a_sentence(run, trained):
     model = read_json(run / "model.json")
-    for damaged in ([], ["a"], [2, 1], 7):
+    for damaged in ([], {"count": 5}, {"count": 5, "quantiles": [2, 1]}, {"count": 5, "quantiles": ["a"]}, 7):
         model["chosen"]["known_scores"] = damaged
         (run / "model.json").write_text(json.dumps(model), encoding="utf-8")
-        with pytest.raises(InputError, match="no valid known_scores"):
+        with pytest.raises(InputError, match="known_scores"):
             handlens.predict(run, [trained[1]], unknown=0.05, engine="openvino")
     del model["chosen"]["known_scores"]
     (run / "model.json").write_text(json.dumps(model), encoding="utf-8")
     with pytest.raises(InputError, match="says nothing of the images that it knows"):
         handlens.predict(run, [trained[1]], unknown=0.05, precision="int8")
+
+
+def test_a_share_that_so_few_images_cannot_tell_is_refused(run, trained):
+    with pytest.raises(InputError, match=r"too little to be told by \d+ known images; ask for at least 0\.0"):
+        handlens.predict(run, [trained[1]], unknown=1e-4)
+
+
+def test_images_in_the_bank_are_not_their_own_neighbors(run, trained, monkeypatch):
+    """With more images than the bank holds, those that are in it are judged as those that are not."""
+    monkeypatch.setattr(recognition, "MOST_NEIGHBORS", 40)
+    made = recognition.recognition_of(open_run(run), handlens.QUIET)
+    assert len(made.bank) == 40 and len(made.known) == 90
+    new = [one.result.p for one in handlens.predict(run, [trained[1] / "test"], unknown=0.05)]
+    assert 0.25 < np.mean(new) < 0.75  # uniform, if known and new images are judged alike
+
+
+def test_a_classifier_that_is_not_the_last_layer_has_no_temperature(trained, tmp_path):
+    recipe = {"model": "own_parts:Hidden", "mode": "scratch", "image_size": 32, "epochs": 1, "workers": 0}
+    own = handlens.train(trained[1], out=tmp_path / "own", recipe=recipe, golden=False)
+    assert "temperature" not in read_json(own / "model.json")["chosen"]
+    with pytest.raises(InputError, match="--unknown needs a model with a method embed"):
+        handlens.predict(own, [trained[1]], unknown=0.05)

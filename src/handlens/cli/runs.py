@@ -115,7 +115,7 @@ def evaluate(
     ] = None,
     unknown: Annotated[
         float | None,
-        typer.Option(help="Also measure how many images are taken for none of the classes (docs/unknown.md)."),
+        typer.Option(help="Also measure how many images are rejected as none of the classes (docs/unknown.md)."),
     ] = None,
     format: Format = None,
     config: Config = None,
@@ -210,8 +210,8 @@ def predict(
     unknown: Annotated[
         float | None,
         typer.Option(
-            help="Say which images look like none of the classes; at most this share of others is taken for one, such "
-            "as 0.05 (docs/unknown.md)."
+            help="Say which images look like none of the classes; of images of the classes, at most this share is "
+            "rejected, such as 0.05 (docs/unknown.md)."
         ),
     ] = None,
     tiles: Annotated[

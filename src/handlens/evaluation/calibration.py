@@ -66,27 +66,33 @@ def fit_temperature(probabilities: NDArray[np.float32], labels: NDArray[np.int64
     support vector machines", section 2.1.
     """
     count = len(labels)
-    logits = np.log(probabilities.astype(np.float64).clip(np.finfo(np.float32).tiny, 1))
+    logits = log_probabilities(probabilities)
     spared = 1 / (count + 2)
     wanted = ((1 - spared) * logits[np.arange(count), labels] + spared * logits.mean(axis=1)).mean()
     # The mean cross-entropy is convex in 1 / T, and this is its slope: bisected.
     low, high = (1 / limit for limit in reversed(TEMPERATURES))
     for _ in range(60):
         middle = math.sqrt(low * high)
-        slope = (_softmax(middle * logits) * logits).sum(axis=1).mean() - wanted
+        slope = (softmax(middle * logits) * logits).sum(axis=1).mean() - wanted
         low, high = (low, middle) if slope > 0 else (middle, high)
     return 1 / math.sqrt(low * high)
 
 
 def tempered(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
     """softmax(logits / temperature) (N, K) from softmax(logits)."""
-    logits = np.log(probabilities.astype(np.float64).clip(np.finfo(np.float32).tiny, 1))
-    return _softmax(logits / temperature).astype(np.float32)
+    logits = log_probabilities(probabilities)
+    return softmax(logits / temperature).astype(np.float32)
 
 
-def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    raised = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return raised / raised.sum(axis=1, keepdims=True)
+def log_probabilities(probabilities: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Logits (N, K) but for a constant of each row; of a probability of 0, that of the smallest float32."""
+    return np.log(probabilities.astype(np.float64).clip(np.finfo(np.float32).tiny, 1))
+
+
+def softmax(logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """(N, K) of (N, K)."""
+    raised = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    return np.asarray(raised / raised.sum(axis=1, keepdims=True))
 
 
 def _bins(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> list[dict[str, Any]]:

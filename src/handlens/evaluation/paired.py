@@ -13,7 +13,7 @@ SEED = 0
 DRAWS = 2000  # bootstrap samples
 FEWEST_DRAWS = 200  # where a sample takes long; our choice
 NUMBERS = 2e9  # that all samples together may touch: about half a minute (benchmarks/compare_verdicts.py)
-NUMBERS_OF_ONE = 2e8  # for the interval of one model, which every evaluation computes: about two seconds
+NUMBERS_OF_ONE = 2e8  # of one model, in every evaluation: two seconds, or FEWEST_DRAWS
 AT_ONCE = 4e6  # numbers of one run that are held in memory for several samples together
 FEWEST_IMAGES = 20  # with fewer, percentiles of bootstrap samples say too little; our choice
 LEVEL = (2.5, 97.5)  # percentiles: a 95 % interval
@@ -168,7 +168,7 @@ def sampled(
 
 
 @dataclass(frozen=True, eq=False)
-class Sure:
+class MetricInterval:
     """How far a metric could be off because of the images that it happened to be measured on.
 
     Attributes:
@@ -184,14 +184,14 @@ class Sure:
     draws: int
 
 
-def sure(model: EachImage, *, step: Callable[[int, int], None] | None = None) -> Sure:
+def metric_interval(model: EachImage, *, step: Callable[[int, int], None] | None = None) -> MetricInterval:
     """The metric with its interval.
 
     Source: as of `paired`.
     """
     ((metric, of_class),) = sampled([model], numbers=NUMBERS_OF_ONE, step=step)
     value, classes = model.resampled(np.ones((1, len(model.scores))))
-    return Sure(float(value[0]), interval(metric), classes[0], tuple(map(interval, of_class.T)), len(metric))
+    return MetricInterval(float(value[0]), interval(metric), classes[0], tuple(map(interval, of_class.T)), len(metric))
 
 
 def multiplicities(draws: NDArray[np.int64], count: int) -> Floats:

@@ -64,9 +64,9 @@ class About:
         notes: further sentences.
         words: what this kind of model is spoken of in: "counted" and "total" of the training data; "compared",
             "differs", "tolerated" and "metric" of an export's proof.
-        sure: intervals of the metric and of each class: {value, interval, draws, of_class, rows: [{class, value,
+        intervals: of the metric and of each class: {value, interval, draws, of_class, rows: [{class, value,
             interval}]}, numbers as they are written.
-        story: how the model was made, in sentences.
+        provenance: how the model was made, in sentences.
         cost: (what, how much, unit or remark) each.
         commands: that make the model and this page again.
     """
@@ -76,8 +76,8 @@ class About:
     exports: Sequence[Mapping[str, Any]] = ()
     notes: Sequence[str] = ()
     words: Mapping[str, str | None] = field(default_factory=dict)
-    sure: Mapping[str, Any] | None = None
-    story: Sequence[str] = ()
+    intervals: Mapping[str, Any] | None = None
+    provenance: Sequence[str] = ()
     cost: Sequence[tuple[str, str, str]] = ()
     commands: Sequence[str] = ()
 

@@ -15,52 +15,67 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from handlens.evaluation.calibration import softmax
+
 Floats = NDArray[np.float64]
-Features = NDArray[np.float32]  # (N, D); logits are (N, K)
+Features = NDArray[np.float32]  # (N, D)
+Logits = NDArray[np.floating[Any]]  # (N, K)
 
 GAMMA, LIKELIEST = 0.1, 100  # of GEN: the authors' choices for ImageNet
 NEIGHBOR = 1  # of KNN, by benchmarks/unknown.py; the authors take the 50th of CIFAR's 50,000 images
 SHRINKAGE = 0.1  # of the mean variance, added to every direction: few images leave most of them without any
+MOST_DIRECTIONS = 2048  # features of which a covariance is computed: its inverse takes seconds
+AT_ONCE = 1024  # rows that are compared with the bank together
 QUANTILES = 101
 FEWEST = 20  # known images to take a threshold from; our choice
-AT_ONCE = 1024  # rows that are compared with the bank together
 
 MAX_PROBABILITY, ENERGY, GEN = "maximum probability", "energy", "GEN"
-KNN, MAHALANOBIS, BOTH = "KNN", "Mahalanobis", "KNN + energy"
-NAMES = (MAX_PROBABILITY, ENERGY, GEN, KNN, MAHALANOBIS, BOTH)
+KNN, MAHALANOBIS, KNN_ENERGY = "KNN", "Mahalanobis", "KNN + energy"
 
 
-def max_probability(logits: Features) -> Floats:
-    return 1 - _softmax(logits).max(axis=1)
+def max_probability(logits: Logits) -> Floats:
+    """(N,) of (N, K)."""
+    return 1 - softmax(logits).max(axis=1)
 
 
-def energy(logits: Features) -> Floats:
+def energy(logits: Logits) -> Floats:
+    """(N,) of (N, K)."""
     wide = logits.astype(np.float64)
     top = wide.max(axis=1)
     return np.asarray(-(top + np.log(np.exp(wide - top[:, None]).sum(axis=1))))
 
 
-def generalized_entropy(logits: Features) -> Floats:
-    likeliest = -np.sort(-_softmax(logits), axis=1)[:, :LIKELIEST]
-    return np.asarray(((likeliest * (1 - likeliest)) ** GAMMA).sum(axis=1))
+def generalized_entropy(logits: Logits) -> Floats:
+    """(N,) of (N, K)."""
+    likeliest = -np.sort(-softmax(logits), axis=1)[:, :LIKELIEST]
+    return np.asarray(((likeliest * (1 - likeliest)).clip(0) ** GAMMA).sum(axis=1))
 
 
-def neighbor_distance(features: Features, bank: Features, *, itself: bool = False, k: int = NEIGHBOR) -> Floats:
-    """From 0 to 2.
+def neighbor_distance(
+    features: Features,
+    bank: Features,
+    *,
+    folds: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
+    k: int = NEIGHBOR,
+) -> Floats:
+    """(N,) from 0 to 2.
 
     Args:
-        bank: (M, D) training images, each row of length 1.
-        itself: the features are those of the bank, and no image is its own neighbor.
+        features: (N, D). bank: (M, D) training images, each row of length 1.
+        folds: of the features (N,) and of the bank (M,): where images of the bank are measured, neighbors of their own
+            fold do not count, among which are the image itself and its copies.
     """
     found = []
     for start in range(0, len(features), AT_ONCE):
-        similar = unit(features[start : start + AT_ONCE]) @ bank.T
-        if itself:
-            similar[np.arange(len(similar)), start + np.arange(len(similar))] = -1
+        part = slice(start, start + AT_ONCE)
+        similar = unit(features[part]) @ bank.T
+        if folds is not None:
+            similar[folds[0][part, None] == folds[1][None, :]] = -1
         place = max(0, similar.shape[1] - k)
         found.append(np.partition(similar, place, axis=1)[:, place])
     return np.sqrt((2 - 2 * np.concatenate(found).astype(np.float64)).clip(0))
@@ -84,7 +99,7 @@ class Gaussians:
         means = np.stack([wide[labels == one].mean(axis=0) for one in classes])
         apart = wide - means[np.searchsorted(classes, labels)]
         covariance = apart.T @ apart / len(wide)
-        covariance += SHRINKAGE * covariance.diagonal().mean() * np.eye(len(covariance))
+        covariance += (SHRINKAGE * covariance.diagonal().mean() + 1e-12) * np.eye(len(covariance))
         values, axes = np.linalg.eigh(covariance)
         whiten = axes / np.sqrt(values)
         return cls(means @ whiten, whiten)
@@ -96,12 +111,13 @@ class Gaussians:
         return np.asarray(np.sqrt(squares.min(axis=1).clip(0)))
 
 
-def both(distance: Floats, energies: Floats, spread: Mapping[str, tuple[float, float]]) -> Floats:
-    """
+def knn_energy(distances: Floats, energies: Floats, spread: Mapping[str, tuple[float, float]]) -> Floats:
+    """(N,) of (N,) each.
+
     Args:
         spread: mean and standard deviation of KNN and ENERGY, of known images that were not learned from.
     """
-    parts = ((distance, KNN), (energies, ENERGY))
+    parts = ((distances, KNN), (energies, ENERGY))
     return np.asarray(sum((values - spread[name][0]) / spread[name][1] for values, name in parts))
 
 
@@ -117,7 +133,7 @@ def unit(features: Features) -> Features:
 
 
 def p_values(scores: Floats, known: Floats) -> Floats:
-    """Of an image of a known class, at most a share a of images has a p-value of a or less.
+    """(N,): of images of known classes, at most a share a has a p-value of a or less.
 
     Args:
         scores: (N,) of new images. known: (M,) of known images that were not learned from, ascending.
@@ -128,19 +144,25 @@ def p_values(scores: Floats, known: Floats) -> Floats:
     return np.asarray((above + 1) / (len(known) + 1))
 
 
+def smallest_p(count: int) -> float:
+    """That so many known images can give."""
+    return 1 / (count + 1)
+
+
 def quantiles_of(known: Floats) -> list[float]:
     """QUANTILES numbers, ascending, that `p_by_quantiles` needs: few enough for a model's file."""
-    return np.quantile(known, np.linspace(0, 1, QUANTILES), method="higher").round(6).tolist()
+    numbers = np.quantile(known, np.linspace(0, 1, QUANTILES), method="higher").round(6).tolist()
+    return [float(number) for number in numbers]
 
 
-def p_by_quantiles(scores: Floats, quantiles: Sequence[float]) -> Floats:
-    """As `p_values`, to a hundredth and never too small.
+def p_by_quantiles(scores: Floats, quantiles: Sequence[float], count: int) -> Floats:
+    """As `p_values`, to a hundredth.
 
     Args:
-        quantiles: as `quantiles_of` gives them.
+        quantiles: as `quantiles_of` gives them. count: of the known images that they are of.
     """
     below = np.searchsorted(np.asarray(quantiles), scores, side="left")
-    return np.asarray((len(quantiles) - below).clip(1) / len(quantiles))
+    return np.asarray(((len(quantiles) - below) / len(quantiles)).clip(max(smallest_p(count), 1 / len(quantiles))))
 
 
 def auroc(known: Floats, unknown: Floats) -> float:
@@ -151,8 +173,3 @@ def auroc(known: Floats, unknown: Floats) -> float:
     _, place, counts = np.unique(np.concatenate([known, unknown]), return_inverse=True, return_counts=True)
     ranks = (counts.cumsum() - (counts - 1) / 2)[place]
     return float((ranks[len(known) :].mean() - (len(unknown) + 1) / 2) / len(known))
-
-
-def _softmax(logits: Features) -> Floats:
-    raised = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    return np.asarray(raised / raised.sum(axis=1, keepdims=True))

@@ -10,12 +10,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from handlens.data.labels.finding import counted
 from handlens.errors import InputError, require
+from handlens.files import cache_folder
 from handlens.flow.engines import add_fastest
 from handlens.flow.golden import expect_again
 from handlens.flow.held_out import HeldOut, held_out, predicted
-from handlens.flow.labeled_images import learned_from, test_images
+from handlens.flow.labeled_images import test_images
 from handlens.flow.runs import build_from, find_run, write_run
+from handlens.flow.same_images import Compared, seen_by
 from handlens.reporter import QUIET, Reporter, shows_progress
 from handlens.tasks import TASKS
 from handlens.training.run import WEIGHTS, Run, files_of_run
@@ -24,6 +27,7 @@ CHANGED_BY = "-calibrated"
 WHAT = "fitting the temperature"
 # Within this of 1, no figure that is printed would change.
 NOTHING = 0.01
+FEWEST = 20  # images; our choice
 
 
 @shows_progress
@@ -38,18 +42,21 @@ def calibrate(
 ) -> dict[str, Any]:
     """Fit the temperature of a classifier anew, and write a run that differs from this one by nothing else.
 
+    What is made from a run, its exports and evaluations, is not copied.
+
     `train` has fitted one; this is for other images, such as those that the model meets where it is used, and for runs
     of earlier versions.
 
     Args:
-        data: labeled images that the model has not learned from; None is the run's own: the validation images, or of
-            mode head predictions by cross-validation. Its test split is never used, of other data neither.
+        data: labeled images that the model has not learned from, of a data set with splits the validation images, or
+            those to train on; None is the run's own: the validation images, or of mode head predictions by
+            cross-validation.
         out: the new run folder; None is the run's name with "-calibrated".
 
     Returns:
         {"temperature", "factor", "images", "source", "ece": [before, after], "nll": [before, after], "run"}: the run's
         logits are divided by "factor", those of its training by "temperature"; "run" is None where nothing has to
-        change.
+        change. The error after is measured on the images that the temperature was fitted to.
 
     Raises:
         InputError: another task, no images, a model of one's own without a last linear layer, or `out` exists.
@@ -58,17 +65,21 @@ def calibrate(
     from handlens.tasks.temperature import chosen_temperature, give_temperature, takes_temperature
     from handlens.training.saving import save_net
 
-    asked, run = run, find_run(run, report=report)
+    run = find_run(run, report=report)
     task = TASKS[run.task]
     if not task.has_temperature:
         raise InputError(f"calibrate is available for single-label classification only; the task is {run.task}.")
     if data is None and run.model.data is None:
         raise InputError(f"{run.folder.name} has no images of its own; give labeled ones as DATA.")
-    folder = _new_folder(run, asked, out)
+    folder = _new_folder(run, out)
     net = build_from(run)
-    if not takes_temperature(net):
+    if not takes_temperature(net, run.preprocess):
         raise InputError(f"{run.model.architecture.name} has no last layer torch.nn.Linear called classifier.")
     found = _found(run, data, format=format, config=config, report=report)
+    if len(found.labels) < FEWEST:
+        raise InputError(
+            f"{counted(len(found.labels), 'image')} are too few for a temperature; give at least {FEWEST}."
+        )
     chosen = chosen_temperature(found.probabilities, found.labels, found.source)
     factor, measured = chosen["temperature"], chosen["calibration"]
     result = {
@@ -90,6 +101,7 @@ def calibrate(
         save_net(net, new / WEIGHTS)
         expect_again(new, net, run.preprocess, task)
         model = run.model
+        kept = {key: value for key, value in model.chosen.items() if key != "known_scores"}  # of the old temperature
         write_run(
             new,
             net,
@@ -97,7 +109,7 @@ def calibrate(
             preprocess=run.preprocess,
             class_names=run.class_names,
             task=task,
-            chosen={**model.chosen, **chosen, "temperature": result["temperature"]},
+            chosen={**kept, **chosen, "temperature": result["temperature"]},
             recipe=model.recipe,
             validation=model.validation,
             data=model.data,
@@ -108,17 +120,18 @@ def calibrate(
     return result | {"run": str(folder)}
 
 
-def _new_folder(run: Run, asked: Path | str | Run, out: Path | str | None) -> Path:
+def _new_folder(run: Run, out: Path | str | None) -> Path:
     """
     Raises:
         InputError: it exists.
     """
     if out is not None:
         folder = Path(out)
-    elif isinstance(asked, Run) or Path(asked).exists():
-        folder = Path(f"{run.folder}{CHANGED_BY}")
-    else:  # published weights, which lie in the cache
+    elif cache_folder().resolve() in run.folder.resolve().parents:  # published weights
         folder = Path("runs") / f"{run.folder.name}{CHANGED_BY}"
+    else:
+        place = run.folder.resolve()  # of "." too
+        folder = (run.folder if run.folder.name else place).with_name(f"{place.name}{CHANGED_BY}")
     if os.path.lexists(folder):
         raise InputError(f"{folder} exists already; choose another --out.")
     return folder
@@ -143,8 +156,10 @@ def _found(run: Run, data: Path | str | None, *, format: str | None, config: Pat
     images = test_images(run, data, format=format, config=config, prefer="validation", count_learned=False)
     if images.own:
         return held_out(run, report, what=WHAT)
-    learned = learned_from(run, run.started()) if run.model.data is not None else set()
-    new = tuple(record for record in images.records if record.path.resolve() not in learned)
+    seen = seen_by(Compared(run, run.folder.name, run), images)
+    if seen is None:
+        report.say(f"Whether {run.folder.name} was trained on some of these images is not known.")
+    new = tuple(record for record in images.records if record.id not in (seen or ()))
     if not new:
         raise InputError(f"{run.folder.name} was trained on all of the images in {images.root}; give others.")
     if left := len(images.records) - len(new):

@@ -76,7 +76,7 @@ def embedder_of(run: Run, *, precision: Precision, report: Reporter) -> Embedder
         InputError: the model has no embedding, or PyTorch is not installed.
     """
     preprocess = run.preprocess
-    if not _is_ours(run.model):
+    if not is_ours(run.model):
         digest, model = _converted(run, report)
         return Embedder(preprocess, precision, digest, lambda: OpenVINOEngine(model, precision=precision))
     with TemporaryDirectory() as folder:
@@ -179,11 +179,11 @@ def _converted(run: Run, report: Reporter) -> tuple[str, Any]:
         shape = tuple(graph(torch.zeros(size, dtype=torch.uint8)).shape)
     if len(shape) != 2 or shape[0] != 2:
         raise InputError(f"the method embed of {name} must return (N, D) features, got {shape} for two images.")
-    digest = backbone_digest(net, preprocess, own=not _is_ours(run.model))
+    digest = backbone_digest(net, preprocess, own=not is_ours(run.model))
     return digest, to_openvino(graph, preprocess, outputs=(FEATURES,))
 
 
-def _is_ours(model: ModelInfo) -> bool:
+def is_ours(model: ModelInfo) -> bool:
     """Whether all of the code is this version's."""
     architecture = model.architecture
     values = (architecture.arguments or {}).values()

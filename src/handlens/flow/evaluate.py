@@ -12,7 +12,7 @@ from handlens.errors import InputError
 from handlens.evaluation.report import About
 from handlens.files import write_json
 from handlens.flow.labeled_images import TestImages, test_images
-from handlens.flow.report_parts import commands, cost_of, exports_of, intervals_of, story
+from handlens.flow.report_parts import commands, cost_of, exports_of, intervals_of, provenance
 from handlens.flow.runs import build_from, find_run
 from handlens.prediction.engines import open_chosen
 from handlens.prediction.predictor import Predictor
@@ -22,7 +22,7 @@ from handlens.results import Prediction
 from handlens.runtimes.engine import Engine
 from handlens.runtimes.openvino.engine import OpenVINOEngine
 from handlens.tasks import TASKS
-from handlens.tasks.pieces import Measure
+from handlens.tasks.pieces import HeatMaps, Measure
 from handlens.training.run import DATA, Run, locked, write_model_json
 
 if TYPE_CHECKING:
@@ -33,6 +33,11 @@ EVALUATION = "evaluation.json"
 CIRCULAR = (
     "The thresholds of the sets were taken from these validation images: their coverage here says nothing. Give other "
     "labeled images as DATA to measure it."
+)
+
+CIRCULAR_UNKNOWN = (
+    "Images of the classes are told by these validation images: how many of them are rejected here says nothing. Give "
+    "other labeled images as DATA to measure it."
 )
 
 
@@ -89,12 +94,21 @@ def evaluate(
         require_sets(run, sets, precision)
         limit = limit_of(run, sets, report)
     if unknown is not None:
-        from handlens.flow.unknown import by_features, measure_unknown, require_unknown
+        from handlens.flow.unknown import ask, circular, measure_unknown
 
-        require_unknown(run, unknown, engine=engine, precision=precision)
+        if preprocess is not None:
+            raise InputError("another preprocess is for experiments; omit unknown.")
+        asked = ask(run, unknown, engine=engine, precision=precision, report=report)
+    heat = None
+    if heat_maps and task.shows_heat:
+        from handlens.flow.heat_maps import heat_maps_of
+
+        heat = heat_maps_of(run, report)
     test = test_images(run, data, format=format, config=config)
-    circular = [CIRCULAR] if sets is not None and says_nothing(run, test) else []
-    test = replace(test, notes=(*test.notes, *circular))
+    known = [CIRCULAR] if sets is not None and says_nothing(run, test) else []
+    if unknown is not None and circular(run, test):
+        known.append(CIRCULAR_UNKNOWN)
+    test = replace(test, notes=(*test.notes, *known))
     for note in (f"{test.summary}.", *test.notes):
         report.say(note)
     other = "-".join(part for part in (engine, "int8" if precision == "int8" else None) if part)
@@ -140,18 +154,10 @@ def evaluate(
             [one.result for one in taken], [record.label for record in measure.records], sets, limit
         )
     if unknown is not None:
-        result["unknown"] = measure_unknown(
-            run,
-            measure.records,
-            taken,
-            unknown,
-            features=by_features(run, engine=engine, precision=precision),
-            precision=precision,
-            report=report,
-        )
+        result["unknown"] = measure_unknown(run, asked, measure.records, taken, precision=precision, report=report)
     if preprocess is None:
         with locked(run.evaluations if run.folder.is_file() else run.folder):
-            page = _Page(heat_maps, costs, {"engine": engine, "precision": "int8" if precision == "int8" else None})
+            page = _Page(heat, costs, {"engine": engine, "precision": "int8" if precision == "int8" else None})
             result["report"] = str(_write(run, result, measure, test, other, page, report))
     return result
 
@@ -174,7 +180,7 @@ class _Page:
         options: of the command that makes it again.
     """
 
-    heat_maps: bool
+    heat: HeatMaps | None
     costs: bool
     options: Mapping[str, str | None]
 
@@ -188,8 +194,8 @@ def _write(
         other: the engine and precision that were asked for, where it is not the run's own; "" where it is.
     """
     metrics, task = result["metrics"], TASKS[run.task]
-    if test.own and not other:
-        run = write_model_json(run.folder, replace(run.model, metrics={key: metrics[key] for key in measure.kept}))
+    own = test.own and not other
+    if own:
         folder = run.folder
     else:
         names = [] if test.own else [test.root.resolve().name or "data"]
@@ -198,20 +204,15 @@ def _write(
     stored = run.started() if (run.folder / DATA).is_file() else {}
     exports, unread = exports_of(run)
     cost, untimed = cost_of(run, report) if page.costs else ([], [])
-    heat = None
-    if page.heat_maps:
-        from handlens.flow.heat_maps import RunHeatMaps
-
-        heat = RunHeatMaps(run, report)
     about = About(
         dataset={"root": result["data"], "split": result["split"], "images": result["images"]},
         findings=stored.get("findings", []),
         exports=exports,
         notes=[*test.notes, *unread, *untimed],
-        sure=intervals_of(run, measure, metrics[task.metric], report),
-        story=story(run),
+        intervals=intervals_of(run, measure, metrics[task.metric], report),
+        provenance=provenance(run),
         cost=cost,
-        commands=commands(run, test, page.options),
+        commands=commands(run, test, page.options, costs=page.costs, heat=page.heat is not None),
         words={
             "counted": test.kind.unit.capitalize(),
             "total": test.kind.total,
@@ -221,8 +222,10 @@ def _write(
             "metric": task.metric_title,
         },
     )
-    measure.write_report(path, run, metrics=metrics, about=about, heat=heat)
+    measure.write_report(path, run, metrics=metrics, about=about, heat=page.heat)
     write_json(folder / EVALUATION, result | {"report": path.name})
+    if own:  # last: it says what the page says
+        write_model_json(run.folder, replace(run.model, metrics={key: metrics[key] for key in measure.kept}))
     return path
 
 

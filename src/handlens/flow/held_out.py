@@ -12,12 +12,14 @@ import numpy as np
 from handlens.data.labels.finding import counted
 from handlens.errors import InputError, require
 from handlens.evaluation.calibration import tempered
+from handlens.flow.embeddings import is_ours
 from handlens.flow.labeled_images import TestImages, run_classes, test_images
 from handlens.flow.runs import build_from
 from handlens.prediction.predictor import Predictor
 from handlens.reporter import Reporter
 from handlens.results import Classes
 from handlens.tasks import TASKS
+from handlens.tasks.pieces import OUT_OF_FOLD, VALIDATION
 from handlens.training.run import RECIPE, Run
 
 if TYPE_CHECKING:
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
 
     from handlens.data.record import Dataset, Record
     from handlens.tasks.heads import FrozenBackbone
-
-OUT_OF_FOLD, VALIDATION = "out-of-fold predictions", "validation images"
 
 
 @dataclass(frozen=True)
@@ -73,10 +73,12 @@ def predicted(run: Run, images: TestImages, report: Reporter, *, what: str) -> H
             assert isinstance(prediction.result, Classes)
             rows.append(prediction.result.probabilities)
             labels.append(record.label)
+        else:
+            report.say(f"Left out: {prediction.error}")
         report.progress(what, done, len(images.records))
     if not rows:
         raise InputError(f"none of the {len(images.records)} images in {images.root} can be read.")
-    source = VALIDATION if images.own and images.split == "validation" else f"images of {images.root.name}"
+    source = VALIDATION if images.own and images.split == "validation" else f"images of {images.root.resolve().name}"
     return HeldOut(np.stack(rows), np.array(labels, dtype=np.int64), source)
 
 
@@ -126,7 +128,8 @@ def learned_images(run: Run, report: Reporter, *, what: str) -> Learned:
         records[part] = [replace(found[id], label=kind.relabeled(found[id].label, index)) for id in ids]
     run.check(RECIPE)
     recipe = read_recipe(run.folder / RECIPE)
-    return Learned(dataset, records, FrozenBackbone(build_from(run), run.preprocess, audited, recipe, report))
+    own = not is_ours(run.model)
+    return Learned(dataset, records, FrozenBackbone(build_from(run), run.preprocess, audited, recipe, report, own=own))
 
 
 def head_learned_all(run: Run) -> bool:

@@ -21,7 +21,20 @@ if TYPE_CHECKING:
 # (benchmarks/finetune_start.py).
 FULL_RATE_STEPS = 250
 FEW = 500  # training images, below which nothing good comes of training from scratch; our choice
-NOT_FOR_A_HEAD = {"epochs", "batch_size", "learning_rate", "layer_decay", "warmup", "dropout", "ema", "patience"}
+NOT_FOR_A_HEAD = {
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "layer_decay",
+    "warmup",
+    "dropout",
+    "ema",
+    "patience",
+    "schedule",
+    "decay",
+    "plateau_epochs",
+    "tensorboard",
+}
 
 
 def require_known(name: Any) -> None:

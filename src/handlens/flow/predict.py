@@ -80,31 +80,28 @@ def predict(
         raise InputError(
             f"a threshold applies to detection and multi-label models; the task of {run.folder.name} is {run.task}."
         )
-    limit = None
+    if sets is not None and unknown is not None:
+        raise InputError("sets and unknown cannot be asked for together.")
+    if tiles and unknown is not None:
+        raise InputError("tiles are available for segmentation only, and unknown for classification.")
+    limit = asked = None
     if sets is not None:
         from handlens.flow.sets import limit_of, require_sets, with_sets
 
         require_sets(run, sets, precision)
         limit = limit_of(run, sets, report)
-    paths_in_order = itertools.chain(first, files)
     if unknown is not None:
-        from handlens.flow.unknown import by_features, require_unknown
+        from handlens.flow.unknown import ask, recognized, recognized_by_probabilities
 
-        if sets is not None:
-            raise InputError("sets and unknown cannot be asked for together.")
-        require_unknown(run, unknown, engine=engine, precision=precision)
-    if unknown is not None and by_features(run, engine=engine, precision=precision):
-        from handlens.flow.unknown import recognition_of, recognized
-
-        recognition = recognition_of(run, report)
-        predictions = recognized(run, recognition, paths_in_order, unknown, precision=precision, report=report)
+        asked = ask(run, unknown, engine=engine, precision=precision, report=report)
+    in_order = itertools.chain(first, files)
+    if asked is not None and asked.recognition is not None:
+        predictions = recognized(run, asked, in_order, precision=precision, report=report)
     else:
         opened = open_chosen(run, engine=engine, precision=precision, latency=len(first) <= FEW, report=report)
-        predictions = Predictor(run, engine=opened, threshold=threshold, tiles=tiles).predict(paths_in_order)
-        if unknown is not None:
-            from handlens.flow.unknown import recognized_by_probabilities
-
-            predictions = recognized_by_probabilities(run, predictions, unknown)
+        predictions = Predictor(run, engine=opened, threshold=threshold, tiles=tiles).predict(in_order)
+        if asked is not None:
+            predictions = recognized_by_probabilities(run, asked, predictions)
     counted = len(first) if len(first) <= FEW else sum(1 for _ in itertools.islice(walk(named), COUNTED + 1))
     total = counted if counted <= COUNTED else None
     if limit is not None:

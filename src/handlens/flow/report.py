@@ -9,6 +9,7 @@ from handlens.errors import require
 from handlens.flow.evaluate import evaluate
 from handlens.flow.runs import find_run
 from handlens.reporter import QUIET, Reporter, shows_progress
+from handlens.tasks import TASKS
 from handlens.training.run import Run
 
 if TYPE_CHECKING:
@@ -40,14 +41,15 @@ def report(
         InputError: as `evaluate`; or PyTorch is not installed.
     """
     opened = find_run(run, exported=True, report=report)
-    if heat_maps and not opened.folder.is_file():
+    heat_maps = heat_maps and TASKS[opened.task].shows_heat and not opened.folder.is_file()
+    if heat_maps:
         require("torch", extra="train", what="heat maps (or --no-heat-maps)")
     return evaluate(
         opened,
         data,
         engine=engine,
         precision=precision,
-        heat_maps=heat_maps and not opened.folder.is_file(),
+        heat_maps=heat_maps,
         costs=True,
         format=format,
         config=config,

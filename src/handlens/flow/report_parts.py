@@ -8,15 +8,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from handlens.data.labels.finding import counted
 from handlens.errors import InputError
-from handlens.evaluation.paired import FEWEST_IMAGES, sure
+from handlens.evaluation.paired import FEWEST_IMAGES, metric_interval
 from handlens.figures import Scale
+from handlens.flow.held_out import head_learned_all
 from handlens.flow.labeled_images import TestImages
 from handlens.reading.parsed import read_json
 from handlens.reporter import Reporter
 from handlens.runtimes.parity import is_report
 from handlens.tasks import TASKS
+from handlens.tasks.pieces import OUT_OF_FOLD, VALIDATION
 from handlens.training.proved import proved_files
 from handlens.training.run import DATA_CONFIG, RECIPE, Run
 
@@ -27,7 +28,7 @@ MOST_CLASSES = 200  # of which intervals are listed: of more, nobody reads the t
 
 
 def intervals_of(run: Run, measure: Measure, value: float | None, report: Reporter) -> dict[str, Any] | None:
-    """As `evaluation.report.About.sure`.
+    """As `evaluation.report.About.intervals`.
 
     Args:
         value: the task's metric, as it was measured.
@@ -35,11 +36,14 @@ def intervals_of(run: Run, measure: Measure, value: float | None, report: Report
     task = TASKS[run.task]
     if value is None:
         return None
-    found = sure(measure.each(), step=report.steps("drawing samples of the images"))
+    found = metric_interval(measure.each(), step=report.steps("drawing samples of the images"))
     few = len(measure.records) < FEWEST_IMAGES
 
     def ends(scale: Scale, interval: tuple[float, float] | None) -> str:
-        return "–" if interval is None else f"{scale.value(interval[0])} to {scale.value(interval[1])}"
+        """Of images that are all alike, all samples give one number, which says nothing of other images."""
+        if interval is None or interval[0] == interval[1]:
+            return "–"
+        return f"{scale.value(interval[0])} to {scale.value(interval[1])}"
 
     rows = [
         {
@@ -51,37 +55,36 @@ def intervals_of(run: Run, measure: Measure, value: float | None, report: Report
     ]
     return {
         "value": task.scale.value(value),
-        "interval": None if few or found.interval is None else ends(task.scale, found.interval),
+        "interval": None if few or ends(task.scale, found.interval) == "–" else ends(task.scale, found.interval),
         "draws": found.draws,
         "of_class": task.of_class.title,
         "rows": [] if few or len(rows) > MOST_CLASSES else rows,
     }
 
 
-def story(run: Run) -> list[str]:
+def provenance(run: Run) -> list[str]:
     """How the model was made, in sentences; nothing of weights that were not trained here."""
     model = run.model
     if model.recipe is None or model.data is None:
         return []
-    recipe, counts = model.recipe, model.data.counts
-    weights, epochs = recipe.get("weights"), recipe.get("epochs")
-    name = model.architecture.name
-    images = f"{_images_of(run, 'train'):,} images"
-    begins = f"It started from {weights}" if weights else "It started from random weights"
-    learned = {
-        "head": f"{begins}; a linear classifier was fitted on its features of {images}.",
-        "finetune": f"{begins}; all of its layers were trained on {images} for {counted(epochs or 0, 'epoch')}.",
-        "scratch": f"{begins} and was trained on {images} for {counted(epochs or 0, 'epoch')}.",
-    }.get(str(model.mode))
-    parts = ", ".join(f"{part} {_images_of(run, part):,}" for part in counts)
-    return [f"{name}, trained on {Path(model.data.root).name} ({parts} images).", *([learned] if learned else [])]
-
-
-def _images_of(run: Run, part: str) -> int:
+    name, weights = model.architecture.name, model.recipe.get("weights")
+    began = f"It began with the weights {weights}"
+    if not weights:
+        given = model.architecture.arguments is None  # a module that was handed over, with whatever it held
+        began = "It began with the weights that it was handed over with" if given else "It began with random weights"
     try:
-        return len(run.started()["splits"].get(part, []))
-    except InputError:  # a model of an earlier version, or a folder that was thinned out
-        return 0
+        splits = {part: len(ids) for part, ids in run.started()["splits"].items()}
+    except InputError as error:
+        return [f"{name}, trained on {Path(model.data.root).name}. {began}.", f"How many images: {error}"]
+    learned = splits.get("train", 0)
+    if head_learned_all(run):
+        learned += splits.get("validation", 0)
+    parts = ", ".join(f"{part} {count:,}" for part, count in splits.items())
+    how = "a linear layer was fitted to its features" if model.mode == "head" else "it was trained"
+    return [
+        f"{name}, trained on {Path(model.data.root).name} ({parts} images).",
+        f"{began}; {how} of {learned:,} images." if model.mode == "head" else f"{began}; {how} on {learned:,} images.",
+    ]
 
 
 def cost_of(run: Run, report: Reporter) -> tuple[list[tuple[str, str, str]], list[str]]:
@@ -111,7 +114,9 @@ def cost_of(run: Run, report: Reporter) -> tuple[list[tuple[str, str, str]], lis
         )
         for place, (entry, one) in enumerate(zip(shown, found, strict=True))
     ]
-    notes.append("Latency is the median of one image on one thread of the machine that wrote this page, not decoded.")
+    notes.append(
+        "Latency: the median of one image on one thread of the machine that wrote this page, without decoding."
+    )
     return rows, notes
 
 
@@ -130,18 +135,24 @@ def exports_of(run: Run) -> tuple[list[dict[str, Any]], list[str]]:
     return found, unread
 
 
-def commands(run: Run, test: TestImages, other: Mapping[str, str | None]) -> list[str]:
+def commands(run: Run, test: TestImages, other: Mapping[str, str | None], *, costs: bool, heat: bool) -> list[str]:
     """That make the model and the page again; folders by their names, for a page may be passed on.
 
     Args:
         other: options of `evaluate` by name, None where one was not given.
+        costs, heat: the page has them.
     """
     name, root = run.folder.resolve().name, test.root.resolve().name
+    if run.model.pretrained is not None:
+        name = run.model.architecture.name
     made = []
-    if run.model.recipe is not None and run.model.data is not None:
+    source = run.model.chosen.get("calibration", {}).get("source", VALIDATION)
+    if run.model.recipe is not None and run.model.data is not None and source in (OUT_OF_FOLD, VALIDATION):
         data = Path(run.model.data.root).name
         config = ["--data-config", f"{name}/{DATA_CONFIG}"] if run.folder.is_dir() and run.config() else []
         made.append(["handlens", "train", data, "--recipe", f"{name}/{RECIPE}", *config, "--out", f"{name}-again"])
     options = [part for option, value in other.items() if value for part in (f"--{option}", value)]
-    made.append(["handlens", "report", name, *([] if test.own else [root]), *options])
+    if costs and not heat and TASKS[run.task].shows_heat:
+        options.append("--no-heat-maps")
+    made.append(["handlens", "report" if costs else "evaluate", name, *([] if test.own else [root]), *options])
     return [shlex.join(parts) for parts in made]

@@ -14,12 +14,13 @@ from handlens.data.labels.finding import counted
 from handlens.errors import InputError
 from handlens.evaluation.conformal import fewest, lac_scores, measured_sets, sets, threshold
 from handlens.files import write_json
-from handlens.flow.held_out import VALIDATION, held_out
+from handlens.flow.held_out import held_out
 from handlens.flow.labeled_images import TestImages
 from handlens.reading.parsed import read_json
 from handlens.reporter import Reporter
 from handlens.results import Prediction
 from handlens.tasks import TASKS
+from handlens.tasks.pieces import VALIDATION
 from handlens.training.run import WEIGHTS, Run, locked
 
 KEPT = "conformal.json"

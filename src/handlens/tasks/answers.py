@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -59,7 +58,8 @@ def validation_answers(
 def sample_predictions(task: Task, preprocess: Preprocess, dataset: Dataset, net: nn.Module) -> NDArray[np.uint8]:
     """A sheet (H, W, 3) of a few validation images with what a net that is being trained predicts for them now.
 
-    The net stays as it is, and in the mode that it is in.
+    Args:
+        net: it is finished as after training, and not to be trained any further.
     """
     import torch
 
@@ -71,7 +71,9 @@ def sample_predictions(task: Task, preprocess: Preprocess, dataset: Dataset, net
     records = [pool[i] for i in sorted({round(k * (len(pool) - 1) / (SAMPLES - 1)) for k in range(SAMPLES)})]
     thresholds = (SAMPLE_THRESHOLD,) * len(dataset.class_names)
     with torch.random.fork_rng(devices=[]):
-        engine = _engine(task, copy.deepcopy(net).float().cpu(), preprocess)
+        net = net.float().cpu()
+        task.finish(net, dataset, {})
+        engine = _engine(task, net, preprocess)
         images, captions = [], []
         found = answers((record.path for record in records), engine, preprocess=preprocess)
         for record, answer in zip(records, found, strict=True):

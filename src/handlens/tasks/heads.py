@@ -40,6 +40,7 @@ class FrozenBackbone:
         audit: of the images, which are known by their contents.
         recipe: how images are augmented, and the precision.
         report: of the progress.
+        own: the code is the caller's, and may change under the same names.
     """
 
     net: nn.Module
@@ -47,6 +48,7 @@ class FrozenBackbone:
     audit: Audit
     recipe: Recipe
     report: Reporter
+    own: bool = False
 
     def features(self, records: Sequence[Record], *, copy: int = 0) -> NDArray[np.float32]:
         """(N, D). Copy 0 is the image as it is predicted; the others are augmented, seeded by (seed, copy, content)."""
@@ -85,7 +87,7 @@ class FrozenBackbone:
 
     @cached_property
     def _digest(self) -> str:
-        return backbone_digest(self.net, self.preprocess, own=self.recipe.has_own_blocks)
+        return backbone_digest(self.net, self.preprocess, own=self.own or self.recipe.has_own_blocks)
 
 
 def fit_frozen_head(frozen: Frozen, backbone: FrozenBackbone, records: Sequence[Record], names: Sequence[str]) -> Head:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 EXPLAINED = 6  # parts of a prediction, largest or likeliest first; of more, nobody looks at every picture
 LISTED = 100  # classes; of more, nobody reads the table
+# Where predictions are from that a model has not learned from.
+OUT_OF_FOLD, VALIDATION = "out-of-fold predictions", "validation images"
 
 
 @dataclass(frozen=True)

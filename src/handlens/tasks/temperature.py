@@ -12,21 +12,38 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
-from handlens.evaluation.calibration import calibration, fit_temperature, tempered
+from handlens.evaluation.calibration import calibration, fit_temperature, log_probabilities, tempered
 from handlens.evaluation.unknown import FEWEST, generalized_entropy, quantiles_of
 from handlens.figures import percent
+from handlens.preprocess import Preprocess
 
 
-def takes_temperature(net: nn.Module) -> bool:
-    """Whether its last layer is one that can be divided; of a model of one's own it may be any."""
-    return isinstance(getattr(net, "classifier", None), nn.Linear)
+def takes_temperature(net: nn.Module, preprocess: Preprocess) -> bool:
+    """Whether its last layer is one that can be divided, called `classifier`. Of a model of one's own it may be any,
+    and what bears that name need not be the last.
+    """
+    layer = getattr(net, "classifier", None)
+    if not isinstance(layer, nn.Linear) or not isinstance(layer.weight, nn.Parameter):
+        return False
+    made: list[Tensor] = []
+    hook = layer.register_forward_hook(lambda _layer, _inputs, output: made.append(output))
+    training = net.training
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(2, preprocess.channels, preprocess.height, preprocess.width, generator=generator)
+    try:
+        with torch.inference_mode():
+            raw = net.eval()(noise.to(layer.weight.device))
+    finally:
+        hook.remove()
+        net.train(training)
+    return len(made) == 1 and isinstance(raw, Tensor) and raw.equal(made[0])
 
 
 def chosen_temperature(probabilities: NDArray[np.float32], labels: NDArray[np.int64], source: str) -> dict[str, Any]:
     """What a run keeps in `ModelInfo.chosen`: "temperature", under "calibration" what it was chosen on and what it
-    changed, and of enough images "known_scores": quantiles of `unknown.generalized_entropy`.
+    changed, and of enough images "known_scores", of `unknown.generalized_entropy`.
 
     Args:
         probabilities: (N, K) at temperature 1; labels: (N,) class indices.
@@ -35,9 +52,11 @@ def chosen_temperature(probabilities: NDArray[np.float32], labels: NDArray[np.in
     temperature = fit_temperature(probabilities, labels)
     calibrated = tempered(probabilities, temperature)
     before, after = calibration(probabilities, labels), calibration(calibrated, labels)
-    scores = generalized_entropy(np.log(calibrated.clip(np.finfo(np.float32).tiny)))
-    known = {"known_scores": quantiles_of(scores)} if len(labels) >= FEWEST else {}
-    return known | {
+    known = None
+    if len(labels) >= FEWEST:
+        scores = generalized_entropy(log_probabilities(calibrated))
+        known = {"count": len(labels), "quantiles": quantiles_of(scores)}
+    return ({} if known is None else {"known_scores": known}) | {
         "temperature": temperature,
         "calibration": {
             "source": source,

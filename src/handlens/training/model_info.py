@@ -88,6 +88,19 @@ class Published:
     license: str
 
 
+@dataclass(frozen=True)
+class KnownScores:
+    """Of images of the classes that were not learned from (`evaluation.unknown`).
+
+    Attributes:
+        count: of the images.
+        quantiles: of their scores, ascending.
+    """
+
+    count: int
+    quantiles: tuple[float, ...]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelInfo:
     """What a run folder says of its model.
@@ -134,20 +147,22 @@ class ModelInfo:
         return value
 
     @property
-    def known_scores(self) -> tuple[float, ...] | None:
-        """Quantiles of the scores of images of the classes (`evaluation.unknown`), by which others are told; None
-        where there are none.
+    def known_scores(self) -> KnownScores | None:
+        """By which other images are told; None where there are none.
 
         Raises:
             InputError: model.json has none that are possible.
         """
-        values = self.chosen.get("known_scores")
-        if values is None:
+        value = self.chosen.get("known_scores")
+        if value is None:
             return None
-        numbers = isinstance(values, list) and values and all(type(value) in (int, float) for value in values)
-        if not numbers or any(not low <= high for low, high in pairwise(values)):
+        whole = isinstance(value, dict) and type(value.get("count")) is int and value["count"] > 0
+        numbers = value.get("quantiles") if whole else None
+        if not isinstance(numbers, list) or not numbers or not all(type(one) in (int, float) for one in numbers):
             raise InputError("model.json has no valid known_scores; restore it from a copy of the run.")
-        return tuple(map(float, values))
+        if not all(low <= high for low, high in pairwise([-math.inf, *numbers, math.inf])):
+            raise InputError("model.json has known_scores that do not rise; restore it from a copy of the run.")
+        return KnownScores(value["count"], tuple(map(float, numbers)))
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON; what is None is left out."""

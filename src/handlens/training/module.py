@@ -166,6 +166,19 @@ class TaskTraining(pl.LightningModule):
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def count_plateau(self, better: bool) -> None:
+        """After an epoch; a reduction holds from the next step on."""
+        before = self.plateau.reductions
+        self.plateau.count(better)
+        if self.recipe.schedule == "plateau" and self.plateau.reductions > before:
+            schedule: Any = self.lr_schedulers()
+            rates = [
+                base * factor(schedule.last_epoch)
+                for base, factor in zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)
+            ]
+            for group, rate in zip(schedule.optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["train_counts"] = list(self.train_counts)
         checkpoint["averaged"] = self.averaged
@@ -174,4 +187,4 @@ class TaskTraining(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.train_counts = list(checkpoint["train_counts"])
         self.averaged = checkpoint["averaged"]
-        self.plateau.reductions, self.plateau.waited = checkpoint["plateau"]
+        self.plateau.reductions, self.plateau.waited = checkpoint.get("plateau", (0, 0))  # of an earlier version

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import io
 import time
 import warnings
 from collections.abc import Callable
@@ -33,10 +35,12 @@ class Events:
         self._folder, self._samples, self._say = folder, samples, say
         self._writer: Any = None
         self._last: dict[str, float] = {}
+        self._validation: set[str] = set()
         self._clock = StepClock()
 
     def begin(self, trainer: pl.Trainer, module: TaskTraining) -> None:
         """A step that was written before an interruption, and is done again, stands there once."""
+        self._validation = {"validation_loss", f"validation_{module.metric}"}
         self._writer = SummaryWriter(str(self._folder), purge_step=trainer.global_step + 1)
         self._clock.begin()
         if self._samples is not None and trainer.global_step == 0:
@@ -47,11 +51,7 @@ class Events:
         """After a step of the optimizer."""
         step = trainer.global_step
         self._writer.add_scalar("train/loss", loss, step)
-        for name, value in trainer.callback_metrics.items():
-            number = float(value)
-            if not name.startswith("validation_") and self._last.get(name) != number:
-                self._last[name] = number
-                self._writer.add_scalar(f"{OWN}{name}", number, step)
+        self._add_own(trainer)
         if self._samples is not None:
             for part, seconds in self._clock.parts().items():
                 self._writer.add_scalar(f"seconds/{part}", seconds, step)
@@ -66,13 +66,26 @@ class Events:
         for name, value in row.items():
             if name not in ("epoch", "step"):
                 self._writer.add_scalar(f"epoch/{name}", value, step)
+        self._add_own(trainer)
         if self._samples is not None:
             for name, parameter in module.net.named_parameters():
                 self._writer.add_histogram(f"weights/{name}", parameter.detach().float().cpu(), step)
             for name, gradient in self._clock.gradients.items():
-                self._writer.add_histogram(f"gradients/{name}", gradient, step)
-            self._writer.add_image("predictions", self._samples(module.net), step, dataformats="HWC")
+                if (whole := gradient[gradient.isfinite()]).numel():  # float16 overflows, which its scaling mends
+                    self._writer.add_histogram(f"gradients/{name}", whole, step)
+            net = copy.deepcopy(module.net)
+            if module.averaged is not None:  # which validation measures, and the run keeps
+                net.load_state_dict(module.averaged)
+            self._writer.add_image("predictions", self._samples(net), step, dataformats="HWC")
         self._writer.flush()
+
+    def _add_own(self, trainer: pl.Trainer) -> None:
+        """What callbacks have logged since the last time; of validation, metrics.csv has it."""
+        for name, value in trainer.callback_metrics.items():
+            number = float(value)
+            if name not in self._validation and self._last.get(name) != number:
+                self._last[name] = number
+                self._writer.add_scalar(f"{OWN}{name}", number, trainer.global_step)
 
     def close(self) -> None:
         if self._writer is not None:
@@ -88,10 +101,11 @@ class Events:
         example = torch.zeros(1, *module.input_shape)
         state = torch.random.get_rng_state()
         try:
-            with warnings.catch_warnings():
+            # On standard output it says what it then raises.
+            with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
                 warnings.simplefilter("ignore")
                 self._writer.add_graph(net, example, use_strict_trace=False)
-        except (RuntimeError, TypeError, ValueError) as error:
+        except Exception as error:  # whatever the code of a model of one's own raises
             self._say(f"The graph is not in TensorBoard: the model cannot be traced ({type(error).__name__}).")
         finally:
             torch.random.set_rng_state(state)

@@ -150,7 +150,7 @@ class RunWriter(Checkpoint):
         if better:
             self.best, self.best_epoch = score, trainer.current_epoch + 1
             save_net(pl_module.net, self.folder / BEST)
-        pl_module.plateau.count(better)
+        pl_module.count_plateau(better)
         pl_module.restore_live()
 
     def _seconds(self) -> float:

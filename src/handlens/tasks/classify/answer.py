@@ -29,7 +29,9 @@ def answer(
     if known := model.get("known_scores"):
         likeliest = np.sort(probabilities.astype(np.float64))[::-1][:LIKELIEST]
         score = ((likeliest * (1 - likeliest)).clip(0) ** GAMMA).sum()
-        found["p"] = max(1, len(known) - int(np.searchsorted(known, score))) / len(known)
+        quantiles = known["quantiles"]
+        share = (len(quantiles) - int(np.searchsorted(quantiles, score))) / len(quantiles)
+        found["p"] = max(share, 1 / len(quantiles), 1 / (known["count"] + 1))
     return found
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from handlens.data.record import Record
 from handlens.errors import FindingsError
 from handlens.evaluation.metrics import classification_metrics
+from handlens.tasks.pieces import OUT_OF_FOLD
 from handlens.tasks.temperature import chosen_temperature
 from handlens.training.head import Head, balanced_weights, fit_head
 from handlens.training.recipe import Recipe
@@ -61,7 +62,7 @@ class FrozenClasses:
 
     def choose(self, head: Head, records: Sequence[Record], names: Sequence[str]) -> dict[str, Any]:
         assert head.out_of_fold is not None
-        return chosen_temperature(head.out_of_fold, _labels(records), "out-of-fold predictions")
+        return chosen_temperature(head.out_of_fold, _labels(records), OUT_OF_FOLD)
 
 
 def _labels(records: Sequence[Record]) -> NDArray[np.int64]:

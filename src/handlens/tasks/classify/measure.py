@@ -76,6 +76,8 @@ class ClassMeasure:
         order = ranked(np.stack(self.rows), self._labels(), [record.id for record in self.records])
         paths = {record.id: record.path for record in self.records}
         before = self._before(run.model.temperature)
+        listed = {pair["place"] for pair in most_confused(metrics)[:MOST_CONFUSED]}
+        pairs = None if len(self.names) <= TABLE_CLASSES else listed  # which have a number to click on
         write_report(
             path,
             template=Path(__file__).with_name("report.html.jinja"),
@@ -96,7 +98,7 @@ class ClassMeasure:
                 run.model.to_dict(),
                 metrics,
                 mistakes=self._mistakes(order["wrong"]),
-                cells=cells(order, paths, self.names),
+                cells=cells(order, paths, self.names, pairs=pairs),
                 before=before,
             ),
         )

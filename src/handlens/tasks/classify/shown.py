@@ -3,7 +3,7 @@ matrix."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from handlens.data.decode import decode
+from handlens.data.decode import UnreadableImageError, decode
 from handlens.drawing import fitted
 from handlens.evaluation.report import Example, Picture
 
@@ -61,7 +61,7 @@ def large_examples(
     maps: Iterator[NDArray[np.uint8] | None] = iter(()) if heat is None else heat.pictures(asked)
     found = []
     for entry, indices in zip(entries, wanted, strict=True):
-        pictures = [_picture(decode(paths[entry["id"]], at_least=(LARGE, LARGE)), LARGE, paths[entry["id"]].name)]
+        pictures = _image(paths[entry["id"]], LARGE)
         for index in indices if heat is not None else ():
             drawn = next(maps)
             if drawn is not None:
@@ -71,26 +71,32 @@ def large_examples(
 
 
 def cells(
-    ranked: Mapping[str, Sequence[Mapping[str, Any]]], paths: Mapping[str, Path], names: Sequence[str]
+    ranked: Mapping[str, Sequence[Mapping[str, Any]]],
+    paths: Mapping[str, Path],
+    names: Sequence[str],
+    *,
+    pairs: Container[tuple[int, int]] | None,
 ) -> list[Cell]:
-    """Of every pair of classes that has images; of wrong ones the surest first, of right ones the least sure.
+    """Of pairs of classes that have images; of wrong ones the most confident first, of right ones the least.
 
     Args:
         ranked: as `evaluation.errors.ranked` gives it.
+        pairs: that the page leads to; None is all.
     """
     counts: dict[tuple[int, int], int] = {}
     shown: dict[tuple[int, int], list[Example]] = {}
     for kind, budget in (("wrong", WRONG_BYTES), ("right", RIGHT_BYTES)):
         for entry in ranked[kind]:
             place = entry["label"], entry["predicted"]
+            if pairs is not None and place not in pairs:
+                continue
             counts[place] = counts.get(place, 0) + 1
             examples = shown.setdefault(place, [])
             if budget <= 0 or (kind == "right" and len(examples) == RIGHT_OF_A_CLASS):
                 continue
-            path = paths[entry["id"]]
-            picture = _picture(decode(path, at_least=(SMALL, SMALL)), SMALL, path.name)
-            budget -= len(picture.content)
-            examples.append(_example(entry, paths, names, [picture]))
+            pictures = _image(paths[entry["id"]], SMALL)
+            budget -= sum(len(picture.content) for picture in pictures)
+            examples.append(_example(entry, paths, names, pictures))
     return [Cell(*place, counts[place], shown[place]) for place in sorted(counts)]
 
 
@@ -102,6 +108,14 @@ def _example(
     return Example(
         paths[entry["id"]].name, (*lines, *([f"is {names[entry['label']]}"] if wrong else [])), tuple(pictures), wrong
     )
+
+
+def _image(path: Path, side: int) -> list[Picture]:
+    """Empty where the file cannot be read any more: its name and what was predicted are shown all the same."""
+    try:
+        return [_picture(decode(path, at_least=(side, side)), side, "the image")]
+    except UnreadableImageError:
+        return []
 
 
 def _picture(image: NDArray[np.uint8], side: int, title: str) -> Picture:

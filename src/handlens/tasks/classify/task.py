@@ -15,7 +15,19 @@ from handlens.results import Classes, ClassSet, KnownClasses
 from handlens.runtimes.agreement import ROUNDED, TOLERANCE, Agreement
 from handlens.runtimes.names import PROBABILITIES
 from handlens.tasks.image_level import image_tile, start_image_model
-from handlens.tasks.pieces import ForApps, Frozen, Headline, Labeled, Measure, OfClass, Reason, Start, Tile, output_of
+from handlens.tasks.pieces import (
+    VALIDATION,
+    ForApps,
+    Frozen,
+    Headline,
+    Labeled,
+    Measure,
+    OfClass,
+    Reason,
+    Start,
+    Tile,
+    output_of,
+)
 from handlens.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -55,6 +67,7 @@ class Classify(Task):
         }
     )
     has_head = True
+    shows_heat = True
     has_temperature = True
     set_result = ClassSet
     known_result = KnownClasses
@@ -147,7 +160,7 @@ class Classify(Task):
         from handlens.tasks.answers import validation_answers
         from handlens.tasks.temperature import chosen_temperature, takes_temperature
 
-        if not takes_temperature(net):
+        if not takes_temperature(net, preprocess):
             return {}
         rows, labels = [], []
         for record, result in validation_answers(
@@ -156,7 +169,7 @@ class Classify(Task):
             assert isinstance(result, Classes)
             rows.append(result.probabilities)
             labels.append(record.label)
-        return chosen_temperature(np.stack(rows), np.array(labels), "validation images") if rows else {}
+        return chosen_temperature(np.stack(rows), np.array(labels), VALIDATION) if rows else {}
 
     def chosen(self, values: Mapping[str, Any]) -> str:
         from handlens.tasks.temperature import said_of_temperature
