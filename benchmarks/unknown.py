@@ -69,6 +69,8 @@ with tempfile.TemporaryDirectory() as scratch:
         "bakery": bakery,
     }.items():
         rows.append(row(name, "far", run, known, p_of(run, [folder])))
+    measured = recognition_of(open_run(run), QUIET).auroc  # of each score, where the run leaves out its own classes
+    rows += [{"unknown": name, "kind": "in the run", "auroc": round(value, 3)} for name, value in measured.items()]
 for kind in ("near", "far"):
     each = [row for row in rows if row["kind"] == kind]
     rows.append({"unknown": "mean", "kind": kind, "auroc": round(float(np.mean([row["auroc"] for row in each])), 3)})

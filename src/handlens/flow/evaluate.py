@@ -12,7 +12,7 @@ from handlens.errors import InputError
 from handlens.evaluation.report import About
 from handlens.files import write_json
 from handlens.flow.labeled_images import TestImages, test_images
-from handlens.flow.report_parts import commands, cost_of, exports_of, intervals_of, provenance
+from handlens.flow.report_parts import commands, cost_of, exports_of, intervals_of, provenance, words_of
 from handlens.flow.runs import build_from, find_run
 from handlens.prediction.engines import open_chosen
 from handlens.prediction.predictor import Predictor
@@ -213,14 +213,7 @@ def _write(
         provenance=provenance(run),
         cost=cost,
         commands=commands(run, test, page.options, costs=page.costs, heat=page.heat is not None),
-        words={
-            "counted": test.kind.unit.capitalize(),
-            "total": test.kind.total,
-            "compared": task.compared,
-            "differs": task.differs,
-            "tolerated": task.tolerated,
-            "metric": task.metric_title,
-        },
+        words=words_of(task, test.kind),
     )
     measure.write_report(path, run, metrics=metrics, about=about, heat=page.heat)
     write_json(folder / EVALUATION, result | {"report": path.name})

@@ -22,7 +22,9 @@ from handlens.training.proved import proved_files
 from handlens.training.run import DATA_CONFIG, RECIPE, Run
 
 if TYPE_CHECKING:
+    from handlens.data.labels.kind import Kind
     from handlens.tasks.pieces import Measure
+    from handlens.tasks.task import Task
 
 MOST_CLASSES = 200  # of which intervals are listed: of more, nobody reads the table
 
@@ -142,17 +144,33 @@ def commands(run: Run, test: TestImages, other: Mapping[str, str | None], *, cos
         other: options of `evaluate` by name, None where one was not given.
         costs, heat: the page has them.
     """
-    name, root = run.folder.resolve().name, test.root.resolve().name
-    if run.model.pretrained is not None:
-        name = run.model.architecture.name
-    made = []
-    source = run.model.chosen.get("calibration", {}).get("source", VALIDATION)
-    if run.model.recipe is not None and run.model.data is not None and source in (OUT_OF_FOLD, VALIDATION):
-        data = Path(run.model.data.root).name
-        config = ["--data-config", f"{name}/{DATA_CONFIG}"] if run.folder.is_dir() and run.config() else []
-        made.append(["handlens", "train", data, "--recipe", f"{name}/{RECIPE}", *config, "--out", f"{name}-again"])
+    name = run.folder.resolve().name if run.model.pretrained is None else run.model.architecture.name
     options = [part for option, value in other.items() if value for part in (f"--{option}", value)]
     if costs and not heat and TASKS[run.task].shows_heat:
         options.append("--no-heat-maps")
-    made.append(["handlens", "report" if costs else "evaluate", name, *([] if test.own else [root]), *options])
-    return [shlex.join(parts) for parts in made]
+    data = [] if test.own else [test.root.resolve().name]
+    again = shlex.join(["handlens", "report" if costs else "evaluate", name, *data, *options])
+    return [*train_command(run), again]
+
+
+def train_command(run: Run) -> list[str]:
+    """That trains the model again; none of weights that were not trained here, or were calibrated on other images."""
+    source = run.model.chosen.get("calibration", {}).get("source", VALIDATION)
+    if run.model.recipe is None or run.model.data is None or source not in (OUT_OF_FOLD, VALIDATION):
+        return []
+    name, data = run.folder.resolve().name, Path(run.model.data.root).name
+    config = ["--data-config", f"{name}/{DATA_CONFIG}"] if run.folder.is_dir() and run.config() else []
+    again = ["handlens", "train", data, "--recipe", f"{name}/{RECIPE}", *config, "--out", f"{name}-again"]
+    return [shlex.join(again)]
+
+
+def words_of(task: Task, kind: Kind) -> dict[str, str | None]:
+    """As `evaluation.report.About.words`."""
+    return {
+        "counted": kind.unit.capitalize(),
+        "total": kind.total,
+        "compared": task.compared,
+        "differs": task.differs,
+        "tolerated": task.tolerated,
+        "metric": task.metric_title,
+    }

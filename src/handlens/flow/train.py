@@ -17,6 +17,7 @@ from handlens.flow.job import SAVED, Job, learn
 from handlens.flow.mode import choose_mode, require_a_batch, require_known, require_mode, say_unused
 from handlens.flow.runs import machine, write_run
 from handlens.flow.survival import say_survival
+from handlens.flow.training_page import write_training_page
 from handlens.reading.text import read_text
 from handlens.reporter import QUIET, Reporter, shows_progress
 from handlens.tasks import TASKS
@@ -141,6 +142,7 @@ def train(
                 report.say(f"Stopped, and {saved}. Continue with: handlens train --resume {shlex.quote(str(folder))}")
             raise
     add_fastest(folder, report=report)
+    write_training_page(folder, job.dataset.kind)
     return folder
 
 

@@ -1,0 +1,39 @@
+"""The page that a training leaves, until an evaluation takes its place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import handlens
+from handlens.reading.parsed import read_json
+
+RECIPE = {"mode": "scratch", "width": 0.35, "image_size": 64, "epochs": 2, "workers": 0}
+
+
+@pytest.fixture(scope="module")
+def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return handlens.train(data, out=tmp_path_factory.mktemp("page") / "run", recipe=RECIPE, golden=False)
+
+
+def test_it_says_what_was_trained_on_what(run, data):
+    page = (run / "report.html").read_text(encoding="utf-8")
+    validation = read_json(run / "model.json")["validation"]
+    for words in (
+        f"{100 * validation['top1']:.1f} % <small>accuracy on validation",
+        "The 15 test images have not been looked at.",
+        f"mobilenet_v2, trained on {data.name}",
+        "It began with random weights",
+        "data:image/png;base64,",  # the curves
+        "handlens train",
+        'href="#data"',
+    ):
+        assert words in page, words
+    assert "<script" not in page and "http" not in page.replace("http-equiv", "")
+
+
+def test_an_evaluation_takes_its_place(run):
+    handlens.evaluate(run)
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "have not been looked at" not in page and "Confusions" in page
