@@ -41,7 +41,7 @@ class Example:
     """An image on the page.
 
     Attributes:
-        file: its name.
+        file: its name, by which it is found in the data set.
         lines: what is said of it.
         pictures: the image, and what else belongs beside it.
         wrong: it was predicted wrong.

@@ -69,10 +69,9 @@ def chosen_temperature(probabilities: NDArray[np.float32], labels: NDArray[np.in
 
 def said_of_temperature(chosen: Mapping[str, Any]) -> str:
     found = chosen["calibration"]
-    before, after = found["ece"]
     return (
-        f"Temperature {chosen['temperature']:.2f} from {found['count']:,} {found['source']}: calibration error "
-        f"{percent(before)} before, {percent(after)} after."
+        f"Confidence is calibrated by a temperature of {chosen['temperature']:.2f}, chosen on {found['count']:,} "
+        f"{found['source']} (calibration error {percent(found['ece'][1])})."
     )
 
 

@@ -66,7 +66,7 @@ def large_examples(
             drawn = next(maps)
             if drawn is not None:
                 pictures.append(_picture(drawn, LARGE, f"what speaks for {names[index]}"))
-        found.append(_example(entry, paths, names, pictures))
+        found.append(_example(entry, names, pictures))
     return found
 
 
@@ -96,18 +96,14 @@ def cells(
                 continue
             pictures = _image(paths[entry["id"]], SMALL)
             budget -= sum(len(picture.content) for picture in pictures)
-            examples.append(_example(entry, paths, names, pictures))
+            examples.append(_example(entry, names, pictures))
     return [Cell(*place, counts[place], shown[place]) for place in sorted(counts)]
 
 
-def _example(
-    entry: Mapping[str, Any], paths: Mapping[str, Path], names: Sequence[str], pictures: Sequence[Picture]
-) -> Example:
+def _example(entry: Mapping[str, Any], names: Sequence[str], pictures: Sequence[Picture]) -> Example:
     wrong = entry["predicted"] != entry["label"]
     lines = [f"{names[entry['predicted']]} {100 * entry['confidence']:.0f} %"]
-    return Example(
-        paths[entry["id"]].name, (*lines, *([f"is {names[entry['label']]}"] if wrong else [])), tuple(pictures), wrong
-    )
+    return Example(entry["id"], (*lines, *([f"is {names[entry['label']]}"] if wrong else [])), tuple(pictures), wrong)
 
 
 def _image(path: Path, side: int) -> list[Picture]:
