@@ -11,10 +11,13 @@ from handlens.reading.arrays import read_arrays
 from handlens.tasks import TASKS
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import nn
 
     from handlens.data.record import Dataset
     from handlens.preprocess import Preprocess
+    from handlens.runtimes.engine import Arrays
     from handlens.tasks.task import Task
 
 GOLDEN_IMAGES = 8
@@ -25,7 +28,6 @@ def write_golden(folder: Path, net: nn.Module, preprocess: Preprocess, dataset: 
     """The images as they are, as the net sees them, and what PyTorch fp32 answers, by output name."""
     import numpy as np
 
-    from handlens.runtimes.graph import DeployGraph
     from handlens.runtimes.stream import load_pixels
 
     task, names = TASKS[dataset.task], dataset.class_names
@@ -34,7 +36,7 @@ def write_golden(folder: Path, net: nn.Module, preprocess: Preprocess, dataset: 
     golden = folder / "golden"
     golden.mkdir(exist_ok=True)
     pixels = np.stack([load_pixels(record.path, preprocess)[0] for record in chosen])
-    expected = DeployGraph(net.eval(), preprocess, last_step=task.last_step).arrays(pixels, task.outputs)
+    expected = _expect(golden, pixels, net, preprocess, task)
     files = []
     for number, record in enumerate(chosen):
         name = f"{number}{record.path.suffix}"
@@ -42,19 +44,22 @@ def write_golden(folder: Path, net: nn.Module, preprocess: Preprocess, dataset: 
         arrays = {output: values[number] for output, values in expected.items()}
         entry = {"file": name, "id": record.id} | task.golden(record, names, arrays)
         files.append(entry)
-    np.savez(golden / PIXELS, **{"images": pixels, **expected})  # type: ignore[arg-type]
     write_json(golden / "golden.json", {"files": files, "class_names": list(names)})
 
 
 def expect_again(folder: Path, net: nn.Module, preprocess: Preprocess, task: Task) -> None:
     """What the net predicts now for the golden images of a run, where it has some; it predicts the same classes."""
+    golden = folder / "golden"
+    if (golden / PIXELS).is_file():
+        _expect(golden, read_arrays(golden / PIXELS)["images"], net, preprocess, task)
+
+
+def _expect(golden: Path, pixels: NDArray[np.uint8], net: nn.Module, preprocess: Preprocess, task: Task) -> Arrays:
+    """The outputs (N, ...) by name for pixels (N, H, W, C), which are kept with them."""
     import numpy as np
 
     from handlens.runtimes.graph import DeployGraph
 
-    path = folder / "golden" / PIXELS
-    if not path.is_file():
-        return
-    pixels = read_arrays(path)["images"]
     expected = DeployGraph(net.eval(), preprocess, last_step=task.last_step).arrays(pixels, task.outputs)
-    np.savez(path, **{"images": pixels, **expected})  # type: ignore[arg-type]
+    np.savez(golden / PIXELS, **{"images": pixels, **expected})  # type: ignore[arg-type] # NumPy's stub has a bool
+    return expected
