@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -137,12 +137,7 @@ def evaluate(
             config=config,
             report=report,
         )
-    if as_json:
-        print_json(result)
-        return
-    from handlens.tables import print_evaluation
-
-    print_evaluation(console(), result)
+    _print_evaluation(result, as_json)
 
 
 @app.command()
@@ -173,12 +168,16 @@ def report(
             config=config,
             report=reporter,
         )
-    if as_json:
-        print_json(result)
-        return
+    _print_evaluation(result, as_json)
+
+
+def _print_evaluation(result: dict[str, Any], as_json: bool) -> None:
     from handlens.tables import print_evaluation
 
-    print_evaluation(console(), result)
+    if as_json:
+        print_json(result)
+    else:
+        print_evaluation(console(), result)
 
 
 @app.command()
