@@ -59,8 +59,8 @@ def fit_temperature(probabilities: NDArray[np.float32], labels: NDArray[np.int64
     Args:
         probabilities: (N, K) at temperature 1, of images that were not learned from; labels: (N,) class indices.
 
-    Each label counts as (N + 1) / (N + 2), the rest spread over all classes: of a few images that are all right, none
-    would be doubted at all otherwise.
+    Each label counts as (N + 1) / (N + 2), the rest spread over all classes: a model that is right about all of a few
+    images would be certain of everything otherwise.
 
     Source: Guo et al. 2017, arXiv:1706.04599, section 4.2; the labels as in Platt 1999, "Probabilistic outputs for
     support vector machines", section 2.1.

@@ -41,23 +41,23 @@ def intervals_of(run: Run, measure: Measure, value: float | None, report: Report
     found = metric_interval(measure.each(), step=report.steps("drawing samples of the images"))
     few = len(measure.records) < FEWEST_IMAGES
 
-    def ends(scale: Scale, interval: tuple[float, float] | None) -> str:
-        """Of images that are all alike, all samples give one number, which says nothing of other images."""
-        if interval is None or interval[0] == interval[1]:
-            return "–"
+    def ends(scale: Scale, interval: tuple[float, float] | None) -> str | None:
+        """None where all samples give one number, which says nothing of other images."""
+        if few or interval is None or interval[0] == interval[1]:
+            return None
         return f"{scale.value(interval[0])} to {scale.value(interval[1])}"
 
     rows = [
         {
             "class": name,
             "value": task.of_class.scale.value(None if one != one else float(one)),
-            "interval": ends(task.of_class.scale, interval),
+            "interval": ends(task.of_class.scale, interval) or "–",
         }
         for name, one, interval in zip(run.class_names, found.classes, found.class_intervals, strict=True)
     ]
     return {
         "value": task.scale.value(value),
-        "interval": None if few or ends(task.scale, found.interval) == "–" else ends(task.scale, found.interval),
+        "interval": ends(task.scale, found.interval),
         "draws": found.draws,
         "of_class": task.of_class.title,
         "rows": [] if few or len(rows) > MOST_CLASSES else rows,
@@ -82,10 +82,10 @@ def provenance(run: Run) -> list[str]:
     if head_learned_all(run):
         learned += splits.get("validation", 0)
     parts = ", ".join(f"{part} {count:,}" for part, count in splits.items())
-    how = "a linear layer was fitted to its features" if model.mode == "head" else "it was trained"
+    how = "a linear layer was fitted to its features of" if model.mode == "head" else "it was trained on"
     return [
         f"{name}, trained on {Path(model.data.root).name} ({parts} images).",
-        f"{began}; {how} of {learned:,} images." if model.mode == "head" else f"{began}; {how} on {learned:,} images.",
+        f"{began}; {how} {learned:,} images.",
     ]
 
 

@@ -102,8 +102,8 @@ def cells(
 
 def _example(entry: Mapping[str, Any], names: Sequence[str], pictures: Sequence[Picture]) -> Example:
     wrong = entry["predicted"] != entry["label"]
-    lines = [f"{names[entry['predicted']]} {100 * entry['confidence']:.0f} %"]
-    return Example(entry["id"], (*lines, *([f"is {names[entry['label']]}"] if wrong else [])), tuple(pictures), wrong)
+    predicted, truth = f"{names[entry['predicted']]} {100 * entry['confidence']:.0f} %", f"is {names[entry['label']]}"
+    return Example(entry["id"], (predicted, truth) if wrong else (predicted,), tuple(pictures), wrong)
 
 
 def _image(path: Path, side: int) -> list[Picture]:
