@@ -17,7 +17,7 @@ from common import shared_images, store
 import handlens
 from handlens.data import walk
 from handlens.evaluation.unknown import auroc
-from handlens.flow.recognition import recognition_of
+from handlens.flow.choose_recognition import recognition_of
 from handlens.reporter import QUIET
 from handlens.training.run import open_run
 

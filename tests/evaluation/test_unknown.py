@@ -11,7 +11,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from handlens.evaluation import unknown
 from handlens.evaluation.unknown import Gaussians
-from handlens.flow.recognition import chosen_score
+from handlens.flow.choose_recognition import chosen_score
 
 RNG = np.random.default_rng(0)
 FEATURES = RNG.random((60, 8), dtype=np.float32)

@@ -16,7 +16,7 @@ import handlens
 from blobs import write_images
 from handlens.cli import run as command
 from handlens.errors import InputError
-from handlens.flow import recognition
+from handlens.flow import choose_recognition
 from handlens.flow.recognition import KEPT
 from handlens.reading.parsed import read_json
 from handlens.results import KnownClasses
@@ -167,8 +167,8 @@ def test_a_share_that_so_few_images_cannot_tell_is_refused(run, trained):
 
 def test_images_in_the_bank_are_not_their_own_neighbors(run, trained, monkeypatch):
     """With more images than the bank holds, those that are in it are judged as those that are not."""
-    monkeypatch.setattr(recognition, "MOST_NEIGHBORS", 40)
-    made = recognition.recognition_of(open_run(run), handlens.QUIET)
+    monkeypatch.setattr(choose_recognition, "MOST_NEIGHBORS", 40)
+    made = choose_recognition.recognition_of(open_run(run), handlens.QUIET)
     assert len(made.bank) == 40 and len(made.known) == 90
     new = [one.result.p for one in handlens.predict(run, [trained[1] / "test"], unknown=0.05)]
     assert 0.25 < np.mean(new) < 0.75  # uniform, if known and new images are judged alike

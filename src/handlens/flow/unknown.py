@@ -15,10 +15,11 @@ from handlens.evaluation import unknown as scoring
 from handlens.evaluation.calibration import log_probabilities
 from handlens.evaluation.metrics import wilson_interval
 from handlens.evaluation.unknown import GEN
+from handlens.flow.choose_recognition import recognition_of
 from handlens.flow.embeddings import embedder_of
 from handlens.flow.held_out import head_learned_all
 from handlens.flow.labeled_images import TestImages
-from handlens.flow.recognition import Recognition, recognition_of
+from handlens.flow.recognition import Recognition
 from handlens.reporter import Reporter
 from handlens.results import Prediction
 from handlens.runtimes.names import FEATURES
