@@ -101,3 +101,12 @@ def test_pixels_refuses_what_is_no_image():
         Preprocess().pixels(np.zeros((4, 4), np.uint8))
     with pytest.raises(ValueError, match="float32"):
         Preprocess().pixels(np.zeros((4, 4, 3), np.float32))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("preprocess", [Preprocess(), Preprocess(short_side=256), Preprocess(resize="stretch")])
+def test_a_closer_look_is_the_middle_enlarged(preprocess):
+    image = np.asarray(Image.linear_gradient("L").convert("RGB"))  # 256 x 256, row r has value r
+    whole, closer = (one.pixels(image)[:, 0, 0].astype(int) for one in (preprocess, preprocess.closer()))
+    assert closer.shape == whole.shape
+    assert np.ptp(closer) == pytest.approx(0.7 * np.ptp(whole), abs=2)
+    assert closer.mean() == pytest.approx(whole.mean(), abs=1)

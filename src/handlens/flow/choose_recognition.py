@@ -25,7 +25,7 @@ from handlens.evaluation.unknown import (
     Gaussians,
 )
 from handlens.flow.held_out import Learned, head_learned_all, learned_images
-from handlens.flow.recognition import KEPT, Recognition, keep, kept, score_of
+from handlens.flow.recognition import KEPT, Linear, Recognition, keep, kept, score_of, seen
 from handlens.reporter import Reporter
 from handlens.tasks import TASKS
 from handlens.training.run import Run, locked
@@ -55,13 +55,11 @@ def recognition_of(run: Run, report: Reporter) -> Recognition:
 def _made(run: Run, report: Reporter) -> Recognition:
     """From the images that the run was trained on, and kept in it.
 
-    Known images are judged as new ones are: where a head has learned from all, by the head and the neighbors of the
-    other folds, else those of the validation split.
+    Known images are judged as new ones are: where the run's head has learned from all, by a head and the neighbors of
+    the other folds, else those of the validation split by the run's own classifier.
     """
-    from handlens.tasks.heads import fit_frozen_head
-
     learned = learned_images(run, report, what="the first use of --unknown")
-    weight, bias = _classifier(learned, run)
+    classifier = _classifier(learned, run)
     training, validation = learned.records["train"], learned.records["validation"]
     every = head_learned_all(run)
     records = [*training, *validation]
@@ -71,7 +69,7 @@ def _made(run: Run, report: Reporter) -> Recognition:
             f"{counted(len(known), 'image')} to take a threshold from are too few for --unknown; at least {FEWEST} "
             "are needed."
         )
-    features = learned.backbone.features(records)
+    features = seen(learned.backbone.features(records), learned.backbone.features(records, closer=True))
     labels = np.array([record.label for record in records], dtype=np.int64)
     fold_of = _folds(learned, records)
     fitted = np.arange(len(records)) < (len(records) if every else len(training))
@@ -79,11 +77,12 @@ def _made(run: Run, report: Reporter) -> Recognition:
     auroc, left_out = _compared(learned, records, features, labels, run, report)
     name = chosen_score(auroc)
     if every:
-        head = fit_frozen_head(TASKS[run.task].frozen(learned.dataset), learned.backbone, records, run.class_names)
+        head = _head(learned, records, features, fold_of, run.class_names)
         assert head.out_of_fold_logits is not None
-        logits = head.out_of_fold_logits / np.float32(run.model.temperature)
+        logits, judge = head.out_of_fold_logits, Linear(head.weight.numpy(), head.bias.numpy())
     else:
-        logits = features[held] @ weight.T + bias
+        judge = classifier
+        logits = judge(features[held])
     report.progress("none of these", 0, None)
     chosen = _some(np.flatnonzero(fitted))
     bank = scoring.unit(features[chosen]).astype(np.float16).astype(np.float32)  # as it is kept
@@ -97,7 +96,7 @@ def _made(run: Run, report: Reporter) -> Recognition:
     else:
         scores = score_of(name, features[held], logits, distances, gaussians=gaussians, spread=spread)
     mean = {name: float(np.mean(values)) for name, values in auroc.items()}
-    made = Recognition(name, weight, bias, bank, gaussians, spread, np.sort(scores), mean, left_out)
+    made = Recognition(name, classifier, judge, bank, gaussians, spread, np.sort(scores), mean, left_out)
     with locked(run.folder):
         keep(run, made)
     told = f" It tells images of a left out class from the others with an AUROC of {mean[name]:.2f}." if mean else ""
@@ -219,8 +218,8 @@ def _head(
     return frozen.fit(features, records, fold_of, copies=1, recipe=learned.backbone.recipe, names=names)
 
 
-def _classifier(learned: Learned, run: Run) -> tuple[Features, Features]:
-    """Weight (K, D) and bias (K,) of the last layer.
+def _classifier(learned: Learned, run: Run) -> Linear:
+    """The last layer.
 
     Raises:
         InputError: a model of one's own has no such layer, or gives no features for it.
@@ -246,4 +245,4 @@ def _classifier(learned: Learned, run: Run) -> tuple[Features, Features]:
             raise InputError(f"classifier(embed(images)) of {name} is not what it gives for images.")
         weight = layer.weight.numpy()
         bias = np.zeros(len(weight), dtype=np.float32) if layer.bias is None else layer.bias.numpy()
-    return weight, bias
+    return Linear(weight, bias)

@@ -37,13 +37,36 @@ KEPT = "unknown.npz"
 
 
 @dataclass(frozen=True, eq=False)
+class Linear:
+    """A classifier of features.
+
+    Attributes:
+        weight, bias: (K, D) and (K,).
+    """
+
+    weight: Features
+    bias: Features
+
+    def __call__(self, features: Features) -> Features:
+        """Logits (N, K) of (N, D)."""
+        logits: Features = features @ self.weight.T + self.bias
+        return logits
+
+
+def seen(whole: Features, closer: Features) -> Features:
+    """(N, D) of an image by both looks at it, (N, D) each: what it is recognized by (docs/unknown.md)."""
+    return (whole + closer) * np.float32(0.5)
+
+
+@dataclass(frozen=True, eq=False)
 class Recognition:
     """Tells images of the classes from others.
 
     Attributes:
         score: a name of `evaluation.unknown`.
-        weight, bias: (K, D) and (K,), the run's classifier.
-        bank: (M, D) features of training images, each of length 1.
+        classifier: the run's.
+        judge: the classifier whose logits are scored: one that was fitted on features by both looks, or the run's.
+        bank: (M, D) features of training images by both looks, each of length 1.
         gaussians: of the classes; None where the score has no use for them.
         spread: mean and standard deviation of the parts of a sum.
         known: (N,) scores of known images that were not learned from, ascending.
@@ -52,8 +75,8 @@ class Recognition:
     """
 
     score: str
-    weight: Features
-    bias: Features
+    classifier: Linear
+    judge: Linear
     bank: Features
     gaussians: Gaussians | None
     spread: Mapping[str, tuple[float, float]]
@@ -61,12 +84,12 @@ class Recognition:
     auroc: Mapping[str, float]
     left_out: Sequence[str]
 
-    def probabilities_and_p(self, features: Features) -> tuple[Features, Floats]:
-        """(N, K) and (N,) of features (N, D)."""
-        logits = features @ self.weight.T + self.bias
-        distances = self._distances(features)
+    def probabilities_and_p(self, whole: Features, closer: Features) -> tuple[Features, Floats]:
+        """(N, K) and (N,) of an image's features by both looks, (N, D) each. The probabilities are of the first."""
+        features = seen(whole, closer)
+        logits, distances = self.judge(features), self._distances(features)
         scores = score_of(self.score, features, logits, distances, gaussians=self.gaussians, spread=self.spread)
-        return softmax(logits).astype(np.float32), scoring.p_values(scores, self.known)
+        return softmax(self.classifier(whole)).astype(np.float32), scoring.p_values(scores, self.known)
 
     def _distances(self, features: Features) -> Floats:
         return scoring.neighbor_distance(features, self.bank) if self.score in (KNN, KNN_ENERGY) else np.empty(0)
@@ -106,8 +129,10 @@ def keep(run: Run, made: Recognition) -> None:
         "left_out": list(made.left_out),
     }
     arrays: dict[str, Any] = {
-        "weight": made.weight,
-        "bias": made.bias,
+        "weight": made.classifier.weight,
+        "bias": made.classifier.bias,
+        "judge_weight": made.judge.weight,
+        "judge_bias": made.judge.bias,
         "known": made.known,
         "bank": made.bank.astype(np.float16),
         "facts": np.frombuffer(json.dumps(facts).encode(), dtype=np.uint8),
@@ -138,8 +163,8 @@ def kept(run: Run) -> Recognition | None:
             gaussians = Gaussians(arrays["means"].astype(np.float64), arrays["whiten"].astype(np.float64))
         found = Recognition(
             str(facts["score"]),
-            arrays["weight"].astype(np.float32),
-            arrays["bias"].astype(np.float32),
+            Linear(arrays["weight"].astype(np.float32), arrays["bias"].astype(np.float32)),
+            Linear(arrays["judge_weight"].astype(np.float32), arrays["judge_bias"].astype(np.float32)),
             arrays["bank"].astype(np.float32),
             gaussians,
             {name: (float(mean), float(std)) for name, (mean, std) in facts["spread"].items()},
@@ -158,11 +183,13 @@ def _require_whole(found: Recognition, classes: int) -> None:
     Raises:
         ValueError, and what NumPy raises of shapes that do not fit: it cannot be what was kept.
     """
-    _, width = found.weight.shape
+    _, width = found.classifier.weight.shape
     known = found.known
-    fits = found.bias.shape == (classes,) and len(found.weight) == classes and found.bank.shape[1:] == (width,)
+    fits = found.bank.shape[1:] == (width,) and all(
+        one.weight.shape == (classes, width) and one.bias.shape == (classes,) for one in (found.classifier, found.judge)
+    )
     if not fits or known.ndim != 1 or len(known) < FEWEST or (np.diff(known) < 0).any():
-        raise ValueError(f"{found.weight.shape}, {found.bank.shape}, {known.shape}")
-    probabilities, p = found.probabilities_and_p(np.ones((1, width), dtype=np.float32))
+        raise ValueError(f"{found.classifier.weight.shape}, {found.bank.shape}, {known.shape}")
+    probabilities, p = found.probabilities_and_p(*np.ones((2, 1, width), dtype=np.float32))
     if not np.isfinite([*probabilities[0], *p, *known]).all():
         raise ValueError("numbers that are none")

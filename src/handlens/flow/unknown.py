@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from handlens.data.budget import BUDGET
+from handlens.data.decode import decode
 from handlens.errors import InputError
 from handlens.evaluation import unknown as scoring
 from handlens.evaluation.calibration import log_probabilities
@@ -20,10 +22,11 @@ from handlens.flow.embeddings import embedder_of
 from handlens.flow.held_out import head_learned_all
 from handlens.flow.labeled_images import TestImages
 from handlens.flow.recognition import Recognition
+from handlens.preprocess import Preprocess
 from handlens.reporter import Reporter
 from handlens.results import Prediction
 from handlens.runtimes.names import FEATURES
-from handlens.runtimes.stream import answers
+from handlens.runtimes.stream import Loaded, answers
 from handlens.tasks import TASKS
 from handlens.training.run import Run
 
@@ -99,7 +102,7 @@ def recognized(
     assert asked.recognition is not None
     engine = _Recognizing(embedder_of(run, precision=precision, report=report).engine(), asked.recognition)
     kind: Any = TASKS[run.task].known_result
-    for answer in answers(files, engine, preprocess=run.preprocess):
+    for answer in answers(files, engine, preprocess=run.preprocess, load=_both_looks):
         if answer.arrays is None:
             yield Prediction(answer.path, None, answer.error)
         else:
@@ -170,13 +173,27 @@ def measure_unknown(
     }
 
 
+def _both_looks(path: Path, preprocess: Preprocess) -> Loaded:
+    """(2, height, width, C) uint8 of a file, whole and closer, and its size.
+
+    Raises:
+        UnreadableImageError: the file is no image that can be read.
+    """
+    with BUDGET.hold():
+        image = decode(path)
+        looks = [preprocess.pixels(image), preprocess.closer().pixels(image)]
+    return np.stack(looks), (image.shape[0], image.shape[1])
+
+
 class _Recognizing:
-    """An engine of features that gives probabilities and p-values."""
+    """An engine of features that gives probabilities and p-values of images (N, 2, height, width, C)."""
 
     def __init__(self, engine: Any, recognition: Recognition) -> None:
         self._engine, self._recognition = engine, recognition
 
     def stream(self, batches: Iterable[tuple[Any, NDArray[np.uint8]]]) -> Iterator[tuple[Any, dict[str, Any]]]:
-        for key, arrays in self._engine.stream(batches):
-            probabilities, p = self._recognition.probabilities_and_p(arrays[FEATURES])
+        looks = ((key, images.reshape(-1, *images.shape[2:])) for key, images in batches)
+        for key, arrays in self._engine.stream(looks):
+            features = arrays[FEATURES]
+            probabilities, p = self._recognition.probabilities_and_p(features[::2], features[1::2])
             yield key, {"probabilities": probabilities, "p": p}

@@ -50,8 +50,12 @@ class FrozenBackbone:
     report: Reporter
     own: bool = False
 
-    def features(self, records: Sequence[Record], *, copy: int = 0) -> NDArray[np.float32]:
-        """(N, D). Copy 0 is the image as it is predicted; the others are augmented, seeded by (seed, copy, content)."""
+    def features(self, records: Sequence[Record], *, copy: int = 0, closer: bool = False) -> NDArray[np.float32]:
+        """(N, D). Copy 0 is the image as it is predicted; the others are augmented, seeded by (seed, copy, content).
+
+        Args:
+            closer: as `Preprocess.closer` sees it.
+        """
         from handlens.runtimes.stream import load_pixels
         from handlens.training.features import cached_features
 
@@ -61,7 +65,7 @@ class FrozenBackbone:
         return cached_features(
             records,
             engine=lambda: self._engine,
-            preprocess=self.preprocess,
+            preprocess=self.preprocess.closer() if closer else self.preprocess,
             backbone=self._digest,
             precision=recipe.precision,
             digests=digests,
