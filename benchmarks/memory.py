@@ -29,7 +29,7 @@ from torch import nn
 from handlens.models import build
 from handlens.models.cost import Cost, measure
 from handlens.models.published import PUBLISHED
-from handlens.models.split import Lean, in_strips, lean, split_expansions
+from handlens.models.split import Lean, lean, split_expansions
 from handlens.preprocess import Preprocess
 from handlens.runtimes.graph import Scale
 
@@ -95,8 +95,8 @@ def designs(net: nn.Module, *, all_of_them: bool) -> Iterator[tuple[str, nn.Modu
             yield f"--split {t}: {made}", made.net
         before = made
     for n in (2, 4, 8) if all_of_them else (4,):
-        smaller, blocks = in_strips(net, n, height=96, width=96)
-        yield f"--strips {n}: the stem and {blocks} blocks", smaller
+        made = lean(net, height=96, width=96, strips=n)
+        yield f"--strips {n}: the stem and {made.strip_blocks} blocks", made.net
 
 
 def measured(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from handlens.runtimes.converter import run_converter
-from handlens.runtimes.litert.convert import REQUIREMENTS, SCRIPT
+from handlens.runtimes.litert.convert import REQUIREMENTS, SCRIPT, with_metadata
 
 QUANTIZE = Path(__file__).with_name("quantize_int8.py")
 
@@ -68,6 +68,7 @@ def quantize(source: Path, path: Path, images: NDArray[np.float32], *, uint8: bo
         requirements=REQUIREMENTS,
     )
     samples.unlink()
+    path.write_bytes(with_metadata(path.read_bytes(), {}, short_names=True))
 
 
 def allocations(path: Path) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from torch import nn
 from handlens.errors import InputError
 from handlens.models import build
 from handlens.models.cost import Cost, measure
+from handlens.models.padding import without_copies
 from handlens.models.split import RowStrips, SplitResidual, choose_parts, in_strips, lean, split_expansions, splittable
 
 TABLE = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 2, 2))
@@ -75,6 +76,8 @@ MICRO = [
     ("same", partial(split_expansions, parts={"blocks.1": 4, "blocks.2": 2}), 73_728),
     ("same", lambda net: lean(net, height=96, width=96, split=4).net, 73_728),
     ("same", lambda net: lean(net, height=96, width=96, strips=4).net, 90_480),
+    ("symmetric", lambda net: lean(net, height=96, width=96, split=2).net, 92_160),
+    ("symmetric", lambda net: lean(net, height=96, width=96, split=4).net, 73_728),
 ]
 
 
@@ -108,6 +111,33 @@ def test_padding_is_told_apart(micro_net):
         "blocks.13.depthwise.conv": 192 * 8**2,
     }
     assert not any(layer.padded for layer in cost_at_96(micro_net("same")).layers)
+
+
+@pytest.mark.parametrize("size", [(40, 40), (41, 40), (40, 43), (45, 45)])
+def test_a_wider_kernel_computes_the_same_without_padded_copies(size, with_batch_norm_statistics, random_images):
+    height, width = size
+    torch.manual_seed(0)
+    net = build("mobilenet_v2", num_classes=5, width=0.5, table=TABLE)
+    net = with_batch_norm_statistics(net, height=height, width=width)
+    made = without_copies(net, height=height, width=width)
+    assert_same(made, net, random_images(2, height=height, width=width))
+    assert measure(net, height=height, width=width).padding_numbers > 0 or size == (45, 45)
+    assert not any(layer.padded for layer in measure(made, height=height, width=width).layers)
+
+
+def test_what_is_not_padded_symmetrically_keeps_its_kernel(random_images):
+    net = nn.Sequential(
+        nn.Conv2d(3, 4, 3, stride=2),
+        nn.Conv2d(4, 4, 3, stride=2, padding=(1, 0)),
+        nn.Conv2d(4, 4, 3, padding=1),
+        nn.Conv2d(4, 4, 3, stride=2, padding=1, padding_mode="reflect"),
+        nn.Conv2d(4, 4, 5, stride=2, padding=2, groups=2),
+    ).eval()
+    made = without_copies(net, height=66, width=66)
+    assert [conv.kernel_size for conv in made] == [(3, 3)] * 4 + [(6, 6)]
+    images = random_images(2, height=66, width=66)
+    with torch.inference_mode():
+        torch.testing.assert_close(made(images), net(images))
 
 
 def test_pooling_is_padded_too():

@@ -16,6 +16,7 @@ from handlens.runtimes import RUNTIMES
 from handlens.runtimes.fold import folded
 from handlens.runtimes.graph import DeployGraph
 from handlens.runtimes.int8 import stays_float
+from handlens.runtimes.litert.convert import short_name
 from handlens.runtimes.runtime import Runtime
 from handlens.runtimes.separate import run_outside
 from handlens.runtimes.source import Source
@@ -273,3 +274,15 @@ def test_what_lies_outside_the_model_stays_in_float():
     assert not stays_float("net") and not stays_float("net.stem.conv")
     assert stays_float("net.stem.conv", ["stem"]) and stays_float("net.stem", ["stem"])
     assert not stays_float("net.stem2", ["stem"])
+
+
+@pytest.mark.parametrize(
+    ("name", "short"),
+    [
+        ("pack.Net_net/pack.Block_3/torch.nn.modules.conv.Conv2d_conv;;pack.Net_net/pack.Other_4", "net/3/conv"),
+        ("pack.Net_two_words/arith.constant", "two_words/arith.constant"),
+        ("serving_default_images", "serving_default_images"),
+    ],
+)
+def test_names_inside_a_litert_file_are_short(name, short):
+    assert short_name(name) == short

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,10 @@ from handlens.preprocess import Preprocess
 COLORS = torch.tensor([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]])
 LEARNING_RATE = 0.05  # of Adam; Olah et al. 2017
 NOISE = 0.01  # standard deviation at the start; Olah et al. 2017
+
+
+class _MadeError(Exception):
+    """The layer's map is there: what lies behind it need not run."""
 
 
 @dataclass(frozen=True)
@@ -84,17 +89,25 @@ def images_by_gradient_ascent(
     optimizer = torch.optim.Adam([numbers], lr=LEARNING_RATE)
     mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (preprocess.mean, preprocess.std))
     made: list[Tensor] = []
+    runs = math.inf  # of the layer, for one image
     reached = torch.zeros(len(channels))
-    with torch.enable_grad(), hooked(net, [layer], lambda _name, output: made.append(output)):
+
+    def keep(_name: str, output: Tensor) -> None:
+        made.append(output)
+        if len(made) == runs:
+            raise _MadeError
+
+    with torch.enable_grad(), hooked(net, [layer], keep):
         for step in range(ascent.steps):
             made.clear()
             pixels = _pixels(numbers, height, width, natural=ascent.natural_colors)
-            net((_disturbed(pixels, ascent, generator) - mean) / std)
+            with suppress(_MadeError):
+                net((_disturbed(pixels, ascent, generator) - mean) / std)
+            runs = len(made)
             if max(channels) >= made[-1].shape[1]:
                 raise InputError(f"{layer} has {made[-1].shape[1]} channels, got {max(channels)}.")
             values = torch.stack([made[-1][place, channel].mean() for place, channel in enumerate(channels)])
-            optimizer.zero_grad()
-            (-values.sum()).backward()
+            [numbers.grad] = torch.autograd.grad(-values.sum(), [numbers])  # without those of the weights
             optimizer.step()
             reached = values.detach()
             progress(step + 1, ascent.steps)

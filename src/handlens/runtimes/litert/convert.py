@@ -124,7 +124,7 @@ def _reduced(
             requirements=REQUIREMENTS,
             report=report,
         )
-        content = with_metadata(made.read_bytes(), source.metadata)
+        content = with_metadata(made.read_bytes(), source.metadata, short_names=True)
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
     return delegation(path)
@@ -158,8 +158,13 @@ def _scope(called: Sequence[str]) -> str:
     return "DeployGraph_deployed/" + "/".join(rf"[^/;]*_{re.escape(name.split('.')[-1])}" for name in called)
 
 
-def with_metadata(content: bytes, metadata: dict[str, Any]) -> bytes:
-    """A .tflite file with entries "handlens.<key>" of JSON in its table of metadata, in place of those it has."""
+def with_metadata(content: bytes, metadata: dict[str, Any], *, short_names: bool = False) -> bytes:
+    """A .tflite file with entries "handlens.<key>" of JSON in its table of metadata, in place of those it has.
+
+    Args:
+        short_names: of what is inside, as `short_name` gives them: of a small net in int8, the converter's names are
+            an eighth of the file. Its quantizer finds layers by the long ones.
+    """
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
@@ -177,6 +182,13 @@ def with_metadata(content: bytes, metadata: dict[str, Any]) -> bytes:
         model.buffers.append(buffer)
         model.metadata.append(entry)
 
+    if short_names:
+        for graph in model.subgraphs:
+            ends = {*graph.inputs, *graph.outputs}
+            for number, tensor in enumerate(graph.tensors):
+                if number not in ends:
+                    tensor.name = short_name(bytes(tensor.name).decode("utf-8", "replace"))
+
     class Aligned(flatbuffers.Builder):
         """The schema wants data of buffers at multiples of 16 bytes, which the generated code does not see to."""
 
@@ -186,3 +198,8 @@ def with_metadata(content: bytes, metadata: dict[str, Any]) -> bytes:
     builder = Aligned(len(content) + 65536)
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     return bytes(builder.Output())
+
+
+def short_name(name: str) -> str:
+    """ "pack.Net_net/pack.Block_3/torch.nn.Conv2d_conv;;pack.Net_net/..." -> "net/3/conv"; others stay as they are."""
+    return "/".join(re.sub(r"[\w.]+\.[^_]+_", "", part) for part in name.split(";")[0].split("/"))
