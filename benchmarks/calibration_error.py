@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import shared_images, store
+from common import shared_images, store, stored_before
 
 import handlens
 from handlens.data import walk
@@ -106,4 +106,6 @@ for mode in asked.modes.split(","):
         | costs
     )
     print(rows[-1], flush=True)
-store("calibration_error" if asked.splits == 1 else f"calibration_error_{asked.splits}_splits", rows)
+name = "calibration_error" if asked.splits == 1 else f"calibration_error_{asked.splits}_splits"
+modes = {row["mode"] for row in rows}
+store(name, [*(row for row in stored_before(name) if row["mode"] not in modes), *rows])

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import unicodedata
+from importlib.metadata import version
 from pathlib import Path
 
 import jsonschema
@@ -44,6 +45,10 @@ def test_help_is_quick_and_complete():
     )
     for command in ("sample", "check", "show", "train", "evaluate", "predict", "export"):
         assert "Usage" in handlens(command, "--help").stdout
+
+
+def test_the_version_is_that_of_the_package():
+    assert handlens("--version").stdout == f"handlens {version('handlens')}\n"
 
 
 def test_a_run_holds_what_it_promises(run: Path):

@@ -31,6 +31,7 @@ from handlens.cli import (  # each adds its commands to the application
 from handlens.cli.shared import app, print_error, print_note, reader_may_leave
 from handlens.errors import FindingsError, InputError, ParityError
 from handlens.names import escape_what_is_lacking
+from handlens.version import VERSION
 
 UNEXPECTED = 70  # exit code, of sysexits.h: an internal error
 
@@ -53,10 +54,19 @@ __all__ = [
 ]
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"handlens {VERSION}")
+        raise typer.Exit
+
+
 @app.callback()
 def root(
     debug: Annotated[
         bool, typer.Option(help="Show the traceback of an error; allowed anywhere in the command.")
+    ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """From a folder of images to a small vision model that you can trust on a phone."""
