@@ -100,7 +100,8 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
     ):
         console.print(f"Peak activations, {how}: {numbers:,} values, {2 * numbers / 1e3:,.0f} kB in fp16, at {at}.")
     padding = summary["padding_numbers"]
-    copies = f", {padding / 1e3:,.1f} kB of them for padded copies; --split 2 or padding 'same' needs none" if padding else ""
+    needed = f", {padding / 1e3:,.1f} kB of them for padded copies; --split 2 or padding 'same' needs none"
+    copies = needed if padding else ""
     console.print(f"Peak activations in TFLite Micro: {summary['arena_numbers'] / 1e3:,.1f} kB in int8{copies}.")
     if summary["parts"] or summary["strip_blocks"]:
         parts = [f"{name} in {number} parts" for name, number in summary["parts"].items()]
