@@ -11,7 +11,7 @@ from handlens import train
 from handlens.cli import run
 from handlens.errors import InputError
 from handlens.flow import plan as flow
-from handlens.flow.nets import counted
+from handlens.flow.counting import counted
 from handlens.models import published
 
 SMALL = {

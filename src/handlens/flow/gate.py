@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from handlens.flow.counting import count
 from handlens.flow.export_options import ExportOptions
-from handlens.flow.nets import count
 from handlens.flow.proof import ProofImages
 from handlens.reporter import Reporter
 from handlens.runtimes.comparison import UNLABELED, Proof, measure_parity, prepare

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from handlens.errors import InputError, require
 from handlens.files import write_bytes
-from handlens.flow.nets import Counted, count, counted
+from handlens.flow.counting import Counted, count, counted
 from handlens.flow.runs import build_from
 from handlens.reporter import QUIET, Reporter
 from handlens.tasks import TASKS

@@ -82,7 +82,7 @@ def _counted(entry: Compared, notes: list[str]) -> tuple[int, int] | None:
     """(parameters, multiply-adds); None where PyTorch is not installed or the model cannot be built here."""
     if find_spec("torch") is None:
         return None
-    from handlens.flow.nets import count
+    from handlens.flow.counting import count
     from handlens.flow.runs import build_from
 
     origin = entry.origin
