@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 import handlens
+from handlens.flow.report_parts import train_command
 from handlens.reading.parsed import read_json
+from handlens.training.run import Run, open_run
 
 RECIPE = {"mode": "scratch", "width": 0.35, "image_size": 64, "epochs": 2, "workers": 0}
 
@@ -37,3 +39,10 @@ def test_an_evaluation_takes_its_place(run):
     handlens.evaluate(run)
     page = (run / "report.html").read_text(encoding="utf-8")
     assert "have not been looked at" not in page and "Confusions" in page
+
+
+@pytest.mark.parametrize(("layout", "said"), [("folders", False), ("csv", True)])
+def test_a_layout_that_may_not_be_found_is_named(run, layout, said, monkeypatch):
+    monkeypatch.setattr(Run, "started", lambda _: {"format": layout})
+    [command] = train_command(open_run(run))
+    assert ("--format csv" in command) is said

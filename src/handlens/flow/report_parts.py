@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from handlens.tasks.pieces import Measure
     from handlens.tasks.task import Task
 
+PLAIN_LAYOUT = "folders"  # of a data set, found without being named
 MOST_CLASSES = 200  # of which intervals are listed: of more, nobody reads the table
 
 
@@ -159,8 +160,12 @@ def train_command(run: Run) -> list[str]:
     if run.model.recipe is None or run.model.data is None or source not in (OUT_OF_FOLD, VALIDATION):
         return []
     name, data = run.folder.resolve().name, Path(run.model.data.root).name
-    config = ["--data-config", f"{name}/{DATA_CONFIG}"] if run.folder.is_dir() and run.config() else []
-    again = ["handlens", "train", data, "--recipe", f"{name}/{RECIPE}", *config, "--out", f"{name}-again"]
+    options = []
+    if run.folder.is_dir():
+        options += ["--data-config", f"{name}/{DATA_CONFIG}"] if run.config() else []
+        layout = run.started()["format"]
+        options += ["--format", layout] if layout != PLAIN_LAYOUT else []
+    again = ["handlens", "train", data, "--recipe", f"{name}/{RECIPE}", *options, "--out", f"{name}-again"]
     return [shlex.join(again)]
 
 
