@@ -111,7 +111,7 @@ for name in asked.models.split(","):
     expected = {output: np.concatenate([part[output] for part in parts]) for output in task.outputs}
     rounding = None
     if task.models == "classify":
-        inputs = preprocess.normalize(pixels[: min(len(pixels), 100)])
+        inputs = preprocess.normalize(pixels[:16])  # float64 is slow
         rounding = own_rounding(net, torch.from_numpy(inputs).permute(0, 3, 1, 2))
     ready = folded(graph, torch.from_numpy(pixels[:2]))
     for to in asked.runtimes:

@@ -11,7 +11,9 @@ from rich.cells import cell_len
 from rich.markup import escape as escape_markup
 from rich.table import Table
 
+from handlens.data.labels.finding import counted
 from handlens.figures import percent
+from handlens.flow import trust_words
 from handlens.names import for_terminal
 from handlens.tasks import TASKS
 
@@ -223,10 +225,13 @@ def print_audit(console: Console, audit: Audit) -> None:
 
 def print_suspects(console: Console, suspected: Sequence[dict[str, Any]], *, limit: int = 20) -> None:
     if not suspected:
-        console.print("No suspected label errors.")
+        console.print("No label is doubted.")
         return
-    console.print(f"{len(suspected)} suspected label errors, most likely first:")
+    images = counted(len(suspected), "image")
+    console.print(f"{images} whose label a model doubts, most doubtful first; many of these labels may be right:")
     print_rows(console, suspected[:limit])
+    if len(suspected) > limit:
+        console.print(f"and {len(suspected) - limit} more (see --json)")
 
 
 def print_evaluation(console: Console, result: dict[str, Any]) -> None:
@@ -234,20 +239,8 @@ def print_evaluation(console: Console, result: dict[str, Any]) -> None:
     for sentence in headline.sentences:
         console.print(for_terminal(sentence))  # has markup of its own
     print_rows(console, headline.rows)
-    if sets := result.get("sets"):
-        low, high = sets["coverage_interval"]
-        console.print(
-            f"Sets of {percent(sets['asked'])}: {percent(sets['coverage'])} hold the truth (95 % interval "
-            f"{percent(low)} to {percent(high)}); {sets['mean_size']:.2f} classes on average."
-        )
-    if unknown := result.get("unknown"):
-        low, high = unknown["rejected_interval"]
-        rest = unknown["accuracy_of_the_rest"]
-        console.print(
-            f"None of these: {percent(unknown['rejected'])} of the images (95 % interval {percent(low)} to "
-            f"{percent(high)}) where {percent(unknown['asked'])} was asked; accuracy of the rest {percent(rest)}. "
-            f"Score: {unknown['score']}."
-        )
+    for sentence in trust_words.sentences(result):
+        console.print(escape(sentence))
     console.print(f"Computed by {result['runtime']} in {result['precision']}.")
     for entry in result["unreadable"]:
         console.print(f"[yellow]unreadable[/] {escape(entry['reason'])}")

@@ -14,6 +14,7 @@ from blobs import write_images
 from handlens.cli import run as command
 from handlens.errors import InputError
 from handlens.evaluation.calibration import tempered
+from handlens.flow import calibrate as flow
 from handlens.flow.calibrate import calibrate
 from handlens.reading.parsed import read_json
 from handlens.training.run import open_run
@@ -70,6 +71,17 @@ def test_what_was_chosen_in_training_need_not_change(trained, tmp_path, monkeypa
     assert list(tmp_path.iterdir()) == []
     said = read_json(run / "model.json")["chosen"]
     assert said["calibration"]["nll"][1] <= said["calibration"]["nll"][0] + 1e-3
+
+
+def test_a_gain_by_chance_changes_nothing(trained, tmp_path, monkeypatch, capsys):
+    """The same kind of images as those of training: another temperature is best for them, but says nothing."""
+    run, _ = trained
+    images = write_images(tmp_path / "same", per_class=12, seed=11, noise=0.93)
+    monkeypatch.setattr(flow, "CHANCE", 1e9)
+    found = calibrate(run, images, out=tmp_path / "new")
+    assert found["run"] is None and found["factor"] != 1 and not (tmp_path / "new").exists()
+    assert command(["calibrate", str(run), str(images), "--out", str(tmp_path / "new"), "-q"]) == 0
+    assert "no more than chance: nothing is changed" in " ".join(capsys.readouterr().out.split())
 
 
 def test_images_that_were_learned_are_left_out(trained, tmp_path):

@@ -70,7 +70,7 @@ def test_what_is_said_is_what_evaluate_and_predict_say(first: Path, other: Path,
     assert per_class == {
         name: pytest.approx(np.mean([theirs[file] for file in labels if labels[file] == name])) for name in CLASSES
     }
-    assert pair["verdict"].startswith(f"No difference can be told with {TEST} images; at least 20 are needed")
+    assert pair["verdict"].startswith(f"No significant difference with {TEST} images; at least 20 are needed")
     parameters, multiply_adds = (handlens.summary(other)[key] for key in ("parameters", "multiply_adds"))
     assert (found["runs"][1]["parameters"], found["runs"][1]["multiply_adds"]) == (parameters, multiply_adds)
     size = sum(path.stat().st_size for path in (other / "engine").glob("model.*"))
@@ -108,7 +108,11 @@ def test_a_run_against_its_own_exports(first: Path):
     exports = sorted((first / "exports").glob("*.xml"))
     assert len(exports) == 2
     found = compared(first, *exports)
-    assert found["notes"] == ["Each interval is of one comparison: among 2, one that excludes 0 by chance is likelier."]
+    assert found["notes"] == [
+        "Runs are computed in float32, as their exports were compared with them.",
+        "Each interval is of one comparison: among 2, one that excludes 0 by chance is likelier.",
+    ]
+    assert [run["precision"] for run in found["runs"]].count("fp32") >= 2
     assert [run["seen"] for run in found["runs"]] == [0, 0, 0]
     assert len({run["parameters"] for run in found["runs"]}) == 1
     whole = next(pair for pair in found["comparisons"] if "int8" not in pair["second"])
@@ -189,7 +193,7 @@ def test_on_the_command_line(first: Path, other: Path, data: Path):
     hostile = first.rename(first.with_name("<b>[red]\x1b[31m"))
     said = command("compare", hostile, other, data / "test", "--no-latency", "-q")
     assert said.stderr == ""
-    assert "No difference can be told with 15 images" in said.stdout
+    assert "No significant difference with 15 images" in said.stdout
     assert "McNemar's exact test: p = " in said.stdout
     assert r"<b>[red]\x1b[31m" in said.stdout and "\x1b" not in said.stdout
     page = (hostile / "comparisons" / "other" / "comparison.html").read_text(encoding="utf-8")

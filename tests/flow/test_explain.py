@@ -91,7 +91,7 @@ def test_channels_of_a_layer(exported_run: Path, photos: Path, tmp_path: Path) -
     assert found[-1].dead == tuple(dead)
     done = command("explain", exported_run, photos, "--activations", "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
-    assert "channels were nowhere above 0" in done.stdout
+    assert "channels are nowhere above 0" in done.stdout
     assert len(list((tmp_path / "out").iterdir())) == 2
 
 
@@ -115,6 +115,8 @@ def test_what_channels_look_for(exported_run: Path, tmp_path: Path) -> None:
         (["--layer", "blocks.99"], "no layer 'blocks.99'"),
         (["--method", "occlusion", "--layer", "stem"], "needs no layer"),
         (["--activations", "--filters"], "choose"),
+        (["--activations", "--why", "disk"], "omit --why and --method"),
+        (["--layer", "nope"], "take a stride (s"),
         (["--filters", "--layer", "stem"], "neither images"),
     ],
 )
@@ -123,6 +125,13 @@ def test_what_cannot_be_is_one_sentence(words: list[str], says: str, exported_ru
     assert done.returncode == 2
     assert says in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_pictures_go_into_a_folder(exported_run: Path, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("mine")
+    done = command("explain", exported_run, photos, "--out", tmp_path / "a.txt", check=False)
+    assert done.returncode == 2 and "is a file" in done.stderr
+    assert (tmp_path / "a.txt").read_text() == "mine"
 
 
 def test_no_images_and_no_such_channel(exported_run: Path, tmp_path: Path) -> None:

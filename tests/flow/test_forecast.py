@@ -248,6 +248,7 @@ def test_a_test_split_is_not_used(tmp_path, capsys):
     [
         (["--target", "0"], "--target must be between 0 and 100 percent, got 0."),
         (["--target", "100"], "--target must be between 0 and 100 percent, got 100."),
+        (["--target", "0.95"], "--target is in percent: did you mean 95?"),
         (["--target", "nan"], "--target must be between 0 and 100 percent, got nan."),
         (["--images", "many"], "--images must be whole numbers separated by commas, got 'many'"),
         (["--images", "0"], "--images must be from 1 to"),

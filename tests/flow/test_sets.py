@@ -147,7 +147,7 @@ def test_what_has_no_sets(run, trained, options, message, capsys):
 def test_a_model_without_images_has_no_sets(trained, weights, monkeypatch, capsys):
     monkeypatch.setenv("XDG_CACHE_HOME", weights)
     assert command(["predict", "mobilenet_v2", str(trained[1]), "--sets", "0.9"]) == 2
-    assert "has no images of its own" in capsys.readouterr().err
+    assert "has none of its own" in capsys.readouterr().err
 
 
 def test_another_task_has_no_sets(tmp_path, weights, capsys):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import handlens
+from handlens.errors import InputError
 from handlens.flow.report_parts import train_command
 from handlens.reading.parsed import read_json
 from handlens.training.run import Run, open_run
@@ -46,3 +47,8 @@ def test_a_layout_that_may_not_be_found_is_named(run, layout, said, monkeypatch)
     monkeypatch.setattr(Run, "started", lambda _: {"format": layout})
     [command] = train_command(open_run(run))
     assert ("--format csv" in command) is said
+
+
+def test_a_run_is_no_data_set(run):
+    with pytest.raises(InputError, match="is a run, not a data set"):
+        handlens.train(run)

@@ -16,6 +16,7 @@ import handlens
 from blobs import write_images
 from handlens.cli import run as command
 from handlens.errors import InputError
+from handlens.figures import percent
 from handlens.flow import choose_recognition
 from handlens.flow.recognition import KEPT
 from handlens.reading.parsed import read_json
@@ -65,6 +66,8 @@ def test_what_looks_like_nothing_is_none_of_the_classes(run, trained, tmp_path, 
     result = json.loads(capsys.readouterr().out)
     jsonschema.validate(result, read_json(SCHEMAS / "evaluate.json"))
     measured = result["unknown"]
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "Sets and none of these" in page and f"where {percent(measured['asked'])} was asked" in page
     assert measured["count"] == result["images"] == 30 and measured["rejected"] <= 0.3
     assert read_json(run / "evaluation.json")["unknown"] == measured
 
@@ -114,7 +117,7 @@ def test_what_cannot_be_is_refused_at_once(run, trained, arguments, said):
 
 def test_a_model_without_images_of_its_own_is_refused(trained, weights, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", weights)
-    with pytest.raises(InputError, match="has no images of its own"):
+    with pytest.raises(InputError, match="has none of its own"):
         handlens.predict("mobilenet_v2", [trained[1]], unknown=0.05)
 
 
@@ -161,7 +164,7 @@ def test_a_damaged_list_of_scores_is_a_sentence(run, trained):
 
 
 def test_a_share_that_so_few_images_cannot_tell_is_refused(run, trained):
-    with pytest.raises(InputError, match=r"too little to be told by \d+ known images; ask for at least 0\.0"):
+    with pytest.raises(InputError, match=r"too little to be told by \d+ known images; ask for at least 0\.011"):
         handlens.predict(run, [trained[1]], unknown=1e-4)
 
 

@@ -75,7 +75,9 @@ def test_a_last_batch_of_one_image_trains_too(no_weights, tmp_path):
 @pytest.mark.slow
 def test_early_stopping_restores_the_best_weights(data, weights, tmp_path):
     """A rate that destroys the net: no epoch is better than the head alone, which is epoch 0."""
-    run = train(data, tmp_path / "run", mode="finetune", epochs=5, patience=2, learning_rate=0.5)
+    said: list[str] = []
+    run = train(data, tmp_path / "run", said, mode="finetune", epochs=5, patience=2, learning_rate=0.5)
+    assert "Stopped: no epoch since 0 was better, which is patience: 2; the weights of epoch 0 are kept." in said
     assert [int(row["epoch"]) for row in read_metrics(run)] == [0, 1, 2]
     best, start = load_file(run / "model.safetensors"), load_file(run / "checkpoints/start.safetensors")
     temperature = open_run(run).model.temperature  # which the last layer was divided by since

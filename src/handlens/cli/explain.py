@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from handlens.cli.shared import AsJson, Quiet, app, print_note, print_while_read, reporting, whole_numbers
+from handlens.data.labels.finding import counted
 from handlens.errors import InputError
 from handlens.names import as_json as json_line
 
@@ -22,8 +23,11 @@ def explain(
         str | None, typer.Option(metavar="CLASS", help="Explain this class; default: what was predicted.")
     ] = None,
     method: Annotated[
-        str, typer.Option(help="Heat map: gradcam, gradcam++, layercam, scorecam or occlusion.")
-    ] = "gradcam",
+        str | None,
+        typer.Option(
+            help="Heat map: gradcam (default), layercam (default of detectors), gradcam++, scorecam or occlusion."
+        ),
+    ] = None,
     layer: Annotated[
         str | None,
         typer.Option(help="Layer by name, or by stride (s16); default: the last feature map before the head."),
@@ -56,6 +60,10 @@ def explain(
 
     if activations and filters:
         raise InputError("choose --activations or --filters.")
+    if activations and (why or method):
+        raise InputError("--activations shows what a layer answers; omit --why and --method.")
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out is the folder for the pictures; {out} is a file.")
     if filters:
         if images or why or layer is None:
             raise InputError("--filters needs --layer, and neither images nor --why.")
@@ -80,7 +88,7 @@ def explain(
         if activations:
             answers = flow.activations(run, images, layer=layer, unreadable=bad, report=report)
             for file, one in write_activations(answers, out):
-                dead = f"{len(one.dead)} of {len(one.maps)} channels were nowhere above 0 so far"
+                dead = f"{len(one.dead)} of {len(one.maps)} channels are nowhere above 0 in the images up to this one"
                 row = {"file": str(one.path), "picture": str(file), "layer": one.layer, "channels": len(one.maps)}
                 _tell(row | {"dead": list(one.dead)}, f"{one.path}: {one.layer}, {dead}: {file}", as_json)
         else:
@@ -92,10 +100,16 @@ def explain(
                     continue
                 rows = [{"title": one.title, "layer": one.layer, "box": one.box} for one in parts]
                 line = f"{parts[0].path}: {', '.join(one.title for one in parts)}: {picture}"
-                row = {"file": str(parts[0].path), "picture": str(picture), "method": method, "explained": rows}
+                row = {
+                    "file": str(parts[0].path),
+                    "picture": str(picture),
+                    "method": parts[0].method,
+                    "explained": rows,
+                }
                 _tell(row, line, as_json)
             if empty:
-                print_note(f"{empty} {'image has' if empty == 1 else 'images have'} nothing to explain.")
+                nothing = f"no {why}" if why else "nothing to explain"
+                print_note(f"{counted(empty, 'image')} with {nothing}.")
     for sentence in bad:
         print_note(f"handlens: {sentence}")
     if bad:

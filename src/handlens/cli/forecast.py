@@ -98,7 +98,7 @@ def print_forecast(terminal: Console, found: dict[str, Any]) -> None:
         [
             {
                 "class": row["class"],
-                "error": percent(row["error"], 2),
+                "adds_to_error": percent(row["error"], 2),
                 "still_falls": percent(row["falling"], 2),
                 "share_of_what_falls": percent(row["share"], 0),
             }

@@ -117,7 +117,7 @@ def probe(content: bytes, name: str) -> ImageInfo:
 
 
 def decode(
-    source: Path | bytes,
+    source: Path | str | bytes,
     *,
     at_least: tuple[int, int] | None = None,
     max_pixels: int = MAX_PIXELS,
@@ -145,6 +145,7 @@ def decode(
     """
     if at_least is not None and min(at_least) < 1:
         raise ValueError(f"at_least must be two positive numbers of pixels, got {at_least}")
+    source = Path(source) if isinstance(source, str) else source
     name = name or (str(source) if isinstance(source, Path) else "the image")
     content = _read(source, name) if isinstance(source, Path) else source
     format = _known_format(content, name)

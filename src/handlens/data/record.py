@@ -114,8 +114,9 @@ class Dataset:
         names = f", {counted(len(self.class_names), self.kind.named)}" if self.class_names else ""
         unlabeled = sum(not record.labeled for record in self.records) if self.class_names else 0
         left = [f"{images(unlabeled)} without label"] if unlabeled else []
-        lost = len({file for remark in self.remarks if remark.lost for file in remark.files})
-        left += [f"{counted(lost, 'file')} left out"] if lost else []
+        lost = {file for remark in self.remarks if remark.lost for file in remark.files}
+        lost -= {record.id for record in self.records}  # of which only a part was left out
+        left += [f"{counted(len(lost), 'file')} left out"] if lost else []
         task = self.task if self.class_names else "no labels"
         return "; ".join([f"{task} from {self.format}: {found}{names}", *left])
 

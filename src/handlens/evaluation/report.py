@@ -66,6 +66,7 @@ class About:
             "differs", "tolerated" and "metric" of an export's proof.
         intervals: of the metric and of each class: {value, interval, draws, of_class, rows: [{class, value,
             interval}]}, numbers as they are written.
+        trust: what was asked of prediction sets and unknown images, in sentences.
         provenance: how the model was made, in sentences.
         cost: (what, how much, unit or remark) each.
         commands: that make the model and this page again.
@@ -77,6 +78,7 @@ class About:
     notes: Sequence[str] = ()
     words: Mapping[str, str | None] = field(default_factory=dict)
     intervals: Mapping[str, Any] | None = None
+    trust: Sequence[str] = ()
     provenance: Sequence[str] = ()
     cost: Sequence[tuple[str, str, str]] = ()
     commands: Sequence[str] = ()

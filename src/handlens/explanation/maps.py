@@ -16,6 +16,8 @@ from handlens.errors import InputError, nearest
 HEAD = "classifier"  # its maps are predictions already
 BACKBONE = "backbone"  # of a segmenter or detector: what is behind it differs from model to model
 
+MOST_NAMED = 20  # layers in an error
+
 Hook = Callable[[str, Tensor], Tensor | None]
 
 
@@ -101,4 +103,8 @@ def found_layer(wanted: str, shapes: list[MapShape]) -> str:
     of_stride = [one.name for one in shapes if f"s{one.stride}" == wanted and one.name.split(".")[0] != HEAD]
     if of_stride:
         return of_stride[-1]
-    raise InputError(f"no layer {wanted!r} with a map; {nearest(wanted, names)}.")
+    hint = nearest(wanted, names)
+    if len(names) > MOST_NAMED and hint.startswith("available"):
+        strides = sorted({one.stride for one in shapes})
+        hint = f"take a stride ({', '.join(f's{stride}' for stride in strides)}) or a name that handlens summary lists"
+    raise InputError(f"no layer {wanted!r} with a map; {hint}.")

@@ -67,7 +67,7 @@ def compare(
             Other data: its test split where it has one, or else all of it.
         page: a .html file for people. None is comparison.html in <first run>/comparisons/<the others>, where
             comparison.json and the sheets of changed images then lie too.
-        precision: "auto" or "fp32", of what runs a run's own engine.
+        precision: "auto" or "fp32", of what runs a run's own engine; beside an exported file "auto" is "fp32".
         latency: time the models on this machine.
 
     Returns:
@@ -97,6 +97,10 @@ def compare(
         )
     for note in (f"{test.summary}.", *notes):
         report.say(note)
+    if precision == "auto" and any(entry.run.folder.is_file() for entry in compared):
+        precision = "fp32"
+        notes.append("Runs are computed in float32, as their exports were compared with them.")
+        report.say(notes[-1])
     task = TASKS[compared[0].run.task]
     measured, test, unreadable = _measured(compared, test, precision=precision, report=report)
     each = [entry.measure.each() for entry in measured]
@@ -251,7 +255,7 @@ def _verdict(
         few = f"; at least {FEWEST_IMAGES} are needed" if pair.images < FEWEST_IMAGES else ""
         chance = f"; McNemar's test: p = {pair.sides.p:.2g}" if pair.sides.decides else ""
         verdict = (
-            f"No difference can be told with {count}{few}; {name} minus {both[0].name}: {change} ({within}{chance})"
+            f"No significant difference with {count}{few}; {name} minus {both[0].name}: {change} ({within}{chance})"
         )
     if seen[0] == seen[1] or None in seen:
         return f"{verdict}."

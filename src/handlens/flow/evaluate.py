@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 from handlens.errors import InputError
 from handlens.evaluation.report import About
 from handlens.files import write_json
+from handlens.flow import trust_words
 from handlens.flow.labeled_images import TestImages, test_images
 from handlens.flow.report_parts import commands, cost_of, exports_of, intervals_of, provenance, words_of
 from handlens.flow.runs import build_from, find_run
 from handlens.prediction.engines import open_chosen
 from handlens.prediction.predictor import Predictor
+from handlens.reading.files import read_bytes
 from handlens.reading.parsed import read_json
 from handlens.reporter import QUIET, Reporter, shows_progress
 from handlens.results import Prediction
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from handlens.runtimes.engine import Precision
 
 EVALUATION = "evaluation.json"
+BY_REPORT = b"handlens report"  # in the commands of a page that it wrote
 CIRCULAR = (
     "The thresholds of the sets were taken from these validation images: their coverage here says nothing. Give other "
     "labeled images as DATA to measure it."
@@ -210,11 +213,14 @@ def _write(
         exports=exports,
         notes=[*test.notes, *unread, *untimed],
         intervals=intervals_of(run, measure, metrics[task.metric], report),
+        trust=trust_words.sentences(result),
         provenance=provenance(run),
         cost=cost,
         commands=commands(run, test, page.options, costs=page.costs, heat=page.heat is not None),
         words=words_of(task, test.kind),
     )
+    if not page.costs and path.is_file() and BY_REPORT in read_bytes(path, "annotations"):
+        report.say(f"{path} had what handlens report adds; that command writes it again.")
     measure.write_report(path, run, metrics=metrics, about=about, heat=page.heat)
     write_json(folder / EVALUATION, result | {"report": path.name})
     if own:  # last: it says what the page says

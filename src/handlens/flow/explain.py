@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from handlens.errors import InputError
 from handlens.flow.opened_model import OpenedModel
 from handlens.reporter import QUIET, Reporter
+from handlens.tasks import TASKS
 from handlens.training.run import Run
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class Explanation:
         image: (height, width, 3) uint8, as the model was given it: resized, and cut where its preprocessing cuts.
         title: the part: "tulip 97.3 %".
         heat: (height, width) float32 from 0 to 1: how much each place speaks for it, relative to the hottest.
+        method: that made it.
         layer: whose map it was taken from; None of a method that needs none.
         box: left, top, right, bottom in pixels of `image`, of a part with a place.
     """
@@ -41,6 +43,7 @@ class Explanation:
     image: NDArray[np.uint8]
     title: str
     heat: NDArray[np.float32]
+    method: str
     layer: str | None
     box: tuple[float, float, float, float] | None = None
 
@@ -92,7 +95,7 @@ def explain(
     images: Iterable[Path | str],
     *,
     why: str | None = None,
-    method: str = "gradcam",
+    method: str | None = None,
     layer: str | None = None,
     model: Any = None,
     unreadable: list[str] | None = None,
@@ -104,7 +107,7 @@ def explain(
         images: files and folders, as of `predict`.
         why: a class to explain in place of what was predicted. Of regression, one of its numbers.
         method: "gradcam", "gradcam++", "layercam", "scorecam" or "occlusion"; the last two need hundreds of passes
-            through the model for each heat map.
+            through the model for each heat map. None is "gradcam", and "layercam" of a detector.
         layer: the name of a layer with a map, or a stride ("s16"); None is the last map before the head or, of a
             detector, the map that the box was found in.
         model: your own, a constructor or a module, where the run's cannot be imported by its name.
@@ -115,9 +118,10 @@ def explain(
     """
     from handlens.explanation.heat import METHODS
 
-    if method not in METHODS:
+    if method is not None and method not in METHODS:
         raise InputError(f"no method {method!r}; available: {', '.join(METHODS)}.")
     opened = OpenedModel(run, model=model, report=report)
+    method = method or TASKS[opened.run.task].heat_method
     wanted = opened.class_index(why)
     layers = () if method == "occlusion" else opened.layers(layer)
     if method == "occlusion" and layer is not None:
@@ -150,7 +154,7 @@ def _explained(
             if reason.box is not None:
                 left, top, right, bottom = reason.box
                 box = (left * width, top * height, right * width, bottom * height)
-            found.append(Explanation(path, shown, reason.title, heat, layer, box))
+            found.append(Explanation(path, shown, reason.title, heat, method, layer, box))
         yield found
 
 

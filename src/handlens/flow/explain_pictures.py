@@ -28,7 +28,7 @@ def write_explanations(
             first = explanations[0]
             file = _save(
                 [first.image, *(one.picture() for one in explanations)],
-                [first.path.name, *(one.title for one in explanations)],
+                [f"{first.path.name}\n{first.method}", *(one.title for one in explanations)],
                 folder,
                 first.path,
             )
@@ -43,8 +43,9 @@ def write_activations(found: Iterable[Activations], folder: Path) -> Iterator[tu
     for one in found:
         order = one.order[:SHOWN]
         captions = [f"{channel}: {one.maps[channel].max():.3g}" for channel in order]
+        shown = f"{len(order)} of {len(one.maps)} channels: largest value"
         pictures = [one.image, *channel_pictures(one.maps, order)]
-        yield _save(pictures, [f"{one.path.name}\n{one.layer}", *captions], folder, one.path, tile=96), one
+        yield _save(pictures, [f"{one.path.name}\n{one.layer}\n{shown}", *captions], folder, one.path, tile=96), one
 
 
 def write_filters(found: FilterImages, folder: Path) -> Path:

@@ -74,6 +74,8 @@ def forecast(
     require("torch", extra="train", what="forecast")
     if target is not None and not 0 < target < 100:
         raise InputError(f"--target must be between 0 and 100 percent, got {target:g}.")
+    if target is not None and target < 1:
+        raise InputError(f"--target is in percent: did you mean {100 * target:g}?")
     asked = check_numbers(images, "images", MOST_IMAGES) if images else []
     from handlens.data import open_dataset
     from handlens.data.check import audit as look_through

@@ -139,13 +139,14 @@ def exports_of(run: Run) -> tuple[list[dict[str, Any]], list[str]]:
 
 
 def commands(run: Run, test: TestImages, other: Mapping[str, str | None], *, costs: bool, heat: bool) -> list[str]:
-    """That make the model and the page again; folders by their names, for a page may be passed on.
+    """That make the model and the page again, from the folder that holds the data and the folder of runs; no whole
+    paths, for a page may be passed on.
 
     Args:
         other: options of `evaluate` by name, None where one was not given.
         costs, heat: the page has them.
     """
-    name = run.folder.resolve().name if run.model.pretrained is None else run.model.architecture.name
+    name = _named(run) if run.model.pretrained is None else run.model.architecture.name
     options = [part for option, value in other.items() if value for part in (f"--{option}", value)]
     if costs and not heat and TASKS[run.task].shows_heat:
         options.append("--no-heat-maps")
@@ -154,12 +155,18 @@ def commands(run: Run, test: TestImages, other: Mapping[str, str | None], *, cos
     return [*train_command(run), again]
 
 
+def _named(run: Run) -> str:
+    """With the folder it lies in: its own name is often that of the data too."""
+    folder = run.folder.resolve()
+    return f"{folder.parent.name}/{folder.name}"
+
+
 def train_command(run: Run) -> list[str]:
     """That trains the model again; none of weights that were not trained here, or were calibrated on other images."""
     source = run.model.chosen.get("calibration", {}).get("source", VALIDATION)
     if run.model.recipe is None or run.model.data is None or source not in (OUT_OF_FOLD, VALIDATION):
         return []
-    name, data = run.folder.resolve().name, Path(run.model.data.root).name
+    name, data = _named(run), Path(run.model.data.root).name
     options = []
     if run.folder.is_dir():
         options += ["--data-config", f"{name}/{DATA_CONFIG}"] if run.config() else []

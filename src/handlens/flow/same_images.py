@@ -86,7 +86,9 @@ def _differing(first: Compared, other: Compared) -> str:
     ours, theirs = first.run.class_names, other.run.class_names
     missing, more = [name for name in ours if name not in theirs], [name for name in theirs if name not in ours]
     parts = [
-        f"{', '.join(names[:3])} only by {by}" for names, by in ((missing, first.name), (more, other.name)) if names
+        f"{', '.join(names[:3])}{' …' * (len(names) > 3)} only by {by}"
+        for names, by in ((missing, first.name), (more, other.name))
+        if names
     ]
     return "; ".join(parts) or "the same ones in another order"
 

@@ -53,7 +53,7 @@ def require_sets(run: Run, coverage: float, precision: str) -> None:
     if run.folder.is_file():
         raise InputError(f"sets need the thresholds of a run; {run.folder.name} is a file: give its run folder.")
     if run.model.data is None:
-        raise InputError(f"{run.folder.name} has no images of its own, which thresholds of sets are taken from.")
+        raise InputError(f"--sets needs images that the model was trained on; {run.folder.name} has none of its own.")
     if precision == "int8":
         raise InputError("thresholds of sets are those of the float model; omit --precision int8 or --sets.")
 

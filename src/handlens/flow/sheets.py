@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from handlens.data.check import Audit
 
 SHEET_LIMIT = 400  # tiles; a sheet of more is no longer looked at
+MOST_SUSPECTS = 100  # tiles of doubted labels: below these, most are right
 TILE = 160  # pixels
 
 
@@ -23,7 +24,7 @@ def suspects_sheet(audit: Audit, suspected: Sequence[dict[str, Any]], path: Path
     from handlens.data.decode import decode
 
     files = {record.id: record.path for record in audit.dataset.records}
-    shown = suspected[:SHEET_LIMIT]
+    shown = suspected[:MOST_SUSPECTS]
     tiles = [thumbnail(decode(files[entry["file"]], at_least=(TILE, TILE))) for entry in shown]
     captions = [
         f"{files[entry['file']].name}\n{entry['label']}? {entry['suggested']} {100 * entry['probability']:.0f} %"

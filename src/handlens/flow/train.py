@@ -103,6 +103,11 @@ def train(
             )
     elif data is None:
         raise InputError("train needs DATA, or --resume RUN.")
+    elif (Path(data) / MODEL).is_file() and (Path(data) / RECIPE).is_file():
+        raise InputError(
+            f"{data} is a run, not a data set; give the folder of images. handlens evaluate {shlex.quote(str(data))} "
+            "measures it."
+        )
     else:
         folder = _new_run_folder(Path(data), out)
         recipe = make_recipe(asked | ({} if mode is None else {"mode": mode})).with_parts()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +73,9 @@ def ask(run: Run, share: float, *, engine: str | None, precision: str, report: R
     recognition = None
     if engine is None and precision != "int8" and not run.folder.is_file():
         if run.model.data is None:
-            raise InputError(f"{run.folder.name} has no images of its own, which others are told from.")
+            raise InputError(
+                f"--unknown needs images that the model was trained on; {run.folder.name} has none of its own."
+            )
         recognition = recognition_of(run, report)
         count = len(recognition.known)
     else:
@@ -85,9 +88,16 @@ def ask(run: Run, share: float, *, engine: str | None, precision: str, report: R
         count = min(known.count, scoring.QUANTILES - 1)
     if share < (least := scoring.smallest_p(count)):
         raise InputError(
-            f"--unknown {share:g} is too little to be told by {count} known images; ask for at least {least:.3f}."
+            f"--unknown {share:g} is too little to be told by {count} known images; ask for at least "
+            f"{_rounded_up(least):g}."
         )
     return Asked(share, recognition)
+
+
+def _rounded_up(share: float) -> float:
+    """To two digits, so that it is enough."""
+    unit = 10.0 ** (math.floor(math.log10(share)) - 1)
+    return math.ceil(share / unit) * unit
 
 
 def circular(run: Run, test: TestImages) -> bool:

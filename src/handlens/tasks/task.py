@@ -45,6 +45,7 @@ class Task(Protocol):
         uses: of what not every task has a use for in a recipe.
         has_head: a head can be fitted on frozen features.
         shows_heat: its report has heat maps.
+        heat_method: of `explain`, where none is asked for.
         has_temperature: how sure its predictions are can be mended by one number.
         set_result: what a prediction with a set of classes is, of tasks that have such sets.
         known_result: what a prediction is that says whether the image looks like any of the classes, of tasks that have
@@ -78,6 +79,7 @@ class Task(Protocol):
     uses: ClassVar[frozenset[str]] = frozenset()
     has_head: ClassVar[bool] = False
     shows_heat: ClassVar[bool] = False
+    heat_method: ClassVar[str] = "gradcam"
     has_temperature: ClassVar[bool] = False
     set_result: ClassVar[type[Result] | None] = None
     known_result: ClassVar[type[Result] | None] = None

@@ -184,6 +184,10 @@ class RunWriter(Checkpoint):
         pl_module.train_counts = [0.0, 0.0, 0.0]
         if self.recipe.patience and trainer.current_epoch + 1 - self.best_epoch >= self.recipe.patience:
             trainer.should_stop = True
+            self.say(
+                f"Stopped: no epoch since {self.best_epoch} was better, which is patience: {self.recipe.patience}; "
+                f"the weights of epoch {self.best_epoch} are kept."
+            )
         self.stopped = trainer.should_stop  # by patience, or by a callback of the caller's own
         self.save(trainer)
         if self.interrupted:

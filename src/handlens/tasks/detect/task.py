@@ -47,6 +47,7 @@ class Detect(Task):
     result = Boxes
     compared = "boxes"
     differs = "scores"
+    heat_method: ClassVar[str] = "layercam"  # Grad-CAM's weights are of whole maps: it warms what is far from a box
     defaults: ClassVar[Mapping[str, Any]] = {
         "model": "ssdlite_mobilenet_v2_coco",
         "epochs": 30,
