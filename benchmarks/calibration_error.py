@@ -1,10 +1,13 @@
 """Expected calibration error on flowers, with and without the temperature, and what the report costs:
-python benchmarks/calibration_error.py [--splits N]
+python benchmarks/calibration_error.py [--splits N] [--modes head,finetune] [--keep FOLDER]
 
 Head and finetune with the default recipe. The error is over 15 bins (Guo et al. 2017); of so few perfectly calibrated
 predictions it would not be 0 either: "by chance" is its mean, and "95 % of chance" its 95th percentile, where labels
 are drawn from the predicted probabilities. The report's time is that of `handlens report` beyond `handlens evaluate`,
 with and without heat maps.
+
+With --keep FOLDER, the predictions before the temperature are kept for a look at other ways to choose it: of the images
+that chose it, and of the test images.
 
 With --splits 5 every image is tested once: five runs, each on four fifths of all images, and the error of all their
 predictions together, which chance moves less than that of the test split.
@@ -23,11 +26,14 @@ from common import shared_images, store, stored_before
 import handlens
 from handlens.data import walk
 from handlens.evaluation.calibration import calibration, tempered
+from handlens.flow.held_out import held_out
+from handlens.reporter import QUIET
 from handlens.training.run import open_run
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--splits", type=int, default=1, help="1: the test split of flowers")
 parser.add_argument("--modes", default="head,finetune")
+parser.add_argument("--keep", type=Path)
 asked = parser.parse_args()
 flowers = shared_images("flowers")
 
@@ -81,6 +87,12 @@ for mode in asked.modes.split(","):
         for data in split_folders(Path(scratch)):
             run = handlens.train(data, out=Path(scratch) / f"run-{data.name}", mode=mode, golden=False)
             parts.append(predicted(run, data))
+            if asked.keep:
+                held = held_out(open_run(run), QUIET, what="predicting once more")
+                chosen_on = tempered(held.probabilities, 1 / open_run(run).model.temperature)
+                asked.keep.mkdir(parents=True, exist_ok=True)
+                test = {"test": parts[-1][1], "test_labels": parts[-1][2]}
+                np.savez(asked.keep / f"{mode}-{data.name}.npz", chosen_on=chosen_on, labels=held.labels, **test)
             temperatures.append(round(open_run(run).model.temperature, 3))
             print(
                 mode, data.name, temperatures[-1], round(calibration(parts[-1][0], parts[-1][2])["ece"], 4), flush=True

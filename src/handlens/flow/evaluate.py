@@ -219,7 +219,7 @@ def _write(
         commands=commands(run, test, page.options, costs=page.costs, heat=page.heat is not None),
         words=words_of(task, test.kind),
     )
-    if not page.costs and path.is_file() and BY_REPORT in read_bytes(path, "annotations"):
+    if not page.costs and path.is_file() and BY_REPORT in read_bytes(path, "settings"):
         report.say(f"{path} had what handlens report adds; that command writes it again.")
     measure.write_report(path, run, metrics=metrics, about=about, heat=page.heat)
     write_json(folder / EVALUATION, result | {"report": path.name})
