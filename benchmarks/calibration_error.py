@@ -6,8 +6,8 @@ predictions it would not be 0 either: "by chance" is its mean, and "95 % of chan
 are drawn from the predicted probabilities. The report's time is that of `handlens report` beyond `handlens evaluate`,
 with and without heat maps.
 
-With --keep FOLDER, the predictions before the temperature are kept for a look at other ways to choose it: of the images
-that chose it, and of the test images.
+With --keep FOLDER, the predictions before the temperature are kept there, of the images that chose it and of the test
+images; a run whose predictions are there is not trained again, so that another way to choose it is soon tried.
 
 With --splits 5 every image is tested once: five runs, each on four fifths of all images, and the error of all their
 predictions together, which chance moves less than that of the test split.
@@ -25,7 +25,7 @@ from common import shared_images, store, stored_before
 
 import handlens
 from handlens.data import walk
-from handlens.evaluation.calibration import calibration, tempered
+from handlens.evaluation.calibration import calibration, fit_temperature, tempered
 from handlens.flow.held_out import held_out
 from handlens.reporter import QUIET
 from handlens.training.run import open_run
@@ -57,13 +57,19 @@ def split_folders(place: Path) -> Iterator[Path]:
         yield place / f"split{number}"
 
 
-def predicted(run: Path, data: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(N, K) probabilities of the test images with the temperature and without, and their labels (N,)."""
+def predictions(run: Path, data: Path) -> dict[str, np.ndarray]:
+    """Probabilities (N, K) without the temperature and labels (N,), of the images that chose it and of the test."""
     opened = open_run(run)
+    held = held_out(opened, QUIET, what="predicting once more")
     found = [(one.path, one.result) for one in handlens.predict(run, list(walk([data / "test"])), precision="fp32")]
     labels = np.array([opened.class_names.index(path.parent.name) for path, result in found if result])
     after = np.stack([result.probabilities for _, result in found if result])
-    return after, tempered(after, 1 / opened.model.temperature), labels
+    return {
+        "chosen_on": tempered(held.probabilities, 1 / opened.model.temperature),
+        "labels": held.labels,
+        "test": tempered(after, 1 / opened.model.temperature),
+        "test_labels": labels,
+    }
 
 
 def page_costs(run: Path) -> dict[str, Any]:
@@ -85,20 +91,23 @@ for mode in asked.modes.split(","):
     with tempfile.TemporaryDirectory() as scratch:
         parts, temperatures, costs = [], [], {}
         for data in split_folders(Path(scratch)):
-            run = handlens.train(data, out=Path(scratch) / f"run-{data.name}", mode=mode, golden=False)
-            parts.append(predicted(run, data))
-            if asked.keep:
-                held = held_out(open_run(run), QUIET, what="predicting once more")
-                chosen_on = tempered(held.probabilities, 1 / open_run(run).model.temperature)
-                asked.keep.mkdir(parents=True, exist_ok=True)
-                test = {"test": parts[-1][1], "test_labels": parts[-1][2]}
-                np.savez(asked.keep / f"{mode}-{data.name}.npz", chosen_on=chosen_on, labels=held.labels, **test)
-            temperatures.append(round(open_run(run).model.temperature, 3))
+            kept = asked.keep / f"{mode}-{data.name}.npz" if asked.keep else None
+            if kept and kept.is_file():
+                with np.load(kept) as arrays:
+                    found = dict(arrays)
+            else:
+                run = handlens.train(data, out=Path(scratch) / f"run-{data.name}", mode=mode, golden=False)
+                found = predictions(run, data)
+                costs = page_costs(run) if asked.splits == 1 else {}
+            if kept:
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                np.savez(kept, **found)
+            temperature = fit_temperature(found["chosen_on"], found["labels"])  # as in training
+            parts.append((tempered(found["test"], temperature), found["test"], found["test_labels"]))
+            temperatures.append(round(temperature, 3))
             print(
                 mode, data.name, temperatures[-1], round(calibration(parts[-1][0], parts[-1][2])["ece"], 4), flush=True
             )
-            if asked.splits == 1:
-                costs = page_costs(run)
     after, before, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     rng = np.random.default_rng(0)
     drawn = [(after.cumsum(axis=1) > rng.random((len(after), 1))).argmax(axis=1) for _ in range(200)]
