@@ -64,8 +64,8 @@ def fit_temperature(probabilities: NDArray[np.float32], labels: NDArray[np.int64
         probabilities: (N, K) at temperature 1, of images that were not learned from; labels: (N,) class indices.
 
     log T has a normal prior of standard deviation SPREAD, which counts as little as four images: a model that is right
-    about all of a few images would be certain of everything otherwise. Labels that count as (N + 1) / (N + 2), as in Platt
-    1999, would do that too, but on flowers make the model too unsure (benchmarks/calibration_error.py).
+    about all of a few images would be certain of everything otherwise. Labels that count as (N + 1) / (N + 2), as in
+    Platt 1999, would do that too, but on flowers make the model too unsure (docs/confidence.md).
 
     Source: Guo et al. 2017, arXiv:1706.04599, section 4.2.
     """
