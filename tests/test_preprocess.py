@@ -13,7 +13,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from handlens.errors import InputError
-from handlens.preprocess import SCALINGS, Preprocess
+from handlens.preprocess import SCALINGS, Preprocess, middle
 
 
 def image_of(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -103,10 +103,18 @@ def test_pixels_refuses_what_is_no_image():
         Preprocess().pixels(np.zeros((4, 4, 3), np.float32))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("preprocess", [Preprocess(), Preprocess(short_side=256), Preprocess(resize="stretch")])
-def test_a_closer_look_is_the_middle_enlarged(preprocess):
-    image = np.asarray(Image.linear_gradient("L").convert("RGB"))  # 256 x 256, row r has value r
-    whole, closer = (one.pixels(image)[:, 0, 0].astype(int) for one in (preprocess, preprocess.closer()))
-    assert closer.shape == whole.shape
-    assert np.ptp(closer) == pytest.approx(0.7 * np.ptp(whole), abs=2)
-    assert closer.mean() == pytest.approx(whole.mean(), abs=1)
+@pytest.mark.parametrize("preprocess", [Preprocess(), Preprocess(resize="stretch"), Preprocess(resize="pad")])
+@pytest.mark.parametrize("shape", [(256, 256), (180, 256), (256, 100)])
+def test_the_closer_view_is_the_middle_of_each_side(preprocess, shape):
+    rows, columns = np.indices(shape)
+    image = np.stack([rows, columns, np.full(shape, 255)], axis=2).astype(np.uint8)  # each pixel says where it is
+    seen = [one[one[..., 2] > 200] for one in (preprocess.pixels(image), preprocess.pixels(middle(image)))]
+    for axis in (0, 1):
+        whole, closer = (one[:, axis].astype(int) for one in seen)
+        assert np.ptp(closer) == pytest.approx(0.7 * np.ptp(whole), abs=4)
+        assert np.median(closer) == pytest.approx(np.median(whole), abs=3)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 5000), (3, 2)])
+def test_the_middle_of_tiny_and_thin_images_is_something(shape):
+    assert Preprocess().pixels(middle(np.zeros((*shape, 3), dtype=np.uint8))).shape == (224, 224, 3)

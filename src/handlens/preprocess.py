@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -25,7 +25,7 @@ INTERPOLATION = "bilinear, antialiased"
 LARGEST_SIDE = 16384  # pixels; our choice: no model for a phone is fed more
 LARGEST_FLOAT = 1e30
 PADDING = 114  # gray, what "pad" fills with
-CLOSER = 0.7  # of each side, what a closer look keeps; our choice, by benchmarks/unknown.py
+MIDDLE = 0.7  # of each side: what `middle` keeps; our choice, by benchmarks/unknown.py
 THIN = 1 << 26  # pixels of a resized image, 0.2 GB: above it only what is kept of it is made
 
 # Named input scalings: (mean, std) of pixels in [0, 1]. The scaling follows the weights.
@@ -35,6 +35,14 @@ SCALINGS: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]
     "unit": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),  # 0 to 1
     "lite": ((127 / 255,) * 3, (128 / 255,) * 3),  # EfficientNet-Lite: (pixel - 127) / 128
 }
+
+
+def middle(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The middle MIDDLE of each side of an image (H, W, C): a second, closer view of it."""
+    height, width = image.shape[:2]
+    rows, columns = max(1, round(MIDDLE * height)), max(1, round(MIDDLE * width))
+    top, left = (height - rows) // 2, (width - columns) // 2
+    return np.ascontiguousarray(image[top : top + rows, left : left + columns])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,11 +111,6 @@ class Preprocess:
         if self.color == "gray":
             resized = np.asarray(Image.fromarray(resized).convert("L"))[:, :, None]
         return np.ascontiguousarray(resized)
-
-    def closer(self) -> Preprocess:
-        """The middle CLOSER of what "crop" sees, enlarged to the same size: a second look at an image."""
-        seen = self.short_side if self.resize == "crop" else max(self.height, self.width)
-        return replace(self, resize="crop", short_side=min(round(seen / CLOSER), LARGEST_SIDE))
 
     def mask(self, mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Class indices of an image's pixels, (H, W) uint8, as they lie in the net's input: (height, width).

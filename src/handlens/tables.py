@@ -102,8 +102,7 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
     ):
         console.print(f"Peak activations, {how}: {numbers:,} values, {2 * numbers / 1e3:,.0f} kB in fp16, at {at}.")
     padding = summary["padding_numbers"]
-    needed = f", {padding / 1e3:,.1f} kB of them for padded copies; --split 2 or padding 'same' needs none"
-    copies = needed if padding else ""
+    copies = f", {padding / 1e3:,.1f} kB of them for padded copies" if padding else ""
     console.print(f"Peak activations in TFLite Micro: {summary['arena_numbers'] / 1e3:,.1f} kB in int8{copies}.")
     if summary["parts"] or summary["strip_blocks"]:
         parts = [f"{name} in {number} parts" for name, number in summary["parts"].items()]
@@ -225,10 +224,10 @@ def print_audit(console: Console, audit: Audit) -> None:
 
 def print_suspects(console: Console, suspected: Sequence[dict[str, Any]], *, limit: int = 20) -> None:
     if not suspected:
-        console.print("No label is doubted.")
+        console.print("No suspected label errors.")
         return
-    images = counted(len(suspected), "image")
-    console.print(f"{images} whose label a model doubts, most doubtful first; many of these labels may be right:")
+    errors = counted(len(suspected), "suspected label error")
+    console.print(f"{errors}, most likely first; many of these labels may be right:")
     print_rows(console, suspected[:limit])
     if len(suspected) > limit:
         console.print(f"and {len(suspected) - limit} more (see --json)")

@@ -264,6 +264,7 @@ def test_marks_without_a_place_are_said_and_true_is_true(tmp_path: Path) -> None
     assert [box.difficult for box in dataset.records[0].label or ()] == [True]
     (remark,) = dataset.remarks
     assert (remark.code, remark.level, remark.lost, remark.files) == ("not_kept", "note", True, ("a.jpg",))
+    assert "left out" not in dataset.summary()
     assert remark.message.startswith("pose, truncated of objects")
 
 

@@ -16,6 +16,7 @@ from handlens.errors import InputError
 from handlens.evaluation.calibration import tempered
 from handlens.flow import calibrate as flow
 from handlens.flow.calibrate import calibrate
+from handlens.flow.held_out import HeldOut
 from handlens.reading.parsed import read_json
 from handlens.training.run import open_run
 
@@ -73,8 +74,21 @@ def test_what_was_chosen_in_training_need_not_change(trained, tmp_path, monkeypa
     assert said["calibration"]["nll"][1] <= said["calibration"]["nll"][0] + 1e-3
 
 
-def test_a_gain_by_chance_changes_nothing(trained, tmp_path, monkeypatch, capsys):
-    """The same kind of images as those of training: another temperature is best for them, but says nothing."""
+@pytest.mark.parametrize(("factor", "gain"), [(1.0, False), (2.0, True)])
+def test_only_more_than_chance_changes_a_run(trained, tmp_path, monkeypatch, factor, gain):
+    """500 predictions that are calibrated, but for a factor that is planted."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(500, 3)) * 2
+    chances = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    labels = (chances.cumsum(axis=1) > rng.random((500, 1))).argmax(axis=1)
+    held = HeldOut(tempered(chances.astype(np.float32), 1 / factor), labels, "images of phone")
+    monkeypatch.setattr(flow, "_found", lambda *_, **__: held)
+    found = calibrate(trained[0], trained[1], out=tmp_path / "new")
+    assert found["nll"][1] < found["nll"][0]
+    assert (found["run"] is not None) is gain is (tmp_path / "new").exists()
+
+
+def test_a_gain_by_chance_is_said(trained, tmp_path, monkeypatch, capsys):
     run, _ = trained
     images = write_images(tmp_path / "same", per_class=12, seed=11, noise=0.93)
     monkeypatch.setattr(flow, "CHANCE", 1e9)

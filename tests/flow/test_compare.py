@@ -109,7 +109,7 @@ def test_a_run_against_its_own_exports(first: Path):
     assert len(exports) == 2
     found = compared(first, *exports)
     assert found["notes"] == [
-        "Runs are computed in float32, as their exports were compared with them.",
+        "Runs are computed and timed in float32, as their exports were compared with them.",
         "Each interval is of one comparison: among 2, one that excludes 0 by chance is likelier.",
     ]
     assert [run["precision"] for run in found["runs"]].count("fp32") >= 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import handlens
 from handlens.errors import InputError
 from handlens.flow.report_parts import train_command
 from handlens.reading.parsed import read_json
+from handlens.reporter import QUIET, Reporter
 from handlens.training.run import Run, open_run
 
 RECIPE = {"mode": "scratch", "width": 0.35, "image_size": 64, "epochs": 2, "workers": 0}
@@ -47,6 +49,22 @@ def test_a_layout_that_may_not_be_found_is_named(run, layout, said, monkeypatch)
     monkeypatch.setattr(Run, "started", lambda _: {"format": layout})
     [command] = train_command(open_run(run))
     assert ("--format csv" in command) is said
+
+
+def test_a_poorer_page_says_what_it_no_longer_shows(run):
+    said: list[str] = []
+    handlens.report(run)
+    handlens.evaluate(run, report=Reporter(said.append, QUIET.progress))
+    assert "The page no longer shows heat maps and costs (handlens report)." in said
+    said.clear()
+    handlens.evaluate(run, report=Reporter(said.append, QUIET.progress))
+    assert not any("no longer" in one for one in said)
+
+
+def test_other_images_are_measured_without_what_the_run_was_started_with(run, data, tmp_path):
+    copy = Path(shutil.copytree(run, tmp_path / "copy"))
+    (copy / "data.json").unlink()
+    assert Path(handlens.evaluate(copy, data / "test")["report"]).is_file()
 
 
 def test_a_run_is_no_data_set(run):

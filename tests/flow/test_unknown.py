@@ -17,7 +17,7 @@ from blobs import write_images
 from handlens.cli import run as command
 from handlens.errors import InputError
 from handlens.figures import percent
-from handlens.flow import choose_recognition
+from handlens.flow import choose_recognition, recognition
 from handlens.flow.recognition import KEPT
 from handlens.reading.parsed import read_json
 from handlens.results import KnownClasses
@@ -67,7 +67,7 @@ def test_what_looks_like_nothing_is_none_of_the_classes(run, trained, tmp_path, 
     jsonschema.validate(result, read_json(SCHEMAS / "evaluate.json"))
     measured = result["unknown"]
     page = (run / "report.html").read_text(encoding="utf-8")
-    assert "Sets and none of these" in page and f"where {percent(measured['asked'])} was asked" in page
+    assert "Prediction sets and unknown images" in page and f"where {percent(measured['asked'])} was asked" in page
     assert measured["count"] == result["images"] == 30 and measured["rejected"] <= 0.3
     assert read_json(run / "evaluation.json")["unknown"] == measured
 
@@ -101,6 +101,16 @@ def test_a_damaged_file_is_a_sentence_and_other_weights_make_it_anew(run, traine
             list(handlens.predict(run, images, unknown=0.05))
     (run / KEPT).unlink()
     assert all(one.result is not None for one in handlens.predict(run, images, unknown=0.05))
+
+
+def test_what_an_earlier_version_kept_is_made_anew(run, trained, monkeypatch):
+    images = [trained[1] / "test"]
+    monkeypatch.setattr(recognition, "MIDDLE", 0.5)
+    list(handlens.predict(run, images, unknown=0.05))
+    monkeypatch.undo()
+    before = (run / KEPT).read_bytes()
+    assert all(one.result is not None for one in handlens.predict(run, images, unknown=0.05))
+    assert (run / KEPT).read_bytes() != before
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from torch import nn
 from handlens.errors import InputError
 from handlens.models import build
 from handlens.models.cost import Cost, measure
-from handlens.models.padding import without_copies
+from handlens.models.padding import without_padded_copies
 from handlens.models.split import RowStrips, SplitResidual, choose_parts, in_strips, lean, split_expansions, splittable
 
 TABLE = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 2, 2))
@@ -119,7 +119,7 @@ def test_a_wider_kernel_computes_the_same_without_padded_copies(size, with_batch
     torch.manual_seed(0)
     net = build("mobilenet_v2", num_classes=5, width=0.5, table=TABLE)
     net = with_batch_norm_statistics(net, height=height, width=width)
-    made = without_copies(net, height=height, width=width)
+    made = without_padded_copies(net, height=height, width=width)
     assert_same(made, net, random_images(2, height=height, width=width))
     assert measure(net, height=height, width=width).padding_numbers > 0 or size == (45, 45)
     assert not any(layer.padded for layer in measure(made, height=height, width=width).layers)
@@ -133,9 +133,34 @@ def test_what_is_not_padded_symmetrically_keeps_its_kernel(random_images):
         nn.Conv2d(4, 4, 3, stride=2, padding=1, padding_mode="reflect"),
         nn.Conv2d(4, 4, 5, stride=2, padding=2, groups=2),
     ).eval()
-    made = without_copies(net, height=66, width=66)
+    made = without_padded_copies(net, height=66, width=66)
     assert [conv.kernel_size for conv in made] == [(3, 3)] * 4 + [(6, 6)]
     images = random_images(2, height=66, width=66)
+    with torch.inference_mode():
+        torch.testing.assert_close(made(images), net(images))
+
+
+class Twice(nn.Module):
+    """One convolution at an odd and at an even size, and one of a class of one's own."""
+
+    class Own(nn.Conv2d):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 3 * super().forward(x)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shared = nn.Conv2d(3, 4, 3, stride=2, padding=1)
+        self.own = self.Own(3, 4, 3, stride=2, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.shared(x[..., :-1, :-1]).sum() + self.shared(x).sum() + self.own(x).sum()
+
+
+def test_what_cannot_be_widened_safely_is_left_as_it_is(random_images):
+    net = Twice().eval()
+    made = without_padded_copies(net, height=42, width=42)
+    assert made.shared.kernel_size == made.own.kernel_size == (3, 3)
+    images = random_images(2, height=42, width=42)
     with torch.inference_mode():
         torch.testing.assert_close(made(images), net(images))
 

@@ -38,13 +38,13 @@ def calibrate(
     measured = f"{found['images']:,} {found['source']}"
     if found["run"] is None:
         print_sentence(
-            f"Calibration error {before} on {measured}. Dividing the logits by {found['factor']:.3f} would lower the "
-            f"log loss from {losses[0]:.4f} to {losses[1]:.4f}, no more than chance: nothing is changed."
+            f"Calibration error {before} on {measured}. Dividing the logits by {found['factor']:.3f} would change the "
+            f"cross-entropy from {losses[0]:.4f} to {losses[1]:.4f}, no more than chance: nothing is changed."
         )
     else:
         print_sentence(
-            f"Log loss {losses[0]:.4f} before and {losses[1]:.4f} after, calibration error {before} and {after}, on "
-            f"{measured}."
+            f"Cross-entropy {losses[0]:.4f} before and {losses[1]:.4f} after, calibration error {before} and {after}, "
+            f"on {measured}."
         )
         print_sentence(
             f"Logits are divided by {found['factor']:.3f}, which makes the temperature {found['temperature']:.3f}. "

@@ -65,8 +65,8 @@ def explain(
     if out.exists() and not out.is_dir():
         raise InputError(f"--out is the folder for the pictures; {out} is a file.")
     if filters:
-        if images or why or layer is None:
-            raise InputError("--filters needs --layer, and neither images nor --why.")
+        if images or why or method or layer is None:
+            raise InputError("--filters needs --layer, and neither images, --why nor --method.")
         with reporting(quiet or as_json) as report:
             from handlens.explanation.filters import Ascent
 

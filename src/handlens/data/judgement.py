@@ -47,7 +47,7 @@ def _warnings(audit: Audit) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "conflicting_labels",
-            f"{_groups(len(audit.conflicting))} with different labels; one is wrong, unless they are video frames.",
+            f"{_groups(len(audit.conflicting))} with different labels; at most one can be correct, except in videos.",
             _members(audit.conflicting),
         )
     yield from _remarks(audit, "warning")
@@ -80,7 +80,7 @@ def _notes(audit: Audit) -> Iterator[Finding]:
         yield Finding(
             "note",
             "duplicates",
-            f"{_groups(len(within))}, all of them in one split.",
+            f"{_groups(len(within))}, each in one split.",
             _members(within),
         )
     if audit.wrong_extension:

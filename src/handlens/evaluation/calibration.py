@@ -55,17 +55,18 @@ def calibration(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -
     }
 
 
-def fit_temperature(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+def fit_temperature(probabilities: NDArray[np.float32], labels: NDArray[np.int64], *, present: float = 1.0) -> float:
     """The temperature T with the least mean cross-entropy of softmax(logits / T), within TEMPERATURES.
 
     It changes no prediction, only how sure they are: above 1 less sure, below 1 surer.
 
     Args:
-        probabilities: (N, K) at temperature 1, of images that were not learned from; labels: (N,) class indices.
+        probabilities: (N, K), of images that were not learned from; labels: (N,) class indices.
+        present: the temperature that they have already; what is returned comes on top of it.
 
-    log T has a normal prior of standard deviation SPREAD, which counts as little as four images: a model that is right
-    about all of a few images would be certain of everything otherwise. Labels that count as (N + 1) / (N + 2), as in
-    Platt 1999, would do that too, but on flowers make the model too unsure (docs/confidence.md).
+    log T has a normal prior of standard deviation SPREAD, which counts as some ten to twenty images: a model that is
+    right about all of a few images would be certain of everything otherwise. Labels that count as (N + 1) / (N + 2),
+    as in Platt 1999, would do that too, but on flowers make the model too unsure (docs/confidence.md).
 
     Source: Guo et al. 2017, arXiv:1706.04599, section 4.2.
     """
@@ -77,16 +78,16 @@ def fit_temperature(probabilities: NDArray[np.float32], labels: NDArray[np.int64
         scale = math.exp(-log_temperature)
         total = np.log(np.exp(scale * (logits - logits.max(axis=1, keepdims=True))).sum(axis=1))
         cross_entropy = (total + scale * logits.max(axis=1)).mean() - scale * of_label
-        return float(cross_entropy + (log_temperature / SPREAD) ** 2 / (2 * count))
+        return float(cross_entropy + ((log_temperature + math.log(present)) / SPREAD) ** 2 / (2 * count))
 
-    coldest, hottest = TEMPERATURES
-    grid = np.linspace(math.log(coldest), math.log(hottest), GRID)
+    lowest, highest = TEMPERATURES
+    grid = np.linspace(math.log(lowest), math.log(highest), GRID)
     best = int(np.argmin([score(one) for one in grid]))
     low, high = grid[max(best - 1, 0)], grid[min(best + 1, GRID - 1)]
-    return math.exp(_least(score, float(low), float(high)))
+    return math.exp(_minimum(score, float(low), float(high)))
 
 
-def _least(function: Callable[[float], float], low: float, high: float) -> float:
+def _minimum(function: Callable[[float], float], low: float, high: float) -> float:
     """Where a function with one valley is least, by golden section search (Kiefer 1953)."""
     ratio = (math.sqrt(5) - 1) / 2
     left, right = high - ratio * (high - low), low + ratio * (high - low)

@@ -24,7 +24,7 @@ LEARNING_RATE = 0.05  # of Adam; Olah et al. 2017
 NOISE = 0.01  # standard deviation at the start; Olah et al. 2017
 
 
-class _MadeError(Exception):
+class _LayerReachedError(Exception):
     """The layer's map is there: what lies behind it need not run."""
 
 
@@ -89,19 +89,19 @@ def images_by_gradient_ascent(
     optimizer = torch.optim.Adam([numbers], lr=LEARNING_RATE)
     mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (preprocess.mean, preprocess.std))
     made: list[Tensor] = []
-    runs = math.inf  # of the layer, for one image
+    runs = math.inf  # of the layer, in one pass
     reached = torch.zeros(len(channels))
 
     def keep(_name: str, output: Tensor) -> None:
         made.append(output)
         if len(made) == runs:
-            raise _MadeError
+            raise _LayerReachedError
 
     with torch.enable_grad(), hooked(net, [layer], keep):
         for step in range(ascent.steps):
             made.clear()
             pixels = _pixels(numbers, height, width, natural=ascent.natural_colors)
-            with suppress(_MadeError):
+            with suppress(_LayerReachedError):
                 net((_disturbed(pixels, ascent, generator) - mean) / std)
             runs = len(made)
             if max(channels) >= made[-1].shape[1]:

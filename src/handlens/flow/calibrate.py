@@ -27,8 +27,8 @@ CHANGED_BY = "-calibrated"
 WHAT = "fitting the temperature"
 # Within this of 1, no figure that is printed would change.
 NOTHING = 0.01
-# Of the likelihood ratio, chi-squared with one degree of freedom: below, chance alone chooses such a temperature in 19
-# of 20 cases where 1 is right (Wilks 1938).
+# Of the likelihood ratio, chi-squared with one degree of freedom: where a temperature of 1 is right, it is below this
+# in 19 of 20 cases (Wilks 1938).
 CHANCE = 3.84
 FEWEST = 20  # images; our choice
 
@@ -59,7 +59,7 @@ def calibrate(
     Returns:
         {"temperature", "factor", "images", "source", "ece": [before, after], "nll": [before, after], "run"}: the run's
         logits are divided by "factor", those of its training by "temperature"; "run" is None where nothing has to
-        change: the log loss "nll" falls by no more than chance. The error after is measured on the images that the
+        change: the cross-entropy "nll" falls by no more than chance. The error after is measured on the images that the
         temperature was fitted to.
 
     Raises:
@@ -84,7 +84,7 @@ def calibrate(
         raise InputError(
             f"{counted(len(found.labels), 'image')} are too few for a temperature; give at least {FEWEST}."
         )
-    chosen = chosen_temperature(found.probabilities, found.labels, found.source)
+    chosen = chosen_temperature(found.probabilities, found.labels, found.source, present=run.model.temperature)
     factor, measured = chosen["temperature"], chosen["calibration"]
     result = {
         "temperature": factor * run.model.temperature,

@@ -25,7 +25,7 @@ from handlens.evaluation.unknown import (
     Gaussians,
 )
 from handlens.flow.held_out import Learned, head_learned_all, learned_images
-from handlens.flow.recognition import KEPT, Linear, Recognition, keep, kept, score_of, seen
+from handlens.flow.recognition import KEPT, Linear, Recognition, keep, kept, mean_features, score_of
 from handlens.reporter import Reporter
 from handlens.tasks import TASKS
 from handlens.training.run import Run, locked
@@ -69,7 +69,7 @@ def _made(run: Run, report: Reporter) -> Recognition:
             f"{counted(len(known), 'image')} to take a threshold from are too few for --unknown; at least {FEWEST} "
             "are needed."
         )
-    features = seen(learned.backbone.features(records), learned.backbone.features(records, closer=True))
+    features = mean_features(learned.backbone.features(records), learned.backbone.features(records, of_middle=True))
     labels = np.array([record.label for record in records], dtype=np.int64)
     fold_of = _folds(learned, records)
     fitted = np.arange(len(records)) < (len(records) if every else len(training))
@@ -79,10 +79,10 @@ def _made(run: Run, report: Reporter) -> Recognition:
     if every:
         head = _head(learned, records, features, fold_of, run.class_names)
         assert head.out_of_fold_logits is not None
-        logits, judge = head.out_of_fold_logits, Linear(head.weight.numpy(), head.bias.numpy())
+        logits, scorer = head.out_of_fold_logits, Linear(head.weight.numpy(), head.bias.numpy())
     else:
-        judge = classifier
-        logits = judge(features[held])
+        scorer = classifier
+        logits = scorer(features[held])
     report.progress("none of these", 0, None)
     chosen = _some(np.flatnonzero(fitted))
     bank = scoring.unit(features[chosen]).astype(np.float16).astype(np.float32)  # as it is kept
@@ -96,7 +96,7 @@ def _made(run: Run, report: Reporter) -> Recognition:
     else:
         scores = score_of(name, features[held], logits, distances, gaussians=gaussians, spread=spread)
     mean = {name: float(np.mean(values)) for name, values in auroc.items()}
-    made = Recognition(name, classifier, judge, bank, gaussians, spread, np.sort(scores), mean, left_out)
+    made = Recognition(name, classifier, scorer, bank, gaussians, spread, np.sort(scores), mean, left_out)
     with locked(run.folder):
         keep(run, made)
     told = f" It tells images of a left out class from the others with an AUROC of {mean[name]:.2f}." if mean else ""

@@ -97,9 +97,9 @@ def compare(
         )
     for note in (f"{test.summary}.", *notes):
         report.say(note)
-    if precision == "auto" and any(entry.run.folder.is_file() for entry in compared):
+    if precision == "auto" and len({entry.run.folder.is_file() for entry in compared}) == 2:
         precision = "fp32"
-        notes.append("Runs are computed in float32, as their exports were compared with them.")
+        notes.append("Runs are computed and timed in float32, as their exports were compared with them.")
         report.say(notes[-1])
     task = TASKS[compared[0].run.task]
     measured, test, unreadable = _measured(compared, test, precision=precision, report=report)

@@ -17,7 +17,6 @@ from handlens.flow.report_parts import commands, cost_of, exports_of, intervals_
 from handlens.flow.runs import build_from, find_run
 from handlens.prediction.engines import open_chosen
 from handlens.prediction.predictor import Predictor
-from handlens.reading.files import read_bytes
 from handlens.reading.parsed import read_json
 from handlens.reporter import QUIET, Reporter, shows_progress
 from handlens.results import Prediction
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from handlens.runtimes.engine import Precision
 
 EVALUATION = "evaluation.json"
-BY_REPORT = b"handlens report"  # in the commands of a page that it wrote
 CIRCULAR = (
     "The thresholds of the sets were taken from these validation images: their coverage here says nothing. Give other "
     "labeled images as DATA to measure it."
@@ -160,7 +158,13 @@ def evaluate(
         result["unknown"] = measure_unknown(run, asked, measure.records, taken, precision=precision, report=report)
     if preprocess is None:
         with locked(run.evaluations if run.folder.is_file() else run.folder):
-            page = _Page(heat, costs, {"engine": engine, "precision": "int8" if precision == "int8" else None})
+            options = {
+                "engine": engine,
+                "precision": "int8" if precision == "int8" else None,
+                "sets": None if sets is None else f"{sets:g}",
+                "unknown": None if unknown is None else f"{unknown:g}",
+            }
+            page = _Page(heat, costs, options)
             result["report"] = str(_write(run, result, measure, test, other, page, report))
     return result
 
@@ -219,13 +223,26 @@ def _write(
         commands=commands(run, test, page.options, costs=page.costs, heat=page.heat is not None),
         words=words_of(task, test.kind),
     )
-    if not page.costs and path.is_file() and BY_REPORT in read_bytes(path, "settings"):
-        report.say(f"{path} had what handlens report adds; that command writes it again.")
+    for said in _lost(folder, result, page):
+        report.say(said)
     measure.write_report(path, run, metrics=metrics, about=about, heat=page.heat)
-    write_json(folder / EVALUATION, result | {"report": path.name})
+    write_json(folder / EVALUATION, result | {"report": path.name, "costs": page.costs})
     if own:  # last: it says what the page says
         write_model_json(run.folder, replace(run.model, metrics={key: metrics[key] for key in measure.kept}))
     return path
+
+
+def _lost(folder: Path, result: Mapping[str, Any], page: _Page) -> list[str]:
+    """What the page showed before this evaluation and does not after it, a sentence each."""
+    if not (folder / EVALUATION).is_file():
+        return []
+    try:
+        before = read_json(folder / EVALUATION)
+    except InputError:  # damaged: it is replaced
+        return []
+    lost = ["heat maps and costs (handlens report)"] if before.get("costs") and not page.costs else []
+    lost += [f"--{asked}" for asked in ("sets", "unknown") if before.get(asked) and not result.get(asked)]
+    return [f"The page no longer shows {one}." for one in lost]
 
 
 def _folder_of_others(run: Run, root: Path, name: str) -> Path:

@@ -27,6 +27,7 @@ from handlens.evaluation.unknown import (
     Logits,
 )
 from handlens.files import write_bytes
+from handlens.preprocess import MIDDLE
 from handlens.reading.arrays import read_arrays
 from handlens.training.run import WEIGHTS, Run
 
@@ -53,9 +54,9 @@ class Linear:
         return logits
 
 
-def seen(whole: Features, closer: Features) -> Features:
-    """(N, D) of an image by both looks at it, (N, D) each: what it is recognized by (docs/unknown.md)."""
-    return (whole + closer) * np.float32(0.5)
+def mean_features(whole: Features, of_middle: Features) -> Features:
+    """(N, D) of both views of an image, (N, D) each: what it is recognized by (docs/unknown.md)."""
+    return (whole + of_middle) * np.float32(0.5)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,8 +66,8 @@ class Recognition:
     Attributes:
         score: a name of `evaluation.unknown`.
         classifier: the run's.
-        judge: the classifier whose logits are scored: one that was fitted on features by both looks, or the run's.
-        bank: (M, D) features of training images by both looks, each of length 1.
+        scorer: the classifier whose logits are scored: one that was fitted on mean features, or the run's.
+        bank: (M, D) mean features of training images, each of length 1.
         gaussians: of the classes; None where the score has no use for them.
         spread: mean and standard deviation of the parts of a sum.
         known: (N,) scores of known images that were not learned from, ascending.
@@ -76,7 +77,7 @@ class Recognition:
 
     score: str
     classifier: Linear
-    judge: Linear
+    scorer: Linear
     bank: Features
     gaussians: Gaussians | None
     spread: Mapping[str, tuple[float, float]]
@@ -84,10 +85,10 @@ class Recognition:
     auroc: Mapping[str, float]
     left_out: Sequence[str]
 
-    def probabilities_and_p(self, whole: Features, closer: Features) -> tuple[Features, Floats]:
-        """(N, K) and (N,) of an image's features by both looks, (N, D) each. The probabilities are of the first."""
-        features = seen(whole, closer)
-        logits, distances = self.judge(features), self._distances(features)
+    def probabilities_and_p(self, whole: Features, of_middle: Features) -> tuple[Features, Floats]:
+        """(N, K) and (N,) of both views' features, (N, D) each. The probabilities are of the whole image."""
+        features = mean_features(whole, of_middle)
+        logits, distances = self.scorer(features), self._distances(features)
         scores = score_of(self.score, features, logits, distances, gaussians=self.gaussians, spread=self.spread)
         return softmax(self.classifier(whole)).astype(np.float32), scoring.p_values(scores, self.known)
 
@@ -127,12 +128,13 @@ def keep(run: Run, made: Recognition) -> None:
         "spread": dict(made.spread),
         "auroc": dict(made.auroc),
         "left_out": list(made.left_out),
+        "middle": MIDDLE,
     }
     arrays: dict[str, Any] = {
         "weight": made.classifier.weight,
         "bias": made.classifier.bias,
-        "judge_weight": made.judge.weight,
-        "judge_bias": made.judge.bias,
+        "scorer_weight": made.scorer.weight,
+        "scorer_bias": made.scorer.bias,
         "known": made.known,
         "bank": made.bank.astype(np.float16),
         "facts": np.frombuffer(json.dumps(facts).encode(), dtype=np.uint8),
@@ -156,15 +158,15 @@ def kept(run: Run) -> Recognition | None:
     arrays = read_arrays(path)
     try:
         facts = json.loads(arrays["facts"].tobytes())
-        if facts["weights"] != run.model.files[WEIGHTS]:
-            return None
+        if facts["weights"] != run.model.files[WEIGHTS] or facts.get("middle") != MIDDLE:
+            return None  # of other weights, or by an earlier version
         gaussians = None
         if "whiten" in arrays:
             gaussians = Gaussians(arrays["means"].astype(np.float64), arrays["whiten"].astype(np.float64))
         found = Recognition(
             str(facts["score"]),
             Linear(arrays["weight"].astype(np.float32), arrays["bias"].astype(np.float32)),
-            Linear(arrays["judge_weight"].astype(np.float32), arrays["judge_bias"].astype(np.float32)),
+            Linear(arrays["scorer_weight"].astype(np.float32), arrays["scorer_bias"].astype(np.float32)),
             arrays["bank"].astype(np.float32),
             gaussians,
             {name: (float(mean), float(std)) for name, (mean, std) in facts["spread"].items()},
@@ -186,7 +188,8 @@ def _require_whole(found: Recognition, classes: int) -> None:
     _, width = found.classifier.weight.shape
     known = found.known
     fits = found.bank.shape[1:] == (width,) and all(
-        one.weight.shape == (classes, width) and one.bias.shape == (classes,) for one in (found.classifier, found.judge)
+        one.weight.shape == (classes, width) and one.bias.shape == (classes,)
+        for one in (found.classifier, found.scorer)
     )
     if not fits or known.ndim != 1 or len(known) < FEWEST or (np.diff(known) < 0).any():
         raise ValueError(f"{found.classifier.weight.shape}, {found.bank.shape}, {known.shape}")

@@ -19,7 +19,7 @@ from handlens.runtimes.parity import is_report
 from handlens.tasks import TASKS
 from handlens.tasks.pieces import OUT_OF_FOLD, VALIDATION
 from handlens.training.proved import proved_files
-from handlens.training.run import DATA_CONFIG, RECIPE, Run
+from handlens.training.run import DATA, DATA_CONFIG, RECIPE, Run
 
 if TYPE_CHECKING:
     from handlens.data.labels.kind import Kind
@@ -156,9 +156,9 @@ def commands(run: Run, test: TestImages, other: Mapping[str, str | None], *, cos
 
 
 def _named(run: Run) -> str:
-    """With the folder it lies in: its own name is often that of the data too."""
+    """As it is reached from the folder that holds the folder of runs; elsewhere by its name alone."""
     folder = run.folder.resolve()
-    return f"{folder.parent.name}/{folder.name}"
+    return f"{folder.parent.name}/{folder.name}" if folder.parent.name == "runs" else folder.name
 
 
 def train_command(run: Run) -> list[str]:
@@ -170,7 +170,7 @@ def train_command(run: Run) -> list[str]:
     options = []
     if run.folder.is_dir():
         options += ["--data-config", f"{name}/{DATA_CONFIG}"] if run.config() else []
-        layout = run.started()["format"]
+        layout = run.started()["format"] if (run.folder / DATA).is_file() else PLAIN_LAYOUT
         options += ["--format", layout] if layout != PLAIN_LAYOUT else []
     again = ["handlens", "train", data, "--recipe", f"{name}/{RECIPE}", *options, "--out", f"{name}-again"]
     return [shlex.join(again)]

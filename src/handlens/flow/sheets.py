@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from handlens.data.check import Audit
 
 SHEET_LIMIT = 400  # tiles; a sheet of more is no longer looked at
-MOST_SUSPECTS = 100  # tiles of doubted labels: below these, most are right
+MOST_SUSPECTS = 100  # suspected label errors on a sheet: those behind them are mostly right
 TILE = 160  # pixels
 
 

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from handlens.data.budget import BUDGET
-from handlens.data.decode import decode
 from handlens.errors import InputError
 from handlens.evaluation import unknown as scoring
 from handlens.evaluation.calibration import log_probabilities
@@ -23,11 +21,10 @@ from handlens.flow.embeddings import embedder_of
 from handlens.flow.held_out import head_learned_all
 from handlens.flow.labeled_images import TestImages
 from handlens.flow.recognition import Recognition
-from handlens.preprocess import Preprocess
 from handlens.reporter import Reporter
 from handlens.results import Prediction
 from handlens.runtimes.names import FEATURES
-from handlens.runtimes.stream import Loaded, answers
+from handlens.runtimes.stream import answers, load_both_views
 from handlens.tasks import TASKS
 from handlens.training.run import Run
 
@@ -112,7 +109,7 @@ def recognized(
     assert asked.recognition is not None
     engine = _Recognizing(embedder_of(run, precision=precision, report=report).engine(), asked.recognition)
     kind: Any = TASKS[run.task].known_result
-    for answer in answers(files, engine, preprocess=run.preprocess, load=_both_looks):
+    for answer in answers(files, engine, preprocess=run.preprocess, load=load_both_views):
         if answer.arrays is None:
             yield Prediction(answer.path, None, answer.error)
         else:
@@ -183,18 +180,6 @@ def measure_unknown(
     }
 
 
-def _both_looks(path: Path, preprocess: Preprocess) -> Loaded:
-    """(2, height, width, C) uint8 of a file, whole and closer, and its size.
-
-    Raises:
-        UnreadableImageError: the file is no image that can be read.
-    """
-    with BUDGET.hold():
-        image = decode(path)
-        looks = [preprocess.pixels(image), preprocess.closer().pixels(image)]
-    return np.stack(looks), (image.shape[0], image.shape[1])
-
-
 class _Recognizing:
     """An engine of features that gives probabilities and p-values of images (N, 2, height, width, C)."""
 
@@ -202,8 +187,8 @@ class _Recognizing:
         self._engine, self._recognition = engine, recognition
 
     def stream(self, batches: Iterable[tuple[Any, NDArray[np.uint8]]]) -> Iterator[tuple[Any, dict[str, Any]]]:
-        looks = ((key, images.reshape(-1, *images.shape[2:])) for key, images in batches)
-        for key, arrays in self._engine.stream(looks):
+        views = ((key, images.reshape(-1, *images.shape[2:])) for key, images in batches)
+        for key, arrays in self._engine.stream(views):
             features = arrays[FEATURES]
             probabilities, p = self._recognition.probabilities_and_p(features[::2], features[1::2])
             yield key, {"probabilities": probabilities, "p": p}

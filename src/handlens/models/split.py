@@ -23,7 +23,7 @@ from handlens.errors import InputError
 from handlens.models.blocks import ConvNormAct
 from handlens.models.classify.mobilenet_v2 import InvertedResidual
 from handlens.models.cost import measure
-from handlens.models.padding import without_copies
+from handlens.models.padding import without_padded_copies
 from handlens.models.strips import RowStrips, first_blocks
 
 LARGEST = 64  # parts or strips; beyond that only the number of operators grows
@@ -219,7 +219,7 @@ def in_strips(net: nn.Module, strips: int, *, height: int, width: int, channels:
     made: dict[int, int] = {}
     for blocks in range(1, most + 1):
         shadow = _with_strips(copy.deepcopy(net).to("meta"), strips, blocks, height=height)
-        shadow = without_copies(shadow, height=height, width=width, channels=channels)
+        shadow = without_padded_copies(shadow, height=height, width=width, channels=channels)
         made[blocks] = measure(shadow, height=height, width=width, channels=channels).arena_numbers
     best = min(made, key=lambda blocks: (made[blocks], blocks))
     return _with_strips(copy.deepcopy(net), strips, best, height=height), best
@@ -255,7 +255,8 @@ class Lean:
 def lean(
     net: nn.Module, *, height: int, width: int, channels: int = 3, split: int = 1, strips: int = 1, enough: int = 0
 ) -> Lean:
-    """First strips, then parts of blocks behind them, as far as they lower the peak; without padded copies.
+    """First strips, then parts of blocks behind them, as far as they lower the peak; no padded copies outside strips.
+    For images of this size alone.
 
     Args:
         split: the largest number of parts. strips: their number. 1 is none.
@@ -271,7 +272,7 @@ def lean(
     if strips > 1:
         net, blocks = in_strips(net, strips, height=height, width=width, channels=channels)
     if split > 1 or strips > 1:
-        net = without_copies(net, height=height, width=width, channels=channels)
+        net = without_padded_copies(net, height=height, width=width, channels=channels)
     if split > 1:
         parts = choose_parts(net, split, height=height, width=width, channels=channels, enough=enough)
         net = split_expansions(net, parts)

@@ -16,7 +16,7 @@ from handlens.data.budget import BUDGET
 from handlens.data.decode import UnreadableImageError, decode
 from handlens.errors import unexpected
 from handlens.machine import cores
-from handlens.preprocess import Preprocess
+from handlens.preprocess import Preprocess, middle
 from handlens.runtimes.engine import Arrays, stacked
 
 Pixels = NDArray[np.uint8]
@@ -58,6 +58,28 @@ def load_pixels(path: Path, preprocess: Preprocess) -> Loaded:
     """
     with BUDGET.hold():
         return _reduced(decode(path), preprocess)
+
+
+def load_middle(path: Path, preprocess: Preprocess) -> Loaded:
+    """As `load_pixels`, of the middle of the image alone.
+
+    Raises:
+        UnreadableImageError: the file is no image that can be read.
+    """
+    with BUDGET.hold():
+        return _reduced(middle(decode(path)), preprocess)
+
+
+def load_both_views(path: Path, preprocess: Preprocess) -> Loaded:
+    """As `load_pixels`, of the whole image and of its middle: (2, height, width, C).
+
+    Raises:
+        UnreadableImageError: the file is no image that can be read.
+    """
+    with BUDGET.hold():
+        image = decode(path)
+        views = [preprocess.pixels(image), preprocess.pixels(middle(image))]
+    return np.stack(views), (image.shape[0], image.shape[1])
 
 
 def _reduced(image: Pixels, preprocess: Preprocess) -> Loaded:

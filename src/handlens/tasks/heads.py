@@ -50,28 +50,36 @@ class FrozenBackbone:
     report: Reporter
     own: bool = False
 
-    def features(self, records: Sequence[Record], *, copy: int = 0, closer: bool = False) -> NDArray[np.float32]:
+    def features(self, records: Sequence[Record], *, copy: int = 0, of_middle: bool = False) -> NDArray[np.float32]:
         """(N, D). Copy 0 is the image as it is predicted; the others are augmented, seeded by (seed, copy, content).
 
         Args:
-            closer: as `Preprocess.closer` sees it.
+            of_middle: of the middle of each image alone (`preprocess.middle`), of copy 0.
         """
-        from handlens.runtimes.stream import load_pixels
+        from handlens.preprocess import MIDDLE
+        from handlens.runtimes.stream import load_middle, load_pixels
         from handlens.training.features import cached_features
 
         recipe, digests = self.recipe, self.audit.digests
         contents = {record.path: digests[record.id] for record in records}
-        augmented = "" if copy == 0 else f"copy {copy} seed {recipe.seed} {recipe.augment.model_dump_json()}"
+        made, what = "", "features"
+        load: Load = load_pixels
+        if of_middle:
+            made, what, load = f"middle {MIDDLE:g}", "features of the middle", load_middle
+        elif copy:
+            made = f"copy {copy} seed {recipe.seed} {recipe.augment.model_dump_json()}"
+            what = f"features, augmented copy {copy}"
+            load = _augmented_loader(recipe, self.preprocess, copy, contents)
         return cached_features(
             records,
             engine=lambda: self._engine,
-            preprocess=self.preprocess.closer() if closer else self.preprocess,
+            preprocess=self.preprocess,
             backbone=self._digest,
             precision=recipe.precision,
             digests=digests,
-            augmented=augmented,
-            progress=self.report.steps("features" if copy == 0 else f"features, augmented copy {copy}"),
-            load=load_pixels if copy == 0 else _augmented_loader(recipe, self.preprocess, copy, contents),
+            augmented=made,
+            progress=self.report.steps(what),
+            load=load,
         )
 
     @cached_property

@@ -41,15 +41,18 @@ def takes_temperature(net: nn.Module, preprocess: Preprocess) -> bool:
     return len(made) == 1 and isinstance(raw, Tensor) and raw.equal(made[0])
 
 
-def chosen_temperature(probabilities: NDArray[np.float32], labels: NDArray[np.int64], source: str) -> dict[str, Any]:
+def chosen_temperature(
+    probabilities: NDArray[np.float32], labels: NDArray[np.int64], source: str, *, present: float = 1.0
+) -> dict[str, Any]:
     """What a run keeps in `ModelInfo.chosen`: "temperature", under "calibration" what it was chosen on and what it
     changed, and of enough images "known_scores", of `unknown.generalized_entropy`.
 
     Args:
-        probabilities: (N, K) at temperature 1; labels: (N,) class indices.
+        probabilities: (N, K); labels: (N,) class indices.
         source: of what the probabilities are.
+        present: the temperature that they have already; the one that is chosen comes on top of it.
     """
-    temperature = fit_temperature(probabilities, labels)
+    temperature = fit_temperature(probabilities, labels, present=present)
     calibrated = tempered(probabilities, temperature)
     before, after = calibration(probabilities, labels), calibration(calibrated, labels)
     known = None

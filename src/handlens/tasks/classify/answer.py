@@ -27,7 +27,8 @@ def answer(
     top = [{"class": model["class_names"][i], "probability": float(probabilities[i])} for i in order]
     found = top[0] | {"top": top}
     if known := model.get("known_scores"):
-        likeliest = np.sort(probabilities.astype(np.float64))[::-1][:LIKELIEST]
+        exact = probabilities.astype(np.float64)  # 1 - p in float32 is 0 where p is nearly 1
+        likeliest = np.sort(exact / exact.sum())[::-1][:LIKELIEST]
         score = ((likeliest * (1 - likeliest)).clip(0) ** GAMMA).sum()
         quantiles = known["quantiles"]
         share = (len(quantiles) - int(np.searchsorted(quantiles, score))) / len(quantiles)
