@@ -58,7 +58,7 @@ def gradients_cosine(data: Path, *, size: int, **options: Any) -> float:
     return float(F.cosine_similarity(found[0], found[1], dim=0))
 
 
-if fit.autocast_precision("auto", mode="finetune") == "32-true":
+if fit.autocast_precision("auto") == "32-true":
     sys.exit("skipped: this processor has no bf16")
 rows: list[dict[str, Any]] = []
 with tempfile.TemporaryDirectory() as scratch:

@@ -62,7 +62,7 @@ net.to(memory_format=torch.channels_last)
 module = ClassifierTraining(net, recipe=recipe, preprocess=preprocess, num_classes=len(dataset.class_names),
     total_steps=1000, class_weights=None)
 optimizer = module.configure_optimizers()["optimizer"]
-bf16 = autocast_precision("auto", mode="finetune") != "32-true"
+bf16 = autocast_precision("auto") != "32-true"
 for step, (images, targets) in enumerate(loader):
     if step == 2: begin = time.perf_counter()
     optimizer.zero_grad()

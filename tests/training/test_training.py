@@ -23,7 +23,6 @@ from handlens.reading.files import sha256_of
 from handlens.reading.parsed import read_json
 from handlens.reporter import Reporter
 from handlens.tasks import TASKS
-from handlens.training.fit import autocast_precision
 from handlens.training.recipe import FROM_SCRATCH
 from handlens.training.recipe_file import make_recipe, read_recipe
 from handlens.training.run import open_run, read_metrics
@@ -71,13 +70,6 @@ def test_a_last_batch_of_one_image_trains_too(no_weights, tmp_path):
     write_images(tmp_path / "data" / "val", per_class=1, seed=1)
     run = train(tmp_path / "data", tmp_path / "run", **SCRATCH | {"image_size": 32, "epochs": 1})
     assert torch.isfinite(torch.tensor(float(read_metrics(run)[0]["train_loss"])))
-
-
-def test_bf16_is_not_used_from_random_weights(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True, raising=False)
-    assert autocast_precision("auto", mode="finetune") == "bf16-mixed"
-    assert autocast_precision("auto", mode="scratch") == autocast_precision("fp32", mode="finetune") == "32-true"
 
 
 @pytest.mark.slow

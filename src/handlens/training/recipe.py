@@ -116,9 +116,7 @@ class Recipe(BaseModel):
         "deviation; half: -1 to 1; unit: 0 to 1; lite: (pixel - 127) / 128; if none, that of the weights, or imagenet.",
     )
     seed: int = Field(0, ge=0, description="Seed of the split, the initial weights, the order and the augmentation.")
-    precision: Literal["fp32", "auto"] = Field(
-        "auto", description="auto: bf16 on CPUs with native bf16, but not in mode scratch; else fp32."
-    )
+    precision: Literal["fp32", "auto"] = Field("auto", description="auto: bf16 on CPUs with native bf16, else fp32.")
 
     validation: float = Field(0.15, gt=0, lt=1, description="Fraction of the training images used for validation.")
     epochs: int = Field(3, ge=0, le=10_000, description="Passes over the training images (finetune and scratch).")
