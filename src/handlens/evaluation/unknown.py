@@ -36,6 +36,7 @@ FEWEST = 20  # known images to take a threshold from; our choice
 
 MAX_PROBABILITY, ENERGY, GEN = "maximum probability", "energy", "GEN"
 KNN, MAHALANOBIS, KNN_ENERGY = "KNN", "Mahalanobis", "KNN + energy"
+SCORES = (MAX_PROBABILITY, ENERGY, GEN, KNN, KNN_ENERGY, MAHALANOBIS)
 
 
 def max_probability(logits: Logits) -> Floats:
@@ -121,9 +122,14 @@ def knn_energy(distances: Floats, energies: Floats, spread: Mapping[str, tuple[f
     return np.asarray(sum((values - spread[name][0]) / spread[name][1] for values, name in parts))
 
 
-def spread_of(values: Floats) -> tuple[float, float]:
-    """Mean and standard deviation, never 0."""
-    return float(values.mean()), max(float(values.std()), 1e-9)
+def spreads(distances: Floats, logits: Logits) -> dict[str, tuple[float, float]]:
+    """Mean and standard deviation, never 0, of KNN and ENERGY, as `knn_energy` needs them.
+
+    Args:
+        distances: (N,) of known images to their nearest neighbors. logits: (N, K) of the same.
+    """
+    parts = ((KNN, distances), (ENERGY, energy(logits)))
+    return {name: (float(values.mean()), max(float(values.std()), 1e-9)) for name, values in parts}
 
 
 def unit(features: Features) -> Features:

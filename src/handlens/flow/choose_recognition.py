@@ -12,18 +12,7 @@ from numpy.typing import NDArray
 from handlens.data.labels.finding import counted
 from handlens.errors import InputError
 from handlens.evaluation import unknown as scoring
-from handlens.evaluation.unknown import (
-    ENERGY,
-    FEWEST,
-    GEN,
-    KNN,
-    KNN_ENERGY,
-    MAHALANOBIS,
-    MAX_PROBABILITY,
-    Features,
-    Floats,
-    Gaussians,
-)
+from handlens.evaluation.unknown import FEWEST, KNN_ENERGY, MAHALANOBIS, Features, Floats, Gaussians
 from handlens.flow.held_out import Learned, head_learned_all, learned_images
 from handlens.flow.recognition import KEPT, Linear, Recognition, keep, kept, mean_features, score_of
 from handlens.reporter import Reporter
@@ -79,7 +68,7 @@ def _made(run: Run, report: Reporter) -> Recognition:
     if every:
         head = _head(learned, records, features, fold_of, run.class_names)
         assert head.out_of_fold_logits is not None
-        logits, scorer = head.out_of_fold_logits, Linear(head.weight.numpy(), head.bias.numpy())
+        logits, scorer = head.out_of_fold_logits, _linear(head)
     else:
         scorer = classifier
         logits = scorer(features[held])
@@ -89,7 +78,7 @@ def _made(run: Run, report: Reporter) -> Recognition:
     distances = scoring.neighbor_distance(
         features[held], bank, folds=(fold_of[held], fold_of[chosen]) if every else None
     )
-    spread = {KNN: scoring.spread_of(distances), ENERGY: scoring.spread_of(scoring.energy(logits))}
+    spread = scoring.spreads(distances, logits)
     gaussians = Gaussians.of(features[fitted], labels[fitted]) if name == MAHALANOBIS else None
     if name == MAHALANOBIS and every:
         scores = _apart(features, labels, fold_of)
@@ -139,9 +128,7 @@ def _compared(
     classes = len(run.class_names)
     if classes < 3:
         return {}, []
-    names = [MAX_PROBABILITY, ENERGY, GEN, KNN, KNN_ENERGY]
-    if features.shape[1] <= scoring.MOST_DIRECTIONS:
-        names.append(MAHALANOBIS)
+    names = [name for name in scoring.SCORES if name != MAHALANOBIS or features.shape[1] <= scoring.MOST_DIRECTIONS]
     taken = _some(np.arange(len(records)))
     records, features, labels = [records[int(place)] for place in taken], features[taken], labels[taken]
     chosen = np.unique(np.linspace(0, classes - 1, min(classes, MOST_LEFT_OUT)).astype(int))
@@ -149,23 +136,23 @@ def _compared(
     left_out = []
     for done, out in enumerate(chosen, start=1):
         inside = labels != out
-        others = [record for record, there in zip(records, inside, strict=True) if there]
+        others = [record for record, known in zip(records, inside, strict=True) if known]
         if len(others) in (0, len(records)):
             continue
         fold_of = _folds(learned, others)
         head = _head(learned, others, features[inside], fold_of, run.class_names)
         if head.out_of_fold_logits is None:
             continue
-        keep = [place for place in range(classes) if place != out]
+        there = [place for place in range(classes) if place != out]
         ours, theirs = features[inside], features[~inside]
-        logits = head.out_of_fold_logits[:, keep]
-        new = (theirs @ head.weight.numpy().T + head.bias.numpy())[:, keep]
+        logits = head.out_of_fold_logits[:, there]
+        new = _linear(head)(theirs)[:, there]
         bank = scoring.unit(ours)
         near, far = (
             scoring.neighbor_distance(ours, bank, folds=(fold_of, fold_of)),
             scoring.neighbor_distance(theirs, bank),
         )
-        spread = {KNN: scoring.spread_of(near), ENERGY: scoring.spread_of(scoring.energy(logits))}
+        spread = scoring.spreads(near, logits)
         for name in names:
             if name == MAHALANOBIS:
                 known = _apart(ours, labels[inside], fold_of)
@@ -218,6 +205,10 @@ def _head(
     return frozen.fit(features, records, fold_of, copies=1, recipe=learned.backbone.recipe, names=names)
 
 
+def _linear(head: Head) -> Linear:
+    return Linear(head.weight.numpy(), head.bias.numpy())
+
+
 def _classifier(learned: Learned, run: Run) -> Linear:
     """The last layer.
 
@@ -229,7 +220,8 @@ def _classifier(learned: Learned, run: Run) -> Linear:
     from handlens.tasks.temperature import takes_temperature
 
     net, preprocess, name = learned.backbone.net, run.preprocess, run.model.architecture.name
-    if not takes_temperature(net, preprocess) or not callable(getattr(net, "embed", None)):
+    embed: Any = getattr(net, "embed", None)
+    if not takes_temperature(net, preprocess) or not callable(embed):
         raise InputError(
             f"--unknown needs a model with a method embed(images) that returns features (N, D), and with a last layer "
             f"torch.nn.Linear called classifier that takes them; {name} is none."
@@ -240,7 +232,7 @@ def _classifier(learned: Learned, run: Run) -> Linear:
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(2, preprocess.channels, preprocess.height, preprocess.width, generator=generator)
     with torch.inference_mode():
-        made = layer(net.embed(noise))  # type: ignore[operator]
+        made = layer(embed(noise))
         if made.shape != (2, len(run.class_names)) or not torch.allclose(made, net(noise), rtol=1e-3, atol=1e-4):
             raise InputError(f"classifier(embed(images)) of {name} is not what it gives for images.")
         weight = layer.weight.numpy()

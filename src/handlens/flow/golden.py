@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from handlens.files import write_json
 from handlens.reading.arrays import read_arrays
@@ -61,5 +61,6 @@ def _expect(golden: Path, pixels: NDArray[np.uint8], net: nn.Module, preprocess:
     from handlens.runtimes.graph import DeployGraph
 
     expected = DeployGraph(net.eval(), preprocess, last_step=task.last_step).arrays(pixels, task.outputs)
-    np.savez(golden / PIXELS, **{"images": pixels, **expected})  # type: ignore[arg-type] # NumPy's stub has a bool
+    kept: dict[str, Any] = {"images": pixels, **expected}
+    np.savez(golden / PIXELS, **kept)
     return expected

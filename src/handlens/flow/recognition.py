@@ -6,7 +6,7 @@ import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -30,9 +30,6 @@ from handlens.files import write_bytes
 from handlens.preprocess import MIDDLE
 from handlens.reading.arrays import read_arrays
 from handlens.training.run import WEIGHTS, Run
-
-if TYPE_CHECKING:
-    pass
 
 KEPT = "unknown.npz"
 
