@@ -27,6 +27,7 @@ from handlens.cli import (  # each adds its commands to the application
     nets,
     runs,
     similar,
+    weights,
 )
 from handlens.cli.shared import app, print_error, print_note, reader_may_leave
 from handlens.errors import FindingsError, InputError, ParityError
@@ -51,6 +52,7 @@ __all__ = [
     "run",
     "runs",
     "similar",
+    "weights",
 ]
 
 

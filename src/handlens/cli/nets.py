@@ -1,4 +1,4 @@
-"""models, summary, cost, plan, explain-layer, weights: the available models and their cost."""
+"""models, summary, cost, plan, explain-layer: the available models and their cost."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from handlens.cli.shared import (
     print_sentence,
     reporting,
 )
-from handlens.errors import InputError, require
+from handlens.errors import InputError
 
 # What `summary` and `cost` hand on themselves.
 OWN_OPTIONS = (
@@ -39,38 +39,6 @@ OWN_OPTIONS = (
     "precision",
     "report",
 )
-
-weights_app = typer.Typer(help="List and download pretrained weights.", no_args_is_help=True)
-app.add_typer(weights_app, name="weights")
-
-
-@weights_app.command("list")
-def weights_list(as_json: AsJson = False) -> None:
-    """List the pretrained weights with their licenses, and whether they are cached."""
-    from handlens.weights import listing
-
-    rows = listing()
-    if as_json:
-        print_json(rows)
-        return
-    from handlens.tables import print_rows
-
-    print_rows(console(), [row | {"MB": _one_decimal(row["MB"])} for row in rows])
-
-
-@weights_app.command("get")
-def weights_get(
-    name: Annotated[str, typer.Argument(help="A name from `handlens weights list`.")], quiet: Quiet = False
-) -> None:
-    """Download pretrained weights, verify their checksum and store them in the cache."""
-    require("torch", extra="train", what="weights")
-    from handlens.flow.runs import find_run
-    from handlens.models.pretrained import get_weights
-
-    with reporting(quiet) as report:
-        path = get_weights(name, progress=report.progress)
-        find_run(name, report=report)
-    print_sentence(str(path))
 
 
 @app.command()

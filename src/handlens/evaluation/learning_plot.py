@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from handlens.evaluation.canvas import BLUE, GRID, INK, ORANGE, QUIET, as_png, new_figure, quiet_axes
 from handlens.evaluation.forecast import Curve
-from handlens.evaluation.plots import BLUE, GRID, INK, ORANGE, QUIET, as_png, new_figure, quiet_axes
 
 
 def learning_plot(curve: Curve, found: Mapping[str, Any], *, title: str) -> bytes:

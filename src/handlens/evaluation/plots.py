@@ -1,31 +1,23 @@
-"""Numbers as images: confusion matrix, curves, reliability, precision and recall.
-
-Charts are matplotlib figures drawn without pyplot: no window, no global state, any number in one process.
-"""
+"""Numbers as images: confusion matrix, curves, reliability, precision and recall."""
 
 from __future__ import annotations
 
 import unicodedata
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from handlens.evaluation.canvas import BLUE, GRID, INK, ORANGE, QUIET, as_png, font_of, new_figure, quiet_axes
 from handlens.evaluation.metrics import wilson_interval
-from handlens.fonts import font_file, label_font
+from handlens.fonts import label_font
 from handlens.names import for_picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from matplotlib.font_manager import FontProperties
 
-INK, QUIET, GRID = "#1d2733", "#5c6773", "#e3e7eb"
-BLUE, ORANGE = "#2b6cb0", "#c05621"
 METRICS = {  # drawn in %
     "top1": "accuracy",
     "labels_right": "labels right",
@@ -315,12 +307,6 @@ def _name_ticks(axes: Axes, names: Sequence[str], *, size: float, cell_points: f
         below.set(rotation=90 if upright else 0)
 
 
-def font_of(text: str) -> FontProperties:
-    from matplotlib.font_manager import FontProperties
-
-    return FontProperties(fname=font_file("".join(sorted(set(text)))))
-
-
 def _metric_panels(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """(title, column) of the metrics in METRICS, then of others that the rows have."""
     there = {key.partition("_")[2] for row in rows for key in row if key.startswith(("train_", "validation_"))}
@@ -330,29 +316,3 @@ def _metric_panels(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
 
 def _points(rows: Sequence[Mapping[str, Any]], column: str) -> list[tuple[int, float]]:
     return [(int(row["epoch"]), float(row[column])) for row in rows if row.get(column) not in (None, "")]
-
-
-def new_figure(width: float, height: float) -> Figure:
-    """A figure of so many inches, without pyplot."""
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), facecolor="white")
-
-
-def quiet_axes(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(GRID)
-    axes.tick_params(colors=QUIET, length=0, labelsize=9)
-    axes.set_axisbelow(True)
-
-
-def as_png(figure: Figure) -> bytes:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    buffer = BytesIO()
-    FigureCanvasAgg(figure)  # draws into memory, whatever backend the user's settings name
-    # Without the Software entry the same numbers give the same bytes with every matplotlib that draws alike.
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a box stands for it
-        figure.savefig(buffer, format="png", dpi=120, bbox_inches="tight", pad_inches=0.12, metadata={"Software": None})
-    return buffer.getvalue()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from handlens.evaluation.plots import BLUE, GRID, INK, ORANGE, QUIET, as_png, new_figure, quiet_axes
+from handlens.evaluation.canvas import BLUE, GRID, INK, ORANGE, QUIET, as_png, new_figure, quiet_axes
 from handlens.quantization.sensitivity import LayerError
 
 MARKED = 5  # of the worst

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from handlens.errors import InputError
-from handlens.evaluation.plots import BLUE, GRID, INK, ORANGE, QUIET, as_png, font_of, new_figure, quiet_axes
+from handlens.evaluation.canvas import BLUE, GRID, INK, ORANGE, QUIET, as_png, font_of, new_figure, quiet_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

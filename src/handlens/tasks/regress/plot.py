@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from handlens.evaluation.plots import BLUE, GRID, INK, QUIET, as_png, font_of, new_figure, quiet_axes
+from handlens.evaluation.canvas import BLUE, GRID, INK, QUIET, as_png, font_of, new_figure, quiet_axes
 
 
 def predicted_against_true(predicted: NDArray[np.floating], truth: NDArray[np.floating], names: Sequence[str]) -> bytes:
