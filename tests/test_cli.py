@@ -272,6 +272,17 @@ def test_suspected_label_errors_are_found(data: Path, weights: str, tmp_path: Pa
     assert "b a/wrong.jpg" in [entry["file"] for entry in suspected[:3]]
 
 
+def test_the_sheet_of_suspects_says_what_it_leaves_out(
+    data: Path, weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder, sheet = shutil.copytree(data / "train", tmp_path / "data"), tmp_path / "sheet.png"
+    for number in range(4):
+        (folder / "c" / f"00{number}.jpg").rename(folder / "b a" / f"wrong{number}.jpg")
+    monkeypatch.setattr("handlens.flow.sheets.MOST_SUSPECTS", 1)
+    done = handlens("check", folder, "--labels", "--sheet", sheet, check=False, XDG_CACHE_HOME=weights)
+    assert sheet.is_file() and f"{sheet}: the likeliest 1 of " in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
@@ -280,6 +291,7 @@ def test_suspected_label_errors_are_found(data: Path, weights: str, tmp_path: Pa
         (("train", "{data}", "--mode", "magic"), 2, "magic"),
         (("train", "{data}", "--model", "mobilenet_v3"), 2, "mobilenet_v3"),
         (("check", "{data}", "--sheet", "{new}"), 2, "--labels"),
+        (("check", "{data}", "--labels", "--sheet", "{new}"), 2, ".png"),
         (
             (
                 "train",

@@ -114,6 +114,10 @@ def check(
 
     if sheet and not labels:
         raise InputError("--sheet shows the suspected label errors and needs --labels.")
+    if sheet:
+        from handlens.flow.sheets import MOST_SUSPECTS, sheet_format, suspects_sheet
+
+        sheet_format(sheet)  # refused before minutes of decoding
     with reporting(quiet or as_json) as report:
         audit = handlens.check(data, format=format, config=config, report=report)
         suspected = suspects(audit, report=report) if labels else None
@@ -130,9 +134,10 @@ def check(
         if suspected is not None:
             print_suspects(console(), suspected)
     if sheet and suspected:
-        from handlens.flow.sheets import suspects_sheet
-
-        print_note(str(suspects_sheet(audit, suspected, sheet)))
+        cut = f": the likeliest {MOST_SUSPECTS} of {len(suspected)}" if len(suspected) > MOST_SUSPECTS else ""
+        print_note(f"{suspects_sheet(audit, suspected, sheet)}{cut}")
+    elif sheet:
+        print_note(f"{sheet} was not written: no label is suspected.")
     if any(finding.level in ("error", "warning") for finding in audit.findings):
         raise typer.Exit(1)
 
