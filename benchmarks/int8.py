@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from common import store, stored_before
-from imagenet_int8 import calibration_files, imagenet_folder
+from int8_subjects import calibration_files, imagenet_folder
 
 import handlens
 from handlens.errors import InputError, ParityError

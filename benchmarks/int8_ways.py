@@ -1,7 +1,7 @@
 """What changes of the weights give int8: python benchmarks/int8_ways.py [--runtimes A,B] [--models A,B]
 
 Each runtime's first setting, with the file that its own quantizer makes: of the weights as they are, with biases
-corrected (where its quantizer does not do that itself), equalized, and fine-tuned; images as in imagenet_int8.py. It is
+corrected (where its quantizer does not do that itself), equalized, and fine-tuned; images as in int8_subjects.py. It is
 fine-tuned for 3 epochs on 384 other flowers and the other 78 images of coco_val128, without labels.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from common import shared_images, store, stored_before
-from imagenet_int8 import Subject, calibration_files, imagenet_folder, subject
+from int8_subjects import Subject, calibration_files, imagenet_folder, subject
 from torch import Tensor, nn
 
 from handlens.data.decode import decode

@@ -1,7 +1,7 @@
-"""Shared by the benchmarks of int8: classifiers with published ImageNet weights, their images, and what a file answers.
+"""Shared by the benchmarks of int8: classifiers, their images, and what a file answers.
 
-The 500 images of imagenet_val500 as they are stored (short side 224), calibrated on 50 flowers and 50 images of
-coco_val128.
+With published ImageNet weights: the 500 images of imagenet_val500 as they are stored (short side 224), calibrated on
+50 flowers and 50 images of coco_val128. Of a run: its test images, calibrated on its training images.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from torch import nn
 
 from handlens.data import open_dataset
 from handlens.data.decode import decode
+from handlens.flow.calibration import calibration_images
+from handlens.flow.labeled_images import test_images
 from handlens.flow.runs import build_from, find_run
 from handlens.quantization.rewritten import with_corrected_bias
 from handlens.quantization.sensitivity import normalized
@@ -48,7 +50,7 @@ def imagenet_folder(scratch: Path) -> Path:
 
 @dataclass(frozen=True)
 class Subject:
-    """A pretrained classifier: its folded net, images (N, H, W, C) uint8, labels, and probabilities in float32."""
+    """A classifier: its folded net, images (N, H, W, C) uint8, labels, and probabilities in float32."""
 
     name: str
     net: nn.Module
@@ -105,10 +107,26 @@ def subject(name: str, data: Path) -> Subject:
     labels = np.array([int(dataset.class_names[record.label]) for record in dataset.records])
     found = find_run(name)
     run = replace(found, model=replace(found.model, preprocess=replace(found.preprocess, short_side=224)))
+    pixels = np.stack([run.preprocess.pixels(decode(record.path)) for record in dataset.records])
+    calibration = np.stack([run.preprocess.pixels(decode(path)) for path in calibration_files()])
+    return _subject(name, run, pixels, labels, calibration)
+
+
+def subject_of_run(folder: Path) -> Subject:
+    """A trained classifier on its test images."""
+    run = find_run(folder)
+    records = test_images(run, None, format=None, config=None).records
+    labels = np.array([record.label for record in records])
+    pixels = np.stack([run.preprocess.pixels(decode(record.path)) for record in records])
+    name = f"{run.model.architecture.name} on {Path(run.model.data.root).name}, {run.model.mode}"
+    return _subject(name, run, pixels, labels, calibration_images(run, None))
+
+
+def _subject(
+    name: str, run: Any, pixels: NDArray[np.uint8], labels: NDArray[np.int64], calibration: NDArray[np.uint8]
+) -> Subject:
     preprocess, task = run.preprocess, TASKS[run.task]
-    pixels = np.stack([preprocess.pixels(decode(record.path)) for record in dataset.records])
-    calibration = np.stack([preprocess.pixels(decode(path)) for path in calibration_files()])
-    net = folded(build_from(run), torch.zeros(1, 3, preprocess.height, preprocess.width))
+    net = folded(build_from(run), torch.zeros(1, preprocess.channels, preprocess.height, preprocess.width))
     graph = DeployGraph(net, preprocess, last_step=task.last_step)
     own = np.concatenate([graph.arrays(part, task.outputs)["probabilities"] for part in np.array_split(pixels, 32)])
     return Subject(name, net, run, pixels, labels, calibration, own)
