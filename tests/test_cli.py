@@ -307,6 +307,10 @@ def test_the_sheet_of_suspects_says_what_it_leaves_out(
         (("evaluate", "{empty}"), 2, "not a run folder"),
         (("sample", "cheese", "{new}"), 2, "bakery"),
         (("frobnicate",), 2, "frobnicate"),
+        (("export", "{empty}", "--to", "onnx", "--all", "--max-images", "3"), 2, "exclude each other"),
+        (("plan", "--run", "{empty}", "--task", "classify"), 2, "--task is for published designs"),
+        (("plan", "--run", "{empty}", "--classes", "3"), 2, "--classes is for published designs"),
+        (("bench", "mobilenet_v2", "--plot", "{full}/mine.txt/a.png"), 2, "cannot be written"),
     ],
 )
 def test_errors_are_one_sentence_with_an_exit_code(data: Path, weights: str, tmp_path: Path, arguments, code, said):

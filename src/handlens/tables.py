@@ -168,7 +168,7 @@ def print_bench(console: Console, result: dict[str, Any]) -> None:
     if reference is not None:
         console.print(f"faster: than {escape(reference)} with as many threads and images per batch.")
     if result["predict"]:
-        console.print("As predict runs them. It now uses the fastest float file, and with --precision int8 of int8:")
+        console.print("As predict runs them. It takes another float file than the run's own if that is 5 % faster:")
         shown = [
             {
                 "run": row["run"],

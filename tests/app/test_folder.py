@@ -18,6 +18,7 @@ from PIL import Image, ImageOps
 
 import handlens
 from command import handlens as command
+from handlens.app.folder import _json, refuse_others
 from handlens.app.golden import LONGEST, golden_images
 from handlens.data.decode import decode
 from handlens.errors import InputError
@@ -258,3 +259,18 @@ def test_images_are_small_and_what_they_decode_to(tmp_path: Path):
         np.testing.assert_array_equal(decode(tmp_path / "again"), image.image)
     with pytest.raises(InputError, match="none of the images for the app folder can be read"):
         golden_images([("bad.jpg", tmp_path / "bad.jpg")])
+
+
+def test_somebody_elses_manifest_is_not_ours(tmp_path: Path):
+    folder = tmp_path / "a.xml-app"
+    folder.mkdir()
+    for text in ('{"name": "mine"}', '["mine"]'):
+        (folder / "manifest.json").write_text(text)
+        with pytest.raises(InputError, match=r"holds what handlens did not write: manifest\.json"):
+            refuse_others(folder)
+
+
+def test_only_numbers_are_put_on_one_line():
+    value = {"class_names": ["[ 5  -  10 ]", 'a "[ 1,\n 2 ]"'], "mean": [0.5, -1e-3]}
+    text = _json(value)
+    assert json.loads(text) == value and '"mean": [ 0.5, -0.001 ]' in text

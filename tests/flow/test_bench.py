@@ -48,6 +48,18 @@ def test_a_run_in_its_engine_and_in_pytorch(run: Path):
 
 
 @pytest.mark.slow
+def test_a_module_that_cannot_be_saved_costs_pytorch_alone(run: Path, monkeypatch: pytest.MonkeyPatch):
+    def refused(*_, **__):
+        raise RuntimeError("Serialization of parametrized modules is only supported through state_dict().\nMore.")
+
+    monkeypatch.setattr("torch.save", refused)
+    found = bench(run, engines=["openvino", "pytorch"], **FEW)
+    assert {row["name"] for row in found["rows"]} == {"openvino", "openvino int8"}
+    (left,) = found["left_out"]
+    assert left["name"] == "PyTorch" and left["reason"].endswith("only supported through state_dict().")
+
+
+@pytest.mark.slow
 def test_a_run_in_every_runtime_and_compiled(run: Path):
     found = bench(run, **FEW)
     names = {row["name"] for row in found["rows"]} | {entry["name"] for entry in found["left_out"]}
@@ -90,6 +102,7 @@ def test_runs_of_the_same_name_are_told_apart(run: Path, tmp_path: Path):
         (("RUN", "--batch", "1,x"), "--batch must be whole numbers separated by commas, got '1,x'."),
         (("RUN", "--batch", "2000"), "--batch must be from 1 to 1,024, got 2000."),
         (("RUN", "--plot", "a.jpg"), "--plot must be a PNG file, got a.jpg."),
+        (("FILE", "--engines", "onnx"), "run.xml is run by openvino, not by onnx; --engines is for runs."),
         (("nowhere",), "nowhere is neither a run folder nor a pretrained model"),
         ((), "bench needs models to time"),
         (("--adb",), "--adb needs exported files, or runs that have exports."),
@@ -99,7 +112,8 @@ def test_runs_of_the_same_name_are_told_apart(run: Path, tmp_path: Path):
     ],
 )
 def test_what_cannot_be_timed_is_a_sentence(arguments, sentence: str, run: Path):
-    done = command("bench", *(str(run) if word == "RUN" else word for word in arguments), check=False)
+    places = {"RUN": str(run), "FILE": str(run / "exports" / "run.xml")}
+    done = command("bench", *(places.get(word, word) for word in arguments), check=False)
     assert done.returncode == 2 and sentence in done.stderr
 
 

@@ -269,3 +269,28 @@ def test_an_fp16_export_is_half_as_large_and_says_so(run: Path, tmp_path: Path):
     assert row.precision == "fp16" and row.equal == 1 and 4 < row.size_mb < 6
     assert report.max_drop == 0.01 and not report.kernels and not report.tried
     assert RUNTIMES["openvino"].open(made).metadata["precision"] == "fp16"
+
+
+@pytest.mark.slow
+def test_a_setting_whose_quantizer_fails_does_not_end_the_search(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    runtime = RUNTIMES["openvino"]
+    first, second, *_ = runtime.int8
+    honest = type(runtime).quantize
+
+    def failing(self, *arguments, setting, **options):
+        if setting.name == first.name:
+            raise RuntimeError("Check 'axis' failed\nsomewhere in its sources")
+        return honest(self, *arguments, setting=setting, **options)
+
+    monkeypatch.setattr(type(runtime), "quantize", failing)
+    said: list[str] = []
+    wanted = {"to": "openvino", "out": tmp_path / "model.xml", "int8": True, "max_drop": 100, "images": 6, "app": False}
+    _, report = handlens.export(run, **wanted, report=handlens.Reporter(say=said.append))
+    assert [entry["setting"] for entry in report.tried] == [second.name] and report.passed
+    (line,) = [line for line in said if line.startswith(f"No int8 file with {first.name}: ")]
+    assert line.endswith("cannot be converted to openvino: Check 'axis' failed")
+    monkeypatch.setattr(runtime.__class__, "int8", (first,))
+    with pytest.raises(InputError, match="cannot be converted to openvino: Check 'axis' failed"):
+        handlens.export(run, **wanted)

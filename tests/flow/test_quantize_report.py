@@ -5,18 +5,24 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 import handlens
 from command import handlens as command
 from handlens.errors import InputError
+from handlens.flow import survival as flow_survival
 from handlens.flow.judge import Judge
+from handlens.flow.proof import ProofImages
 from handlens.flow.quantize_report import quantize_report
 from handlens.flow.runs import build_from, find_run
-from handlens.flow.survival import survival
+from handlens.flow.survival import say_survival, survival
+from handlens.quantization import sensitivity
 from handlens.reporter import QUIET, Reporter
 from handlens.runtimes import RUNTIMES
+from handlens.tasks import TASKS
 
 
 @pytest.fixture(scope="module")
@@ -132,3 +138,43 @@ def test_what_cannot_be_reported_is_a_sentence(run: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(type(RUNTIMES["onnx"]), "int8", ())
     with pytest.raises(InputError, match="int8 is not available for onnx; use --to "):
         quantize_report(run, to="onnx")
+
+
+def test_the_line_after_training_looks_at_every_class(run: Path, monkeypatch: pytest.MonkeyPatch):
+    """However few images there is time for: they are in the order of their classes."""
+    opened, taken = find_run(run), []
+    honest = sensitivity.normalized
+    numbered = np.broadcast_to(np.arange(48, dtype=np.uint8)[:, None, None, None], (48, 64, 64, 3))
+    monkeypatch.setattr(flow_survival, "_pixels", lambda records, preprocess, count: numbered)
+    monkeypatch.setattr(flow_survival, "SECONDS", 0)
+    monkeypatch.setattr(sensitivity, "normalized", lambda pixels, *rest: taken.append(pixels) or honest(pixels, *rest))
+    dataset = SimpleNamespace(part=lambda name: [])
+    said: list[str] = []
+    say_survival(TASKS[opened.task], build_from(opened), opened.preprocess, dataset, Reporter(say=said.append))
+    assert taken[-1][:, 0, 0, 0].tolist() == np.linspace(0, 47, flow_survival.FEWEST).astype(int).tolist()
+    assert "predicted from 16 images" in said[-1]
+
+
+def test_a_metric_that_is_not_defined_is_no_score(run: Path, monkeypatch: pytest.MonkeyPatch):
+    """As mAP of images without an object, or of masks with ignored pixels alone."""
+    opened = find_run(run)
+    proof = ProofImages(opened, None)
+    count = len(list(proof.decoded(QUIET)))
+    arrays = {"probabilities": np.full((count, len(opened.class_names)), 1 / len(opened.class_names), np.float32)}
+    assert proof.score(arrays) is not None
+
+    class Undefined:
+        records = (1,)
+
+        def __init__(self, *_: object) -> None: ...
+        def add(self, *_: object) -> None: ...
+        def metrics(self) -> dict[str, None]:
+            return {TASKS[opened.task].metric: None}
+
+    class Ignored(Undefined):
+        def metrics(self) -> dict[str, None]:
+            raise InputError("no metric can be computed.")
+
+    for measure in (Undefined, Ignored):
+        monkeypatch.setattr(type(TASKS[opened.task]), "measure", lambda self, *_, made=measure: made())
+        assert proof.score(arrays) is None

@@ -16,8 +16,9 @@ from handlens.flow.engines import add_fastest, measure_engines
 from handlens.prediction import engines
 from handlens.prediction.engines import Speed, candidates, chosen_file, keep_ranking, keep_speeds
 from handlens.reading.parsed import read_json
-from handlens.reporter import QUIET
+from handlens.reporter import QUIET, Reporter
 from handlens.runtimes import RUNTIMES
+from handlens.timing.race import Failed
 from handlens.training.run import Run, open_run
 
 
@@ -32,6 +33,10 @@ def take(run: Run, *, engine: str | None = None, precision="auto", few: bool = F
     return chosen_file(run, engine=engine, precision=precision, few=few).relative_to(run.folder).as_posix()
 
 
+def speed(first_s: float, images_per_second: float, precision: str = "f32") -> Speed:
+    return Speed(first_s, images_per_second, precision)
+
+
 OWN, EXPORT, INT8 = "engine/model.xml", "exports/run.xml", "exports/run-int8.xml"
 
 
@@ -39,17 +44,27 @@ def test_the_fastest_that_was_measured_here_is_taken(run: Run, monkeypatch: pyte
     own, export, int8 = candidates(run)
     assert (own.int8, export.int8, int8.int8) == (False, False, True)
     assert take(run) == OWN  # nothing is known
-    keep_speeds(run, {own.digest: Speed(1.0, 100), export.digest: Speed(2.0, 130), int8.digest: Speed(0.1, 900)})
+    keep_speeds(
+        run,
+        {
+            own.digest: speed(1.0, 100),
+            export.digest: speed(2.0, 130),
+            int8.digest: speed(0.1, 900),
+        },
+    )
     if own.digest == export.digest:
         pytest.fail("the two would be one file")
     assert take(run) == EXPORT  # a stream, in float
     assert take(run, few=True) == OWN  # the first prediction
-    keep_speeds(run, {own.digest: Speed(1.0, 100), export.digest: Speed(0.99, 101)})
+    keep_speeds(run, {own.digest: speed(1.0, 100), export.digest: speed(0.99, 101)})
     assert take(run) == take(run, few=True) == OWN  # that is noise
-    keep_speeds(run, {export.digest: Speed(0.1, 900)})
+    keep_speeds(run, {export.digest: speed(0.1, 900)})
     assert take(run) == OWN  # nothing to compare with
-    keep_speeds(run, {own.digest: Speed(1.0, 100), export.digest: Speed(0.5, 130)})
-    assert take(run) == take(run, few=True) == EXPORT
+    keep_speeds(run, {own.digest: speed(1.0, 100), export.digest: speed(0.5, 130)})
+    assert take(run) == take(run, few=True) == take(run, precision="fp32") == EXPORT
+    keep_speeds(run, {own.digest: speed(1.0, 100, "bf16"), export.digest: speed(0.5, 130)})
+    assert (take(run), take(run, precision="fp32")) == (EXPORT, OWN)  # how fast it is in float32 is not known
+    keep_speeds(run, {own.digest: speed(1.0, 100), export.digest: speed(0.5, 130)})
     described = engines.describe()
     monkeypatch.setattr(engines, "describe", lambda: described | {"cores": described["cores"] + 1})
     assert take(run) == OWN  # another machine
@@ -61,7 +76,7 @@ def test_the_fastest_that_was_measured_here_is_taken(run: Run, monkeypatch: pyte
 
 def test_a_record_that_cannot_be_read_is_none(run: Run):
     own, export, _ = candidates(run)
-    keep_speeds(run, {own.digest: Speed(1.0, 100), export.digest: Speed(0.5, 130)})
+    keep_speeds(run, {own.digest: speed(1.0, 100), export.digest: speed(0.5, 130)})
     (record,) = (cache_folder() / "engines").rglob("*.json")
     for text in ("{", "[]", '{"a": {"seconds": 1}}', '{"a": 3}'):
         record.write_text(text, encoding="utf-8")
@@ -114,7 +129,7 @@ def test_what_is_measured_is_what_predict_takes_and_its_answers_stay(run: Run, d
     worth = best["images_per_second"] > engines.WORTH * rows[0]["images_per_second"]
     assert str(run.folder / take(run)) == (best if worth else rows[0])["file"]
     own, export, _ = candidates(run)
-    keep_speeds(run, {own.digest: Speed(1.0, 100), export.digest: Speed(0.5, 130)})
+    keep_speeds(run, {own.digest: speed(1.0, 100), export.digest: speed(0.5, 130)})
     after = command("predict", run.folder, *images, "--json", "--precision", "fp32")
     assert "Computed by OpenVINO" in after.stderr and "exports/run.xml" in after.stderr.replace("\n", "")
     assert "Computed by" not in before.stderr
@@ -149,25 +164,37 @@ def test_training_exports_to_what_is_known_to_be_fastest_for_such_a_model(run: R
     report = handlens.Reporter(say=said.append)
     add_fastest(run.folder, report=report)
     assert asked == [] and said == []  # nothing is known
-    keep_ranking(run, {"openvino": Speed(1.0, 100), "litert": Speed(0.5, 130), "onnx": Speed(0.9, 110)})
+    keep_ranking(run, {"openvino": speed(1.0, 100), "litert": speed(0.5, 130), "onnx": speed(0.9, 110)})
     add_fastest(run.folder, report=report)
     assert asked == ["litert"] and "litert is the fastest here for such a model" in said[0]
     assert take(run) == OWN  # there is only the stand-in's export, which is none
-    keep_ranking(run, {"openvino": Speed(1.0, 100), "litert": Speed(0.5, 90), "onnx": Speed(0.9, 110)})
+    keep_ranking(run, {"openvino": speed(1.0, 100), "litert": speed(0.5, 90), "onnx": speed(0.9, 110)})
     add_fastest(run.folder, report=report)
     assert asked == ["litert", "onnx"] and said[-1] == "Without onnx, because onnx cannot take it."
-    keep_ranking(run, {"openvino": Speed(1.0, 100), "onnx": Speed(0.9, 101)})
+    keep_ranking(run, {"openvino": speed(1.0, 100), "onnx": speed(0.9, 101)})
     add_fastest(run.folder, report=report)  # that is noise
     monkeypatch.setattr(type(RUNTIMES["litert"]), "missing", lambda self: "its converter")
-    keep_ranking(run, {"openvino": Speed(1.0, 100), "litert": Speed(0.5, 130)})
+    keep_ranking(run, {"openvino": speed(1.0, 100), "litert": speed(0.5, 130)})
     add_fastest(run.folder, report=report)  # training installs nothing
     assert asked == ["litert", "onnx"]
 
 
 @pytest.mark.slow
 def test_what_is_known_of_one_run_makes_the_next_one_faster(run: Run, data: Path, tmp_path: Path):
-    keep_ranking(run, {"openvino": Speed(1.0, 100), "onnx": Speed(0.5, 130)})
+    keep_ranking(run, {"openvino": speed(1.0, 100), "onnx": speed(0.5, 130)})
     recipe = {"mode": "scratch", "width": 0.35, "image_size": 64, "epochs": 1, "workers": 0}
     folder = handlens.train(data, out=tmp_path / "next", recipe=recipe)
     assert take(open_run(folder)) == "exports/next.onnx"
     assert handlens.load(folder).engine.runtime.startswith("ONNX Runtime")
+
+
+def test_what_could_not_be_timed_or_kept_is_said(run: Run, monkeypatch: pytest.MonkeyPatch):
+    (cache_folder() / "engines").parent.mkdir(parents=True, exist_ok=True)
+    (cache_folder() / "engines").write_text("a file where a folder should be")
+    monkeypatch.setattr("handlens.flow.engines.race", lambda *_, **__: ([], [Failed("0", "it died.")]))
+    said: list[str] = []
+    try:
+        assert measure_engines(run, report=Reporter(say=said.append)) == []
+    finally:
+        (cache_folder() / "engines").unlink()
+    assert "Not timed: model.xml: it died." in said and "they cannot be kept" in said[-1]

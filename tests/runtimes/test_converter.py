@@ -127,20 +127,37 @@ def test_what_was_made_of_the_same_content_is_not_made_again(tmp_path: Path):
 
 def test_the_oldest_results_are_thrown_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(conversions, "ROOM", 250)
-    monkeypatch.setattr(conversions, "LARGEST", 150)
+    monkeypatch.setattr(conversions, "ROOM", 2500)
+    monkeypatch.setattr(conversions, "LARGEST", 1500)
     out = tmp_path / "out"
     for place, key in enumerate(("a", "b", "c")):
-        out.write_bytes(key.encode() * 100)
+        out.write_bytes(key.encode() * 1000)
         conversions.keep(key, [out])
         os.utime(tmp_path / "cache/handlens/conversions" / key, (place, place))
-    out.write_bytes(b"d" * 100)
+    out.write_bytes(b"d" * 1000)
     conversions.keep("d", [out])
     assert [conversions.taken(key, [out]) for key in "abcd"] == [False, False, True, True]
-    assert out.read_bytes() == b"d" * 100
-    out.write_bytes(b"e" * 200)
+    assert out.read_bytes() == b"d" * 1000
+    out.write_bytes(b"e" * 2000)
     conversions.keep("e", [out])
     assert not conversions.taken("e", [out])
+
+
+def test_what_is_left_of_a_result_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    kept, out = tmp_path / "cache/handlens/conversions/a", tmp_path / "out"
+    out.write_bytes(b"made")
+    for damage in (lambda: (kept / "0").write_bytes(b""), (kept / "digests.json").unlink, (kept / "0").unlink):
+        conversions.keep("a", [out])
+        assert conversions.taken("a", [out]) and out.read_bytes() == b"made"
+        damage()
+        assert not conversions.taken("a", [tmp_path / "other"])
+        assert not kept.exists()  # so that the next result is kept
+    abandoned = kept.with_name(".newabc")
+    abandoned.mkdir()
+    os.utime(abandoned, (0, 0))
+    conversions.keep("a", [out])
+    assert not abandoned.exists() and conversions.taken("a", [out])
 
 
 def test_without_room_for_it_a_result_is_not_kept_and_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

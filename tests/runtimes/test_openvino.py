@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from handlens.runtimes.openvino.convert import save_openvino
+from handlens.runtimes.openvino.engine import import_openvino
 
 GONE = """
 import gc, signal, sys
@@ -33,3 +37,15 @@ def test_signals_are_handled_after_engines_have_gone_in_the_order_in_which_they_
     model = exported_run / "engine" / "model.xml"
     done = subprocess.run([sys.executable, "-c", GONE, model, *kinds], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
+
+
+def test_half_a_model_does_not_stay_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def half(model: object, path: Path, **_: object) -> None:
+        for file in (Path(path), Path(path).with_suffix(".bin")):
+            file.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(import_openvino(), "save_model", half)
+    with pytest.raises(OSError, match="No space left"):
+        save_openvino(None, tmp_path / "model.xml", metadata={})
+    assert not list(tmp_path.iterdir())

@@ -8,7 +8,7 @@ import pytest
 from handlens.runtimes.names import BOXES, CLASS_MAP, LABELS, PROBABILITIES, SCORES
 from handlens.tasks.classify.agreement import compare_classes
 from handlens.tasks.detect.agreement import changed_boxes, compare_boxes
-from handlens.tasks.segment.agreement import compare_masks
+from handlens.tasks.segment.agreement import changed_masks, compare_masks
 from handlens.tasks.tag.agreement import changed_tags, compare_tags
 
 Arrays = dict[str, np.ndarray]
@@ -116,6 +116,23 @@ def test_labels_at_their_own_thresholds():
     assert not compared([0.9, 0.1], [np.nan, 0.3]).passed
     values = {PROBABILITIES: np.array([[0.9, 0.25], [0.4, 0.3]], np.float32)}
     assert changed_tags(values, wanted, thresholds=thresholds) == 0.5
+
+
+def test_a_file_that_finds_nothing_has_changed_everything():
+    """However seldom there is something to find."""
+    rare = np.zeros((5, 20), np.float32)
+    rare[:, 3] = 0.9
+    wanted, nothing = {PROBABILITIES: rare}, {PROBABILITIES: np.zeros_like(rare)}
+    assert changed_tags(nothing, wanted, thresholds=[0.5] * 20) == 1.0
+    assert changed_tags(nothing, nothing, thresholds=[0.5] * 20) is None
+    masks = np.zeros((2, 20, 20), np.uint8)
+    masks[:, :3, :6] = 2  # 4.5 % of the pixels
+    half = masks.copy()
+    half[1] = 0
+    empty = {CLASS_MAP: np.zeros_like(masks)}
+    assert changed_masks(empty, {CLASS_MAP: masks}) == 1.0
+    assert changed_masks({CLASS_MAP: half}, {CLASS_MAP: masks}) == 0.5
+    assert changed_masks(empty, empty) is None
 
 
 def test_where_all_boxes_are_faint_the_likeliest_decide():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -92,17 +93,33 @@ def test_what_is_no_log_or_several_is_a_sentence():
     text = (PRINTED / "executor_runner.txt").read_text(encoding="utf-8")
     with pytest.raises(InputError, match="holds several runs of executor_runner; give each a file of its own"):
         printed_row(text + text, source="two")
+    for broken in ("median=1.2.3", "median=..."):
+        log = (PRINTED / "benchmark_model.txt").read_text(encoding="utf-8")
+        printed_row(re.sub(r"median=[\d.]+", broken, log), source="broken")
     with pytest.raises(InputError, match=r"nowhere\.txt is missing"):
         bench(read=["nowhere.txt"])
 
 
 def test_logs_from_files_and_standard_input_stand_in_one_table(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("sys.stdin", io.StringIO((PRINTED / "executor_runner.txt").read_text(encoding="utf-8")))
+    def printed() -> io.TextIOWrapper:
+        """With bytes that are no UTF-8, as a device's name may be."""
+        log = (PRINTED / "executor_runner.txt").read_bytes()
+        return io.TextIOWrapper(io.BytesIO(b"\xff\xfe phone\n" + log), encoding="utf-8")
+
+    monkeypatch.setattr("sys.stdin", printed())
     shown = handlens("bench", "--read", PRINTED / "onnxruntime_perf_test.txt", "--read", "-").stdout
     assert (
         "onnxruntime_perf_test (onnxruntime_perf_test)" in shown and "mv2_xnnpack_fp32.pte (executor_runner)" in shown
     )
     assert "99.5" in shown and "4.25" in shown
-    monkeypatch.setattr("sys.stdin", io.StringIO((PRINTED / "executor_runner.txt").read_text(encoding="utf-8")))
+    monkeypatch.setattr("sys.stdin", printed())
     value = json.loads(handlens("bench", "--read", "-", "--json").stdout)
     assert [row["mean_ms"] for row in value["rows"]] == [pytest.approx(4.25)]
+
+
+def test_a_file_that_resizes_inside_is_given_a_size_where_its_dimensions_are_open():
+    shape = {"height": 96, "width": 64, "channels": 3}
+    program = RUNTIMES["onnx"].programs[0]
+    command = program.commands((Path("a.onnx"),), any_size=True, threads=1, runs=5, **shape)[-1]
+    assert "-f height:96 -f width:64" in command and "batch" not in command
+    assert "-f batch:1" in program.commands((Path("a.onnx"),), threads=1, runs=5, **shape)[-1]

@@ -113,8 +113,10 @@ def refuse_others(folder: Path) -> None:
     if not folder.exists():
         return
     ours = read_json(folder / MANIFEST) if folder.is_dir() and (folder / MANIFEST).is_file() else {}
+    if not isinstance(ours, dict) or "selftest.py" not in ours:  # somebody else's
+        ours = {}
     found = _digests(folder) if folder.is_dir() else {}
-    others = [name for name, digest in found.items() if name != MANIFEST and ours.get(name) != digest]
+    others = [name for name, digest in found.items() if ours.get(name) != digest and (name != MANIFEST or not ours)]
     if others or not ours:
         named = f": {', '.join(others[:3])}" if others else ""
         raise InputError(
@@ -137,9 +139,10 @@ def _context(
     close = expected[model["check"]["output"]] if model["check"]["kind"] == "close" else [()] * len(images)
     wanted = [[_short(float(number)) for number in np.ravel(values)] for values in close]
     return {
-        # Names of files are the user's: nothing of them ends a string or a comment.
+        # Names of files are the user's: nothing of them ends a string or a comment. README says where that renames one.
         "file": _safe(model["file"]),
         "files": [_safe(name) for name in model["files"]],
+        "renamed": any(_safe(name) != name for name in model["files"]),
         "model": model,
         "runtime": runtime.title,
         "p": p | {"channels": 1 if p["color"] == "gray" else 3},
@@ -207,6 +210,7 @@ def _short(number: float) -> float:
 
 
 def _json(value: Any) -> str:
-    """Readable: a list of numbers on one line."""
+    """Readable: a list of numbers on one line. What looks like one in a text stays as it is."""
     text = as_json(value, indent=1)
-    return re.sub(r"\[\s+[-\d.e,\s]+\]", lambda found: " ".join(found[0].split()), text) + "\n"
+    parts = re.compile(r'"(?:[^"\\]|\\.)*"|\[\s+[-\d.e,\s]+\]')
+    return parts.sub(lambda found: found[0] if found[0][0] == '"' else " ".join(found[0].split()), text) + "\n"

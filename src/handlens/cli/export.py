@@ -19,6 +19,7 @@ from handlens.cli.shared import (
     print_sentence,
     reporting,
 )
+from handlens.errors import InputError
 from handlens.flow.export_options import FINE_TUNE, MAX_DROP
 
 
@@ -101,6 +102,8 @@ def export(
     from handlens.flow.export_options import ExportOptions
     from handlens.tables import print_parities
 
+    if everything and max_images is not None:
+        raise InputError("--all and --max-images exclude each other.")
     with reporting(quiet or as_json) as report:
         options = ExportOptions(
             out=out,

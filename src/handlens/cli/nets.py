@@ -25,6 +25,7 @@ from handlens.cli.shared import (
 )
 from handlens.errors import InputError
 
+CLASSES = 10  # of a design that is planned
 # What `summary` and `cost` hand on themselves.
 OWN_OPTIONS = (
     "name",
@@ -178,7 +179,9 @@ def plan(
     task: Annotated[
         str | None, typer.Option(help="Task to plan for; default: what accuracies are published for.")
     ] = None,
-    classes: Annotated[int, typer.Option(help="Number of classes that will be trained.")] = 10,
+    classes: Annotated[
+        int | None, typer.Option(help=f"Number of classes that will be trained; default: {CLASSES}.")
+    ] = None,
     run: Annotated[
         list[Path] | None,
         typer.Option(help="Compare this run by its measured accuracy, in place of published designs; repeatable."),
@@ -193,6 +196,8 @@ def plan(
     from handlens.flow.plan import plan as find_plan
     from handlens.tables import print_plan
 
+    if run and classes is not None:
+        raise InputError("--classes is for published designs; a run has its own.")
     with reporting(quiet or as_json) as report:
         found = find_plan(
             ram=ram,
@@ -200,7 +205,7 @@ def plan(
             madds=madds,
             latency=latency,
             task=task,
-            num_classes=classes,
+            num_classes=CLASSES if classes is None else classes,
             runs=run or (),
             plot=plot,
             report=report,

@@ -54,10 +54,15 @@ def png(path: Path | None) -> Path | None:
     """A callback of options that draw.
 
     Raises:
-        InputError: another kind of file.
+        InputError: another kind of file, or a place that cannot be written: known before minutes of measuring.
     """
-    if path is not None and path.suffix.lower() != ".png":
+    if path is None:
+        return None
+    if path.suffix.lower() != ".png" or path.is_dir():
         raise InputError(f"--plot must be a PNG file, got {path}.")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise InputError(f"--plot is {path}, and {folder} cannot be written.")
     return path
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from handlens.errors import InputError, check_numbers, nearest
 from handlens.files import write_bytes
-from handlens.flow.device import printed_row
+from handlens.flow.device import input_shape, printed_row
 from handlens.flow.engines import measure_engines
 from handlens.flow.runs import build_from, find_run
 from handlens.flow.source import one_sentence, source_of
@@ -89,7 +89,7 @@ def bench(
             alike = sum(_path(other).name == run.folder.name for other in asked) > 1
             name = str(run.folder) if alike else run.folder.name
             if run.folder.is_file():
-                contenders.append(_of_file(run, name))
+                contenders.append(_of_file(run, name, engines))
                 continue
             folder = Path(scratch) / str(place)
             folder.mkdir()
@@ -143,27 +143,23 @@ def _path(model: Path | str | Run) -> Path:
 
 
 def _text_of(source: Path | str) -> str:
-    if str(source) == "-":
-        return sys.stdin.read()
-    return read_bytes(Path(source), "settings").decode("utf-8", "replace")  # a device's log may hold anything
+    content = sys.stdin.buffer.read() if str(source) == "-" else read_bytes(Path(source), "settings")
+    return content.decode("utf-8", "replace")  # a device's log may hold anything
 
 
-def _shape(run: Run) -> tuple[int, int, int]:
-    preprocess = run.preprocess
-    return preprocess.height, preprocess.width, 3 if run.resizes else preprocess.channels
-
-
-def _of_file(run: Run, name: str) -> Contender:
+def _of_file(run: Run, name: str, engines: Sequence[str] | None) -> Contender:
     runtime = runtime_of(run.folder)
     assert runtime is not None  # find_run has opened it
-    return Contender(name, runtime.runner, run.folder.resolve(), _shape(run))
+    if engines is not None and runtime.name not in engines:
+        raise InputError(f"{name} is run by {runtime.name}, not by {', '.join(engines)}; --engines is for runs.")
+    return Contender(name, runtime.runner, run.folder.resolve(), input_shape(run))
 
 
 def _of_run(
     run: Run, engines: Sequence[str] | None, *, folder: Path, title: str, report: Reporter
 ) -> tuple[list[Contender], list[Failed]]:
     """Its engine, its proved exports, conversions for the other runtimes, and PyTorch."""
-    shape = _shape(run)
+    shape = input_shape(run)
     files: dict[str, Path] = {}
     own = runtime_of(run.engine)
     assert own is not None
@@ -201,7 +197,11 @@ def _of_run(
             if proved.runtime is runtime
         ]
     if graph is not None and torch_wanted:
-        contenders += pytorch.contenders(graph, torch_wanted, folder / "module.pt", shape=shape, title=title)
+        try:
+            contenders += pytorch.contenders(graph, torch_wanted, folder / "module.pt", shape=shape, title=title)
+        except Exception as error:  # of pickle and of torch, of many kinds, about a model of one's own
+            first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            left_out.append(Failed(f"{title}{pytorch.EAGER_NAME}", f"the module cannot be saved: {first}"))
     return contenders, left_out
 
 

@@ -38,8 +38,7 @@ def device_commands(
     found = []
     for model in models:
         run = find_run(model, exported=True, report=report)
-        preprocess = run.preprocess
-        shape = {"height": preprocess.height, "width": preprocess.width, "channels": preprocess.channels}
+        shape = dict(zip(("height", "width", "channels"), input_shape(run), strict=True))
         files = [run.folder] if run.folder.is_file() else [proved.path for proved in proved_files(run)]
         if not files:
             name = shlex.quote(str(model.folder if isinstance(model, Run) else model))
@@ -49,10 +48,20 @@ def device_commands(
             assert runtime is not None
             program = runtime.programs[0]
             commands = program.commands(
-                tuple(sorted(runtime.files(file), key=lambda part: part == file)), threads=threads, runs=runs, **shape
+                tuple(sorted(runtime.files(file), key=lambda part: part == file)),
+                any_size=run.resizes,
+                threads=threads,
+                runs=runs,
+                **shape,
             )
             found.append({"file": str(file), "program": program.name, "where": program.where, "commands": commands})
     return found
+
+
+def input_shape(run: Run) -> tuple[int, int, int]:
+    """(height, width, channels) of an image that a file is timed with."""
+    preprocess = run.preprocess
+    return preprocess.height, preprocess.width, 3 if run.resizes else preprocess.channels
 
 
 def printed_row(text: str, *, source: str) -> dict[str, Any]:

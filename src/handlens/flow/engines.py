@@ -37,14 +37,19 @@ def measure_engines(run: Run, *, report: Reporter) -> list[dict[str, Any]]:
         Contender(str(place), runner, one.path.resolve(), shape, "auto", alone=False) for place, one in enumerate(found)
     ]
     report.say("Timing the run's files as predict runs them.")
-    rows, _ = race(contenders, threads=[cores()], batches=[stream], rounds=ROUNDS, report=report)
-    speeds = {row.name: Speed(row.first_s, row.images_per_second) for row in rows}
-    keep_speeds(run, {found[int(name)].digest: speed for name, speed in speeds.items()})
+    rows, failed = race(contenders, threads=[cores()], batches=[stream], rounds=ROUNDS, report=report)
+    for entry in failed:
+        report.say(f"Not timed: {found[int(entry.name)].path.name}: {entry.reason}")
+    speeds = {row.name: Speed(row.first_s, row.images_per_second, row.precision) for row in rows}
     described = {row.name: row for row in rows}
     # The run's own engine is the first, and stays where an export is for the same runtime.
     timed = [(one, speeds[str(place)]) for place, one in enumerate(found) if str(place) in speeds and not one.int8]
     floats = {one.runtime: speed for one, speed in reversed(timed)}
-    keep_ranking(run, floats)
+    try:
+        keep_speeds(run, {found[int(name)].digest: speed for name, speed in speeds.items()})
+        keep_ranking(run, floats)
+    except OSError as error:
+        report.say(f"predict will not know these speeds, because they cannot be kept: {error}")
     return [
         {
             "name": one.runtime,
@@ -78,8 +83,7 @@ def add_fastest(folder: Path, *, report: Reporter) -> None:
     report.say(f"{best} is the fastest here for such a model (handlens bench): exporting to it, for predict.")
     try:
         export(run, to=best, images=PROOF, app=False, report=report)
+        known = {candidate.digest: ranking[candidate.runtime] for candidate in candidates(run) if not candidate.int8}
+        keep_speeds(run, known)
     except (InputError, ParityError, RuntimeError, OSError, MemoryError) as error:  # the training is done in any case
         report.say(f"Without {best}, because {error}")
-        return
-    known = {candidate.digest: ranking[candidate.runtime] for candidate in candidates(run) if not candidate.int8}
-    keep_speeds(run, known)

@@ -135,7 +135,9 @@ def _exported(
         report.progress("converting", 0, None)
         tried: list[dict[str, Any]] = []
         with one_sentence(run, runtime):
-            delegation = runtime.convert(source, made, report=report)
+            delegation = None
+            if allowed is None or not runtime.reduces_graph:
+                delegation = runtime.convert(source, made, report=report)
             if allowed is not None:
                 source = replace(source, metadata=said | {"precision": options.precision})
             if options.fp16:
@@ -156,12 +158,16 @@ def _exported(
                 if options.app
                 else None
             )
-            with locked(run.folder) if out is None else nullcontext():  # a run may be read-only
+            of_run = path.resolve().is_relative_to(run.folder.resolve())
+            # Before they are moved: of another process's files of the same names the report then says nothing.
+            proved = digests(made.parent, [file.name for file in runtime.files(made)])
+            with locked(run.folder) if of_run else nullcontext():  # a run may be read-only
                 bad.unlink(missing_ok=True)
                 refuse_others(app_folder(path))  # once more, for minutes have passed; and before anything is replaced
-                written = [file.replace(path.parent / file.name) for file in runtime.files(made)]
+                for file in runtime.files(made):
+                    file.replace(path.parent / file.name)
                 place_app_folder(for_apps, app_folder(path), scratch=Path(unproved))
-                write_json(good, rows | {"files": digests(path.parent, [file.name for file in written])})
+                write_json(good, rows | {"files": proved})
     if not parity.passed:
         sentence = failure(parity, to)
         raise ParityError(f"{sentence}. The file was deleted; the parity report is in {bad}.", parity)
@@ -246,5 +252,10 @@ def export_each(
                 path, parity = _exported(gate, runtime, options, report=report, into=several)
             except (InputError, ParityError) as error:
                 yield Outcome(runtime.name, None, getattr(error, "parity", None), error)
+            except (OSError, MemoryError) as error:  # the next may need less
+                if not several:
+                    raise
+                reason = getattr(error, "strerror", None) or str(error) or "out of memory"
+                yield Outcome(runtime.name, None, None, InputError(f"no export to {runtime.name}: {reason}."))
             else:
                 yield Outcome(runtime.name, path, parity, app=app_folder(path) if options.app else None)

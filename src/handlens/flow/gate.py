@@ -109,7 +109,8 @@ class Gate:
     def compare_on_validation(self, file: Path, runtime: Runtime, *, max_drop: float) -> Parity:
         """On the validation images of the run, for what is chosen; on the test images where there are no others."""
         if "validation" not in self._proofs:
-            sources = ProofImages(self.run, None if self.run.has_images else self._data, prefer="validation")
+            data = None if self.run.has_images else self._data
+            sources = ProofImages(self.run, data, prefer="validation", report=self.report)
             everything = len(sources)
             count = self._affordable(sources, 1 + len(runtime.int8)) if self._images is None else self._images
             sources.keep(everything if count == "all" else count)

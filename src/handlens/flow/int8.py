@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import tempfile
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,7 @@ from handlens.data.labels.finding import counted
 from handlens.errors import InputError
 from handlens.flow.calibration import calibration_images
 from handlens.flow.export_options import ExportOptions
+from handlens.flow.source import one_sentence
 from handlens.reporter import Reporter
 from handlens.runtimes.int8 import EVERY, NET
 
@@ -50,7 +52,8 @@ def quantize(
     that hurt most; then the net is fine-tuned for the best so far. What is taken is the best of all.
 
     Args:
-        file: a float32 file of this runtime, in whose place the int8 file is put.
+        file: a float32 file of this runtime, in whose place the int8 file is put; where `Runtime.reduces_graph`, there
+            is none yet.
         images: (N, height, width, C), for calibration.
 
     Returns:
@@ -61,9 +64,16 @@ def quantize(
         InputError: the packages for it are not installed, no setting gives numbers, or the model cannot be equalized.
     """
     search = _Search(gate, runtime, source, file, images, options)
+    reason: InputError | None = None
     for setting in runtime.int8:
-        if search.attempt(setting).passed:
-            break
+        try:
+            if search.attempt(setting).passed:
+                break
+        except InputError as error:  # another one may do
+            gate.report.say(f"No int8 file with {setting.name}: {error}")
+            reason = error
+    if not search.attempts and reason is not None:
+        raise reason
     best = search.best()
     if best.value == -np.inf:
         raise InputError(f"int8 for {runtime.name}: no setting gave numbers.")
@@ -168,17 +178,18 @@ class _Search:
         self._measured(setting, _with_net(best.source, net), best.keep_float)
 
     def _measured(self, setting: Setting, source: Source, kept: list[str]) -> _Attempt:
-        folder = self.file.parent / f"setting {len(self.attempts)}"
-        folder.mkdir()
+        folder = Path(tempfile.mkdtemp(dir=self.file.parent, prefix="setting"))
         made, whole = folder / self.file.name, self.file
         corrected = self._bias_corrected(source, setting.scheme, kept)
         if corrected is not self.source:
             whole = folder / "float" / self.file.name
             whole.parent.mkdir()
-            self.runtime.convert(corrected, whole, report=self.report)
-        delegation = self.runtime.quantize(
-            corrected, whole, made, images=self.images, setting=setting, keep_float=kept, report=self.report
-        )
+        with one_sentence(self.gate.run, self.runtime):
+            if whole is not self.file and not self.runtime.reduces_graph:
+                self.runtime.convert(corrected, whole, report=self.report)
+            delegation = self.runtime.quantize(
+                corrected, whole, made, images=self.images, setting=setting, keep_float=kept, report=self.report
+            )
         row = self.gate.compare_on_validation(made, self.runtime, max_drop=self.options.allowed_drop).rows[0]
         value = row.equal if row.reference_score is None else -np.inf if row.score is None else row.score
         told = (

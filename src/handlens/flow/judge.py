@@ -1,4 +1,4 @@
-"""Images of a run that are no test images, and what a net's outputs on them are worth."""
+"""Images of a run that are no test images, where there are others, and what a net's outputs on them are worth."""
 
 from __future__ import annotations
 

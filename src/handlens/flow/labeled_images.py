@@ -53,7 +53,7 @@ def test_images(
 
     Args:
         prefer: the split, where the data has one of this name. Of data that is not the run's own, "validation" takes
-            the training split where there is no other, never the test split.
+            the training split where there is no other, and the test split only where there is nothing else.
         count_learned: a note says how many of the images the run was trained on, where the data is not its own.
 
     Raises:
@@ -85,7 +85,7 @@ def test_images(
         notes += _changes(records, missing, split, root, started["fingerprints"].get(split))
     else:
         notes += [remark.message for remark in dataset.remarks]
-        wanted: tuple[Split, ...] = ("test",) if prefer == "test" else ("validation", "train")
+        wanted: tuple[Split, ...] = ("test",) if prefer == "test" else ("validation", "train", "test")
         for name in wanted:
             if name in dataset.splits():
                 split, records = name, dataset.part(name)

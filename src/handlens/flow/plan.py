@@ -91,6 +91,8 @@ def plan(
     require("torch", extra="train", what="plan")
     given = {"ram": ram, "flash": flash, "madds": madds, "latency": latency}
     budget = {name: amount(text, name) for name, text in given.items() if text is not None}
+    if runs and task is not None:
+        raise InputError("--task is for published designs; a run has its own.")
     if runs and latency is not None:
         raise InputError(
             "the latency of a run is not known; `handlens cost MODEL --latency` measures it on this machine."

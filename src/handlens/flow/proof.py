@@ -90,7 +90,8 @@ class ProofImages:
             )
 
     def score(self, arrays: Arrays, keep: Sequence[int] | None = None) -> float | None:
-        """What `evaluate` would say of these answers, by the task's metric; None without labels.
+        """What `evaluate` would say of these answers, by the task's metric; None without labels, or where the metric is
+        not defined for them, as mAP is not of images without an object.
 
         Args:
             arrays: (N, ...) by output name, of the images that `decoded` gave, in its order.
@@ -117,7 +118,13 @@ class ProofImages:
                 measure.add(record, result)
             except InputError:  # of its mask: evaluate names it
                 continue
-        return float(measure.metrics()[task.metric]) if measure.records else None
+        if not measure.records:
+            return None
+        try:
+            value = measure.metrics()[task.metric]
+        except InputError:  # masks of nothing but ignored pixels
+            return None
+        return None if value is None else float(value)
 
 
 def _found(
@@ -138,6 +145,8 @@ def _found(
             raise
         report.say(f"The images of {data} are used without labels: {error}")
         return loose, None, False
+    if prefer == "validation" and test.split == "test":
+        report.say(f"{test.root} has test images alone: what is chosen on them is also measured on them.")
     return test.records, test.kind, True
 
 

@@ -44,7 +44,8 @@ def quantize_report(
     model: Any = None,
     report: Reporter = QUIET,
 ) -> dict[str, Any]:
-    """Simulate a runtime's int8 in PyTorch, layer by layer. No file is kept, and no test image is looked at.
+    """Simulate a runtime's int8 in PyTorch, layer by layer. No file is kept, and no test image is looked at
+    where there are others.
 
     Args:
         to: a name of RUNTIMES.
@@ -58,10 +59,10 @@ def quantize_report(
         model: as of `export`.
 
     Returns:
-        "run", "to", "setting", "images", "metric" (its name; None without labels), "reference" (its value in float),
-        "layers": dicts of quantization.sensitivity.LayerError, the worst first, and "kept": a row for each number of
-        layers left in float: "layers" (their number), "signal_db", "changed", "score", "extra_bytes", "multiply_adds"
-        (fraction of all), and with `time` also "mb", "ms" and "processor_ms" (`flow.kept_float`); "float32": with
+        "run", "task", "to", "setting", "images", "metric" (its name; None without labels), "reference" (its value in
+        float), "layers": dicts of quantization.sensitivity.LayerError, the worst first, and "kept": a row for each
+        number of layers left in float: "layers" (their number), "signal_db", "changed", "score", "extra_bytes",
+        "multiply_adds" (fraction of all), and with `time` also "mb", "ms" and "processor_ms" (`flow.kept_float`); "float32": with
         `time` the same three of the float32 file, otherwise None.
 
     Raises:
@@ -106,6 +107,7 @@ def quantize_report(
         write_bytes(Path(plot), errors_plot(sorted(errors, key=lambda error: order.index(error.name))))
     return {
         "run": run.folder.name,
+        "task": run.task,
         "to": runtime.name,
         "setting": chosen.name,
         "images": len(judge.pixels),

@@ -56,7 +56,7 @@ def find_run(run: Path | str | Run, *, exported: bool = False, report: Reporter 
             raise InputError(f"{path} is an exported model, which can predict and be evaluated; give its run folder.")
         return found
     if path.exists():
-        return open_run(path)
+        return open_run(path if path.name else path.resolve())  # "." has no name
     if str(run) not in SOURCES:
         versions = [name for name in SOURCES if name.partition(":")[0] == str(run)]
         beside = [str(found.parent) for found in sorted(path.parent.glob(f"*/{MODEL}"))] if path.parent.is_dir() else []

@@ -117,6 +117,8 @@ def say_survival(task: Task, net: nn.Module, preprocess: Preprocess, dataset: Da
     """One sentence after a training, from a few training and validation images, in some seconds."""
     if not task.predicts_drop:
         return
+    import numpy as np
+
     from handlens.quantization.observe import observe
     from handlens.quantization.sensitivity import normalized, unfold
     from handlens.quantization.simulation import Simulation
@@ -135,7 +137,8 @@ def say_survival(task: Task, net: nn.Module, preprocess: Preprocess, dataset: Da
     begin = time.perf_counter()
     observed = observe(unfolded, inputs)
     seconds = (time.perf_counter() - begin) / len(inputs)
-    inputs = normalized(measured, preprocess)[: max(FEWEST, int(SECONDS / (2 * seconds)))]
+    count = min(len(measured), max(FEWEST, int(SECONDS / (2 * seconds))))
+    inputs = normalized(measured[np.linspace(0, len(measured) - 1, count).astype(int)], preprocess)  # of all classes
     simulation = Simulation(unfolded, observed, Scheme())
 
     def arrays() -> dict[str, NDArray[Any]]:

@@ -45,10 +45,12 @@ class Speed:
     Attributes:
         first_s: seconds from the start of a process to the first prediction.
         images_per_second: of a long stream.
+        precision: what it computed in, as `Engine.precision`.
     """
 
     first_s: float
     images_per_second: float
+    precision: str
 
 
 def candidates(run: Run) -> list[Candidate]:
@@ -88,6 +90,8 @@ def chosen_file(run: Run, *, engine: str | None, precision: Precision, few: bool
     if not fitting:
         raise InputError(_missing(run, engine=engine, int8=int8))
     known = measured or {}
+    if precision == "fp32":  # "auto" was measured, and how fast bf16 is says nothing
+        known = {digest: speed for digest, speed in known.items() if speed.precision == "f32"}
     best = fitting[0]
     for other in fitting[1:]:
         if faster(known.get(other.digest), known.get(best.digest), few=few):

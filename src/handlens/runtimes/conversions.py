@@ -7,12 +7,17 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from handlens.files import cache_folder
+from handlens.errors import InputError
+from handlens.files import cache_folder, write_json
 from handlens.reading.files import sha256_of
+from handlens.reading.parsed import read_json
 
+DIGESTS = "digests.json"  # of a result's files, in order: what a power cut or a full disk has left of them is not taken
+ABANDONED = 24 * 3600  # seconds after which a result that is not whole is that of a process that was killed
 ROOM = 2e9  # bytes of all results; the oldest are thrown away
 LARGEST = 5e8  # bytes of one result, of which greater ones are not kept
 
@@ -37,16 +42,21 @@ def key_of(parts: Sequence[str | Path], outputs: Sequence[Path]) -> str:
 
 
 def taken(key: str, outputs: Sequence[Path]) -> bool:
-    """Copy a kept result to where it is wanted, if there is one."""
+    """Copy a kept result to where it is wanted, if there is a whole one."""
     folder = _folder() / key
     if not folder.is_dir():
         return False
     try:
         for number, path in enumerate(outputs):
             shutil.copyfile(folder / str(number), path)
-        os.utime(folder)  # used just now
-    except FileNotFoundError:  # another process has just thrown it away
+        whole = [sha256_of(path) for path in outputs] == read_json(folder / DIGESTS)
+    except (OSError, InputError):  # it is damaged, or another process has just thrown it away
+        whole = False
+    if not whole:
+        shutil.rmtree(folder, ignore_errors=True)
         return False
+    with contextlib.suppress(OSError):  # a cache that is read only
+        os.utime(folder)  # used just now
     return True
 
 
@@ -64,6 +74,7 @@ def _keep(key: str, outputs: Sequence[Path]) -> None:
         ready.mkdir()
         for number, path in enumerate(outputs):
             shutil.copyfile(path, ready / str(number))
+        write_json(ready / DIGESTS, [sha256_of(path) for path in outputs])
         try:
             ready.rename(_folder() / key)
         except OSError:  # another process was sooner, with the same content
@@ -72,6 +83,9 @@ def _keep(key: str, outputs: Sequence[Path]) -> None:
 
 
 def _throw_away_the_oldest() -> None:
+    for folder in _folder().glob(".new*"):
+        if time.time() - folder.stat().st_mtime > ABANDONED:
+            shutil.rmtree(folder, ignore_errors=True)
     found = sorted(_folder().glob("[!.]*"), key=lambda folder: folder.stat().st_mtime, reverse=True)
     total = 0
     for folder in found:

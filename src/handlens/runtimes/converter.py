@@ -27,6 +27,7 @@ from handlens.runtimes.alone import OPTIONS, environment
 from handlens.runtimes.conversions import keep, key_of, taken
 
 LONGEST = 3600  # seconds of one conversion; the largest nets take minutes
+SHARED = ("torch", "torchao", "numpy", "flatbuffers", "ai_edge_litert")  # modules
 READY = "ready"  # in an environment that was installed to its end
 
 
@@ -73,9 +74,11 @@ def run_converter(
 
 
 def _versions(package: str) -> str:
-    """Of what is installed here; an environment of its own has those of its name."""
-    found = [*packages_distributions().get(package, ()), *(name for name in ("torch", "torchao") if find_spec(name))]
-    return " ".join(f"{name} {version(name)}" for name in found)
+    """Of what is installed here and a converter may import; an environment of its own has those of its name, and takes
+    what it lacks from here."""
+    by_module = packages_distributions()
+    found = {name for module in (package, *SHARED) for name in by_module.get(module, ())}
+    return " ".join(f"{name} {version(name)}" for name in sorted(found))
 
 
 def is_installed(name: str, *, package: str, requirements: Path) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-NUMBER = r"([\d.]+(?:e[+-]?\d+)?)"
+NUMBER = r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)"
 FOLDER = "/data/local/tmp"  # of Android, where a program may be put and run without rights
 
 
@@ -61,7 +61,7 @@ class Program:
     Attributes:
         name: of the program. where: it is to be had or built from, and what it prints is described.
         arguments: a template with {model}, {threads}, {runs}, {height}, {width} and {channels}; empty of a program that
-            is read only.
+            is read only. of_any_size: a template for files that resize inside, where theirs is another.
         sign: a pattern that is found in what it prints, and in nothing that another one prints.
         figures: by attribute of Printed, and "total_ms", of all runs together.
         model: the pattern of the file's name.
@@ -73,18 +73,21 @@ class Program:
     sign: str
     figures: Mapping[str, Figure]
     arguments: str = ""
+    of_any_size: str = ""
     model: str = r"(?!)"
     environment: str = ""
 
-    def commands(self, files: tuple[Path, ...], **values: int) -> list[str]:
+    def commands(self, files: tuple[Path, ...], *, any_size: bool = False, **values: int) -> list[str]:
         """What is typed to time a model on an Android device by adb.
 
         Args:
             files: of the model, the one that is opened last.
+            any_size: the model resizes inside.
             values: of the template.
         """
         pushed = [f"adb push {shlex.quote(name)} {FOLDER}/" for name in (self.name, *map(str, files))]
-        call = self.arguments.format(model=shlex.quote(f"{FOLDER}/{files[-1].name}"), **values)
+        arguments = (any_size and self.of_any_size) or self.arguments
+        call = arguments.format(model=shlex.quote(f"{FOLDER}/{files[-1].name}"), **values)
         return [
             *pushed,
             f"adb shell chmod +x {FOLDER}/{self.name}",

@@ -58,7 +58,7 @@ class OtherKernels:
 
     Attributes:
         images: how many; as many as take no longer than is bearable.
-        changed: share of the labels, pixels or boxes; None where no box reaches the threshold.
+        changed: as of `Task.changed`.
         passed: no more than rounding explains: of labels `comparison.share_by_rounding`, else `MAPS_CHANGE`.
     """
 
@@ -76,9 +76,8 @@ class Parity:
         task: decides what is compared: labels and probabilities, of one class or of each on its own, pixels, or boxes.
         tolerance: of a probability; of masks and boxes see `agreement`.
         available: how many images there were; `images` of a row is how many were compared.
-        resizers: per way of resizing, our own first: what share of the file's labels, pixels or boxes is another than
-            on our own pixels, and its score: what an app changes by resizing otherwise. None where no box reaches the
-            threshold. Empty where the model resizes.
+        resizers: per way of resizing, our own first: what share of the file's answers is another than on our own pixels
+            (`Task.changed`), and its score: what an app changes by resizing otherwise. Empty where the model resizes.
         max_drop: what the score may lose, of a file that is not float32.
         delegation: which operators the runtime's fast kernels run; None where it knows no other.
         kernels: of int8, what changes with those of other processors.

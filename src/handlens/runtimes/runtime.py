@@ -35,6 +35,7 @@ class Runtime(Protocol):
         precisions: in which an export is proved: "fp32" decides, "auto", the runtime's default, informs.
         programs: those that time its files on a device; the first is the one that is recommended.
         int8: settings of its quantizer, in the order in which they are tried.
+        reduces_graph: `halve` and `quantize` begin with the graph, not with the float32 file.
         other_kernels: with which an int8 file is tried beside those that this machine takes.
         takes_any_size: a graph may resize inside. One that does not takes images one at a time.
         title: as people call it.
@@ -53,6 +54,7 @@ class Runtime(Protocol):
     runner: ClassVar[Path]
     takes_any_size: ClassVar[bool] = True
     int8: ClassVar[tuple[Setting, ...]] = ()
+    reduces_graph: ClassVar[bool] = False
     other_kernels: ClassVar[tuple[Kernels, ...]] = ()
     programs: ClassVar[tuple[Program, ...]] = ()
 
@@ -75,7 +77,7 @@ class Runtime(Protocol):
         they are.
 
         Args:
-            whole: the float32 file that `convert` made of it.
+            whole: the float32 file that `convert` made of it; where `reduces_graph`, there may be none.
 
         Returns:
             as of `convert`.
@@ -99,7 +101,7 @@ class Runtime(Protocol):
         """Write a graph's int8 form. The arithmetic of Preprocess and the last step stay in float.
 
         Args:
-            whole: the float32 file that `convert` made of it.
+            whole: as of `halve`.
             images: (N, height, width, C) uint8, what activations are calibrated with.
             setting: one of `int8`.
             keep_float: modules of the model that are not quantized, as `named_modules` calls them.

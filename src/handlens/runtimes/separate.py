@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 import tempfile
@@ -44,8 +45,7 @@ def run_outside(
         arrays by "file/output"; and runtime (with its version), precision, latency_ms and peak_mb.
 
     Raises:
-        InputError: the runtime cannot read the model.
-        RuntimeError: the process failed otherwise; with what it printed.
+        InputError: the runtime cannot read the model, or cannot run it; with what it said last.
     """
     with tempfile.TemporaryDirectory() as folder:
         destination = Path(folder) / "out.npz"
@@ -81,6 +81,8 @@ def run_outside(
             killed = f"{runtime.name} was killed by signal {-process.returncode} while it ran {model.name}"
             raise InputError(f"{killed}; usually it ran out of memory.")
         if process.returncode:
-            raise RuntimeError(f"{runtime.name} could not run {model}:\n{errors}")
+            logging.getLogger("handlens").debug("%s could not run %s:\n%s", runtime.name, model, errors)
+            reason = errors.splitlines()[-1] if errors else f"exit code {process.returncode}"
+            raise InputError(f"{runtime.name} could not run {model.name}: {reason}")
         with np.load(destination) as loaded:
             return dict(loaded), json.loads(last)

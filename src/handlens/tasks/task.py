@@ -165,7 +165,8 @@ class Task(Protocol):
         ...
 
     def changed(self, values: Arrays, own: Arrays, *, thresholds: Sequence[float]) -> float | None:
-        """Share of the labels, pixels or boxes that are others; None where there is nothing to count."""
+        """Share of what is found that is another: of labels; of tags that either side gives; of pixels that are not of
+        the most common class on both; of boxes. None where nothing is found."""
         ...
 
     def for_apps(self, chosen: Mapping[str, Any], expected: Arrays, *, exact: bool) -> ForApps:

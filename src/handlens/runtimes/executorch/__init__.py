@@ -30,6 +30,7 @@ class ExecuTorch(Runtime):
     title = "ExecuTorch"
     app = Path(__file__).with_name("app")
     takes_any_size = False
+    reduces_graph = True
     int8 = (
         EXTREMES,
         Setting(

@@ -7,6 +7,7 @@ PROGRAMS = (
         name="onnxruntime_perf_test",
         where="onnxruntime/test/perftest in ONNX Runtime's sources, built with --android",
         arguments="-e cpu -m times -r {runs} -x {threads} -s -Z -I -f batch:1 {model}",
+        of_any_size="-e cpu -m times -r {runs} -x {threads} -s -Z -I -f height:{height} -f width:{width} {model}",
         environment=f"LD_LIBRARY_PATH={FOLDER} ",
         sign="Total inference requests: ?",
         figures={

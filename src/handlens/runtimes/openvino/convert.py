@@ -92,8 +92,12 @@ def save_openvino(model: Any, path: Path, *, metadata: dict[str, Any]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as xml:  # the .bin is in place before the .xml that needs it
         made = xml.with_suffix(".xml")
-        ov.save_model(model, made, compress_to_fp16=False)
-        with atomic_path(binary) as temporary:
-            made.with_suffix(".bin").replace(temporary)
-        made.replace(xml)
+        try:
+            ov.save_model(model, made, compress_to_fp16=False)
+            with atomic_path(binary) as temporary:
+                made.with_suffix(".bin").replace(temporary)
+            made.replace(xml)
+        finally:  # a full disk would stay full
+            for left in (made, made.with_suffix(".bin")):
+                left.unlink(missing_ok=True)
     return path

@@ -12,7 +12,6 @@ from handlens.runtimes.names import CLASS_MAP
 
 PIXELS_EQUAL = 0.999  # share of a test set's pixels with the same class
 
-
 IMAGE_EQUAL = 0.95  # share of one image's pixels; below it a whole image is answered otherwise
 
 
@@ -29,5 +28,14 @@ def compare_masks(
     return Agreement(equal, None, None, (), differing, equal >= PIXELS_EQUAL and bool((same >= IMAGE_EQUAL).all()))
 
 
-def changed_masks(values: Arrays, own: Arrays, *, thresholds: Sequence[float] = ()) -> float:
-    return float((values[CLASS_MAP] != own[CLASS_MAP]).mean())
+def changed_masks(values: Arrays, own: Arrays, *, thresholds: Sequence[float] = ()) -> float | None:
+    """Share of the pixels that are of another class, among those that are not of the most common class on both sides;
+    None where all are.
+
+    Not of all pixels: where objects cover a twentieth, a file that finds none is right about the rest.
+    """
+    theirs, ours = values[CLASS_MAP], own[CLASS_MAP]
+    classes, counts = np.unique(ours, return_counts=True)
+    common = classes[counts.argmax()]
+    found = int(((theirs != common) | (ours != common)).sum())
+    return float((theirs != ours).sum() / found) if found else None

@@ -128,7 +128,7 @@ class Segment(Task):
 
         return compare_masks(values, expected, ids)
 
-    def changed(self, values: Arrays, own: Arrays, *, thresholds: Sequence[float]) -> float:
+    def changed(self, values: Arrays, own: Arrays, *, thresholds: Sequence[float]) -> float | None:
         from handlens.tasks.segment.agreement import changed_masks
 
         return changed_masks(values, own)

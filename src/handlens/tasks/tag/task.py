@@ -92,7 +92,7 @@ class Tag(Task):
 
         return compare_tags(values, expected, ids, thresholds=thresholds)
 
-    def changed(self, values: Arrays, own: Arrays, *, thresholds: Sequence[float]) -> float:
+    def changed(self, values: Arrays, own: Arrays, *, thresholds: Sequence[float]) -> float | None:
         from handlens.tasks.tag.agreement import changed_tags
 
         return changed_tags(values, own, thresholds=thresholds)
