@@ -62,8 +62,8 @@ def quantize_report(
         "run", "task", "to", "setting", "images", "metric" (its name; None without labels), "reference" (its value in
         float), "layers": dicts of quantization.sensitivity.LayerError, the worst first, and "kept": a row for each
         number of layers left in float: "layers" (their number), "signal_db", "changed", "score", "extra_bytes",
-        "multiply_adds" (fraction of all), and with `time` also "mb", "ms" and "processor_ms" (`flow.kept_float`); "float32": with
-        `time` the same three of the float32 file, otherwise None.
+        "multiply_adds" (fraction of all), and with `time` also "mb", "ms" and "processor_ms" (`flow.kept_float`);
+        "float32": with `time` the same three of the float32 file, otherwise None.
 
     Raises:
         InputError: no such run, runtime or setting, there are no images, the net cannot be simulated, or the runtime
