@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from handlens.data.check import Audit
-    from handlens.runtimes.parity import Parity
+    from handlens.runtimes.parity import Parity, Row
 
 NONE = "-"  # where there is no value
 NUMBER = re.compile(r"-|[-+]?[\d.,]+( [%Mx])?")
@@ -130,9 +130,11 @@ def print_plan(console: Console, plan: dict[str, Any]) -> None:
     ]
     print_rows(console, rows)
     console.print(
-        f"The best is first. Of {len(plan['designs'])} designs, these are not beaten by another in accuracy, "
-        "multiply-adds and RAM, and that miss one budget at most."
+        f"The best is first. Listed are those of {len(plan['designs'])} designs that miss one budget at most and that "
+        "no other beats in accuracy, multiply-adds and RAM."
     )
+    if plan["train"] is not None:
+        console.print("Accuracy: as published for ImageNet; flash: with the classes that will be trained (--classes).")
     for command in (plan["train"], plan["export"]):
         if command is not None:
             console.print(f"    {escape(command)}")
@@ -265,7 +267,7 @@ def print_parities(console: Console, parities: Sequence[Parity]) -> None:
                 "mean": "-" if row.mean_difference is None else f"{row.mean_difference:.1e}",
                 metric: row.score,
                 f"PyTorch_{metric}": row.reference_score,
-                "change": _interval(row.score_interval),
+                "change": _change(row),
                 "MB": f"{row.size_mb:.2f}",
                 "ms/image": f"{row.latency_ms:.1f}",
                 "memory_MB": "-" if row.peak_mb is None else f"{row.peak_mb:.0f}",
@@ -282,10 +284,14 @@ def print_parities(console: Console, parities: Sequence[Parity]) -> None:
         for entry in parity.kernels:
             share = "no" if entry.changed is None else percent(entry.changed)
             console.print(
-                f"{engine} with {entry.name}: {share} of {things} change ({entry.images} images).", soft_wrap=True
+                f"{engine} with {entry.name}: {share} of {things} change ({entry.images} images; up to "
+                f"{percent(entry.most, 0)} may be rounding).",
+                soft_wrap=True,
             )
+    if any(row.largest_difference is not None for parity in parities for row in parity.rows):
+        console.print("difference: the largest from PyTorch's; mean: the average over images of each one's largest.")
     if parities[0].resizers:
-        console.print("Predictions that change if an app resizes images differently:")
+        console.print(f"Predictions of {parities[0].rows[0].engine} that change if an app resizes images differently:")
         print_rows(
             console,
             [
@@ -295,9 +301,13 @@ def print_parities(console: Console, parities: Sequence[Parity]) -> None:
         )
 
 
-def _interval(interval: tuple[float, float] | None) -> str:
-    """In points, for example "-0.8 to +0.4"."""
-    return "-" if interval is None else " to ".join(f"{100 * end:+.1f}" for end in interval)
+def _change(row: Row) -> str:
+    """In points, for example "-0.8 to +0.4"; of a few images the change without its interval."""
+    if row.score_interval is not None:
+        return " to ".join(f"{100 * end:+.1f}" for end in row.score_interval)
+    if row.score is None or row.reference_score is None:
+        return "-"
+    return f"{100 * (row.score - row.reference_score):+.1f}"
 
 
 def _short(value: float | None) -> str | None:

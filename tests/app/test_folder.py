@@ -23,6 +23,7 @@ from handlens.app.golden import LONGEST, golden_images
 from handlens.data.decode import decode
 from handlens.errors import InputError
 from handlens.files import write_json
+from handlens.flow.runs import find_run
 from handlens.reading.parsed import read_json
 
 SCHEMAS = Path(__file__).resolve().parents[2] / "docs" / "schemas"
@@ -190,6 +191,21 @@ def test_its_images_are_the_golden_ones_with_pytorchs_answers(run: Path, exporte
         assert (folder / "golden" / entry["file"]).read_bytes() == (run / "golden" / of_run[place]["file"]).read_bytes()
     text = (folder / "README.md").read_text(encoding="utf-8")
     assert "딸기 빵" in text and "1 x 64 x 64 x 3" in text and "# 빵 _1.xml" in text  # a "$" would begin a variable
+
+
+@pytest.mark.slow
+def test_a_file_that_no_export_wrote_is_not_replaced(run: Path, tmp_path: Path):
+    out = tmp_path / "a.xml"
+    (tmp_path / "a.bin").write_text("my own words")
+    with pytest.raises(InputError, match=r"holds a\.bin, which no export wrote and this one would replace: move it"):
+        handlens.export(run, to="openvino", out=out, images=4, app=False)
+    assert (tmp_path / "a.bin").read_text() == "my own words" and not out.exists()
+    (tmp_path / "a.bin").unlink()
+    handlens.export(run, to="openvino", out=out, images=4, app=False)
+    handlens.export(run, to="openvino", out=out, images=4, app=False)  # its own file is replaced
+    handlens.export(run, to="openvino", out=out, images=4)
+    with pytest.raises(InputError, match=r"a\.xml-app is a folder for apps; the model is .*a\.xml\.$"):
+        find_run(tmp_path / "a.xml-app")
 
 
 @pytest.mark.slow

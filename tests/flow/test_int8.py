@@ -239,7 +239,7 @@ def test_a_refusal_names_what_was_the_reason():
     more = replace(worse, available=300)
     assert "(--max-drop 1; --all compares all 300); on" in failure(more, "onnx")
     assert "refused: it loses 7.0 points of accuracy on 100 images (--max-drop 1); on" in failure(worse, "onnx")
-    slow = parity.OtherKernels("slow kernels", 48, 0.5, False)
+    slow = parity.OtherKernels("slow kernels", 48, 0.5, False, 0.18)
     held = replace(report, tried=({**tried[0], "passed": True},), kernels=(slow,))
     assert "refused: with slow kernels, 50 % of the labels change; on" in failure(held, "onnx")
 

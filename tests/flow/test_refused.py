@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import handlens
 from handlens.errors import InputError
+from handlens.flow.source import one_sentence
+from handlens.runtimes import RUNTIMES
 from handlens.training.recipe_file import make_recipe
 
 
@@ -35,3 +38,16 @@ def test_nothing_is_left_of_it(recipe: dict[str, object], message: str, data: Pa
 def test_one_image_a_batch_is_enough_for_a_net_without_batch_norm(data: Path, tmp_path: Path):
     recipe = make_recipe({"model": "lenet5", "mode": "scratch", "epochs": 1, "batch_size": 1, "workers": 0})
     assert (handlens.train(data, out=tmp_path / "run", recipe=recipe, golden=False) / "model.json").is_file()
+
+
+def test_ctrl_c_that_an_exporter_caught_is_still_ctrl_c():
+    """torch.onnx catches it as any error, and raises one of its own, in colors."""
+    run = SimpleNamespace(folder=Path("run"), model=SimpleNamespace(architecture=SimpleNamespace(name="a")))
+    with pytest.raises(KeyboardInterrupt), one_sentence(run, RUNTIMES["onnx"]):
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as stop:
+            raise RuntimeError("Failed to export the model") from stop
+    with pytest.raises(InputError, match=r"run cannot be converted to onnx: This is step 1/3$"):
+        with one_sentence(run, RUNTIMES["onnx"]):
+            raise RuntimeError("\x1b[96mThis is step 1/3\x1b[0m\nNext steps:")

@@ -18,6 +18,7 @@ from handlens.names import as_json
 from handlens.preprocess import PADDING, Preprocess
 from handlens.reading.files import sha256_of
 from handlens.reading.parsed import read_json
+from handlens.runtimes.names import FOR_APPS
 
 if TYPE_CHECKING:
     from handlens.runtimes.engine import Arrays
@@ -32,7 +33,7 @@ NAMED = 100  # classes that a README lists
 
 def app_folder(file: Path) -> Path:
     """Where the folder of an exported file lies. Not ".app": macOS takes such folders for programs."""
-    return file.with_name(f"{file.name}-app")
+    return file.with_name(f"{file.name}{FOR_APPS}")
 
 
 def write_app_folder(

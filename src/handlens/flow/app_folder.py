@@ -55,7 +55,7 @@ def make_app_folder(gate: Gate, runtime: Runtime, file: Path, *, metadata: Mappi
         "thresholds": list(task.thresholds(run.model.chosen)),
         "resizes": gate.with_resize,
         "suppress": gate.suppress,
-        "input": {"name": INPUT, "shape": [1, *size], "dtype": "uint8"},
+        "input": {"name": INPUT, "shape": [1, *size], "dtype": "uint8", "normalized": "inside the model"},
         "outputs": [
             {"name": name, "shape": [1, *values.shape[1:]], "meaning": told.meanings[name]}
             for name, values in expected.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -9,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from handlens.errors import InputError, ParityError, require
+from handlens.errors import InputError, ParityError, nearest, require
 from handlens.files import write_json
 from handlens.flow.app_folder import app_folder, make_app_folder, place_app_folder, refuse_others
 from handlens.flow.calibration import calibration_images
@@ -17,6 +18,7 @@ from handlens.flow.export_options import ExportOptions
 from handlens.flow.int8 import halve, quantize
 from handlens.flow.runs import build_from, find_run
 from handlens.flow.source import metadata_of, one_sentence
+from handlens.reading.parsed import read_json
 from handlens.reporter import QUIET, Reporter, shows_progress
 from handlens.runtimes import RUNTIMES
 from handlens.runtimes.source import Source
@@ -122,6 +124,7 @@ def _exported(
     reason = runtime.refuses(run.model.architecture.name) or _refused(runtime, options)
     if reason is not None:
         raise InputError(reason)
+    _refuse_others(path, runtime)
     refuse_others(app_folder(path))
     calibration = calibration_images(run, options.calibrate) if options.int8 else None
     said = metadata_of(run, resizes=options.with_resize, suppress=gate.suppress)
@@ -163,17 +166,40 @@ def _exported(
             proved = digests(made.parent, [file.name for file in runtime.files(made)])
             with locked(run.folder) if of_run else nullcontext():  # a run may be read-only
                 bad.unlink(missing_ok=True)
-                refuse_others(app_folder(path))  # once more, for minutes have passed; and before anything is replaced
+                # Once more, for minutes have passed; and before anything is replaced.
+                _refuse_others(path, runtime)
+                refuse_others(app_folder(path))
                 for file in runtime.files(made):
                     file.replace(path.parent / file.name)
+                if for_apps is None and app_folder(path).exists():
+                    report.say(f"{app_folder(path)} was that of the earlier file, and is removed.")
                 place_app_folder(for_apps, app_folder(path), scratch=Path(unproved))
                 write_json(good, rows | {"files": proved})
     if not parity.passed:
         sentence = failure(parity, to)
-        raise ParityError(f"{sentence}. The file was deleted; the parity report is in {bad}.", parity)
+        stays = f" {path} of an earlier export stays." if path.exists() else ""
+        raise ParityError(f"{sentence}. The file was deleted; the parity report is in {bad}.{stays}", parity)
     if options.app:
         report.say(f"For the app's developer: {app_folder(path)}")
     return path, parity
+
+
+def _refuse_others(path: Path, runtime: Runtime) -> None:
+    """
+    Raises:
+        InputError: a file would be replaced that no export has written, as the report beside it says.
+    """
+    try:
+        said = read_json(path.with_name(f"{path.name}.parity.json"))
+    except InputError:  # there is none, or it is somebody else's
+        said = {}
+    ours = said.get("files") if isinstance(said, dict) else None
+    others = [file.name for file in runtime.files(path) if os.path.lexists(file) and file.name not in (ours or {})]
+    if others:
+        raise InputError(
+            f"{path.parent} holds {' and '.join(others)}, which no export wrote and this one would replace: move it "
+            "elsewhere, or give another --out."
+        )
 
 
 def known_target(name: str) -> str:
@@ -182,7 +208,7 @@ def known_target(name: str) -> str:
         InputError: no runtime has this name.
     """
     if name not in RUNTIMES:
-        raise InputError(f"unknown export target {name!r}; available: {', '.join(RUNTIMES)}.")
+        raise InputError(f"unknown export target {name!r}; {nearest(name.lower(), RUNTIMES)}.")
     return name
 
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 ROOM = 2e9  # bytes of pixels on disk
 BUDGET = 50.0  # seconds of processor time for one comparison, where nobody says how many images
+FEW_IMAGES = 100  # of which one is more than a point: a refusal says so
 FEWEST = 8  # images that it takes nevertheless
 
 
@@ -219,9 +220,14 @@ def failure(parity: Parity, to: str) -> str:
             else:
                 wanted = f"no setting is within --max-drop {100 * parity.max_drop:g}"
         precision = "int8" if parity.tried else "fp16"
-        return f"the {precision} export to {to} is refused: {wanted}" + (
-            tried and f"; on the validation images: {tried}"
-        )
+        said = f"the {precision} export to {to} is refused: {wanted}"
+        if tried:
+            said += f"; on the validation images, int8 of float: {tried}"
+        if row.images < FEW_IMAGES:
+            said += f". Of {row.images} images, one is {100 / row.images:.1f} points: give more with --data"
+        if parity.tried and not any(entry["keep_float"] for entry in parity.tried):
+            said += ". --keep-float 1 leaves the layer that int8 hurts most in float"
+        return said
     worst: Any = max(parity.rows, key=lambda row: (row.passed is False, row.largest_difference or 1 - row.equal))
     far = f", {task.differs} by up to {worst.largest_difference:.2g}" if worst.largest_difference else ""
     return (

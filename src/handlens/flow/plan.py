@@ -112,7 +112,7 @@ def plan(
         "best": vars(best),
         "designs": [vars(design) for design in front],
         "train": None if runs else _train(best),
-        "export": _export(best, folder=str(best.name) if runs else "runs/photos"),
+        "export": _export(best, folder=str(best.name) if runs else _run_of(best)),
     }
 
 
@@ -261,7 +261,14 @@ def _nothing(designs: Sequence[Design], budget: dict[str, float], given: dict[st
 
 def _train(best: Design) -> str:
     width = "" if best.width is None else f" --width {best.width:g}"
-    return f"handlens train photos --model {best.name}{width} --image-size {best.size} --option padding=same"
+    options = f"--image-size {best.size} --option padding=same --out {_run_of(best)}"
+    return f"handlens train photos --model {best.name}{width} {options}"
+
+
+def _run_of(best: Design) -> str:
+    """Not runs/photos, which may be there already."""
+    width = "" if best.width is None else f"-{best.width:g}"
+    return f"runs/{best.name}{width}-{best.size}"
 
 
 def _export(best: Design, *, folder: str) -> str:

@@ -104,7 +104,8 @@ def quantize_report(
         from handlens.quantization.plot import errors_plot
 
         order = list(dict.fromkeys(layer.name for layer in simulation.layers))
-        write_bytes(Path(plot), errors_plot(sorted(errors, key=lambda error: order.index(error.name))))
+        title = f"{run.folder.name}, {runtime.name} ({chosen.name}), {len(judge.pixels)} images"
+        write_bytes(Path(plot), errors_plot(sorted(errors, key=lambda error: order.index(error.name)), title=title))
     return {
         "run": run.folder.name,
         "task": run.task,

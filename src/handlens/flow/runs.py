@@ -11,6 +11,7 @@ from handlens.errors import InputError, nearest, require
 from handlens.files import cache_folder
 from handlens.machine import cores
 from handlens.reporter import QUIET, Reporter
+from handlens.runtimes.names import FOR_APPS
 from handlens.tasks import TASKS
 from handlens.training.model_info import Architecture, ModelInfo, Published, metadata
 from handlens.training.parts import constructor, found, is_part_name
@@ -55,11 +56,14 @@ def find_run(run: Path | str | Run, *, exported: bool = False, report: Reporter 
         if not exported:
             raise InputError(f"{path} is an exported model, which can predict and be evaluated; give its run folder.")
         return found
+    if path.name.endswith(FOR_APPS) and (path / "selftest.py").is_file():
+        raise InputError(f"{path} is a folder for apps; the model is {str(path).removesuffix(FOR_APPS)}.")
     if path.exists():
         return open_run(path if path.name else path.resolve())  # "." has no name
     if str(run) not in SOURCES:
         versions = [name for name in SOURCES if name.partition(":")[0] == str(run)]
-        beside = [str(found.parent) for found in sorted(path.parent.glob(f"*/{MODEL}"))] if path.parent.is_dir() else []
+        folders = [found.parent for found in sorted(path.parent.glob(f"*/{MODEL}"))] if path.parent.is_dir() else []
+        beside = [str(folder) for folder in folders if not folder.name.endswith(FOR_APPS)]
         hint = f"available: {', '.join(versions)}" if versions else nearest(str(run), [*beside, *SOURCES])
         raise InputError(f"{run} is neither a run folder nor a pretrained model; {hint}.")
     folder = cache_folder() / "pretrained" / str(run).replace(":", "-")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,8 @@ from handlens.runtimes.source import Source
 from handlens.tasks import TASKS
 from handlens.training.model_info import metadata
 from handlens.training.run import Run
+
+ESCAPES = re.compile(r"\x1b\[[0-9;]*m")  # colors of a terminal
 
 if TYPE_CHECKING:
     from handlens.runtimes.graph import DeployGraph
@@ -45,6 +48,17 @@ def metadata_of(run: Run, *, resizes: bool = False, suppress: bool = True) -> di
     )
 
 
+def _interrupted(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an error: some exporters catch that too, and raise one of their own."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return False
+
+
 @contextmanager
 def one_sentence(run: Run, runtime: Runtime) -> Iterator[None]:
     """Around a converter or a quantizer.
@@ -61,5 +75,8 @@ def one_sentence(run: Run, runtime: Runtime) -> Iterator[None]:
     except (InputError, MemoryError, OSError):
         raise
     except Exception as error:
-        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        if _interrupted(error):
+            raise KeyboardInterrupt from None
+        plain = ESCAPES.sub("", str(error)).strip()
+        first = next(iter(plain.splitlines()), type(error).__name__)
         raise InputError(f"{run.folder.name} cannot be converted to {runtime.name}: {first}") from error

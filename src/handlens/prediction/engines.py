@@ -244,4 +244,10 @@ def _missing(run: Run, *, engine: str | None, int8: bool) -> str:
     if not RUNTIMES[to].installed:
         return f"{to} is not installed: pip install 'handlens[{to}]'."
     command = f"handlens export {shlex.quote(str(run.folder))} --to {to}{' --int8' if int8 else ''}"
+    suffix = f"{RUNTIMES[to].suffix}.parity.json"
+    if engine and any(report.name.endswith(suffix) for report in (run.folder / "exports").glob("*.parity.json")):
+        return (
+            f"{run.folder.name} has no {kind} that is what its parity report says: it has changed, or is of other "
+            f"weights; make it again with: {command}"
+        )
     return f"{run.folder.name} has no verified {kind}; make one with: {command}"

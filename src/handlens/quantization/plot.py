@@ -11,8 +11,11 @@ MARKED = 5  # of the worst
 LEAST = 1e-6  # percent: what is less has no place on a logarithmic axis
 
 
-def errors_plot(errors: Sequence[LayerError]) -> bytes:
+def errors_plot(errors: Sequence[LayerError], *, title: str = "") -> bytes:
     """Noise of the output by layer, in the order in which they run, as PNG bytes; the worst in another color.
+
+    Args:
+        title: what was measured.
 
     Raises:
         ValueError: no layer.
@@ -35,4 +38,6 @@ def errors_plot(errors: Sequence[LayerError]) -> bytes:
     axes.grid(axis="x", color=GRID, linewidth=0.8)
     axes.set_ylim(len(errors) - 0.4, -0.6)  # from the first layer, at the top, to the last
     axes.set_xlabel("noise with this layer alone in int8, % of the output's power", color=QUIET)
+    marked = f"orange: the {len(worst)} that hurt most"
+    axes.set_title(f"{title}; {marked}" if title else marked, fontsize=9, color=QUIET, loc="right")
     return as_png(figure)

@@ -207,7 +207,7 @@ def measure_parity(
                 theirs_finite = all(np.isfinite(value).all() for value in its.values())
                 share = changed(its, same, thresholds=thresholds) if theirs_finite else 1.0
                 bearable = share_by_rounding(count) if one_each else MAPS_CHANGE
-                others.append(OtherKernels(kernels.name, count, share, (share or 0) <= bearable))
+                others.append(OtherKernels(kernels.name, count, share, (share or 0) <= bearable, bearable))
         if decides and resizers:
             changes.append({"pixels": OWN, "changed": 0.0, "score": row.score})
             answers, _ = run(precision, "others")

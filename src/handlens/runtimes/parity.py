@@ -59,13 +59,15 @@ class OtherKernels:
     Attributes:
         images: how many; as many as take no longer than is bearable.
         changed: as of `Task.changed`.
-        passed: no more than rounding explains: of labels `comparison.share_by_rounding`, else `MAPS_CHANGE`.
+        passed: no more than `most`.
+        most: what rounding explains: of labels `comparison.share_by_rounding`, else `MAPS_CHANGE`.
     """
 
     name: str
     images: int
     changed: float | None
     passed: bool
+    most: float
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 SHADES = (ORANGE, BLUE, "#2f855a", "#6b46c1", "#b83280", INK)  # of numbers of threads, and of lines
 MARKERS = "osD^vPX*<>"
+WHISKER = 2.0  # times the longest bar, to which whiskers are drawn: an outlier must not make everything else small
+LONG_ENOUGH = 0.15  # of the axis, for a number inside the bar
 
 
 def bench_plot(result: Mapping[str, Any]) -> bytes:
@@ -86,23 +88,28 @@ def _bars(
         values = [row[key] for _, row in shown]
         color = SHADES[place % len(SHADES)] if len(groups) > 1 else BLUE
         axes.barh(middles, values, height * 0.9, color=color, label=group or None)
-        ends = values
+        out = [0.0] * len(values)
         if whisker is not None:
-            # A single outlier must not make everything else small.
-            axes.set_xlim(right=1.3 * max(row[key] for rows in groups.values() for row in rows))
+            every = [row for rows in groups.values() for row in rows]
+            longest = max(row[key] for row in every)
+            axes.set_xlim(right=1.05 * min(max(row[whisker] for row in every), WHISKER * longest))
             out = [max(row[whisker] - row[key], 0) for _, row in shown]
-            axes.errorbar(values, middles, xerr=[[0] * len(out), out], fmt="none", ecolor=INK, elinewidth=1, capsize=2)
-            ends = [min(value + more, 0.9 * axes.get_xlim()[1]) for value, more in zip(values, out, strict=True)]
-        for middle, end, value in zip(middles, ends, values, strict=True):
+            axes.errorbar(
+                values, middles, xerr=[[0.0] * len(out), out], fmt="none", ecolor=INK, elinewidth=1, capsize=2
+            )
+        for middle, value in zip(middles, values, strict=True):
+            # Behind the bar, or, where its whisker is there, in it.
+            within = whisker is not None and value > LONG_ENOUGH * axes.get_xlim()[1]
+            end = value if within or whisker is None else value + out[values.index(value)]
             axes.annotate(
                 f"{value:.3g}" if value < 1000 else f"{value:,.0f}",
-                (end, middle),
-                xytext=(4, 0),
+                (min(end, 0.9 * axes.get_xlim()[1]) if whisker is not None else end, middle),
+                xytext=(-4 if within else 4, 0),
                 textcoords="offset points",
+                ha="right" if within else "left",
                 va="center",
                 fontsize=8,
-                color=INK,
-                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
+                color="white" if within else INK,
             )
     axes.set_yticks(range(len(names)), names)
     for tick, name in zip(axes.get_yticklabels(), names, strict=True):
