@@ -69,7 +69,7 @@ def test_on_the_command_line(tmp_path, capsys):
     assert run(["plan", "--madds", "30M", "--ram", "320kB", "--plot", str(plot), "-q"]) == 0
     said = capsys.readouterr().out
     assert "handlens train photos --model mobilenet_v2 --width 0.35 --image-size 160 --option padding=same" in said
-    assert "handlens export runs/photos --to litert --int8 --split 3" in said
+    assert "handlens export runs/mobilenet_v2-0.35-160 --to litert --int8 --split 3" in said
     assert plot.read_bytes().startswith(b"\x89PNG")
     assert run(["plan", "--madds", "30M", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

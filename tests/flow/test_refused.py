@@ -48,6 +48,6 @@ def test_ctrl_c_that_an_exporter_caught_is_still_ctrl_c():
             raise KeyboardInterrupt
         except KeyboardInterrupt as stop:
             raise RuntimeError("Failed to export the model") from stop
-    with pytest.raises(InputError, match=r"run cannot be converted to onnx: This is step 1/3$"):
-        with one_sentence(run, RUNTIMES["onnx"]):
-            raise RuntimeError("\x1b[96mThis is step 1/3\x1b[0m\nNext steps:")
+    sentence = r"run cannot be converted to onnx: This is step 1/3$"
+    with pytest.raises(InputError, match=sentence), one_sentence(run, RUNTIMES["onnx"]):
+        raise RuntimeError("\x1b[96mThis is step 1/3\x1b[0m\nNext steps:")
