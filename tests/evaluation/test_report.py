@@ -148,7 +148,7 @@ def about(names: list[str]) -> About:
                 "max_drop": None,
                 "delegation": {"to": "XNNPACK", "operators": 73, "delegated": 72, "left": {"CAST": 1}},
                 "tried": [],
-                "kernels": [{"name": "reference kernels", "images": 48, "changed": 0.05, "passed": True}],
+                "kernels": [{"name": "reference kernels", "images": 48, "changed": 0.05, "passed": True, "most": 0.18}],
             }
         ],
         notes=["There is no validation split."],

@@ -228,13 +228,16 @@ def test_a_refusal_names_what_was_the_reason():
         **{"mean_difference": 0.01, "excused": (), "differing": (), "score": 0.916, "reference_score": 0.92},
         **{"score_interval": None, "passed": True, "size_mb": 1.0, "latency_ms": 1.0, "peak_mb": None},
     )
-    tried = ({"setting": "mixed", "score": 0.7, "reference_score": 0.9, "equal": 0.8, "passed": False},)
+    numbers = {"score": 0.7, "reference_score": 0.9, "equal": 0.8}
+    tried = ({"setting": "mixed", "passed": False, "keep_float": []} | numbers,)
     report = parity.Parity("classify", 1e-4, 100, (row,), tried=tried, max_drop=0.01)
     assert not report.passed
     assert failure(report, "onnx") == (
-        "the int8 export to onnx is refused: no setting is within --max-drop 1; on the validation images: "
-        "mixed 70.0 of 90.0"
+        "the int8 export to onnx is refused: no setting is within --max-drop 1; on the validation images, int8 "
+        "of float: mixed 70.0 of 90.0. --keep-float 1 leaves the layer that int8 hurts most in float"
     )
+    few = replace(report, rows=(replace(row, images=30),), tried=({**tried[0], "keep_float": ["stem"]},))
+    assert failure(few, "onnx").endswith("of 90.0. Of 30 images, one is 3.3 points: give more with --data")
     worse = replace(report, rows=(replace(row, score=0.85, passed=False),))
     more = replace(worse, available=300)
     assert "(--max-drop 1; --all compares all 300); on" in failure(more, "onnx")
