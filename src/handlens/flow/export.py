@@ -124,7 +124,8 @@ def _exported(
     reason = runtime.refuses(run.model.architecture.name) or _refused(runtime, options)
     if reason is not None:
         raise InputError(reason)
-    _refuse_others(path, runtime)
+    if out:
+        _refuse_others(path, runtime)
     refuse_others(app_folder(path))
     calibration = calibration_images(run, options.calibrate) if options.int8 else None
     said = metadata_of(run, resizes=options.with_resize, suppress=gate.suppress)
@@ -167,7 +168,8 @@ def _exported(
             with locked(run.folder) if of_run else nullcontext():  # a run may be read-only
                 bad.unlink(missing_ok=True)
                 # Once more, for minutes have passed; and before anything is replaced.
-                _refuse_others(path, runtime)
+                if out:
+                    _refuse_others(path, runtime)
                 refuse_others(app_folder(path))
                 for file in runtime.files(made):
                     file.replace(path.parent / file.name)
@@ -185,7 +187,8 @@ def _exported(
 
 
 def _refuse_others(path: Path, runtime: Runtime) -> None:
-    """
+    """In a place that the user has named; the run's own folder for exports is ours.
+
     Raises:
         InputError: a file would be replaced that no export has written, as the report beside it says.
     """
