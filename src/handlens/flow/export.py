@@ -200,7 +200,7 @@ def _refuse_others(path: Path, runtime: Runtime) -> None:
     others = [file.name for file in runtime.files(path) if os.path.lexists(file) and file.name not in (ours or {})]
     if others:
         raise InputError(
-            f"{path.parent} holds {' and '.join(others)}, which no export wrote and this one would replace: move it "
+            f"{path.parent.resolve()} holds {' and '.join(others)}, which no export wrote and this one would replace: move it "
             "elsewhere, or give another --out."
         )
 
