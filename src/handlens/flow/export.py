@@ -200,8 +200,8 @@ def _refuse_others(path: Path, runtime: Runtime) -> None:
     others = [file.name for file in runtime.files(path) if os.path.lexists(file) and file.name not in (ours or {})]
     if others:
         raise InputError(
-            f"{path.parent.resolve()} holds {' and '.join(others)}, which no export wrote and this one would replace: move it "
-            "elsewhere, or give another --out."
+            f"{path.parent.resolve()} holds {' and '.join(others)}, which no export wrote and this one would replace: "
+            "move it elsewhere, or give another --out."
         )
 
 
