@@ -282,6 +282,9 @@ def print_parities(console: Console, parities: Sequence[Parity]) -> None:
         if parity.delegation is not None:
             console.print(f"{engine}: {parity.delegation}.", soft_wrap=True)
         for entry in parity.kernels:
+            if not entry.images:
+                console.print(f"{engine} with {entry.name}: could not be tried here.", soft_wrap=True)
+                continue
             share = "no" if entry.changed is None else percent(entry.changed)
             console.print(
                 f"{engine} with {entry.name}: {share} of {things} change ({entry.images} images; up to "

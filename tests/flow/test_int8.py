@@ -208,8 +208,22 @@ def test_a_file_that_another_processor_runs_otherwise_is_refused(
 ):
     out = tmp_path / "model.xml"
     _, report = handlens.export(run, to="openvino", out=out, int8=True, max_drop=60, images=6)
-    assert [entry.name for entry in report.kernels] == ["instructions up to SSE4.1"]
-    assert report.kernels[0].images == 6 and report.kernels[0].passed
+    assert [entry.name for entry in report.kernels] == ["instructions up to SSE4.1", "instructions up to AVX2"]
+    assert all(entry.images == 6 and entry.passed for entry in report.kernels)
+    honest, said = comparison.run_outside, []
+
+    def broken(*arguments, kernels=None, **options):
+        if kernels is not None:
+            raise InputError("model.xml cannot be read: bad combination")
+        return honest(*arguments, **options)
+
+    monkeypatch.setattr(comparison, "run_outside", broken)
+    _, report = handlens.export(
+        run, to="openvino", out=out, int8=True, max_drop=60, images=6, report=handlens.Reporter(say=said.append)
+    )
+    assert report.passed and (report.kernels[0].images, report.kernels[0].changed) == (0, None)
+    assert any("SSE4.1, the file could not be tried: model.xml cannot be read" in line for line in said)
+    monkeypatch.setattr(comparison, "run_outside", honest)
     monkeypatch.setattr(comparison, "share_by_rounding", lambda count: -0.1)
     with pytest.raises(ParityError, match=r"is refused: with instructions up to SSE4.1, \d+ % of the labels change"):
         handlens.export(run, to="openvino", out=out, int8=True, max_drop=60, images=6)

@@ -57,7 +57,7 @@ class OtherKernels:
     """One int8 file with kernels other than those that are fastest here, against those.
 
     Attributes:
-        images: how many; as many as take no longer than is bearable.
+        images: how many; as many as take no longer than is bearable. 0 where it could not be run with them here.
         changed: as of `Task.changed`.
         passed: no more than `most`.
         most: what rounding explains: of labels `comparison.share_by_rounding`, else `MAPS_CHANGE`.

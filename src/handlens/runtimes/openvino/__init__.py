@@ -56,7 +56,10 @@ class OpenVINO(Runtime):
             replace(SCHEME, bias_correction=1000),  # BIAS_CORRECTION_THRESHOLD
         ),
     )
-    other_kernels = (Kernels("instructions up to SSE4.1", environment={"ONEDNN_MAX_CPU_ISA": "SSE41"}),)
+    other_kernels = tuple(
+        Kernels(f"instructions up to {name}", environment={"ONEDNN_MAX_CPU_ISA": limit})
+        for name, limit in (("SSE4.1", "SSE41"), ("AVX2", "AVX2"))  # sums of 16 bits may overflow in both
+    )
     programs = PROGRAMS
     runner = Path(__file__).with_name("runner.py")
     title = "OpenVINO"
