@@ -93,6 +93,13 @@ def test_engine_and_precision_name_a_file(run: Run):
         take(run, engine="onnx")
     with pytest.raises(InputError, match=f"run has no verified int8 file for onnx; {again} --int8$"):
         take(run, engine="onnx", precision="int8")
+    with (run.folder / "exports" / "run-int8.bin").open("ab") as file:
+        file.write(b"\0")
+    with pytest.raises(InputError, match="run has no int8 file that is what its parity report says: it has changed"):
+        take(run, precision="int8")
+    (run.folder / "exports" / "run-int8.xml.parity.json").unlink()  # that of the float32 export stays
+    with pytest.raises(InputError, match="run has no verified int8 file for openvino; make one with: "):
+        take(run, engine="openvino", precision="int8")
     shutil.rmtree(run.folder / "exports")
     with pytest.raises(InputError, match=f"no verified int8 file; .* {run.folder} --to openvino --int8$"):
         take(run, precision="int8")

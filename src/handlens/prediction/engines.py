@@ -16,7 +16,7 @@ from handlens.reading.parsed import read_json
 from handlens.reporter import QUIET, Reporter
 from handlens.runtimes import RUNTIMES, open_engine, runtime_of
 from handlens.runtimes.engine import Engine, Precision
-from handlens.training.proved import FP16, INT8, proved_files
+from handlens.training.proved import FP16, INT8, has_report, proved_files
 from handlens.training.run import WEIGHTS, Run
 
 WORTH = 1.05  # times as fast another file must be before it takes the engine's place
@@ -244,8 +244,7 @@ def _missing(run: Run, *, engine: str | None, int8: bool) -> str:
     if not RUNTIMES[to].installed:
         return f"{to} is not installed: pip install 'handlens[{to}]'."
     command = f"handlens export {shlex.quote(str(run.folder))} --to {to}{' --int8' if int8 else ''}"
-    suffix = f"{RUNTIMES[to].suffix}.parity.json"
-    if engine and any(report.name.endswith(suffix) for report in (run.folder / "exports").glob("*.parity.json")):
+    if has_report(run, to=to, precision=INT8 if int8 else "fp32"):
         return (
             f"{run.folder.name} has no {kind} that is what its parity report says: it has changed, or is of other "
             f"weights; make it again with: {command}"

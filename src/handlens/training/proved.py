@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,16 +41,31 @@ def proved_files(run: Run) -> list[Proved]:
     """
     if run.folder.is_file():
         return []
-    found = []
+    proved = (_proved(run, said) for said in _reports(run))
+    return sorted((one for one in proved if one is not None), key=_plain_first)
+
+
+def has_report(run: Run, *, to: str, precision: str) -> bool:
+    """Whether an export to this runtime in this precision was let through once, whatever has become of its file."""
+    return any(
+        said["to"] == to and _precision(said) == precision and said.get("passed") is True for said in _reports(run)
+    )
+
+
+def _reports(run: Run) -> Iterator[dict[str, Any]]:
+    """What the parity reports in <run>/exports say; what is none is left out."""
     for report in sorted((run.folder / "exports").glob("*.parity.json")):
         try:
             said = read_json(report)
         except InputError:  # half a file of another program's
             continue
-        proved = _proved(run, report.parent, said) if is_report(said) else None
-        if proved is not None:
-            found.append(proved)
-    return sorted(found, key=_plain_first)
+        if is_report(said):
+            yield said
+
+
+def _precision(said: dict[str, Any]) -> str:
+    computed = said["rows"][0]["precision"]
+    return computed if computed in (INT8, FP16) else "fp32"
 
 
 def _plain_first(proved: Proved) -> tuple[int, str, int]:
@@ -57,7 +73,8 @@ def _plain_first(proved: Proved) -> tuple[int, str, int]:
     return list(RUNTIMES).index(proved.runtime.name), proved.precision, len(proved.path.name)
 
 
-def _proved(run: Run, folder: Path, said: dict[str, Any]) -> Proved | None:
+def _proved(run: Run, said: dict[str, Any]) -> Proved | None:
+    folder = run.folder / "exports"
     runtime, files = RUNTIMES.get(said["to"]), said.get("files")
     if runtime is None or said.get("passed") is not True or said.get("weights") != run.model.files.get(WEIGHTS):
         return None
@@ -70,6 +87,4 @@ def _proved(run: Run, folder: Path, said: dict[str, Any]) -> Proved | None:
         return None
     if any(not (folder / name).is_file() or sha256_of(folder / name) != digest for name, digest in files.items()):
         return None
-    computed = said["rows"][0]["precision"]
-    precision = computed if computed in (INT8, FP16) else "fp32"
-    return Proved(path, runtime, precision, "".join(files[file.name] for file in runtime.files(path)))
+    return Proved(path, runtime, _precision(said), "".join(files[file.name] for file in runtime.files(path)))
