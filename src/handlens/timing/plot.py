@@ -97,19 +97,20 @@ def _bars(
             axes.errorbar(
                 values, middles, xerr=[[0.0] * len(out), out], fmt="none", ecolor=INK, elinewidth=1, capsize=2
             )
-        for middle, value in zip(middles, values, strict=True):
-            # Behind the bar, or, where its whisker is there, in it.
+        for middle, value, more in zip(middles, values, out, strict=True):
+            # In a bar with a whisker, or, where that is too short or there is none, behind it.
+            end = min(value + more, 0.9 * axes.get_xlim()[1]) if whisker is not None else value
             within = whisker is not None and value > LONG_ENOUGH * axes.get_xlim()[1]
-            end = value if within or whisker is None else value + out[values.index(value)]
             axes.annotate(
                 f"{value:.3g}" if value < 1000 else f"{value:,.0f}",
-                (min(end, 0.9 * axes.get_xlim()[1]) if whisker is not None else end, middle),
+                (value if within else end, middle),
                 xytext=(-4 if within else 4, 0),
                 textcoords="offset points",
                 ha="right" if within else "left",
                 va="center",
                 fontsize=8,
                 color="white" if within else INK,
+                bbox=None if within else {"facecolor": "white", "edgecolor": "none", "pad": 1},
             )
     axes.set_yticks(range(len(names)), names)
     for tick, name in zip(axes.get_yticklabels(), names, strict=True):
