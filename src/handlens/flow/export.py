@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -124,14 +124,14 @@ def _exported(
     reason = runtime.refuses(run.model.architecture.name) or _refused(runtime, options)
     if reason is not None:
         raise InputError(reason)
-    if out:
-        _refuse_others(path, runtime)
+    good, bad = (path.with_name(f"{path.name}.{kind}.json") for kind in ("parity", "parity-failed"))
+    files = runtime.files(path) if out else ()  # the run's own folder for exports is ours
+    _require_written_by_an_export(files, report=good)
     refuse_others(app_folder(path))
     calibration = calibration_images(run, options.calibrate) if options.int8 else None
     said = metadata_of(run, resizes=options.with_resize, suppress=gate.suppress)
     source = Source(gate.graph, run.preprocess, task.outputs, said, any_size=options.with_resize)
     path.parent.mkdir(parents=True, exist_ok=True)
-    good, bad = (path.with_name(f"{path.name}.{kind}.json") for kind in ("parity", "parity-failed"))
     allowed = None if options.precision == "fp32" else options.allowed_drop
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export") as unproved:
         made = Path(unproved) / path.name
@@ -168,8 +168,7 @@ def _exported(
             with locked(run.folder) if of_run else nullcontext():  # a run may be read-only
                 bad.unlink(missing_ok=True)
                 # Once more, for minutes have passed; and before anything is replaced.
-                if out:
-                    _refuse_others(path, runtime)
+                _require_written_by_an_export(files, report=good)
                 refuse_others(app_folder(path))
                 for file in runtime.files(made):
                     file.replace(path.parent / file.name)
@@ -186,22 +185,24 @@ def _exported(
     return path, parity
 
 
-def _refuse_others(path: Path, runtime: Runtime) -> None:
-    """In a place that the user has named; the run's own folder for exports is ours.
+def _require_written_by_an_export(files: Sequence[Path], *, report: Path) -> None:
+    """
+    Args:
+        files: that would be replaced, in one folder. report: the parity report beside them.
 
     Raises:
-        InputError: a file would be replaced that no export has written, as the report beside it says.
+        InputError: one is there that the report does not name.
     """
     try:
-        said = read_json(path.with_name(f"{path.name}.parity.json"))
+        said = read_json(report)
     except InputError:  # there is none, or it is somebody else's
         said = {}
     ours = said.get("files") if isinstance(said, dict) else None
-    others = [file.name for file in runtime.files(path) if os.path.lexists(file) and file.name not in (ours or {})]
+    others = [file.name for file in files if os.path.lexists(file) and file.name not in (ours or {})]
     if others:
         raise InputError(
-            f"{path.parent.resolve()} holds {' and '.join(others)}, which no export wrote and this one would replace: "
-            "move it elsewhere, or give another --out."
+            f"{report.parent.resolve()} holds {' and '.join(others)}, which no export wrote and this one would "
+            "replace: move it elsewhere, or give another --out."
         )
 
 

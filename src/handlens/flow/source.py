@@ -13,11 +13,11 @@ from handlens.tasks import TASKS
 from handlens.training.model_info import metadata
 from handlens.training.run import Run
 
-ESCAPES = re.compile(r"\x1b\[[0-9;]*m")  # colors of a terminal
-
 if TYPE_CHECKING:
     from handlens.runtimes.graph import DeployGraph
     from handlens.runtimes.runtime import Runtime
+
+ESCAPES = re.compile(r"\x1b\[[0-9;]*m")  # colors of a terminal
 
 
 def source_of(run: Run, graph: DeployGraph) -> Source:
