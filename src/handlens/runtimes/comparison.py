@@ -193,8 +193,9 @@ def measure_parity(
             few = int(1000 * KERNEL_SECONDS / (SLOWER * described["latency_ms"]))
             one_each = all(value.ndim == 2 for value in expected.values())
             few = max(FEWEST_LABELS if one_each else FEWEST_MAPS, min(KERNEL_IMAGES, few))
+            few = min(few, len(ids))
+            bearable = share_by_rounding(few) if one_each else MAPS_CHANGE
             for kernels in runtime.other_kernels:
-                bearable = share_by_rounding(few) if one_each else MAPS_CHANGE
                 try:
                     slow, _ = run_outside(
                         model,
@@ -209,12 +210,10 @@ def measure_parity(
                     others.append(OtherKernels(kernels.name, 0, None, True, bearable))
                     continue
                 its = {output: slow[f"0/{output}"] for output in expected}
-                count = len(next(iter(its.values())))
-                same = {name: value[:count] for name, value in values.items()}
+                same = {name: value[:few] for name, value in values.items()}
                 theirs_finite = all(np.isfinite(value).all() for value in its.values())
                 share = changed(its, same, thresholds=thresholds) if theirs_finite else 1.0
-                bearable = share_by_rounding(count) if one_each else MAPS_CHANGE
-                others.append(OtherKernels(kernels.name, count, share, (share or 0) <= bearable, bearable))
+                others.append(OtherKernels(kernels.name, few, share, (share or 0) <= bearable, bearable))
         if decides and resizers:
             changes.append({"pixels": OWN, "changed": 0.0, "score": row.score})
             answers, _ = run(precision, "others")
