@@ -76,7 +76,6 @@ def forecast(
 def print_forecast(terminal: Console, found: dict[str, Any]) -> None:
     """What was measured and what is predicted by number of images, the classes that gain, then the sentences."""
     from handlens.figures import percent
-    from handlens.flow.forecast_words import bare
     from handlens.tables import escape, print_rows
     from handlens.tasks import TASKS
 
@@ -86,9 +85,9 @@ def print_forecast(terminal: Console, found: dict[str, Any]) -> None:
         [
             {
                 "images": f"{row['images']:,}",
-                f"{task.metric_title},_measured": None if row["measured"] is None else bare(task, row["measured"]),
-                "predicted": bare(task, row["predicted"]),
-                "95_%_interval": " to ".join(bare(task, end) for end in row["interval"]),
+                f"{task.metric_title},_measured": None if row["measured"] is None else task.bare(row["measured"]),
+                "predicted": task.bare(row["predicted"]),
+                "95_%_interval": " to ".join(task.bare(end) for end in row["interval"]),
             }
             for row in found["table"]
         ],

@@ -100,7 +100,6 @@ def _print_survival(console: Console, rows: Sequence[dict[str, Any]]) -> None:
 
 def _print_quantize_report(console: Console, found: dict[str, Any], *, limit: int) -> None:
     """The layers that hurt most, then what leaving them in float gives and costs."""
-    from handlens.flow.forecast_words import bare
     from handlens.tables import print_rows
     from handlens.tasks import TASKS
 
@@ -131,7 +130,7 @@ def _print_quantize_report(console: Console, found: dict[str, Any], *, limit: in
                 "layers in float": row["layers"],
                 "dB": _decibels(row["signal_db"]),
                 "changed": None if row["changed"] is None else percent(row["changed"]),
-                found["metric"] or "metric": None if row["score"] is None else bare(task, row["score"]),
+                found["metric"] or "metric": None if row["score"] is None else task.bare(row["score"]),
                 "kB more": f"{row['extra_bytes'] / 1e3:,.1f}",
                 "multiply-adds in float": f"{100 * row['multiply_adds']:.1f} %",
             }
@@ -140,7 +139,7 @@ def _print_quantize_report(console: Console, found: dict[str, Any], *, limit: in
         ],
     )
     reference = (
-        "" if found["reference"] is None else f" In float, {found['metric']} is {bare(task, found['reference'])}."
+        "" if found["reference"] is None else f" In float, {found['metric']} is {task.bare(found['reference'])}."
     )
     time = (
         "MB and ms (median, one thread, in turn) are those of the runtime's own files; "

@@ -69,13 +69,8 @@ def _about_target(found: Mapping[str, Any], task: Task) -> list[str]:
 
 
 def _interval(task: Task, ends: list[float]) -> str:
-    low, high = (bare(task, end) for end in ends)
+    low, high = (task.bare(end) for end in ends)
     return f"95 % interval {low} to {high}"
-
-
-def bare(task: Task, value: float) -> str:
-    """The metric as people read it, without its name."""
-    return task.shown(value).removeprefix(task.metric_title).strip()
 
 
 def _about(images: int) -> str:

@@ -147,6 +147,10 @@ class Task(Protocol):
         """The metric as people read it."""
         return f"{self.metric_title} {100 * value:.1f} %"
 
+    def bare(self, value: float) -> str:
+        """As `shown`, without the metric's name."""
+        return self.shown(value).removeprefix(self.metric_title).strip()
+
     def interval(self, value: float, count: int) -> tuple[float, float] | None:
         """95 % interval of the metric over `count` images, from these two numbers alone; None where it takes more."""
         return None
